@@ -1,0 +1,69 @@
+"""What can go wrong, as a tree: catch `SeehearError` to catch everything that seehear raises on purpose.
+
+    SeehearError            exit code 1
+    ├── UsageError          exit code 2: what was asked for cannot work as typed; the message says what to type
+    │   ├── SettingsError   a setting that does not exist, has the wrong type, or contradicts another
+    │   ├── IndexFileError  an index that is missing, empty, of another format, or whose videos changed
+    │   └── RunError        a run folder that exists already, is missing, or was made with other settings
+    ├── MediaError          one file that cannot be decoded as wanted; carries `path` and `reason`
+    ├── CheckpointError     a checkpoint that is damaged or of another kind
+    └── TrainingError       training that cannot go on: non-finite loss, too many unreadable rows
+
+Every message says what happened, with the value and the path, and then what to do. A bug of ours is an
+`AssertionError`, never one of these.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class SeehearError(Exception):
+    """The base of every error that seehear raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(SeehearError):
+    """What was asked for cannot work as typed."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting that does not exist, has the wrong type, or contradicts another."""
+
+
+class IndexFileError(UsageError):
+    """An index that is missing, empty, of another format, or whose videos have changed or vanished."""
+
+
+class RunError(UsageError):
+    """A run folder that exists already, is missing, or was made with other settings."""
+
+
+class MediaError(SeehearError):
+    """One media file that cannot be decoded as wanted.
+
+    Args:
+        path: the file.
+        reason: a key of `seehear.media.REASONS`.
+        detail: what the decoder said, for a person.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str, detail: str = "") -> None:
+        super().__init__(path, reason, detail)  # all of them, so that the error survives pickling between processes
+        self.path = os.fspath(path)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+class CheckpointError(SeehearError):
+    """A checkpoint that is damaged, truncated or of another kind."""
+
+
+class TrainingError(SeehearError):
+    """Training that cannot go on: a non-finite loss, or too many rows that cannot be read."""
