@@ -1,0 +1,7 @@
+"""k-means for deep clustering: fast, exact in its counts, reproducible, over rows sharded on ranks."""
+
+from __future__ import annotations
+
+from seehear.kmeans.lloyd import Clustering, kmeans
+
+__all__ = ["Clustering", "kmeans"]
