@@ -1,0 +1,247 @@
+"""How does a set of videos get to disk? As MP4 files, written by parallel processes, whole or not at all.
+
+    OUT/classes.csv              path (relative to this file), class, split (train or test)
+    OUT/synth.json               the settings, so that the same call finds its work done
+    OUT/videos/00/000123.mp4     H.264 and AAC; the names say nothing about the classes
+
+A video is a function of (seed, number, classes): neither the workers nor the size of the set changes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seehear.errors import SeehearError, SettingsError, UsageError
+from seehear.synthetic.scenes import EVENTS, FRAMES_PER_SECOND, event_of, render
+from seehear.synthetic.sounds import SAMPLE_RATE_HZ
+from seehear.synthetic.timing import Array
+
+FORMAT = 1  # of the folder and of what the videos show; another number means another set of videos
+TEST_SHARE = 0.25
+VIDEOS_PER_FOLDER = 1000
+VIDEOS_PER_TASK = 8  # what a worker takes at once: large enough to be cheap, small enough for a smooth bar
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the content of the folder; `synth` documents each."""
+
+    format: int
+    videos: int
+    classes: int
+    seed: int
+    seconds: float
+    size_pixels: int
+
+
+def synth(
+    out: str | os.PathLike[str],
+    *,
+    videos: int = 1500,
+    classes: int = len(EVENTS),
+    seed: int = 0,
+    seconds: float = 2.0,
+    size_pixels: int = 64,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write a folder of synthetic videos with their true classes beside them.
+
+    Args:
+        out: the folder to make. One that the same settings made is left as it is.
+        videos: how many; every class gets the same number, give or take one.
+        classes: how many of `EVENTS`, from the first on.
+        seed: another seed, other videos.
+        seconds: length of each video, from 1 to 60.
+        size_pixels: width and height, even, from 32 to 1024.
+        workers: processes; by default one for each core. 1 works in this process.
+        progress: show a bar on stderr where that is a terminal.
+
+    Returns:
+        The path of classes.csv.
+
+    Raises:
+        SettingsError: a setting out of its range.
+        UsageError: `out` exists and is something else.
+        SeehearError: the videos could not be written.
+    """
+    settings = Settings(FORMAT, videos, classes, seed, float(seconds), size_pixels)
+    check(settings, workers)
+    folder = Path(out).absolute()
+    if folder.exists():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        else:
+            check_same(folder, settings)
+            return folder / "classes.csv"
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        (partial / "videos").mkdir(parents=True)
+        write_videos(partial, settings, workers or available_cores(), progress)
+        write_classes(partial / "classes.csv", settings)
+        (partial / "synth.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+        partial.rename(folder)
+    except (OSError, BrokenProcessPool) as error:
+        raise SeehearError(
+            f"{folder}: the videos could not be written ({error or type(error).__name__}). Nothing was kept; "
+            "check the space left and the permissions there, or pass workers=1 to see the cause."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder / "classes.csv"
+
+
+def check(settings: Settings, workers: int | None) -> None:
+    """Refuse settings that cannot work, with their limits."""
+    limits = {
+        "classes": (2, len(EVENTS), "the number of events there are"),
+        "videos": (settings.classes, 999_999, "at least one for each class"),
+        "seed": (0, 2**63 - 1, "any whole number from 0 on"),
+        "seconds": (1, 60, "2 is usual"),
+        "size_pixels": (32, 1024, "an even number; 64 is usual"),
+    }
+    for name, (least, most, hint) in limits.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:  # also refuses nan
+            raise SettingsError(f"{name} is {value} (synth). It must lie between {least} and {most}: {hint}.")
+    if settings.size_pixels % 2:
+        raise SettingsError(f"size_pixels is {settings.size_pixels} (synth). It must be even; 64 is usual.")
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers is {workers} (synth). It must be at least 1; leave it out for one a core.")
+
+
+def check_same(folder: Path, settings: Settings) -> None:
+    """Refuse a folder that these settings did not make, or that has lost videos since."""
+    choose = "Choose another folder, or remove this one first."
+    try:
+        there = json.loads((folder / "synth.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"{folder} exists and holds no synthetic videos of ours. {choose}") from None
+    wanted = asdict(settings)
+    if there != wanted:
+        differences = ", ".join(
+            f"{name} {there.get(name)} there, {value} wanted" if isinstance(there, dict) else name
+            for name, value in wanted.items()
+            if not isinstance(there, dict) or there.get(name) != value
+        )
+        raise UsageError(f"{folder} exists and was made with other settings ({differences}). {choose}")
+    lost = [number for number in range(settings.videos) if not (folder / video_path(number)).is_file()]
+    if lost or not (folder / "classes.csv").is_file():
+        what = f"{len(lost)} of its {settings.videos} videos" if lost else "its classes.csv"
+        raise UsageError(f"{folder} has lost {what}. {choose}")
+
+
+def video_path(number: int) -> str:
+    """Where a video lies, relative to the folder: a number that says nothing about the class."""
+    return f"videos/{number // VIDEOS_PER_FOLDER:02d}/{number:06d}.mp4"
+
+
+def write_videos(folder: Path, settings: Settings, workers: int, progress: bool) -> None:
+    """Write all videos, on as many processes as are worth starting."""
+    starts = range(0, settings.videos, VIDEOS_PER_TASK)
+    workers = min(workers, len(starts))
+    with counting(settings.videos, progress) as count, contextlib.ExitStack() as stack:
+        if workers == 1:
+            done: Iterator[int] = (write_some(folder, settings, start) for start in starts)
+        else:
+            # Never fork: a process that has started threads (torch, a notebook) may hang in its children.
+            methods = multiprocessing.get_all_start_methods()
+            context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
+            stack.callback(pool.shutdown, cancel_futures=True)  # an error or Ctrl-C does not wait for the rest
+            done = pool.map(write_some, *zip(*((folder, settings, start) for start in starts), strict=True))
+        for written in done:
+            count(written)
+
+
+def write_some(folder: Path, settings: Settings, start: int) -> int:
+    """Write the videos of one task, and return how many; runs in a worker."""
+    numbers = range(start, min(start + VIDEOS_PER_TASK, settings.videos))
+    for number in numbers:
+        frames_THWC, waveform_S, _ = render(
+            settings.seed,
+            number,
+            classes=settings.classes,
+            seconds=settings.seconds,
+            size_pixels=settings.size_pixels,
+        )
+        path = folder / video_path(number)
+        path.parent.mkdir(exist_ok=True)
+        write_video(path, frames_THWC, waveform_S)
+    return len(numbers)
+
+
+def write_video(path: Path, frames_THWC: NDArray[np.uint8], waveform_S: Array) -> None:
+    """Write an MP4 file: frames_THWC uint8 RGB as H.264 at 16 a second, waveform_S in [-1, 1] as AAC."""
+    import av
+
+    with av.open(path, "w", format="mp4") as container:
+        # One thread: the processes are parallel already, and the bytes do not depend on the machine's cores.
+        options = {"preset": "ultrafast", "crf": "20", "g": "16", "threads": "1"}
+        video = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
+        video.height, video.width = frames_THWC.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono", bit_rate=64000)
+        for frame_HWC in frames_THWC:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
+        container.mux(video.encode(None))
+        sound = av.AudioFrame.from_ndarray(waveform_S[None], format="fltp", layout="mono")
+        sound.sample_rate = SAMPLE_RATE_HZ
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+
+
+def write_classes(path: Path, settings: Settings) -> None:
+    """Write path, class and split of every video."""
+    names = [event_of(settings.seed, number, settings.classes) for number in range(settings.videos)]
+    splits = draw_splits(settings.seed, names)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "class", "split"])
+        writer.writerows((video_path(i), *row) for i, row in enumerate(zip(names, splits, strict=True)))
+
+
+def draw_splits(seed: int, names: list[str]) -> list[str]:
+    """Draw a quarter of each class for testing: at least one where a class has two, never all of them."""
+    rng = np.random.default_rng([seed, 0, 2])
+    splits = ["train"] * len(names)
+    for name in sorted(set(names)):
+        members = [number for number, other in enumerate(names) if other == name]
+        tests = min(max(round(len(members) * TEST_SHARE), 1), len(members) - 1)
+        for number in rng.permutation(members)[:tests]:
+            splits[number] = "test"
+    return splits
+
+
+def available_cores() -> int:
+    """The cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def counting(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr where that is a terminal: call what it yields with what has been done."""
+    if not (progress and sys.stderr.isatty()):
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("writing videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.advance(task, done)
