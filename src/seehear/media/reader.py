@@ -1,0 +1,143 @@
+"""Seconds a..b of one file: uint8 frames and a float32 waveform, from one opening of it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seehear.media.container import Source
+from seehear.media.pictures import Pictures
+from seehear.media.sound import read_samples
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds. All times are seconds since the container's start.
+
+    A stream that is not there, or that has no packets, has an empty codec and 0 everywhere else.
+    """
+
+    path: str
+    video_codec: str = ""
+    video_start_s: float = 0.0
+    video_seconds: float = 0.0
+    fps: float = 0.0  # mean frame rate; 0 if the file does not say
+    width: int = 0  # as displayed: pixels made square, rotation applied
+    height: int = 0
+    rotation_degrees: int = 0  # the stored picture is turned clockwise by 0, 90, 180 or 270 to stand upright
+    audio_codec: str = ""
+    audio_start_s: float = 0.0
+    audio_seconds: float = 0.0
+    sample_rate_hz: int = 0
+    channels: int = 0
+
+    @property
+    def start_s(self) -> float:
+        """When both picture and sound are there for the first time."""
+        return max(self.video_start_s, self.audio_start_s, 0.0)
+
+    @property
+    def seconds(self) -> float:
+        """How long both picture and sound are there; 0 if one is missing."""
+        end_s = min(self.video_start_s + self.video_seconds, self.audio_start_s + self.audio_seconds)
+        return max(end_s - self.start_s, 0.0)
+
+
+class Reader:
+    """One open file, for several reads; to be used as a context manager, which closes it.
+
+    Args:
+        path: a local, regular file. Playlists, pipes and network addresses are refused.
+
+    Raises:
+        MediaError: here and in every method, with `path` and a `reason` out of `REASONS`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._source = Source(path)
+        self._pictures: Pictures | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._source.close()
+
+    def frames(self, times_s: Sequence[float], *, short_side_pixels: int | None = None) -> NDArray[np.uint8]:
+        """The frame to be seen at each time: the last whose timestamp is not after it, or the first of the file.
+
+        Args:
+            times_s: seconds since the container's start, in any order. Times close to each other are read in one pass.
+            short_side_pixels: scale so that the shorter side is this long, keeping the proportions; None: no scaling.
+
+        Returns:
+            uint8 (T, H, W, 3) RGB, upright, in display proportions; (0, 0, 0, 3) without times.
+        """
+        if len(times_s) == 0:
+            return np.zeros((0, 0, 0, 3), np.uint8)
+        assert all(math.isfinite(time_s) for time_s in times_s), times_s
+        assert short_side_pixels is None or short_side_pixels > 0, short_side_pixels
+        return self._open_pictures().at(times_s, short_side_pixels)
+
+    def sound(self, start_s: float, seconds: float, *, sample_rate_hz: int = 16000) -> NDArray[np.float32]:
+        """The sound of a stretch, mixed to one channel, with zeros where the file has none: late or short audio.
+
+        Args:
+            start_s, seconds: the stretch, since the container's start.
+            sample_rate_hz: of the result.
+
+        Returns:
+            float32 (round(seconds * sample_rate_hz),) in [-1, 1]: the mean of all channels but the low-frequency one.
+        """
+        assert math.isfinite(start_s), start_s
+        assert 0 <= seconds < math.inf, seconds
+        assert sample_rate_hz > 0, sample_rate_hz
+        return read_samples(self._source, start_s, seconds, sample_rate_hz)
+
+    def info(self) -> MediaInfo:
+        """What the file holds; decodes one frame, and looks up in the packets what the file does not declare."""
+        info = MediaInfo(self._source.path)
+        video_s = self._source.extent_s("video") if self._source.video is not None else None
+        if video_s is not None:
+            pictures = self._open_pictures()
+            width, height, rotation_degrees = pictures.upright()
+            info = replace(
+                info,
+                video_codec=self._source.track("video").stream.codec_context.name,
+                video_start_s=video_s[0],
+                video_seconds=max(video_s[1] - video_s[0], 0.0),
+                fps=pictures.fps,
+                width=width,
+                height=height,
+                rotation_degrees=rotation_degrees,
+            )
+        audio_s = self._source.extent_s("audio") if self._source.audio is not None else None
+        if audio_s is not None and self._source.audio is not None:
+            context = self._source.audio.stream.codec_context
+            info = replace(
+                info,
+                audio_codec=context.name,
+                audio_start_s=audio_s[0],
+                audio_seconds=max(audio_s[1] - audio_s[0], 0.0),
+                sample_rate_hz=context.sample_rate,
+                channels=context.channels,
+            )
+        return info
+
+    def _open_pictures(self) -> Pictures:
+        if self._pictures is None:
+            self._pictures = Pictures(self._source)
+        return self._pictures

@@ -1,0 +1,180 @@
+"""What is to be heard from a time on?
+
+Decoded frames are laid end to end from their timestamps, mixed to one channel, resampled, and put where they belong on
+the wanted grid of samples; where the file has no sound, there are zeros.
+
+Alignment: the start of a run of frames is the mean of what all its timestamps say (Matroska rounds each to a
+millisecond), and as many zeros are put in front as make its first sample fall on the grid. So the same moment sounds
+the same whatever the start asked for, within a few hundredths of a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from numpy.typing import NDArray
+
+from seehear.media.container import AnyTrack, Source
+from seehear.media.reasons import MAX_CHANNELS, MAX_SAMPLE_RATE_HZ
+
+PREROLL_S = 0.2
+"""Decoded and dropped before the wanted sound: AAC and Opus overlap frames, MP3 borrows bits from frames before."""
+
+POSTROLL_S = 0.02
+"""Decoded beyond the wanted sound: the resampler looks ahead."""
+
+GAP_S = 0.02
+"""Frames whose timestamps are so far off the end of the frame before start anew, at their own time."""
+
+HOLD_S = 1.0
+"""So much of what a file declares may be missing at its end, or be asked for beyond it, as silence."""
+
+_MAX_PADDING = 1000  # samples in front of a run; enough to meet the grid for all usual pairs of rates
+_INTEGER_SCALES = {
+    "u8": 128.0,
+    "u8p": 128.0,
+    "s16": 32768.0,
+    "s16p": 32768.0,
+    "s32": 2147483648.0,
+    "s32p": 2147483648.0,
+}
+_FLOATS = frozenset({"flt", "fltp", "dbl", "dblp"})
+
+
+@dataclass
+class _Run:
+    """Frames that follow each other without a gap."""
+
+    rate_hz: int
+    starts_s: list[float] = field(default_factory=list)  # of the run, as each frame's timestamp says it
+    chunks: list[NDArray[np.float32]] = field(default_factory=list)
+    samples: int = 0
+
+    @property
+    def start_s(self) -> float:
+        return sum(self.starts_s) / len(self.starts_s)
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.samples / self.rate_hz
+
+    def append(self, time_s: float, chunk: NDArray[np.float32]) -> None:
+        self.starts_s.append(time_s - self.samples / self.rate_hz)
+        self.chunks.append(chunk)
+        self.samples += len(chunk)
+
+
+def read_samples(source: Source, start_s: float, seconds: float, sample_rate_hz: int) -> NDArray[np.float32]:
+    """The sound of a stretch.
+
+    Returns:
+        float32 (round(seconds * sample_rate_hz),) in [-1, 1]: the mean of all channels but the low-frequency one.
+
+    Raises:
+        MediaError: no audio stream, a stretch past the end, or nothing of it can be decoded.
+    """
+    samples_S = np.zeros(round(seconds * sample_rate_hz), np.float32)
+    if len(samples_S) == 0:
+        return samples_S
+    end_s = start_s + len(samples_S) / sample_rate_hz
+    runs = _decode_runs(source, start_s - PREROLL_S, end_s + POSTROLL_S)
+    if not runs and start_s >= source.end_s:
+        raise source.fail("past the end", f"the file ends at {source.end_s:.2f} s, wanted was {start_s:.2f} s")
+    for run in runs:
+        _place(samples_S, run, start_s, sample_rate_hz)
+    return samples_S
+
+
+def _decode_runs(source: Source, start_s: float, end_s: float) -> list[_Run]:
+    """All that can be decoded between two times, in runs without gaps.
+
+    A packet that cannot be decoded is passed over, as players do; where nothing else is, that is an error.
+    """
+    _, packets = source.packets_from("audio", start_s)
+    track = source.track("audio")
+    runs: list[_Run] = []
+    failure: av.FFmpegError | None = None
+    for packet in packets:
+        if packet is not None and packet.pts is not None:
+            packet_start_s, packet_end_s = track.packet_span_s(packet)
+            if packet_end_s < start_s:
+                continue
+            if packet_start_s > end_s:
+                break
+        try:
+            frames = track.stream.codec_context.decode(packet)
+        except av.FFmpegError as error:
+            failure = error
+            continue
+        for frame in frames:
+            assert isinstance(frame, AudioFrame)
+            _append(runs, source, track, frame)
+    else:
+        _check_end(source, runs[-1].end_s if runs else start_s, end_s - POSTROLL_S)
+    if failure is not None and not runs:
+        raise source.fail("unreadable", f"no sound at {start_s + PREROLL_S:.2f} s: {failure.strerror}")
+    return runs
+
+
+def _append(runs: list[_Run], source: Source, track: AnyTrack, frame: AudioFrame) -> None:
+    if frame.layout.nb_channels > MAX_CHANNELS or not 0 < frame.sample_rate <= MAX_SAMPLE_RATE_HZ:
+        raise source.fail("absurd size", f"{frame.layout.nb_channels} channels at {frame.sample_rate} Hz")
+    expected_s = runs[-1].end_s if runs else 0.0
+    time_s = expected_s if frame.pts is None else track.seconds(frame.pts)
+    if not runs or runs[-1].rate_hz != frame.sample_rate or abs(time_s - expected_s) > GAP_S:
+        runs.append(_Run(frame.sample_rate))
+    runs[-1].append(time_s, _mono(frame))
+
+
+def _check_end(source: Source, heard_s: float, wanted_s: float) -> None:
+    """Raise when the packets ended well before the file says they do."""
+    declared_s = source.track("audio").declared_end_s
+    if declared_s is not None and heard_s < min(declared_s, wanted_s) - HOLD_S:
+        raise source.fail("truncated", f"the sound ends at {heard_s:.2f} s, declared is {declared_s:.2f} s")
+
+
+def _mono(frame: AudioFrame) -> NDArray[np.float32]:
+    """The mean of all channels but the low-frequency one, as float32 in [-1, 1]."""
+    if frame.format.name not in _INTEGER_SCALES and frame.format.name not in _FLOATS:
+        frame = AudioResampler(format="fltp").resample(frame)[
+            0
+        ]  # 64-bit integers, which NumPy conversion does not know
+    samples = np.asarray(frame.to_ndarray())
+    names = [channel.name for channel in frame.layout.channels]
+    samples_CS = samples if frame.format.is_planar else samples.reshape(-1, len(names)).T
+    audible = [i for i, name in enumerate(names) if not name.startswith("LFE")]
+    if 0 < len(audible) < len(names):
+        samples_CS = samples_CS[audible]
+    mono_S = samples_CS.mean(axis=0, dtype=np.float32)
+    scale = _INTEGER_SCALES.get(frame.format.name)
+    if scale is not None:
+        mono_S = (mono_S - (scale if frame.format.name.startswith("u") else 0.0)) / np.float32(scale)
+    return np.asarray(np.nan_to_num(mono_S, nan=0.0, posinf=1.0, neginf=-1.0), np.float32)
+
+
+def _place(samples_S: NDArray[np.float32], run: _Run, start_s: float, rate_hz: int) -> None:
+    """Resample a run and write it over the part of the grid that it covers."""
+    padding = np.arange(min(run.rate_hz // math.gcd(run.rate_hz, rate_hz), _MAX_PADDING))
+    positions = ((run.start_s - padding / run.rate_hz) - start_s) * rate_hz
+    best = int(np.argmin(np.abs(positions - np.round(positions))))
+    position = round(positions[best])
+    run_S = _resample(np.concatenate([np.zeros(best, np.float32), *run.chunks]), run.rate_hz, rate_hz)
+    first, last = max(position, 0), min(position + len(run_S), len(samples_S))
+    if first < last:
+        np.clip(run_S[first - position : last - position], -1, 1, out=samples_S[first:last])
+
+
+def _resample(samples_S: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """The same sound at another rate; the first sample stays at the same moment."""
+    if from_hz == to_hz:
+        return samples_S
+    frame = AudioFrame.from_ndarray(samples_S[None], format="fltp", layout="mono")
+    frame.sample_rate = from_hz
+    resampler = AudioResampler(format="fltp", layout="mono", rate=to_hz)
+    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
