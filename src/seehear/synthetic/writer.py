@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -79,26 +80,31 @@ def synth(
         UsageError: `out` exists and is something else.
         SeehearError: the videos could not be written.
     """
-    settings = Settings(FORMAT, videos, classes, seed, float(seconds), size_pixels)
+    settings = Settings(FORMAT, int(videos), int(classes), int(seed), float(seconds), int(size_pixels))
     check(settings, workers)
     folder = Path(out).absolute()
-    if folder.exists():
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        else:
-            check_same(folder, settings)
-            return folder / "classes.csv"
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty:
+        check_same(folder, settings)
+        return folder / "classes.csv"
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         (partial / "videos").mkdir(parents=True)
         write_videos(partial, settings, workers or available_cores(), progress)
         write_classes(partial / "classes.csv", settings)
         (partial / "synth.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+        if empty:
+            folder.rmdir()
         partial.rename(folder)
-    except (OSError, BrokenProcessPool) as error:
+    except OSError as error:
         raise SeehearError(
-            f"{folder}: the videos could not be written ({error or type(error).__name__}). Nothing was kept; "
-            "check the space left and the permissions there, or pass workers=1 to see the cause."
+            f"{folder}: the videos could not be written ({error}). Nothing was kept. "
+            "Check the space left and the permissions there."
+        ) from error
+    except BrokenProcessPool as error:
+        raise SeehearError(
+            f"{folder}: a worker died, and nothing was kept. A script that calls synth needs the line "
+            "`if __name__ == '__main__':` before the call; workers=1 does without other processes."
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -200,7 +206,8 @@ def write_video(path: Path, frames_THWC: NDArray[np.uint8], waveform_S: Array) -
             container.mux(video.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
         container.mux(video.encode(None))
         sound = av.AudioFrame.from_ndarray(waveform_S[None], format="fltp", layout="mono")
-        sound.sample_rate = SAMPLE_RATE_HZ
+        # Without a time of its own the sound is written 64 ms late: the encoder's lead-in counts as sound.
+        sound.sample_rate, sound.pts, sound.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
         container.mux(audio.encode(sound))
         container.mux(audio.encode(None))
 
