@@ -136,13 +136,15 @@ def check_same(folder: Path, settings: Settings) -> None:
     try:
         there = json.loads((folder / "synth.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise UsageError(f"{folder} exists and holds no synthetic videos of ours. {choose}") from None
+        there = None
+    if not isinstance(there, dict):
+        raise UsageError(f"{folder} exists and holds no synthetic videos of ours. {choose}")
     wanted = asdict(settings)
     if there != wanted:
         differences = ", ".join(
-            f"{name} {there.get(name)} there, {value} wanted" if isinstance(there, dict) else name
+            f"{name} {there.get(name)} there, {value} wanted"
             for name, value in wanted.items()
-            if not isinstance(there, dict) or there.get(name) != value
+            if there.get(name) != value
         )
         raise UsageError(f"{folder} exists and was made with other settings ({differences}). {choose}")
     lost = [number for number in range(settings.videos) if not (folder / video_path(number)).is_file()]
