@@ -1,1 +1,60 @@
-"""seehear learns to see by hearing and to hear by seeing, from unlabelled videos."""
+"""seehear learns to see by hearing and to hear by seeing, from unlabelled videos.
+
+    seehear.index("videos", "index")                      # which files can be used, and why not the others
+    seehear.pretrain("index", "runs/mine", preset="small")
+    model = seehear.load("runs/mine")                     # model.video(frames), model.audio(waveform)
+
+Names are imported when they are first used, so that `import seehear` is instant and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seehear.errors import SeehearError
+    from seehear.evaluation import evaluate
+    from seehear.indexing import Index, index
+    from seehear.model import Model, load
+    from seehear.pretraining import pretrain
+    from seehear.showcase import demo
+    from seehear.synthetic import synth
+
+__version__ = "0.1.0"
+__all__ = [
+    "Index",
+    "Model",
+    "SeehearError",
+    "__version__",
+    "demo",
+    "evaluate",
+    "index",
+    "load",
+    "pretrain",
+    "synth",
+]
+
+_HOMES = {
+    "Index": "indexing",
+    "Model": "model",
+    "SeehearError": "errors",
+    "demo": "showcase",
+    "evaluate": "evaluation",
+    "index": "indexing",
+    "load": "model",
+    "pretrain": "pretraining",
+    "synth": "synthetic",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'seehear' has no attribute {name!r}")
+    value = getattr(import_module(f"seehear.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,3 @@
+from seehear.cli import main
+
+main()

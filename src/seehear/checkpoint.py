@@ -1,0 +1,98 @@
+"""How does one file hold all that going on needs, and how is damage to it found?
+
+A round's folder holds `checkpoint.pt` (weights, labels, position; a dictionary of tensors and plain data), the labels
+and centroids again in formats for other programs, and `round.json` with the numbers that were logged and the SHA-256
+of the checkpoint, by which truncation and flipped bits are found. The folder appears whole or not at all. Loading uses
+`weights_only=True`: a checkpoint from a stranger is data, never code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seehear.errors import CheckpointError
+from seehear.runs import Run, whole_folder, write_json
+
+KEPT = 2  # the last so many rounds keep their checkpoint; labels and numbers of all rounds stay
+
+
+def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    """Write one round's folder; `summary` becomes `round.json`.
+
+    Args:
+        state: tensors and plain data; `state["clusters"][name]` holds "labels" (N,) and "centroids" (K, D).
+    """
+    with whole_folder(run.round_path(number), overwrite=True) as folder:
+        torch.save(dict(state), folder / "checkpoint.pt")
+        write_clusters(folder, state["clusters"])
+        write_json(folder / "round.json", {**summary, "checkpoint_sha256": digest_of(folder / "checkpoint.pt")})
+    for old in run.rounds()[:-KEPT]:
+        (run.round_path(old) / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def load_round(run: Run, number: int) -> dict[str, Any]:
+    """The state of one round.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, truncated or changed.
+    """
+    folder = run.round_path(number)
+    path = folder / "checkpoint.pt"
+    try:
+        wanted = json.loads((folder / "round.json").read_text(encoding="utf-8"))["checkpoint_sha256"]
+        found = digest_of(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}).") from None
+    if found != wanted:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is {found[:12]}..., not {wanted[:12]}...")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def last_good_round(run: Run) -> tuple[int, dict[str, Any]] | None:
+    """The newest round whose checkpoint is whole, with its state; None where no round was finished.
+
+    Raises:
+        CheckpointError: rounds were finished, and the checkpoint of none of them can be read.
+    """
+    problems = []
+    for number in reversed(run.rounds()[-KEPT:]):
+        try:
+            return number, load_round(run, number)
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError(" ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite.")
+    return None
+
+
+def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """`labels.parquet` (row and one column a clustering; -1: not readable) and `centroids.safetensors`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from safetensors.torch import save_file
+
+    labels = {name: c["labels"].numpy() for name, c in clusters.items()}
+    rows = np.arange(len(next(iter(labels.values()))), dtype=np.int64)
+    pq.write_table(pa.table({"row": rows, **labels}), folder / "labels.parquet", compression="zstd")
+    tensors = {
+        f"{name}.{key}": value.contiguous()
+        for name, c in clusters.items()
+        for key, value in c.items()
+        if key != "labels"
+    }
+    save_file(tensors, folder / "centroids.safetensors")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

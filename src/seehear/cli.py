@@ -1,0 +1,217 @@
+"""The command `seehear`: parse, call, print. One function a command; the work is done elsewhere.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import seehear
+from seehear import config
+from seehear.errors import SeehearError, SettingsError
+
+SHOWN = ("variant", "seed", "rounds")  # settings with a line of their own in --help; the others work by dotted name
+
+
+def main() -> None:
+    """The entry point: run a command, and turn errors into one line and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "seehear"
+        code = fail(f"{' '.join(error.format_message().split())} See `{where} --help`.", 2)
+    except SeehearError as error:
+        code = fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = fail("Interrupted.", 130)
+    except BrokenPipeError:
+        code = 1
+    except OSError as error:
+        code = fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str, code: int) -> int:
+    """Print one line on stderr and give back the exit code."""
+    print(f"Error: {message}", file=sys.stderr)
+    return code
+
+
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command every setting as an option of its dotted name; they arrive as the argument `settings`."""
+    leaves = list(config.leaves(config.Settings()))
+
+    def collect(**arguments: Any) -> Any:
+        settings = {leaf.name: arguments.pop(leaf.name.replace(".", "__")) for leaf in leaves}
+        return command(settings={name: value for name, value in settings.items() if value is not None}, **arguments)
+
+    collect.__doc__, collect.__name__ = command.__doc__, command.__name__
+    for leaf in reversed(leaves):
+        names = [f"--{leaf.name}", leaf.name.replace(".", "__")]
+        option = click.option(*names, metavar="VALUE", help=leaf.help, hidden=leaf.name not in SHOWN)
+        collect = option(collect)
+    return collect
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(seehear.__version__, prog_name="seehear")
+def cli() -> None:
+    """Learn to see by hearing and to hear by seeing, from a folder of unlabelled videos.
+
+    \b
+    The way from videos to encoders:
+      seehear index VIDEOS --out INDEX             which files can be used, and why not the others
+      seehear pretrain INDEX --out RUN             learn, without labels
+      seehear evaluate RUN --data INDEX --classes classes.csv
+    No videos at hand? `seehear demo` makes some and shows that the method works.
+    """
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--videos", default=1500, show_default=True, help="How many to write.")
+@click.option("--classes", default=12, show_default=True, help="How many kinds of events, 2 to 12.")
+@click.option("--seed", default=0, show_default=True, help="Another seed, other videos.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
+def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) -> None:
+    """Write synthetic videos of sounding events to the folder OUT, with classes.csv beside them."""
+    path = seehear.synth(out, videos=videos, classes=classes, seed=seed, workers=workers)
+    print(f"{videos} videos; their classes are in {path}")
+    print(f"Next: seehear index {out} --out INDEX")
+
+
+@cli.command()
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the index.")
+@click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a video is cut into.")
+@click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail, or video, is left out.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
+@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds that one file may take.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def index(videos: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> None:
+    """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each file left out.
+
+    Run it again to add new files and drop vanished ones.
+    """
+    summary = seehear.index(videos, out, **options)
+    if as_json:
+        print(json.dumps(summary.to_dict()))
+        return
+    print(summary.describe())
+    print(f"Next: seehear pretrain {out} --out RUN")
+
+
+@cli.command()
+@click.argument("index", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the run.")
+@click.option("--preset", default="small", show_default=True, help="debug, demo, small or paper; `seehear settings`.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="A TOML file with settings.")
+@click.option("--resume", is_flag=True, help="Go on after the last whole round.")
+@click.option("--overwrite", is_flag=True, help="Remove the run that is there first.")
+@click.option("--tensorboard", is_flag=True, help="Also write RUN/tensorboard.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@with_settings
+def pretrain(
+    index: Path, out: Path, config_file: Path | None, quiet: bool, settings: dict[str, Any], **options: Any
+) -> None:
+    """Train a video and an audio encoder on the segments of INDEX, without labels.
+
+    Every setting is an option by its dotted name, such as --train.lr 0.01 or --cluster.num_clusters 128;
+    `seehear settings PRESET` prints them all with their meaning.
+    """
+    from seehear.progress import Console
+
+    if options["resume"] and options["overwrite"]:
+        raise click.UsageError("--resume and --overwrite exclude each other.")
+    from_file = config.read_toml(config_file) if config_file else {}
+    run = seehear.pretrain(index, out, settings=from_file | settings, console=Console(quiet=quiet), **options)
+    print(f"Trained encoders: {run.path / 'encoders'}")
+    print(f"Next: seehear evaluate {out} --data INDEX --classes classes.csv")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--task", default="probe", show_default=True, help="probe or clusters.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="An index of the videos.")
+@click.option("--classes", required=True, type=click.Path(path_type=Path), help="CSV: path,class[,split].")
+@click.option("--seed", default=0, show_default=True, help="Draws the split where the file has none.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def evaluate(run: Path, as_json: bool, **options: Any) -> None:
+    """Measure the encoders of RUN on videos whose classes are known."""
+    result = seehear.evaluate(run, **options)
+    if as_json:
+        print(json.dumps(result))
+    elif result["task"] == "probe":
+        for modality, value in result["values"].items():
+            print(f"{modality} probe: {value:.1%}")
+        print(f"chance {result['chance']:.1%}, majority {result['majority']:.1%}; {result['n_test']} test videos")
+    else:
+        for space, values in result["values"].items():
+            print(f"{space} clusters: NMI {values['nmi']:.2f}, purity {values['purity']:.1%}")
+    if not as_json:
+        print(f"Written: {run / 'results' / result['task']}.json")
+
+
+@cli.command()
+@click.option("--out", default=Path("runs/demo"), show_default=True, type=click.Path(path_type=Path))
+@click.option("--seeds", default="0", show_default=True, help="One or several, such as 0,1,2.")
+@click.option("--variants", default="sdc,xdc", show_default=True, help="Which to train, of xdc, sdc, mdc, cdc.")
+@click.option("--videos", default=1500, show_default=True, help="How many to synthesise for each seed.")
+def demo(out: Path, seeds: str, variants: str, videos: int) -> None:
+    """Show in minutes that the method works: synthesise, index, train, probe, compare."""
+    import time
+
+    from seehear.showcase import table
+
+    begin = time.perf_counter()
+    chosen = list(config.parse(tuple[int, ...], seeds)) if seeds.replace(",", "").isdigit() else []
+    if not chosen:
+        raise SettingsError(f"--seeds is {seeds!r}. It must be whole numbers separated by commas, such as 0,1,2.")
+    names = variants.replace(",", " ").split()
+    report = seehear.demo(out, seeds=chosen, variants=names, videos=videos)
+    print_table(table(report))
+    took = time.perf_counter() - begin
+    print(
+        f"\nSeeds {seeds}; {videos} videos each, a fifth of them for testing; {took / 60:.1f} minutes; {out}/demo.json"
+    )
+    print("On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN --preset demo")
+
+
+@cli.command()
+@click.argument("preset", default="small")
+def settings(preset: str) -> None:
+    """Print every setting of PRESET (debug, demo, small, paper) as TOML, to read or to start a file from."""
+    from seehear.presets import PRESETS, preset_settings
+
+    chosen = preset_settings(preset)
+    about = PRESETS[preset]
+    for label in ("paper", "cost", "expected", "command"):
+        print(f"# {label}: {getattr(about, label)}")
+    group = ""
+    for leaf in config.leaves(chosen):
+        *groups, name = leaf.name.split(".")
+        if groups and groups[0] != group:
+            group = groups[0]
+            print(f"\n[{group}]")
+        value = list(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
+        print(f"{name} = {json.dumps(value)}  # {leaf.help}")
+
+
+def print_table(rows: list[list[str]]) -> None:
+    """A table on stdout, the first row its head."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(*rows[0], box=box.SIMPLE_HEAD)
+    for row in rows[1:]:
+        grid.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160).print(grid)

@@ -1,0 +1,293 @@
+"""Every knob there is: typed, frozen, with its meaning beside it; presets; overrides by dotted name.
+
+`Settings` is the one object that a run is built from and that `run.json` records. A setting is changed by its dotted
+name (`train.lr`), from the command line (`--train.lr 0.01`), from a TOML file, or from Python
+(`override(preset("demo"), {"train.lr": 0.01})`); an unknown name is an error that suggests the nearest one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from seehear.errors import SettingsError
+
+T = TypeVar("T")
+Variant = Literal["xdc", "sdc", "mdc", "cdc"]
+
+
+def setting(default: T, help: str, *, low: float | None = None, high: float | None = None, usual: str = "") -> T:
+    """A field with its meaning and the closed range that it must lie in."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "usual": usual})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What one draw takes from a segment: some frames and the sound around them."""
+
+    frames: int = setting(8, "frames in a clip", low=1, usual="8 or 32")
+    frame_rate_hz: float = setting(30.0, "frames a second within a clip", low=0.1, high=240, usual="4 to 30")
+    short_side_pixels: int = setting(128, "short side that frames are decoded to", low=8, usual="crop + 1/8")
+    crop_pixels: int = setting(112, "side of the square that the encoder sees", low=8, usual="112 or 224")
+    sound_seconds: float = setting(2.0, "sound that goes with a clip", low=0.05, high=60, usual="1 to 2")
+    sample_rate_hz: int = setting(16000, "sound is resampled to this rate", low=1000, high=192000)
+    mel_bins: int = setting(40, "rows of the log-mel image", low=8, high=256)
+    spectrogram_frames: int = setting(100, "columns of the log-mel image", low=8, high=4096)
+    flip: bool = setting(True, "mirror half of the training clips, left to right")
+    brightness: float = setting(0.0, "brightness jitter, share of full range", low=0, high=1, usual="0 to 0.2")
+    contrast: float = setting(0.0, "contrast jitter: factor within 1 +- this", low=0, high=1, usual="0 to 0.4")
+    gain_decibels: float = setting(0.0, "loudness jitter of the sound, +- this", low=0, high=40, usual="0 to 6")
+
+    @property
+    def seconds(self) -> float:
+        """How much of a segment one clip spans: the longer of its frames and its sound."""
+        return max(self.frames / self.frame_rate_hz, self.sound_seconds)
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The two networks; the paper's are 64 wide and 18 deep."""
+
+    video_width: int = setting(64, "channels of R(2+1)D's first stage", low=1, high=512)
+    video_depth: int = setting(18, "layers of R(2+1)D: 10 or 18", low=10, high=18)
+    midplanes: Literal["conv", "block"] = setting("conv", "R(2+1)D's inner width: conv (XDC) or block (torchvision)")
+    audio_width: int = setting(64, "channels of the audio ResNet's first stage", low=1, high=512)
+    audio_depth: int = setting(18, "layers of the audio ResNet: 10 or 18", low=10, high=18)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """k-means on the features of all rows, once a round."""
+
+    num_clusters: tuple[int, ...] = setting((256,), "K; several numbers make one head each", low=2)
+    iterations: int = setting(20, "Lloyd iterations", low=1, high=1000)
+    features: Literal["l2", "whiten", "none"] = setting(
+        "l2", "before k-means: centre and L2, PCA-whiten and L2, or as they are"
+    )
+    warm_start: bool = setting(False, "start from the last round's labels instead of random rows")
+    precision: Literal["auto", "fp32", "bf16", "int8"] = setting("auto", "arithmetic of the distances")
+    points_per_centroid: int = setting(0, "iterate on a sample of this many rows a cluster; 0 is all rows", low=0)
+    balance: bool = setting(False, "equal clusters by Sinkhorn-Knopp instead of nearest centroids")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Learning one round's labels."""
+
+    epochs: int = setting(3, "most epochs a round", low=1)
+    patience: int = setting(0, "a round ends when held-out loss has not improved for so many epochs; 0: never", low=0)
+    batch_size: int = setting(32, "clips a step", low=2)
+    optimizer: Literal["sgd", "adamw"] = setting("sgd", "sgd with momentum, or adamw")
+    lr: float = setting(0.01, "peak learning rate", low=0, usual="0.01 for sgd, 0.001 for adamw")
+    momentum: float = setting(0.9, "of sgd", low=0, high=1)
+    weight_decay: float = setting(1e-4, "L2 penalty (sgd) or decay (adamw)", low=0)
+    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate within a round")
+    warmup_share: float = setting(0.05, "share of a round's steps that lr rises over", low=0, high=1)
+    renew_heads: bool = setting(True, "new heads each round, since cluster numbers mean nothing across rounds")
+    uniform_clusters: bool = setting(True, "draw clips uniformly over clusters instead of over rows")
+    label_smoothing: float = setting(0.0, "of the cross-entropy", low=0, high=1)
+    heldout_share: float = setting(
+        0.05, "share of the videos kept out of training, to see it saturate", low=0, high=0.5
+    )
+
+
+@dataclass(frozen=True)
+class Data:
+    """How clips get from files to the device."""
+
+    workers: int = setting(-1, "decoding processes; -1: one a core", low=-1, high=1024)
+    cache_gigabytes: float = setting(2.0, "keep decoded segments in memory when all of them fit", low=0)
+    max_failed_share: float = setting(0.05, "stop when more than this share of rows cannot be read", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how precisely."""
+
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "fp32, bf16 autocast, or the faster one (probed)")
+    memory_format: Literal["auto", "contiguous", "channels_last"] = setting("auto", "layout of video, or probed")
+    threads: int = setting(0, "CPU threads; 0: PyTorch's choice", low=0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a pretraining run."""
+
+    variant: Variant = setting("xdc", "who teaches whom: xdc, sdc, mdc or cdc")
+    seed: int = setting(0, "every random choice derives from it", low=0)
+    rounds: int = setting(10, "most rounds of extract, cluster, train", low=1)
+    clip: Clip = Clip()
+    encoders: Encoders = Encoders()
+    cluster: Cluster = Cluster()
+    train: Train = Train()
+    data: Data = Data()
+    compute: Compute = Compute()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested data, as `run.json` holds it."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One setting: where it stands and what may be put there."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    low: float | None
+    high: float | None
+    usual: str
+
+
+def leaves(settings: Any, prefix: str = "") -> Iterator[Leaf]:
+    """Every single setting with its dotted name, in the order of the dataclasses."""
+    hints = typing.get_type_hints(type(settings))
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{f.name}.")
+        else:
+            m = f.metadata
+            yield Leaf(prefix + f.name, hints[f.name], value, m["help"], m["low"], m["high"], m["usual"])
+
+
+def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """New settings with some changed, by dotted name; strings are converted to the setting's type.
+
+    Raises:
+        SettingsError: an unknown name (with the nearest ones), a value of the wrong type or out of range.
+    """
+    known = {leaf.name: leaf for leaf in leaves(settings)}
+    for name, value in changes.items():
+        if name not in known:
+            raise SettingsError(unknown_setting(name, known))
+        settings = replace_at(settings, name.split("."), convert(known[name], value))
+    check_together(settings)
+    return settings
+
+
+def unknown_setting(name: str, known: Mapping[str, Leaf]) -> str:
+    """The message for a name that is no setting, with the nearest names there are."""
+    by_last = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]
+    near = by_last or difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`seehear settings` lists them all."
+    return f"There is no setting {name}. {hint}"
+
+
+def replace_at(settings: Any, path: list[str], value: Any) -> Any:
+    """A copy of nested dataclasses with the value at one path replaced."""
+    if len(path) > 1:
+        value = replace_at(getattr(settings, path[0]), path[1:], value)
+    return dataclasses.replace(settings, **{path[0]: value})
+
+
+def convert(leaf: Leaf, value: Any) -> Any:
+    """A string from a shell, or a value from TOML, JSON or Python, as the setting's type and within its range."""
+    try:
+        value = parse(leaf.type, value)
+    except (ValueError, TypeError):
+        wanted = describe(leaf.type)
+        raise SettingsError(f"{leaf.name} is {value!r}. It must be {wanted} ({leaf.help}).") from None
+    for number in value if isinstance(value, tuple) else (value,):
+        too_low = leaf.low is not None and not number >= leaf.low
+        if too_low or (leaf.high is not None and not number <= leaf.high):
+            high = f" and at most {leaf.high:g}" if leaf.high is not None else ""
+            usual = f"; usual: {leaf.usual}" if leaf.usual else ""
+            raise SettingsError(f"{leaf.name} is {number:g}. It must be at least {leaf.low:g}{high}{usual}.")
+    return value
+
+
+def parse(wanted: Any, value: Any) -> Any:
+    """One value as one type; ValueError where that cannot be."""
+    origin = typing.get_origin(wanted)
+    if origin is Literal:
+        if value not in typing.get_args(wanted):
+            raise ValueError
+        return value
+    if origin is tuple:
+        parts = value.replace(",", " ").split() if isinstance(value, str) else value
+        parts = [parts] if isinstance(parts, int) else list(parts)
+        if not parts:
+            raise ValueError
+        return tuple(parse(typing.get_args(wanted)[0], part) for part in parts)
+    if wanted is bool:
+        if isinstance(value, str):
+            value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.lower())
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+    if isinstance(value, bool) or (wanted is int and isinstance(value, float)):
+        raise ValueError
+    if wanted is str and not isinstance(value, str):
+        raise ValueError
+    return wanted(value)
+
+
+def describe(wanted: Any) -> str:
+    """A type in words: "one of conv, block", "a whole number"."""
+    if typing.get_origin(wanted) is Literal:
+        return "one of " + ", ".join(typing.get_args(wanted))
+    if isinstance(wanted, types.GenericAlias):
+        return "whole numbers separated by commas"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(wanted, "text")
+
+
+def check_together(settings: Settings) -> None:
+    """Raise SettingsError for settings that contradict each other."""
+    clip = settings.clip
+    if clip.crop_pixels > clip.short_side_pixels:
+        raise SettingsError(
+            f"clip.crop_pixels is {clip.crop_pixels}, more than clip.short_side_pixels ({clip.short_side_pixels}). "
+            f"Lower the crop or raise the short side."
+        )
+    for name in ("video_depth", "audio_depth"):
+        depth = getattr(settings.encoders, name)
+        if depth not in (10, 18):
+            raise SettingsError(f"encoders.{name} is {depth}. It must be 10 or 18.")
+
+
+def from_dict(values: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """Settings from nested plain data, as `to_dict` writes and a TOML file holds; what is not named stays."""
+    return override(base or Settings(), flatten(values))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"lr": 1}} -> {"train.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Changes by dotted name from a TOML file.
+
+    Raises:
+        SettingsError: the file is missing or not TOML; the message names the line.
+    """
+    try:
+        return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise SettingsError(f"There is no settings file {path}. `seehear settings` prints one to start from.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{path} is not readable as TOML: {error}.") from None
+
+
+def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by dotted name: (old, new)."""
+    then = {leaf.name: leaf.default for leaf in leaves(old)}
+    now = {leaf.name: leaf.default for leaf in leaves(new)}
+    return {name: (then[name], now[name]) for name in now if then[name] != now[name]}

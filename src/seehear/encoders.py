@@ -1,0 +1,247 @@
+"""What turns a clip into a feature: R(2+1)D for frames, a ResNet for log-mel sound, and the pair that learns together.
+
+R(2+1)D factors each 3-D convolution into a spatial one (1xkxk), batch norm, ReLU, and a temporal one (kx1x1)
+(Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018). Parameter names are those of torchvision's
+`VideoResNet`, so that released checkpoints load key by key. The audio encoder is ResNet-18 (He et al., CVPR 2016)
+with one input channel.
+
+Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1] -> features (B, 8 * width);
+        log-mel (B, 1, M, S) float -> features (B, 8 * width). Width 64 and depth 18 are the paper's: 512-d features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Midplanes = Literal["conv", "block"]
+BLOCKS_PER_STAGE = {10: 1, 18: 2}  # depth -> residual blocks in each of the four stages
+
+# Statistics of the RGB values, in [0, 1], that XDC's and torchvision's video weights were trained with.
+RGB_MEAN = (0.43216, 0.394666, 0.37645)
+RGB_STD = (0.22803, 0.22145, 0.216989)
+
+
+class VideoEncoder(nn.Module):
+    """R(2+1)D: frames (B, 3, T, H, W) -> features (B, 8 * width).
+
+    Args:
+        width: channels of the first stage; 64 is the published network, 8 or 16 train on a CPU.
+        depth: 18 (two blocks a stage) or 10 (one block a stage).
+        midplanes: how wide the convolution between space and time is. "conv" counts it for every convolution, as XDC's
+            weights do; "block" counts it once a block, as torchvision's `r2plus1d_18` does. See `midplanes()`.
+        bn_eps: added to the variance in batch norm; XDC uses 1e-3, torchvision 1e-5.
+
+    Frames are uint8 (0..255) or float in [0, 1]; the RGB mean and deviation are applied here.
+    """
+
+    def __init__(self, width: int = 64, depth: int = 18, midplanes: Midplanes = "conv", bn_eps: float = 1e-3) -> None:
+        super().__init__()
+        check_shape("video", width, depth)
+        self.feature_dim = 8 * width
+        stem_mid = max(1, 45 * width // 64)
+        self.stem = nn.Sequential(
+            nn.Conv3d(3, stem_mid, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
+            nn.BatchNorm3d(stem_mid, eps=bn_eps),
+            nn.ReLU(inplace=True),
+            nn.Conv3d(stem_mid, width, (3, 1, 1), padding=(1, 0, 0), bias=False),
+            nn.BatchNorm3d(width, eps=bn_eps),
+            nn.ReLU(inplace=True),
+        )
+        channels = width
+        for stage in range(4):
+            blocks = []
+            for block in range(BLOCKS_PER_STAGE[depth]):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(VideoBlock(channels, width << stage, stride, midplanes, bn_eps))
+                channels = width << stage
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.pool = nn.AdaptiveAvgPool3d(1)
+        self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1, 1), persistent=False)
+        self.register_buffer("rgb_std", torch.tensor(RGB_STD).view(1, 3, 1, 1, 1), persistent=False)
+        initialise(self)
+
+    def forward(self, frames_BCTHW: Tensor) -> Tensor:
+        x = frames_BCTHW
+        if x.dtype == torch.uint8:
+            x = x.float().div_(255.0)
+        x = (x - self.get_buffer("rgb_mean")) / self.get_buffer("rgb_std")
+        x = self.stem(x)
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
+        features_BD: Tensor = self.pool(x).flatten(1)
+        return features_BD
+
+
+class AudioEncoder(nn.Module):
+    """ResNet on log-mel spectrograms: (B, 1, M, S) -> features (B, 8 * width).
+
+    Args:
+        width: channels of the first stage; 64 and depth 18 make ResNet-18.
+        depth: 18 (two blocks a stage) or 10 (one block a stage).
+
+    The spectrograms are standardised here by a running mean and deviation (a batch norm without weights), so that a
+    change of recording level between data sets needs no setting.
+    """
+
+    def __init__(self, width: int = 64, depth: int = 18) -> None:
+        super().__init__()
+        check_shape("audio", width, depth)
+        self.feature_dim = 8 * width
+        self.standardise = nn.BatchNorm2d(1, affine=False)
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, width, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        channels = width
+        for stage in range(4):
+            blocks = []
+            for block in range(BLOCKS_PER_STAGE[depth]):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(AudioBlock(channels, width << stage, stride))
+                channels = width << stage
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        initialise(self)
+
+    def forward(self, logmel_B1MS: Tensor) -> Tensor:
+        x = self.stem(self.standardise(logmel_B1MS))
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
+        features_BD: Tensor = self.pool(x).flatten(1)
+        return features_BD
+
+
+class Pair(nn.Module):
+    """The two encoders and their heads: one linear head for every space that teaches an encoder.
+
+    Args:
+        video: any module, frames -> (B, D) features, with an integer `feature_dim`.
+        audio: the same for log-mel spectrograms.
+
+    `heads["video"]["audio"]` maps the video encoder's features to scores over the clusters of the audio space.
+    """
+
+    def __init__(self, video: nn.Module, audio: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({"video": video, "audio": audio})
+        self.heads = nn.ModuleDict({"video": nn.ModuleDict(), "audio": nn.ModuleDict()})
+
+    def feature_dim(self, modality: str) -> int:
+        """The width D of one modality's features."""
+        return int(self.encoders[modality].feature_dim)  # type: ignore[arg-type]
+
+    def renew_heads(self, heads: Mapping[str, Mapping[str, int]], generator: torch.Generator) -> None:
+        """Replace all heads by new ones.
+
+        Args:
+            heads: for each student ("video", "audio") the clusterings that teach it, with their number of clusters.
+            generator: draws the weights, on the CPU.
+        """
+        device = next(self.parameters()).device
+        for student, clusterings in heads.items():
+            new = nn.ModuleDict()
+            for name, num_clusters in clusterings.items():
+                head = nn.Linear(self.feature_dim(student), num_clusters)
+                nn.init.normal_(head.weight, 0.0, 0.01, generator=generator)
+                nn.init.zeros_(head.bias)
+                new[name] = head.to(device)
+            self.heads[student] = new
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """{"video": frames, "audio": log-mel} -> {student: {space: scores (B, K)}}."""
+        scores: dict[str, dict[str, Tensor]] = {}
+        for modality, batch in inputs.items():
+            features_BD = self.encoders[modality](batch)
+            scores[modality] = {
+                space: head(features_BD)
+                for space, head in self.heads[modality].items()  # type: ignore[operator]
+            }
+        return scores
+
+
+def midplanes(c_in: int, c_out: int) -> int:
+    """Channels between the spatial and the temporal convolution that keep the parameters of a 3x3x3 one.
+
+    27 Cin Cout parameters = M (9 Cin + 3 Cout), solved for M and rounded down.
+    """
+    return (27 * c_in * c_out) // (9 * c_in + 3 * c_out)
+
+
+class VideoBlock(nn.Module):
+    """Two (2+1)D convolutions and a shortcut."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, rule: Midplanes, bn_eps: float) -> None:
+        super().__init__()
+        first = midplanes(c_in, c_out)
+        second = first if rule == "block" else midplanes(c_out, c_out)
+        self.conv1 = nn.Sequential(
+            conv2plus1d(c_in, first, c_out, stride, bn_eps),
+            nn.BatchNorm3d(c_out, eps=bn_eps),
+            nn.ReLU(inplace=True),
+        )
+        self.conv2 = nn.Sequential(conv2plus1d(c_out, second, c_out, 1, bn_eps), nn.BatchNorm3d(c_out, eps=bn_eps))
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or c_in != c_out:
+            self.downsample = nn.Sequential(
+                nn.Conv3d(c_in, c_out, 1, stride=stride, bias=False), nn.BatchNorm3d(c_out, eps=bn_eps)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(self.conv2(self.conv1(x)) + shortcut)  # type: ignore[no-any-return]
+
+
+def conv2plus1d(c_in: int, c_mid: int, c_out: int, stride: int, bn_eps: float) -> nn.Sequential:
+    """Spatial 1x3x3, batch norm, ReLU, temporal 3x1x1; both strided by `stride`, none with a bias."""
+    return nn.Sequential(
+        nn.Conv3d(c_in, c_mid, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False),
+        nn.BatchNorm3d(c_mid, eps=bn_eps),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(c_mid, c_out, (3, 1, 1), stride=(stride, 1, 1), padding=(1, 0, 0), bias=False),
+    )
+
+
+class AudioBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or c_in != c_out:
+            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)) + shortcut)  # type: ignore[no-any-return]
+
+
+def check_shape(name: str, width: int, depth: int) -> None:
+    """Raise ValueError for an encoder that cannot be built."""
+    if depth not in BLOCKS_PER_STAGE:
+        raise ValueError(f"{name} depth is {depth}. It must be one of {sorted(BLOCKS_PER_STAGE)}.")
+    if width < 1:
+        raise ValueError(f"{name} width is {width}. It must be positive; 64 is the paper's.")
+
+
+def initialise(encoder: nn.Module) -> None:
+    """He initialisation of all convolutions (fan-out); batch norms start at weight 1, bias 0."""
+    for module in convolutions(encoder):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def convolutions(module: nn.Module) -> Iterable[nn.Conv2d | nn.Conv3d]:
+    """Every convolution of a module, in order."""
+    return (m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))

@@ -1,0 +1,144 @@
+"""What is worth knowing of a round, and when should a person worry? One flat record a round, as `log.jsonl` holds it.
+
+NMI is normalised mutual information (arithmetic mean), 0 for independent clusterings, 1 for equal ones.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seehear.method import Round
+from seehear.trainer import UNLABELLED
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+COLLAPSED_SHARE = 0.5  # one cluster holding so much of all rows is a collapse
+LEARNED_NATS = 0.02  # a loss that ends less than this below ln K has learned nothing
+WAITING_SHARE = 0.1  # training that waits for data longer than this is bound by decoding
+
+
+def summary(now: Round, last: Round | None, failures: dict[str, int]) -> dict[str, Any]:
+    """A round as plain data.
+
+    Keys: round, epochs, steps, clips; per student loss, accuracy, heldout_loss, heldout_accuracy (one number an epoch;
+    losses in nats, accuracies in [0, 1]); per clustering num_clusters, sizes (largest, smallest, empty), reseeded,
+    inertia, nmi_last (with the last round's labels, null in the first); nmi_video_audio (null where either is not
+    clustered); unreadable (reason -> rows); timing (clips_per_second, waiting_share, seconds).
+    """
+    learning = now.learning
+    clusterings = {}
+    for name, c in now.clusters.items():
+        sizes = c.clustering.sizes
+        clusterings[name] = {
+            "num_clusters": len(sizes),
+            "largest": int(sizes.max()),
+            "smallest": int(sizes.min()),
+            "reseeded": c.clustering.reseeded,
+            "inertia": c.clustering.inertia,
+            "nmi_last": nmi(c.labels_N, last.clusters[name].labels_N) if last else None,
+        }
+    both = [now.clusters[space].labels_N for space in ("video", "audio") if space in now.clusters]
+    return {
+        "round": now.number,
+        "epochs": learning.epochs,
+        "steps": learning.steps,
+        "clips": learning.clips,
+        "loss": learning.loss,
+        "accuracy": learning.accuracy,
+        "heldout_loss": learning.heldout_loss,
+        "heldout_accuracy": learning.heldout_accuracy,
+        "clusters": clusterings,
+        "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
+        "unreadable": failures,
+        "rows": len(next(iter(now.clusters.values())).labels_N),
+        "timing": {
+            "clips_per_second": round(learning.clips_per_second, 1),
+            "waiting_share": round(learning.waiting_share, 4),
+            "seconds": round(learning.seconds, 2),
+        },
+    }
+
+
+def nmi(labels_N: np.ndarray, others_N: np.ndarray) -> float:
+    """NMI of two labellings over the rows that both have labelled."""
+    from sklearn.metrics import normalized_mutual_info_score
+
+    both_N = (labels_N != UNLABELLED) & (others_N != UNLABELLED)
+    return float(normalized_mutual_info_score(labels_N[both_N], others_N[both_N]))
+
+
+def warnings_of(entry: dict[str, Any]) -> list[str]:
+    """What is wrong with a round, and what to change; one sentence or two each."""
+    found = []
+    for name, c in entry["clusters"].items():
+        share = c["largest"] / entry["rows"]
+        if share >= COLLAPSED_SHARE:
+            found.append(
+                f"The {name} clusters collapse: one holds {share:.0%} of all rows. Try --cluster.features whiten, "
+                f"more clusters (--cluster.num_clusters), or more varied videos."
+            )
+    chance = min(math.log(c["num_clusters"]) for c in entry["clusters"].values())
+    for student, losses in entry["loss"].items():
+        if losses[-1] > chance - LEARNED_NATS:
+            found.append(
+                f"The {student} encoder learns nothing: its loss ends at {losses[-1]:.2f}, and guessing gives "
+                f"ln K = {chance:.2f}. Try another --train.lr, more --train.epochs, or more videos."
+            )
+    if entry["timing"]["waiting_share"] > WAITING_SHARE:
+        found.append(
+            f"Training waits for data {entry['timing']['waiting_share']:.0%} of the time. Raise --data.workers, or "
+            f"--data.cache_gigabytes if the segments fit in memory."
+        )
+    return found
+
+
+def line(entry: dict[str, Any], rounds: int) -> str:
+    """A round in one line, for a person."""
+    ends = {key: " ".join(f"{s} {v[-1]:.2f}" for s, v in entry[key].items()) for key in ("loss", "accuracy")}
+    heldout = " ".join(f"{v[-1]:.2f}" for v in entry["heldout_accuracy"].values())
+    sizes = "  ".join(
+        f"{name} {c['smallest']}..{c['largest']}"
+        + (f", NMI {c['nmi_last']:.2f}" if c["nmi_last"] is not None else "")
+        + (f", {c['reseeded']} re-seeded" if c["reseeded"] else "")
+        for name, c in entry["clusters"].items()
+    )
+    across = f"  video~audio NMI {entry['nmi_video_audio']:.2f}" if entry["nmi_video_audio"] is not None else ""
+    timing = entry["timing"]
+    return (
+        f"round {entry['round'] + 1}/{rounds}  loss {ends['loss']}  acc {ends['accuracy']}"
+        + (f" (held-out {heldout})" if heldout else "")
+        + f"  clusters {sizes}{across}  {timing['clips_per_second']:.0f} clips/s, {timing['waiting_share']:.0%} waiting"
+    )
+
+
+def summary_writer(folder: Path) -> SummaryWriter:
+    """A TensorBoard writer.
+
+    Raises:
+        SettingsError: TensorBoard is not installed.
+    """
+    from seehear.errors import SettingsError
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise SettingsError("TensorBoard is not installed. `pip install 'seehear[tensorboard]'`.") from None
+    return SummaryWriter(str(folder))
+
+
+def write_scalars(writer: SummaryWriter, entry: dict[str, Any], prefix: str = "") -> None:
+    """Every number of a round as a scalar named by its path; the last epoch's where there is one for each."""
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            write_scalars(writer, {"round": entry["round"], **value}, f"{prefix}{key}/")
+        elif key != "round":
+            value = value[-1] if isinstance(value, list) and value else value
+            if isinstance(value, int | float):
+                writer.add_scalar(prefix + key, value, entry["round"])
+    if not prefix:
+        writer.flush()

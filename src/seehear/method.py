@@ -1,0 +1,152 @@
+"""Cross-modal deep clustering, whole: cluster what one encoder says, teach the other, repeat.
+
+Alwassel, Mahajan, Korbar, Torresani, Ghanem, Tran: "Self-Supervised Learning by Cross-Modal Audio-Video Clustering",
+NeurIPS 2020 (XDC, with SDC, MDC and CDC). A round is
+
+    1. extract   one feature per row with each encoder          features_ND, N rows, D wide
+    2. cluster   k-means; a row's cluster is its pseudo-label   labels_N in 0 .. K-1
+    3. train     each encoder predicts its teachers' labels     cross-entropy, clips of the rows
+
+and the encoders, which start at random, are carried from round to round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from seehear.clips import Clips
+from seehear.config import Settings
+from seehear.encoders import Pair
+from seehear.features import extract
+from seehear.kmeans import Clustering, kmeans
+from seehear.numerics import Numerics
+from seehear.progress import Watch, unwatched
+from seehear.spaces import Space
+from seehear.trainer import UNLABELLED, Learning, learn
+
+# variant -> student -> the spaces whose clusters teach it
+TEACHERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "sdc": {"video": ("video",), "audio": ("audio",)},
+    "mdc": {"video": ("video", "audio"), "audio": ("audio", "video")},
+    "cdc": {"video": ("joint",), "audio": ("joint",)},
+    "xdc": {"video": ("audio",), "audio": ("video",)},
+}
+ALL_SPACES = ("audio", "joint", "video")
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """One clustering: the labels of all rows, and what would assign new ones.
+
+    labels_N is int32, UNLABELLED where a row could not be read.
+    """
+
+    labels_N: np.ndarray
+    clustering: Clustering
+    space: Space
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of the loop, once it is over."""
+
+    number: int
+    clusters: Mapping[str, Clusters]
+    learning: Learning
+    next_epoch: int
+
+
+def deep_cluster(
+    pair: Pair,
+    clips: Clips,
+    cfg: Settings,
+    numerics: Numerics,
+    last: Round | None = None,
+    watch: Watch = unwatched,
+) -> Iterator[Round]:
+    """Train `pair` in place, yielding each round when it is over; the caller logs, saves, and stops by `break`.
+
+    Args:
+        last: the round to go on after, with `pair` as it was then; None to begin.
+        watch: shows how far each stage is.
+    """
+    teachers = TEACHERS[cfg.variant]
+    spaces = sorted({space for taught_by in teachers.values() for space in taught_by})
+    train_rows, heldout_rows = clips.split(cfg.train.heldout_share)
+    for number in range(last.number + 1 if last else 0, cfg.rounds):
+        clusters = cluster(pair, clips, cfg, numerics, number, spaces, last, watch)
+        if cfg.train.renew_heads or number == 0:
+            heads = heads_of(clusters, teachers)
+            pair.renew_heads(heads, generator=torch.Generator().manual_seed(derive(cfg.seed, number, 0)))
+        labels = {name: c.labels_N for name, c in clusters.items()}
+        readable = next(iter(labels.values())) != UNLABELLED
+        first_epoch = last.next_epoch if last else 0
+        learning = learn(
+            pair,
+            clips,
+            labels,
+            cfg.train,
+            numerics,
+            first_epoch=first_epoch,
+            train_rows=train_rows[readable[train_rows]],
+            heldout_rows=heldout_rows[readable[heldout_rows]],
+            progress=watch(f"round {number + 1}/{cfg.rounds}: training", cfg.train.epochs * len(train_rows)),
+        )
+        last = Round(number, clusters, learning, first_epoch + learning.epochs)
+        yield last
+
+
+def cluster(
+    pair: Pair,
+    clips: Clips,
+    cfg: Settings,
+    numerics: Numerics,
+    number: int,
+    spaces: Sequence[str],
+    last: Round | None = None,
+    watch: Watch = unwatched,
+) -> dict[str, Clusters]:
+    """Steps 1 and 2: cluster each of `spaces`, for each number of clusters asked for."""
+    features = extract(pair, clips, numerics, progress=watch(f"round {number + 1}: features", len(clips)))
+    parts = {"video": (features.video,), "audio": (features.audio,), "joint": (features.video, features.audio)}
+    found: dict[str, Clusters] = {}
+    for space in spaces:
+        fitted = Space.fit(parts[space], cfg.cluster.features)
+        prepared_ND = fitted(parts[space])
+        for k in cfg.cluster.num_clusters:
+            name = space if len(cfg.cluster.num_clusters) == 1 else f"{space}_{k}"
+            init = last.clusters[name].labels_N[features.rows] if last and cfg.cluster.warm_start else None
+            clustering = kmeans(
+                prepared_ND,
+                k,
+                seed=derive(cfg.seed, number, 1 + len(found)),
+                iterations=cfg.cluster.iterations,
+                init=init,
+                precision=cfg.cluster.precision,
+            )
+            labels_N = np.full(len(clips), UNLABELLED, dtype=np.int32)
+            labels_N[features.rows] = clustering.labels.numpy()
+            found[name] = Clusters(labels_N, clustering, fitted)
+    return found
+
+
+def heads_of(clusters: Mapping[str, Clusters], teachers: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, int]]:
+    """student -> clustering -> K: one head for each clustering of each teaching space."""
+    return {
+        student: {
+            name: len(c.clustering.centroids)
+            for space in spaces
+            for name, c in clusters.items()
+            if name.split("_")[0] == space
+        }
+        for student, spaces in teachers.items()
+    }
+
+
+def derive(*numbers: int) -> int:
+    """A seed that is a function of some integers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

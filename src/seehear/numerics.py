@@ -1,0 +1,135 @@
+"""On which device, in which precision and memory layout do the encoders run? Probed once, then recorded.
+
+bf16 autocast is about three times as fast as fp32 on CPUs with native bf16 products and slower on others, and the best
+layout of a video differs too, so "auto" times the candidates on the real networks and takes the fastest. fp32 in the
+contiguous layout wins unless another is at least `WORTH_IT` times as fast. What was chosen is part of the run: resuming
+uses it again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seehear.config import Clip, Compute
+from seehear.encoders import Pair
+from seehear.errors import SettingsError
+
+WORTH_IT = 1.1  # a candidate must be this much faster to be taken over plain fp32
+PROBE_PIXELS = 8 * 112 * 112 * 4  # frames x height x width that a probing batch has at most; at least 2 clips
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """The choice: device, precision and memory layout.
+
+    Args:
+        device: as PyTorch names it.
+        precision: "fp32" or "bf16" (autocast; weights and losses stay float32).
+        memory_format: of the video encoder, "contiguous" or "channels_last" (3-D).
+        probe_ms: milliseconds a clip that the candidates took, where they were timed.
+    """
+
+    device: str
+    precision: str
+    memory_format: str
+    probe_ms: tuple[tuple[str, float], ...] = ()
+
+    def autocast(self) -> torch.autocast:
+        """The context that the encoders run in."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def place(self, pair: Pair) -> Pair:
+        """The pair on the device, its video encoder in the layout."""
+        pair.to(self.device)
+        layout = torch.channels_last_3d if self.memory_format == "channels_last" else torch.contiguous_format
+        for module in pair.encoders["video"].modules():
+            if isinstance(module, nn.Conv3d):
+                module.weight.data = module.weight.data.contiguous(memory_format=layout)
+        return pair
+
+    def arrange(self, frames_BCTHW: Tensor) -> Tensor:
+        """Frames in the layout of the video encoder."""
+        if self.memory_format == "channels_last":
+            return frames_BCTHW.contiguous(memory_format=torch.channels_last_3d)
+        return frames_BCTHW.contiguous()
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for the record of a run."""
+        return asdict(self) | {"probe_ms": dict(self.probe_ms)}
+
+
+def choose(compute: Compute, pair: Pair, clip: Clip) -> Numerics:
+    """The numerics that the settings ask for; what they leave to "auto" is probed on `pair`, which stays as it is.
+
+    Raises:
+        SettingsError: the device is not there.
+    """
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
+    device = find_device(compute.device)
+    precisions = ["fp32", "bf16"] if compute.precision == "auto" else [compute.precision]
+    formats = ["contiguous", "channels_last"] if compute.memory_format == "auto" else [compute.memory_format]
+    candidates = [Numerics(device, p, f) for p, f in itertools.product(precisions, formats)]
+    if len(candidates) == 1:
+        return candidates[0]
+    milliseconds = probe(candidates, pair, clip)
+    best = min(range(len(candidates)), key=milliseconds.__getitem__)
+    if milliseconds[0] < WORTH_IT * milliseconds[best]:
+        best = 0
+    names = [f"{c.precision} {c.memory_format}" for c in candidates]
+    timed = tuple((name, round(ms, 3)) for name, ms in zip(names, milliseconds, strict=True))
+    return replace(candidates[best], probe_ms=timed)
+
+
+def find_device(name: str) -> str:
+    """ "auto" as the best device there is; any other name checked to exist."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"compute.device is {name!r}, which cannot be used here ({reason}). Try auto.") from None
+    return name
+
+
+def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) -> list[float]:
+    """Milliseconds a clip, forward and backward through a copy of the video encoder, for each candidate.
+
+    The candidates take turns, so that a busy moment of the machine does not fall on one of them; the least of
+    `repeats` times counts.
+    """
+    import copy
+
+    encoder = copy.deepcopy(pair.encoders["video"])
+    size = max(2, PROBE_PIXELS // (clip.frames * clip.crop_pixels**2))
+    size = min(size, 32)
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.rand(size, 3, clip.frames, clip.crop_pixels, clip.crop_pixels, generator=generator)
+    best = [float("inf")] * len(candidates)
+    for turn in range(repeats + 1):  # the first turn warms up
+        for i, numerics in enumerate(candidates):
+            trial = Pair(encoder, nn.Identity())
+            numerics.place(trial)
+            x = numerics.arrange(frames.to(numerics.device))
+            begin = time.perf_counter()
+            with numerics.autocast():
+                loss = trial.encoders["video"](x).float().square().mean()
+            loss.backward()
+            synchronise(numerics.device)
+            if turn:
+                best[i] = min(best[i], (time.perf_counter() - begin) * 1e3 / size)
+    return best
+
+
+def synchronise(device: str) -> None:
+    """Wait for the device to finish what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

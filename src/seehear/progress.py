@@ -1,0 +1,82 @@
+"""How does a person see that work goes on? Bars with rate and time left, on stderr, only where it is a terminal.
+
+Elsewhere (a log file, a job's output) there are plain lines and no bars. Nothing here prints to stdout.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Count = Callable[[int], None]  # called with how many are done
+Watch = Callable[[str, int], Count]  # called with what begins and how many there are
+
+
+def unwatched(what: str, total: int) -> Count:
+    """A watch that shows nothing."""
+    return lambda done: None
+
+
+class Console:
+    """Bars and lines on stderr; use as a context manager.
+
+    Args:
+        quiet: show nothing at all.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._progress: Progress | None = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(compact=True),
+                console=RichConsole(stderr=True),
+                transient=True,
+            )
+
+    def __enter__(self) -> Console:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def watch(self, what: str, total: int) -> Count:
+        """Begin a stage of `total` things; the last stage's bar makes room for its own."""
+        progress = self._progress
+        if progress is None:
+            return lambda done: None
+        for task in progress.task_ids:
+            progress.remove_task(task)
+        task = progress.add_task(what, total=total, rate="")
+
+        def count(done: int) -> None:
+            speed = progress.tasks[0].speed if progress.tasks else None
+            progress.update(task, completed=done, rate=f"{speed:.0f}/s" if speed else "")
+
+        return count
+
+    def say(self, line: str) -> None:
+        """One line, above the bars."""
+        if self.quiet:
+            return
+        if self._progress is not None:
+            self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,222 @@
+"""What is in a run's folder, and how does it get there whole or not at all?
+
+    run.json     settings, command, versions, commit, device and numerics, digest of the index, format
+    log.jsonl    one line a round
+    rounds/000/  checkpoint.pt, labels.parquet, centroids.safetensors, round.json
+    clusters/    labels.parquet, centroids.safetensors: the clusters of the finished encoders
+    encoders/    video.safetensors, audio.safetensors, encoders.json
+    results/     one JSON a task
+
+Files and folders are written under a temporary name in the same folder, synced to disk, and renamed, so that a crash
+between any two lines leaves either what was there or what was meant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from seehear.errors import RunError
+
+FORMAT = 1  # of the run folder; raised when an older program could not read it any more
+TEMPORARY = ".unfinished-"  # what stands under such a name is nothing yet
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what `run.json` records."""
+
+    path: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def create(cls, path: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> Run:
+        """Make the folder with its `run.json`.
+
+        Raises:
+            RunError: there is something at `path`, and it is no run, or `overwrite` is not set.
+        """
+        cls.check_free(path, overwrite=overwrite)
+        full = {"format": FORMAT, "created": now(), "command": sys.argv, **versions(), **record}
+        with whole_folder(path, overwrite=True) as folder:
+            write_json(folder / "run.json", full)
+        return cls(path, full)
+
+    @staticmethod
+    def check_free(path: Path, *, overwrite: bool) -> None:
+        """Raise RunError when `create` would."""
+        if path.exists() and not is_empty_folder(path):
+            if not (path / "run.json").exists():
+                raise RunError(f"{path} exists and is no run of seehear. Choose another --out; nothing was touched.")
+            if not overwrite:
+                raise RunError(f"{path} exists. Go on with --resume, or start anew with --overwrite.")
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """An existing run.
+
+        Raises:
+            RunError: no run at `path`, or one of a newer format.
+        """
+        try:
+            record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path} is no run: it has no run.json. Make one with `seehear pretrain`.") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}/run.json cannot be read ({error}). Restore it, or use another run.") from None
+        if record.get("format") != FORMAT:
+            raise RunError(
+                f"{path} has run format {record.get('format')}; this seehear reads {FORMAT}. Install the version "
+                f"that made it ({record.get('seehear')})."
+            )
+        return cls(path, record)
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Add a line to `log.jsonl`."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of `log.jsonl`; a last line that a crash cut short is left out."""
+        entries = []
+        try:
+            lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
+        return entries
+
+    def forget_after(self, number: int) -> None:
+        """Cut `log.jsonl` and `rounds/` back to rounds up to `number`, before going on from there."""
+        kept = [entry for entry in self.read_log() if entry["round"] <= number]
+        with atomic_file(self.path / "log.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        for folder in (self.path / "rounds").glob("*"):
+            if folder.name.startswith(TEMPORARY) or int(folder.name) > number:
+                shutil.rmtree(folder)
+
+    def rounds(self) -> list[int]:
+        """Numbers of the whole rounds, ascending."""
+        return sorted(int(p.name) for p in (self.path / "rounds").glob("[0-9]*"))
+
+    def round_path(self, number: int) -> Path:
+        """The folder of one round."""
+        return self.path / "rounds" / f"{number:03d}"
+
+    def write_result(self, task: str, result: Mapping[str, Any]) -> Path:
+        """Write `results/<task>.json` and return its path."""
+        path = self.path / "results" / f"{task}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, result)
+        return path
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
+
+    With `overwrite`, what stood at `path` is moved aside first and removed after.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in [p for p in temporary.rglob("*") if p.is_file()]:
+            sync(file)
+        sync(temporary)
+        old = path.parent / f"{TEMPORARY}old-{path.name}-{os.getpid()}"
+        if overwrite and path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path that replaces `path` when the block ends well."""
+    temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write data as indented JSON, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Have the operating system put a file or folder on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Whether `path` is a folder with nothing in it."""
+    return path.is_dir() and next(path.iterdir(), None) is None
+
+
+def versions() -> dict[str, Any]:
+    """What a result may depend on: versions, commit, processor."""
+    packages = {name: metadata.version(name) for name in ("torch", "numpy", "av", "pyarrow", "scikit-learn")}
+    return {
+        "seehear": metadata.version("seehear"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "machine": {"platform": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the source that runs, with "+" when files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    if not (here.parent.parent / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,209 @@
+"""Does the method work? `seehear demo` makes videos, trains on them without labels, and measures, in minutes.
+
+For each seed: synthesise, index, then probe random encoders, each variant trained with the same budget, and the same
+encoders trained with the true classes. The training videos and the test videos are different files; only the training
+ones are indexed for pretraining, and classes are read by the evaluation alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seehear.clips import Clips
+from seehear.config import Settings, flatten, override
+from seehear.encoders import Pair
+from seehear.evaluation.baselines import baseline_features
+from seehear.evaluation.classes import Classes, read_classes
+from seehear.evaluation.clusters import agreement, final_labels
+from seehear.evaluation.probe import VideoSet, probe, probe_model, rates, video_set
+from seehear.indexing import Index, index
+from seehear.model import Model, build_pair, load
+from seehear.numerics import Numerics, choose
+from seehear.presets import preset_settings
+from seehear.pretraining import pretrain
+from seehear.progress import Console
+from seehear.runs import now, versions, write_json
+from seehear.synthetic import synth
+from seehear.trainer import learn
+
+SUPERVISED_EPOCHS = 12  # with the true classes the same encoders need few
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all encoders of one seed are measured on."""
+
+    folder: Path
+    clips: Clips
+    train_index: Index
+    train_clips: Clips
+    videos: VideoSet
+    classes: Classes
+    settings: Settings
+    numerics: Numerics
+    console: Console
+
+
+def demo(
+    out: str | Path = "runs/demo",
+    *,
+    seeds: Sequence[int] = (0,),
+    variants: Sequence[str] = ("sdc", "xdc"),
+    videos: int = 1500,
+    settings: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Show on synthetic videos that cross-modal clustering learns what plain clustering does not.
+
+    Args:
+        out: everything lands here, a folder a seed; what an earlier call finished is reused.
+        seeds: data, weights and draws derive from each.
+        variants: which to train, each with the budget of the preset "demo".
+        videos: how many to synthesise for each seed, a fifth of them for testing.
+        settings: changes to the preset "demo", by dotted name.
+        console: where progress is shown.
+    Returns:
+        What `out/demo.json` holds: for each seed and way of training the probes of both encoders and the NMI of the
+        clusters with the true events.
+    """
+    out = Path(out)
+    console = console or Console()
+    results: dict[str, Any] = {}
+    with console:
+        for seed in seeds:
+            begin = time.perf_counter()
+            cfg = override(preset_settings("demo"), {**(settings or {}), "seed": seed})
+            stage = prepare(out / f"seed{seed}", seed, videos, cfg, console)
+            results[str(seed)] = measure_all(stage, variants)
+            results[str(seed)]["seconds"] = round(time.perf_counter() - begin, 1)
+    report = {"videos": videos, "seeds": results, "created": now(), **versions()}
+    write_json(out / "demo.json", report)
+    return report
+
+
+def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Console) -> Stage:
+    """Synthesise and index, and decode every segment once."""
+    console.say(f"seed {seed}: writing {videos} videos with sound to {folder / 'videos'}")
+    classes_csv = synth(folder / "videos", videos=videos, seed=seed, progress=not console.quiet)
+    index(folder / "videos" / "train", folder / "index-train", progress=not console.quiet)
+    index(folder / "videos", folder / "index-all", progress=not console.quiet)
+    train_index, all_index = Index.open(folder / "index-train"), Index.open(folder / "index-all")
+    classes = read_classes(classes_csv)
+    numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
+    clips = Clips(all_index, cfg.clip, cfg.data, seed)
+    train_clips = Clips(train_index, cfg.clip, cfg.data, seed)
+    for c in (clips, train_clips):
+        c.fill(console.watch("decoding", len(c)))
+    videos_of = video_set(all_index, classes, seed)
+    return Stage(folder, clips, train_index, train_clips, videos_of, classes, cfg, numerics, console)
+
+
+def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
+    """Train and probe every way of training: {"chance", "ways": {way: {"video", "audio", "nmi_video", ...}}}."""
+    rows, plain = baseline_features(stage.clips)
+    ways: dict[str, dict[str, float]] = {
+        "statistics": {m: probe(features_nD, rows, stage.videos) for m, features_nD in plain.items()},
+        "random": probe_pair(stage, build_pair(stage.settings)),
+    }
+    for variant in variants:
+        ways[variant] = clustered(stage, variant)
+    ways["supervised"] = supervised(stage)
+    return {**rates(stage.videos, stage.classes), "numerics": stage.numerics.describe(), "ways": ways}
+
+
+def clustered(stage: Stage, variant: str) -> dict[str, float]:
+    """Pretrain one variant, or find its finished run, and measure it."""
+    path, begin = stage.folder / variant, time.perf_counter()
+    cfg = override(stage.settings, {"variant": variant, **fixed(stage.numerics)})
+    stage.console.say(f"seed {cfg.seed}: {variant.upper()}, {cfg.rounds} rounds without labels")
+    pretrain(
+        stage.train_index,
+        path,
+        preset="demo",
+        settings=flatten(cfg.to_dict()),
+        resume=(path / "run.json").exists(),
+        console=stage.console,
+        clips=stage.train_clips,
+    )
+    seconds = time.perf_counter() - begin
+    model = load(path)
+    values = probe_model(Model(model.pair, model.clip, stage.numerics, {}), stage.clips, stage.videos, stage.console)
+    class_N = stage.classes.of_rows(stage.train_index)
+    labels = {name: agreement(labels_N, class_N)["nmi"] for name, labels_N in final_labels(path).items()}
+    return {**values, **{f"nmi_{name}": value for name, value in labels.items()}, "seconds": round(seconds, 1)}
+
+
+def supervised(stage: Stage) -> dict[str, float]:
+    """The same encoders trained with the true classes of the training videos, then probed alike."""
+    begin, cfg = time.perf_counter(), override(stage.settings, {"train.epochs": SUPERVISED_EPOCHS})
+    stage.console.say(f"seed {cfg.seed}: supervised, {SUPERVISED_EPOCHS} epochs with the true classes")
+    pair = build_pair(cfg)
+    generator = torch.Generator().manual_seed(cfg.seed)
+    heads = {"class": len(stage.classes.names)}
+    pair.renew_heads({"video": heads, "audio": heads}, generator)
+    stage.numerics.place(pair)
+    train_rows, heldout_rows = stage.train_clips.split(cfg.train.heldout_share)
+    learn(
+        pair,
+        stage.train_clips,
+        {"class": stage.classes.of_rows(stage.train_index).astype(np.int32)},
+        cfg.train,
+        stage.numerics,
+        first_epoch=0,
+        train_rows=train_rows,
+        heldout_rows=heldout_rows,
+        progress=stage.console.watch("supervised", cfg.train.epochs * len(train_rows)),
+    )
+    return {**probe_pair(stage, pair), "seconds": round(time.perf_counter() - begin, 1)}
+
+
+def probe_pair(stage: Stage, pair: Pair) -> dict[str, float]:
+    """Probe encoders that are not in a run."""
+    model = Model(stage.numerics.place(pair), stage.settings.clip, stage.numerics, {})
+    return probe_model(model, stage.clips, stage.videos, stage.console)
+
+
+def fixed(numerics: Numerics) -> dict[str, str]:
+    """Settings that ask for exactly these numerics, so that all variants of a seed share them."""
+    return {
+        "compute.device": numerics.device,
+        "compute.precision": numerics.precision,
+        "compute.memory_format": numerics.memory_format,
+    }
+
+
+def table(report: Mapping[str, Any]) -> list[list[str]]:
+    """The report as rows of text, the first the head: mean over seeds and, with several, the range."""
+    seeds = list(report["seeds"].values())
+    ways = list(seeds[0]["ways"])
+    head = ["", "chance", *map(name, ways)]
+    lines = [head]
+    for key, what in (("video", "video probe, %"), ("audio", "audio probe, %")):
+        cells = [spread([100 * s["ways"][way][key] for s in seeds], "{:.1f}") for way in ways]
+        lines.append([what, f"{100 * seeds[0]['chance']:.1f}", *cells])
+    for key, what in (("nmi_video", "video clusters, NMI"), ("nmi_audio", "audio clusters, NMI")):
+        cells = [
+            spread([s["ways"][way][key] for s in seeds], "{:.2f}") if key in seeds[0]["ways"][way] else ""
+            for way in ways
+        ]
+        lines.append([what, "0", *cells])
+    return lines
+
+
+def name(way: str) -> str:
+    """A way of training as the head of a column."""
+    return way.upper() if len(way) == 3 else way
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """ "mean" of one value, "mean (least to most)" of several."""
+    mean = form.format(statistics.fmean(values))
+    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
