@@ -1,0 +1,36 @@
+"""Shared by all tests: one thread, so that results and times do not depend on a busy machine; a small set of videos."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, also in the processes that tests start
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("seehear", deadline=None)  # machines are busy; time limits belong to benchmarks
+settings.load_profile("seehear")
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 40 synthetic videos of 4 events, with classes.csv."""
+    import seehear
+
+    folder = tmp_path_factory.mktemp("set") / "videos"
+    seehear.synth(folder, videos=40, classes=4, seed=3, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def index_folder(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of `videos`."""
+    import seehear
+
+    folder = tmp_path_factory.mktemp("index") / "index"
+    seehear.index([videos], folder, progress=False)
+    return folder

@@ -1,0 +1,39 @@
+"""Segments whose classes can be both seen and heard: a colour and a tone, with noise that is private to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from seehear.clips import Clips, Segment
+from seehear.config import Settings, override
+from seehear.presets import preset_settings
+
+COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])
+TONES_HZ = (300.0, 700.0, 1500.0, 3300.0)
+
+
+def tiny_settings(changes: Mapping[str, Any] | None = None) -> Settings:
+    """The debug preset with fixed numerics, so that nothing depends on a probe."""
+    fixed = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0}
+    return override(preset_settings("debug"), fixed | dict(changes or {}))
+
+
+def planted_clips(cfg: Settings, rows: int = 64) -> tuple[Clips, np.ndarray]:
+    """Clips in memory and the class of each row."""
+    generator = np.random.default_rng(cfg.seed)
+    classes_N = generator.permutation(np.arange(rows) % len(TONES_HZ))
+    return Clips.from_memory([segment(int(c), cfg, generator) for c in classes_N], cfg.clip, cfg.data, cfg.seed), classes_N
+
+
+def segment(number: int, cfg: Settings, generator: np.random.Generator) -> Segment:
+    """Noise around a class's colour, and a class's tone of any phase in noise."""
+    clip = cfg.clip
+    shape = (clip.frames + 2, clip.short_side_pixels, clip.short_side_pixels + 4, 3)
+    frames_GHWC = (COLOURS[number] + generator.normal(0, 20, shape)).clip(0, 255).astype(np.uint8)
+    seconds = clip.sound_seconds + 2 / clip.frame_rate_hz
+    t_s = np.arange(round(seconds * clip.sample_rate_hz)) / clip.sample_rate_hz
+    tone = 0.3 * np.sin(2 * np.pi * (TONES_HZ[number] * t_s + generator.random()))
+    return Segment(frames_GHWC, (tone + generator.normal(0, 0.02, len(t_s))).astype(np.float32))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from seehear.checkpoint import KEPT, last_good_round, load_round, save_round
+from seehear.errors import CheckpointError, RunError
+from seehear.runs import TEMPORARY, Run, atomic_file, whole_folder
+
+
+def a_state(number: int) -> dict:
+    labels, centroids = torch.arange(6, dtype=torch.int32) % 3, torch.randn(3, 2)
+    return {"number": number, "clusters": {"video": {"labels": labels, "centroids": centroids}}, "pair": {}}
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ValueError, match="stop"), whole_folder(tmp_path / "a") as folder:
+        (folder / "half").write_text("x")
+        raise ValueError("stop")
+    assert list(tmp_path.iterdir()) == []
+    with whole_folder(tmp_path / "a") as folder:
+        (folder / "file").write_text("x")
+        assert not (tmp_path / "a").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    with pytest.raises(ValueError, match="stop"), whole_folder(tmp_path / "a", overwrite=True) as folder:
+        raise ValueError("stop")
+    assert (tmp_path / "a" / "file").read_text() == "x"
+
+
+def test_a_file_is_replaced_whole_or_stays(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="stop"), atomic_file(path) as temporary:
+        temporary.write_text("ne")
+        raise ValueError("stop")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_an_existing_run_names_resume_and_overwrite_and_stays(tmp_path):
+    Run.create(tmp_path / "run", {"settings": {}})
+    (tmp_path / "run" / "precious").write_text("x")
+    with pytest.raises(RunError, match=r"--resume.*--overwrite"):
+        Run.create(tmp_path / "run", {})
+    assert (tmp_path / "run" / "precious").exists()
+    Run.create(tmp_path / "run", {"settings": {"seed": 1}}, overwrite=True)
+    assert not (tmp_path / "run" / "precious").exists()
+    assert Run.open(tmp_path / "run").record["settings"] == {"seed": 1}
+
+
+def test_a_folder_that_is_no_run_is_never_overwritten(tmp_path):
+    (tmp_path / "holiday.mp4").write_text("x")
+    with pytest.raises(RunError, match="nothing was touched"):
+        Run.create(tmp_path, {}, overwrite=True)
+    assert (tmp_path / "holiday.mp4").exists()
+
+
+def test_opening_what_is_no_run_or_a_newer_one_says_so(tmp_path):
+    with pytest.raises(RunError, match=r"has no run\.json"):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match="cannot be read"):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"format": 99, "seehear": "9.0"}))
+    with pytest.raises(RunError, match=r"format 99.*9\.0"):
+        Run.open(tmp_path)
+
+
+def test_rounds_come_back_and_old_checkpoints_go(tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    for number in range(4):
+        save_round(run, number, a_state(number), {"round": number})
+    assert run.rounds() == [0, 1, 2, 3]
+    assert [(run.round_path(n) / "checkpoint.pt").exists() for n in range(4)] == [False] * (4 - KEPT) + [True] * KEPT
+    assert all((run.round_path(n) / "labels.parquet").exists() for n in range(4))
+    number, state = last_good_round(run)
+    assert number == state["number"] == 3
+    assert torch.equal(state["clusters"]["video"]["labels"], a_state(3)["clusters"]["video"]["labels"])
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_damaged_checkpoint_is_found_and_the_one_before_is_taken(tmp_path, damage):
+    run = Run.create(tmp_path / "run", {})
+    for number in range(2):
+        save_round(run, number, a_state(number), {"round": number})
+    path = run.round_path(1) / "checkpoint.pt"
+    data = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    else:
+        path.unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt"):
+        load_round(run, 1)
+    assert last_good_round(run)[0] == 0
+    (run.round_path(0) / "checkpoint.pt").unlink()
+    with pytest.raises(CheckpointError, match="--overwrite"):
+        last_good_round(run)
+
+
+def test_a_checkpoint_with_code_is_refused(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (print, ("code ran",))
+
+    run = Run.create(tmp_path / "run", {})
+    with pytest.raises(Exception, match=r"[Ww]eights"):  # noqa: PT012
+        save_round(run, 0, {**a_state(0), "attack": Attack()}, {"round": 0})
+        load_round(run, 0)
+
+
+def test_the_log_is_cut_back_to_the_round_that_is_gone_on_from(tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    for number in range(3):
+        run.log({"round": number})
+        save_round(run, number, a_state(number), {"round": number})
+    with (run.path / "log.jsonl").open("a") as file:
+        file.write('{"round": 3, "lo')  # a crash while writing
+    (run.path / "rounds" / f"{TEMPORARY}003-77").mkdir()
+    run.forget_after(1)
+    assert run.read_log() == [{"round": 0}, {"round": 1}]
+    assert sorted(p.name for p in (run.path / "rounds").iterdir()) == ["000", "001"]
+    run.log({"round": 2})
+    assert [entry["round"] for entry in run.read_log()] == [0, 1, 2]
