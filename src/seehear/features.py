@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seehear.augment import augment_frames, augment_sound
 from seehear.clips import CENTRED, Batch, Clips
@@ -19,6 +19,9 @@ from seehear.config import Clip
 from seehear.encoders import Pair
 from seehear.numerics import Numerics
 from seehear.spectrogram import Spectrogram
+
+
+CALIBRATION_ROWS = 1024  # enough for a mean and a variance of every channel
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,31 @@ def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics) -> dict[str, Te
     frames_BCTHW = augment_frames(batch.frames_BTHWC.to(device, non_blocking=True), draws_BD, clip)
     waveform_BL = augment_sound(batch.waveform_BL.to(device, non_blocking=True), draws_BD, clip)
     return {"video": numerics.arrange(frames_BCTHW), "audio": spectrogram_of(clip)(waveform_BL)}
+
+
+@torch.inference_mode()
+def calibrate(pair: Pair, clips: Clips, numerics: Numerics, *, batch_size: int = 64) -> None:
+    """Set the batch norms of untrained encoders to the statistics of the data, without learning anything.
+
+    A fresh network's running mean and variance are 0 and 1, whatever passes through it, so that its features mirror
+    loudness and brightness more than they need to. On the synthetic videos this raises the NMI of random audio features
+    with the true events from 0.13 to 0.20, and the first round is what the video encoder has to start from.
+    """
+    norms = [m for m in pair.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches
+    pair.train()
+    rows = np.random.default_rng((clips.seed, 0xCA1)).permutation(len(clips))[:CALIBRATION_ROWS]
+    for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, keep_last=False):
+        if len(batch.rows_B) > 1:
+            inputs = encoder_inputs(batch, clips.clip, numerics)
+            with numerics.autocast():
+                for modality, tensor in inputs.items():
+                    pair.encoders[modality](tensor)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 @torch.inference_mode()

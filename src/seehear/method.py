@@ -21,7 +21,7 @@ import torch
 from seehear.clips import Clips
 from seehear.config import Settings
 from seehear.encoders import Pair
-from seehear.features import extract
+from seehear.features import calibrate, extract
 from seehear.kmeans import Clustering, kmeans
 from seehear.numerics import Numerics
 from seehear.progress import Watch, unwatched
@@ -111,6 +111,8 @@ def cluster(
     watch: Watch = unwatched,
 ) -> dict[str, Clusters]:
     """Steps 1 and 2: cluster each of `spaces`, for each number of clusters asked for."""
+    if number == 0:
+        calibrate(pair, clips, numerics)
     features = extract(pair, clips, numerics, progress=watch(f"round {number + 1}: features", len(clips)))
     parts = {"video": (features.video,), "audio": (features.audio,), "joint": (features.video, features.audio)}
     found: dict[str, Clusters] = {}

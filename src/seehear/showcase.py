@@ -24,6 +24,7 @@ from seehear.evaluation.baselines import baseline_features
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import agreement, final_labels
 from seehear.evaluation.probe import VideoSet, probe, probe_model, rates, video_set
+from seehear.features import calibrate
 from seehear.indexing import Index, index
 from seehear.model import Model, build_pair, load
 from seehear.numerics import Numerics, choose
@@ -111,12 +112,19 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
     rows, plain = baseline_features(stage.clips)
     ways: dict[str, dict[str, float]] = {
         "statistics": {m: probe(features_nD, rows, stage.videos) for m, features_nD in plain.items()},
-        "random": probe_pair(stage, build_pair(stage.settings)),
+        "random": untrained(stage),
     }
     for variant in variants:
         ways[variant] = clustered(stage, variant)
     ways["supervised"] = supervised(stage)
     return {**rates(stage.videos, stage.classes), "numerics": stage.numerics.describe(), "ways": ways}
+
+
+def untrained(stage: Stage) -> dict[str, float]:
+    """Probe the encoders that every way of training begins with."""
+    pair = stage.numerics.place(build_pair(stage.settings))
+    calibrate(pair, stage.train_clips, stage.numerics)
+    return probe_pair(stage, pair)
 
 
 def clustered(stage: Stage, variant: str) -> dict[str, float]:

@@ -123,9 +123,10 @@ def train_step(
     with numerics.autocast():
         scores = pair(encoder_inputs(batch, clips.clip, numerics))
     loss = losses(scores, labels, batch.rows_B, cfg.label_smoothing, sums)
-    if not math.isfinite(float(loss.detach())):
+    value = float(loss.detach())
+    if not math.isfinite(value):
         raise TrainingError(
-            f"The loss is {float(loss)} in epoch {epoch}, batch rows {batch.rows_B[:8].tolist()}... Lower train.lr "
+            f"The loss is {value} in epoch {epoch}, batch rows {batch.rows_B[:8].tolist()}... Lower train.lr "
             f"({cfg.lr:g}) or set compute.precision to fp32, then go on from the last round with --resume."
         )
     optimizer.zero_grad(set_to_none=True)

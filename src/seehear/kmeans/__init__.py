@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from seehear.kmeans.lloyd import Clustering, kmeans
+from seehear.kmeans.clustering import Clustering
+from seehear.kmeans.lloyd import assign, kmeans
 
-__all__ = ["Clustering", "kmeans"]
+__all__ = ["Clustering", "assign", "kmeans"]

@@ -280,6 +280,8 @@ def _track(stream: StreamT | None, origin_s: float) -> Track[StreamT] | None:
     if stream is None:
         return None
     assert stream.time_base is not None
+    stream.codec_context.thread_count = 1  # more threads would cost more CPU in all; processes run in parallel instead
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for sizes that change on the way
     return Track(stream, float(stream.time_base), origin_s)
 
 

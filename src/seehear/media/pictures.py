@@ -41,6 +41,7 @@ HOLD_S = 1.0
 
 _SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})  # frames nothing refers to are marked so
 _MAX_PIXEL_ASPECT = 8  # wider or taller pixels than this are a mistake in the header
+_UPRIGHT = np.eye(2, dtype=np.int32)
 _FIRST_BACK_S = 1.0  # how much earlier to start when nothing could be decoded in time, then twice as much, and so on
 
 
@@ -48,7 +49,7 @@ class _Outcome(Enum):
     DONE = auto()  # all wanted frames are there
     JUMP = auto()  # the next one is far away: seek
     LATE = auto()  # the first frame that came out is already after the wanted time: start earlier
-    SKIPPED = auto()  # a wanted frame may have been skipped: do not skip
+    UNSURE = auto()  # a wanted frame may have been skipped: do not skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Pictures:
         video = self._track.stream
         self.fps = float(video.average_rate or video.guessed_rate or 0)
         self._lead_s = max(SKIP_LEAD_S, 3 / self.fps) if self.fps else SKIP_LEAD_S
-        self._may_skip = _is_skippable(video)
+        self._can_skip = _is_skippable(video)
         self._stored_size = _with_square_pixels(video)
 
     def at(self, times_s: Sequence[float], short_side_pixels: int | None) -> NDArray[np.uint8]:
@@ -90,15 +91,15 @@ class Pictures:
         wanted_s = [float(times_s[i]) for i in order]
         size = self._scaled_size(short_side_pixels)
         images: list[NDArray[np.uint8]] = []
-        back_s, may_skip = 0.0, self._may_skip
+        back_s, may_skip = 0.0, self._can_skip
         while len(images) < len(wanted_s):
             outcome = self._collect(wanted_s[len(images) :], size, back_s, may_skip, images)
             if outcome is _Outcome.LATE:
                 back_s = max(_FIRST_BACK_S, 2 * back_s)
-            elif outcome is _Outcome.SKIPPED:
+            elif outcome is _Outcome.UNSURE:
                 may_skip = False
             else:
-                back_s, may_skip = 0.0, self._may_skip
+                back_s, may_skip = 0.0, self._can_skip
         frames_THWC = np.empty((len(images), *images[0].shape), np.uint8)
         for i, image in zip(order, images, strict=True):
             frames_THWC[i] = image
@@ -130,16 +131,14 @@ class Pictures:
     ) -> _Outcome:
         """Append the images at wanted times, which ascend, as far as one stretch of decoding goes."""
         at_start, packets = self._source.packets_from("video", wanted_s[0] - back_s)
-        track = self._track
-        waiting = deque(track.last_tick(time_s) for time_s in wanted_s)
-        lead_ticks = self._lead_s / track.tick_s if may_skip else math.inf
-        decoded = self._decoded(packets, lambda: waiting[0] - lead_ticks)
-        for shown, until_tick in _spans(decoded, at_start):
+        waiting = deque(self._track.last_tick(time_s) for time_s in wanted_s)
+        lead_ticks = self._lead_s / self._track.tick_s if may_skip else math.inf
+        for shown, until_tick in _spans(self._decoded(packets, lambda: waiting[0] - lead_ticks), at_start):
             if waiting[0] < until_tick:
                 if shown is None:
                     return _Outcome.LATE
                 if shown.tick < waiting[0] - lead_ticks:
-                    return _Outcome.SKIPPED
+                    return _Outcome.UNSURE
                 if math.isinf(until_tick):
                     self._check_hold(shown, waiting[-1], wanted_s[-1])
                 image = self._convert(shown.frame, size)
@@ -148,7 +147,7 @@ class Pictures:
                 waiting.popleft()
             if not waiting:
                 return _Outcome.DONE
-            if shown is not None and self._is_jump_worthwhile(track, shown.tick, waiting[0]):
+            if shown is not None and len(waiting) < len(wanted_s) and self._pays_to_jump(shown.tick, waiting[0]):
                 return _Outcome.JUMP
         raise self._source.fail("unreadable", "no frame can be decoded")
 
@@ -176,13 +175,15 @@ class Pictures:
                     last_tick = tick
                     yield _Still(tick, frame)
 
-    def _is_jump_worthwhile(self, track: Track[VideoStream], now_tick: int, next_tick: int) -> bool:
-        """Is there a key frame between now and the next wanted time, and is that far enough away?"""
+    def _pays_to_jump(self, now_tick: int, next_tick: int) -> bool:
+        """Is the next wanted time far away, and is there a key frame before it that has not been passed yet?"""
+        track = self._track
         gap_s = (next_tick - now_tick) * track.tick_s
         if gap_s <= JUMP_S:
             return False
         entries = track.stream.index_entries
-        key = entries.search_timestamp(next_tick) if len(entries) else -1
+        # The index may hold decoding times, which are a little earlier than those of presentation.
+        key = entries.search_timestamp(next_tick - round(self._lead_s / track.tick_s)) if len(entries) else -1
         if key >= 0 and entries[key].timestamp > now_tick:
             return True
         return gap_s > BLIND_JUMP_S and not self._source.lists_key_frames
@@ -250,7 +251,7 @@ def _display_matrix(frame: VideoFrame) -> NDArray[np.int32]:
     """The linear part of the display matrix: rows are where the stored x and y axes point to, y downwards."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(data, SideData):
-        return np.eye(2, dtype=np.int32)
+        return _UPRIGHT
     return np.frombuffer(bytes(data), np.int32, 9).reshape(3, 3)[:2, :2]
 
 

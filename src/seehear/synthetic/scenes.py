@@ -37,14 +37,14 @@ OBJECT_CONTRAST = 0.28  # least luminance between the object and either colour o
 EXPOSURE = (0.7, 1.15)  # brightness of the whole video, a factor
 FLICKER = 0.12  # the exposure changes by up to this share within the video
 GRAIN = (1.0, 10.0)  # standard deviation of the grain, in levels of 255
-PITCH_OCTAVES = 0.6  # the pitch lies up to this far above or below the event's own
-GAIN_DB = (-24.0, 0.0)  # loudness of the whole video
-NOISE_DB = (-30.0, -8.0)  # level of the noise bed below the event
+PITCH_OCTAVES = 1.4  # the pitch lies up to this far above or below the event's own
+GAIN_DB = (-6.0, 0.0)  # loudness of the whole video
+NOISE_DB = (-35.0, -20.0)  # level of the noise bed below the event
 NOISE_SWELL_DB = 6.0  # the noise bed swells by up to this much within the video
 HUM_TONES = 4  # how many tones hum
 HUM_HZ = (50.0, 5000.0)  # their frequencies, drawn evenly on a log scale
-HUM_DB = (-45.0, -8.0)  # level of each tone below the event
-MICROPHONE_DB = 9.0  # the microphone's response lies up to about this far above or below flat
+HUM_DB = (-45.0, -20.0)  # level of each tone below the event
+MICROPHONE_DB = 6.0  # the microphone's response lies up to about this far above or below flat
 
 
 @dataclass(frozen=True)

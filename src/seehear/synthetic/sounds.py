@@ -23,7 +23,7 @@ def thud(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> 
     """The ball hits the floor: a deep tone that drops and dies away."""
     s = timing.since(t_S)
     drop_s = 0.03
-    cycles = 110 * pitch * (s + 1.5 * drop_s * (1 - np.exp(-s / drop_s)))
+    cycles = 140 * pitch * (s + 1.5 * drop_s * (1 - np.exp(-s / drop_s)))
     return np.sin(2 * np.pi * cycles) * np.exp(-s / 0.08)
 
 
@@ -31,7 +31,7 @@ def tick(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> 
     """The clock of the pendulum: dry clicks, tick and tock in turn."""
     s = timing.since(t_S)
     tock = np.where(timing.last(t_S) % 2, 1, 0.8)
-    click = np.sin(2 * np.pi * 2300 * pitch * tock * s) + np.sin(2 * np.pi * 3700 * pitch * tock * s)
+    click = np.sin(2 * np.pi * 1700 * pitch * tock * s) + np.sin(2 * np.pi * 2800 * pitch * tock * s)
     return click * np.exp(-s / 0.008)
 
 
@@ -39,7 +39,7 @@ def whoosh(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -
     """The bar cuts the air: a narrow band of noise that rises and falls with each half-turn."""
     near = (0.5 + 0.5 * np.cos(2 * np.pi * timing.turns(t_S))) ** 1.5
     hz = 450 * pitch * (1 + 1.5 * near)
-    return near * carried_noise(rng, hz, 160) * (t_S >= timing.onset_s)
+    return near * carried_noise(rng, hz, 160) * running(t_S, timing)
 
 
 def beep(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> Array:
@@ -60,7 +60,7 @@ def plink(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) ->
 def hiss(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> Array:
     """Rain: bright noise without a pause, a little louder in a gust."""
     gust = 0.8 + 0.2 * np.cos(2 * np.pi * timing.turns(t_S))
-    return noise(rng, len(t_S), 2200 * pitch, 7000) * gust * (t_S >= timing.onset_s)
+    return noise(rng, len(t_S), 2200 * pitch, 7000) * gust * running(t_S, timing)
 
 
 def siren(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> Array:
@@ -68,7 +68,7 @@ def siren(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) ->
     hz = 650 * pitch * 2 ** (0.55 * np.sin(2 * np.pi * timing.turns(t_S)))
     turn = 2 * np.pi * cycles_of(hz)
     horn = np.sin(turn) + 0.6 * np.sin(2 * turn) + 0.4 * np.sin(3 * turn)
-    return horn * (t_S >= timing.onset_s)
+    return horn * running(t_S, timing)
 
 
 def bang(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> Array:
@@ -81,29 +81,34 @@ def chirp(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) ->
     """The bird calls with each stroke: a fast whistle upwards."""
     length_s = 0.16
     s = np.minimum(timing.since(t_S), length_s)
-    cycles = pitch * (2000 * s + 2000 / length_s * s**2 / 2)
+    cycles = 1400 * pitch * (s + s**2 / length_s / 2)
     return np.sin(2 * np.pi * cycles) * np.sin(np.pi * s / length_s)
 
 
 def drone(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> Array:
     """An engine: a low rattle of many harmonics that revs with the shaking."""
-    hz = 75 * pitch * (1 + 0.25 * np.cos(2 * np.pi * timing.turns(t_S)))
+    hz = 95 * pitch * (1 + 0.25 * np.cos(2 * np.pi * timing.turns(t_S)))
     cycles = cycles_of(hz)
-    saw = 2 * (cycles % 1) - 1
-    return saw * (0.7 + 0.3 * np.sin(np.pi * cycles)) * (t_S >= timing.onset_s)
+    saw = smooth(2 * (cycles % 1) - 1, 0.0004)
+    return saw * (0.7 + 0.3 * np.sin(np.pi * cycles)) * running(t_S, timing)
 
 
 def surf(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> Array:
     """Breakers: a wide band of low noise that swells slowly and draws back."""
     swell = 0.5 + 0.5 * np.cos(2 * np.pi * timing.turns(t_S))
     low, high = noise(rng, len(t_S), 100, 900 * pitch), noise(rng, len(t_S), 900 * pitch, 3500 * pitch)
-    return ((0.2 + swell) * low + 0.5 * swell**2 * high) * (t_S >= timing.onset_s)
+    return ((0.2 + swell) * low + 0.5 * swell**2 * high) * running(t_S, timing)
 
 
 def glide(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> Array:
     """A pure tone whose pitch goes where the square goes."""
     hz = 600 * pitch * 2 ** triangle(timing.turns(t_S))
-    return np.sin(2 * np.pi * cycles_of(hz)) * (t_S >= timing.onset_s)
+    return np.sin(2 * np.pi * cycles_of(hz)) * running(t_S, timing)
+
+
+def running(t_S: Array, timing: Timing) -> Array:
+    """The gate of a sound that goes on without a pause from the onset; it opens within 20 ms."""
+    return ((t_S - timing.onset_s) / 0.02).clip(0, 1)
 
 
 def cycles_of(hz_S: Array) -> Array:
