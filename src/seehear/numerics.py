@@ -124,6 +124,7 @@ def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) 
                 loss = trial.encoders["video"](x).float().square().mean()
             loss.backward()
             synchronise(numerics.device)
+            encoder.zero_grad(set_to_none=True)  # the next candidate's gradients have another layout
             if turn:
                 best[i] = min(best[i], (time.perf_counter() - begin) * 1e3 / size)
     return best

@@ -1,0 +1,49 @@
+# Every target makes the environment first if it is not there; nothing but Python >= 3.11, make and a C library is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-slow test-gpu check format bench-kmeans real-media environment clean help
+
+help:                ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+environment: $(READY) ## make .venv with the pinned versions
+
+demo: $(READY)       ## show on synthetic videos that the method works (minutes)
+	$(BIN)/seehear demo
+
+test: $(READY)       ## the test suite, under 5 minutes on two cores
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(READY)   ## tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: $(READY)      ## formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+format: $(READY)     ## put files into the format that check wants
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-kmeans: $(READY) ## k-means against faiss and scikit-learn
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/kmeans.py
+
+real-media: $(READY) ## fetch real videos into .cache/real-media, for the tests that use them
+	$(BIN)/python tests/real_media/fetch.py
+
+clean:               ## remove the environment and caches, never runs
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
