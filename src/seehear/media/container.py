@@ -189,30 +189,45 @@ class Source:
 
     def _seek(self, kind: Kind, time_s: float) -> bool:
         """Go to a key frame near a time, before it if the format can; True at the very beginning of the file."""
-        wanted = self.track(kind)
-        _read_only(self.container, wanted.stream.index)
         starts_s = [track.declared_start_s for track in (self.video, self.audio) if track is not None]
         start_s = min((s for s in starts_s if s is not None), default=0.0)
         at_start = time_s <= start_s
+        wanted = self.track(kind)
         # MP4 seeks exactly in each stream; most other formats have an index of the video only.
         guide = wanted if self.video is None or self.lists_key_frames else self.video
-        guide_s = start_s - 1.0 if at_start else time_s  # not the first timestamp itself: MPEG-TS would land behind it
-        try:
-            self.container.seek(guide.last_tick(guide_s), stream=guide.stream, backward=True)
-        except av.FFmpegError:  # no index, or a broken one: all that is left is to read from the beginning
-            self.close()
-            self._open()
-            _read_only(self.container, self.track(kind).stream.index)
-            return True
+        if at_start and not self.lists_key_frames:
+            self._rewind(
+                kind
+            )  # a seek may lose what precedes the first key frame: the first packet of sound in Matroska
+        else:
+            self._select(kind)
+            try:
+                self.container.seek(guide.last_tick(max(time_s, start_s)), stream=guide.stream, backward=True)
+            except av.FFmpegError:  # no index, or a broken one: all that is left is to read from the beginning
+                self._rewind(kind)
+                at_start = True
         return at_start
 
+    def _rewind(self, kind: Kind) -> None:
+        if not self._is_fresh:
+            self.close()
+            self._open()
+        self._select(kind)
+
+    def _select(self, kind: Kind) -> None:
+        """Let the demuxer pass over all other streams."""
+        for stream in self.container.streams:
+            stream.discard = Discard.default if stream.index == self.track(kind).stream.index else Discard.all
+
     def _packets(self, kind: Kind) -> Iterator[AnyPacket | None]:
+        self._is_fresh = False
         with contextlib.suppress(av.FFmpegError):  # an unreadable rest is the end of the file
             yield from (packet for packet in self.container.demux(self.track(kind).stream) if packet.size)
         yield None
 
     def _open(self) -> None:
         self.container = _open_container(self.path)
+        self._is_fresh = True  # nothing has been read yet
         try:
             video, audio = _choose(self.container.streams.video), _choose(self.container.streams.audio)
             self._check(video, audio)
@@ -283,9 +298,3 @@ def _track(stream: StreamT | None, origin_s: float) -> Track[StreamT] | None:
     stream.codec_context.thread_count = 1  # more threads would cost more CPU in all; processes run in parallel instead
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for sizes that change on the way
     return Track(stream, float(stream.time_base), origin_s)
-
-
-def _read_only(container: InputContainer, index: int) -> None:
-    """Let the demuxer pass over all streams but one."""
-    for stream in container.streams:
-        stream.discard = Discard.default if stream.index == index else Discard.all
