@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 
 from seehear.errors import MediaError
 from seehear.media.reasons import MAX_CHANNELS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ
+from seehear.media.signatures import HEAD_BYTES, looks_like_media, looks_like_playlist
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,kux,asf,asf_o,ogg,rm,wtv,mxf,gxf,nut,"
@@ -37,16 +38,6 @@ TIME_TOLERANCE_S = 0.0005
 """Matroska rounds timestamps to milliseconds: a wanted time may be meant for a timestamp this much later."""
 
 _OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
-_PLAYLIST_HEADS = (
-    b"#EXTM3U",
-    b"ffconcat version",
-    b"<MPD",
-    b"<?xml",
-    b"v=0",
-    b"[playlist]",
-    b"[Reference]",
-    b"[InternetShort",
-)
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _FIRST_TAIL_S = (
     2.0  # an end that is not declared is looked for in the last seconds, then in four times as many, and so on
@@ -196,28 +187,27 @@ class Source:
         # MP4 seeks exactly in each stream; most other formats have an index of the video only.
         guide = wanted if self.video is None or self.lists_key_frames else self.video
         if at_start and not self.lists_key_frames:
-            self._rewind(
-                kind
-            )  # a seek may lose what precedes the first key frame: the first packet of sound in Matroska
+            self._rewind()  # a seek may lose what precedes the first key frame: the first packet of sound in Matroska
         else:
-            self._select(kind)
+            self._is_fresh = False  # a seek that fails leaves the file anywhere
+            self._read_only(guide)  # MPEG-TS looks for packets of this stream
             try:
                 self.container.seek(guide.last_tick(max(time_s, start_s)), stream=guide.stream, backward=True)
             except av.FFmpegError:  # no index, or a broken one: all that is left is to read from the beginning
-                self._rewind(kind)
+                self._rewind()
                 at_start = True
+        self._read_only(self.track(kind))
         return at_start
 
-    def _rewind(self, kind: Kind) -> None:
+    def _rewind(self) -> None:
         if not self._is_fresh:
             self.close()
             self._open()
-        self._select(kind)
 
-    def _select(self, kind: Kind) -> None:
+    def _read_only(self, track: AnyTrack) -> None:
         """Let the demuxer pass over all other streams."""
         for stream in self.container.streams:
-            stream.discard = Discard.default if stream.index == self.track(kind).stream.index else Discard.all
+            stream.discard = Discard.default if stream.index == track.stream.index else Discard.all
 
     def _packets(self, kind: Kind) -> Iterator[AnyPacket | None]:
         self._is_fresh = False
@@ -275,14 +265,13 @@ def _open_container(path: str) -> InputContainer:
 
 
 def _reason_of_failed_open(path: str, error: av.FFmpegError) -> str:
-    with open(path, "rb") as file:  # noqa: PTH123
-        head = file.read(4096)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLIST_HEADS):
+    with Path(path).open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if looks_like_playlist(head):
         return "playlist"
-    # A demuxer that is not in FORMATS is refused as a wrong argument; no demuxer at all is invalid data, like damage.
-    if isinstance(error, av.error.ArgumentError):
-        return "not a media file"
-    return "unreadable"
+    # A demuxer that is not in FORMATS is refused as a wrong argument.
+    is_refused = isinstance(error, av.error.ArgumentError)
+    return "unreadable" if looks_like_media(head) and not is_refused else "not a media file"
 
 
 def _choose(streams: tuple[StreamT, ...]) -> StreamT | None:

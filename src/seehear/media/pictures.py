@@ -36,7 +36,7 @@ JUMP_S = 2.0
 BLIND_JUMP_S = 10.0
 """The same where the file does not list its key frames."""
 
-HOLD_S = 1.0
+HOLD_S = 0.5
 """The last frame is still an answer so long after its end."""
 
 _SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})  # frames nothing refers to are marked so
@@ -75,6 +75,8 @@ class Pictures:
         self._lead_s = max(SKIP_LEAD_S, 3 / self.fps) if self.fps else SKIP_LEAD_S
         self._can_skip = _is_skippable(video)
         self._stored_size = _with_square_pixels(video)
+        if not all(self._stored_size):
+            raise source.fail("unreadable", "the size of the picture is not known")
 
     def at(self, times_s: Sequence[float], short_side_pixels: int | None) -> NDArray[np.uint8]:
         """The frames to be seen at some times, in any order.

@@ -31,8 +31,8 @@ POSTROLL_S = 0.02
 GAP_S = 0.02
 """Frames whose timestamps are so far off the end of the frame before start anew, at their own time."""
 
-HOLD_S = 1.0
-"""So much of what a file declares may be missing at its end, or be asked for beyond it, as silence."""
+HOLD_S = 0.5
+"""So much of the sound that a file declares may be missing at its end."""
 
 _MAX_PADDING = 1000  # samples in front of a run; enough to meet the grid for all usual pairs of rates
 _INTEGER_SCALES = {
