@@ -2,9 +2,10 @@
 
     OUT/classes.csv              path (relative to this file), class, split (train or test)
     OUT/synth.json               the settings, so that the same call finds its work done
-    OUT/videos/00/000123.mp4     H.264 and AAC; the names say nothing about the classes
+    OUT/train/00/000123.mp4      H.264 and AAC; the names say nothing about the classes
+    OUT/test/00/000124.mp4       apart, so that OUT/train can be indexed by itself
 
-A video is a function of (seed, number, classes): neither the workers nor the size of the set changes it.
+A video is a function of (seed, number, classes): neither the workers nor the size of the set changes what it shows.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from seehear.synthetic.sounds import SAMPLE_RATE_HZ
 from seehear.synthetic.timing import Array
 
 FORMAT = 2  # of the folder and of what the videos show; another number means another set of videos
-TEST_SHARE = 0.25
+TEST_SHARE = 0.2
 VIDEOS_PER_FOLDER = 1000
 VIDEOS_PER_TASK = 8  # what a worker takes at once: large enough to be cheap, small enough for a smooth bar
 
@@ -89,7 +90,7 @@ def synth(
         return folder / "classes.csv"
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        (partial / "videos").mkdir(parents=True)
+        partial.mkdir(parents=True)
         write_videos(partial, settings, workers or available_cores(), progress)
         write_classes(partial / "classes.csv", settings)
         (partial / "synth.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
@@ -147,39 +148,48 @@ def check_same(folder: Path, settings: Settings) -> None:
             if there.get(name) != value
         )
         raise UsageError(f"{folder} exists and was made with other settings ({differences}). {choose}")
-    lost = [number for number in range(settings.videos) if not (folder / video_path(number)).is_file()]
+    lost = [path for path in video_paths(settings) if not (folder / path).is_file()]
     if lost or not (folder / "classes.csv").is_file():
         what = f"{len(lost)} of its {settings.videos} videos" if lost else "its classes.csv"
         raise UsageError(f"{folder} has lost {what}. {choose}")
 
 
-def video_path(number: int) -> str:
-    """Where a video lies, relative to the folder: a number that says nothing about the class."""
-    return f"videos/{number // VIDEOS_PER_FOLDER:02d}/{number:06d}.mp4"
+def video_paths(settings: Settings) -> list[str]:
+    """Where each video lies, relative to the folder: by its split, under a number that says nothing about the class."""
+    splits = draw_splits(settings.seed, class_names(settings))
+    return [f"{split}/{i // VIDEOS_PER_FOLDER:02d}/{i:06d}.mp4" for i, split in enumerate(splits)]
+
+
+def class_names(settings: Settings) -> list[str]:
+    """The class of each video."""
+    return [event_of(settings.seed, number, settings.classes) for number in range(settings.videos)]
 
 
 def write_videos(folder: Path, settings: Settings, workers: int, progress: bool) -> None:
     """Write all videos, on as many processes as are worth starting."""
+    paths = video_paths(settings)
     starts = range(0, settings.videos, VIDEOS_PER_TASK)
-    workers = min(workers, len(starts))
+    tasks = [(folder, settings, start, paths[start : start + VIDEOS_PER_TASK]) for start in starts]
+    workers = min(workers, len(tasks))
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
     with counting(settings.videos, progress) as count, contextlib.ExitStack() as stack:
         if workers == 1:
-            done: Iterator[int] = (write_some(folder, settings, start) for start in starts)
+            done: Iterator[int] = (write_some(*task) for task in tasks)
         else:
             # Never fork: a process that has started threads (torch, a notebook) may hang in its children.
             methods = multiprocessing.get_all_start_methods()
             context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
             pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
             stack.callback(pool.shutdown, cancel_futures=True)  # an error or Ctrl-C does not wait for the rest
-            done = pool.map(write_some, *zip(*((folder, settings, start) for start in starts), strict=True))
+            done = pool.map(write_some, *zip(*tasks, strict=True))
         for written in done:
             count(written)
 
 
-def write_some(folder: Path, settings: Settings, start: int) -> int:
-    """Write the videos of one task, and return how many; runs in a worker."""
-    numbers = range(start, min(start + VIDEOS_PER_TASK, settings.videos))
-    for number in numbers:
+def write_some(folder: Path, settings: Settings, start: int, paths: list[str]) -> int:
+    """Write the videos of one task, from number `start` on, and return how many; runs in a worker."""
+    for number, path in enumerate(paths, start):
         frames_THWC, waveform_S, _ = render(
             settings.seed,
             number,
@@ -187,10 +197,8 @@ def write_some(folder: Path, settings: Settings, start: int) -> int:
             seconds=settings.seconds,
             size_pixels=settings.size_pixels,
         )
-        path = folder / video_path(number)
-        path.parent.mkdir(exist_ok=True)
-        write_video(path, frames_THWC, waveform_S)
-    return len(numbers)
+        write_video(folder / path, frames_THWC, waveform_S)
+    return len(paths)
 
 
 def write_video(path: Path, frames_THWC: NDArray[np.uint8], waveform_S: Array) -> None:
@@ -216,16 +224,15 @@ def write_video(path: Path, frames_THWC: NDArray[np.uint8], waveform_S: Array) -
 
 def write_classes(path: Path, settings: Settings) -> None:
     """Write path, class and split of every video."""
-    names = [event_of(settings.seed, number, settings.classes) for number in range(settings.videos)]
-    splits = draw_splits(settings.seed, names)
+    names, paths = class_names(settings), video_paths(settings)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "class", "split"])
-        writer.writerows((video_path(i), *row) for i, row in enumerate(zip(names, splits, strict=True)))
+        writer.writerows((path, name, path.split("/")[0]) for path, name in zip(paths, names, strict=True))
 
 
 def draw_splits(seed: int, names: list[str]) -> list[str]:
-    """Draw a quarter of each class for testing: at least one where a class has two, never all of them."""
+    """Draw a fifth of each class for testing: at least one where a class has two, never all of them."""
     rng = np.random.default_rng([seed, 0, 2])
     splits = ["train"] * len(names)
     for name in sorted(set(names)):
