@@ -51,7 +51,7 @@ def test_a_batch_has_the_shapes_and_types_it_says(index_folder):
 @pytest.mark.parametrize("epoch", [0, 3, CENTRED])
 def test_the_number_of_workers_changes_nothing(index_folder, epoch):
     alone = all_of(open_clips(index_folder, workers=0), epoch)
-    for workers in (1, 3):
+    for workers in (1, 2):
         assert same(alone, all_of(open_clips(index_folder, workers=workers), epoch))
 
 
@@ -68,8 +68,8 @@ def test_clips_cut_from_memory_are_those_read_from_files(index_folder):
         for a, b in zip(all_of(cached, epoch), all_of(direct, epoch), strict=True):
             assert torch.equal(a.frames_BTHWC, b.frames_BTHWC)
             assert torch.equal(a.draws_BD, b.draws_BD)
-            inner = slice(400, -400)  # at its edges a clip read by itself was resampled without its neighbours
-            torch.testing.assert_close(a.waveform_BL[:, inner], b.waveform_BL[:, inner], atol=1e-3, rtol=0)
+            # A clip read by itself starts the audio decoder and the resampler a little before it, not at the start.
+            assert float((a.waveform_BL - b.waveform_BL).norm() / b.waveform_BL.norm()) < 0.01
 
 
 def test_segments_that_do_not_fit_the_budget_are_not_kept(index_folder):

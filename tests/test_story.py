@@ -103,7 +103,7 @@ def test_python_and_the_command_line_do_the_same(story):
         (("pretrain", "{story}/index", "--out", "r", "--resume"), r"r is no run"),
         (("pretrain", "{story}/index", "--out", "{story}/run", "--resume", "--train.lr", "9"), r"train\.lr is 9\.0.*0\.001"),
         (("pretrain", "{story}/index", "--out", "r", "--resume", "--overwrite"), r"exclude each other"),
-        (("pretrain", "{story}/index", "--out", "{story}/videos", "--overwrite"), r"no run of seehear"),
+        (("pretrain", "{story}/index", "--out", "{story}/videos", "--preset", "debug", "--overwrite"), r"no run of seehear"),
         (("pretrain", "{story}/index"), r"Missing option '--out'"),
         (("evaluate", "nowhere", "--data", "{story}/index", "--classes", "{story}/videos/classes.csv"), r"no trained enc"),
         (("evaluate", "{story}/run", "--data", "{story}/index", "--classes", "none.csv"), r"none\.csv cannot be read"),
