@@ -234,8 +234,9 @@ class Source:
         for stream in (video, audio):
             if stream is not None and stream.codec_context is None:
                 raise self.fail("unknown codec", f"stream {stream.index}, a {stream.type} stream")
-        if video is not None and video.width * video.height > MAX_PIXELS:
-            raise self.fail("absurd size", f"{video.width}x{video.height}; the limit is {MAX_PIXELS} pixels in all")
+        if video is not None and not 0 < video.width * video.height <= MAX_PIXELS:  # FFmpeg makes 0 of what is too much
+            size = f"{video.width}x{video.height}" if video.width * video.height else "none, or too large"
+            raise self.fail("absurd size", f"{size}; the limit is {MAX_PIXELS} pixels in all")
         if audio is not None and audio.codec_context.channels > MAX_CHANNELS:
             raise self.fail("absurd size", f"{audio.codec_context.channels} channels; the limit is {MAX_CHANNELS}")
         if audio is not None and audio.codec_context.sample_rate > MAX_SAMPLE_RATE_HZ:

@@ -75,8 +75,6 @@ class Pictures:
         self._lead_s = max(SKIP_LEAD_S, 3 / self.fps) if self.fps else SKIP_LEAD_S
         self._can_skip = _is_skippable(video)
         self._stored_size = _with_square_pixels(video)
-        if not all(self._stored_size):
-            raise source.fail("unreadable", "the size of the picture is not known")
 
     def at(self, times_s: Sequence[float], short_side_pixels: int | None) -> NDArray[np.uint8]:
         """The frames to be seen at some times, in any order.
@@ -112,7 +110,9 @@ class Pictures:
         _, packets = self._source.packets_from("video", -math.inf)
         for still in self._decoded(packets, lambda: -math.inf):
             matrix = _display_matrix(still.frame)
-            width, height = self._stored_size if not _is_transposed(matrix) else self._stored_size[::-1]
+            width, height = self._scaled_size(None)
+            if _is_transposed(matrix):
+                width, height = height, width
             degrees = math.degrees(math.atan2(matrix[0, 1], matrix[0, 0]))
             return width, height, round(degrees / 90) % 4 * 90
         raise self._source.fail("unreadable", "no frame can be decoded")
@@ -241,12 +241,12 @@ def _is_skippable(video: VideoStream) -> bool:
     return video.codec_context.name == "hevc" and len(header) > 22 and header[0] == 1 and header[21] >> 3 & 7 == 1
 
 
-def _with_square_pixels(video: VideoStream) -> tuple[int, int]:
-    """Width and height of a stored picture once its pixels are square."""
-    width, height, aspect = video.width, video.height, video.sample_aspect_ratio
+def _with_square_pixels(video: VideoStream) -> tuple[float, float]:
+    """Width and height of a stored picture once its pixels are square, not rounded."""
+    aspect = video.sample_aspect_ratio
     if not aspect or not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
-        return width, height
-    return max(1, round(width * aspect)), height
+        return video.width, video.height
+    return float(video.width * aspect), video.height
 
 
 def _display_matrix(frame: VideoFrame) -> NDArray[np.int32]:

@@ -15,7 +15,7 @@ REASONS: dict[str, str] = {
     "unreadable": "The format is known, but the content is damaged or cannot be decoded.",
     "truncated": "The file ends before it says.",
     "unknown codec": "There is no decoder for the stream's codec.",
-    "absurd size": "A declared size is beyond this program's limits.",
+    "absurd size": "A declared size is missing, or beyond this program's limits.",
     "no video stream": "There is no video stream (a cover picture is none).",
     "no audio stream": "There is no audio stream.",
     "past the end": "The wanted time is not within the file.",

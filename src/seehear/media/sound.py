@@ -4,8 +4,8 @@ Decoded frames are laid end to end from their timestamps, mixed to one channel, 
 the wanted grid of samples; where the file has no sound, there are zeros.
 
 Alignment: the start of a run of frames is the mean of what all its timestamps say (Matroska rounds each to a
-millisecond), and as many zeros are put in front as make its first sample fall on the grid. So the same moment sounds
-the same whatever the start asked for, within a few hundredths of a sample.
+millisecond), and as many zeros are put in front as make its first sample fall on the grid, to within half a sample of
+the source at worst.
 """
 
 from __future__ import annotations
