@@ -1,0 +1,38 @@
+"""The paper's sizes work too: two steps of the preset "paper" on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import seehear
+from seehear.runs import Run
+
+
+@pytest.mark.slow
+def test_two_steps_of_the_preset_paper_on_a_cpu(index_folder: Path, tmp_path: Path):
+    changes = {"rounds": 1, "train.epochs": 1, "train.batch_size": 18, "cluster.num_clusters": 4}
+    run = seehear.pretrain(index_folder, tmp_path / "run", preset="paper", settings=changes)
+    entry = Run.open(run.path).read_log()[0]
+    assert entry["steps"] == 2
+    assert entry["clips"] == 36
+    model = seehear.load(run.path)
+    assert sum(p.numel() for p in model.pair.encoders["video"].parameters()) == 33_165_639
+    assert model.video(torch.zeros(1, 3, 8, 224, 224, dtype=torch.uint8)).shape == (1, 512)
+
+
+@pytest.mark.gpu
+def test_a_round_on_a_gpu_agrees_with_the_cpu_before_training(index_folder: Path, tmp_path: Path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    fixed = {"rounds": 1, "compute.precision": "fp32", "compute.memory_format": "contiguous"}
+    runs = {
+        device: seehear.pretrain(
+            index_folder, tmp_path / device, preset="debug", settings={**fixed, "compute.device": device}
+        )
+        for device in ("cpu", "cuda")
+    }
+    logs = {device: Run.open(run.path).read_log()[0] for device, run in runs.items()}
+    assert logs["cuda"]["loss"]["video"][0] == pytest.approx(logs["cpu"]["loss"]["video"][0], rel=0.05)

@@ -1,0 +1,123 @@
+"""What the documentation says is true: its commands parse, its Python runs, its files exist, its settings are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import seehear
+from seehear import config
+from seehear.cli import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+
+
+def blocks(language: str, pages: list[Path] = PAGES) -> list[tuple[str, str]]:
+    """All code blocks of a language: (page, text)."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    return [(page.name, text) for page in pages for text in pattern.findall(page.read_text(encoding="utf-8"))]
+
+
+def commands() -> list[str]:
+    """Every line of a shell block, and every inline `seehear ...` with arguments."""
+    lines = [line for _, text in blocks("sh") for line in text.splitlines() if line.strip()]
+    for page in PAGES:
+        lines += re.findall(r"`(seehear [a-z]+ [^`]+)`", page.read_text(encoding="utf-8"))
+    return sorted({line.split("  #")[0].strip() for line in lines})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_of_the_documentation_are_commands(line):
+    words = shlex.split(line)
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+        return
+    if words[0] != "seehear" or "..." in line:
+        return
+    command = cli.get_command(click.Context(cli), words[1])
+    assert command is not None, line
+    values = command.make_context(words[1], words[2:]).params  # an unknown option raises
+    changes = {k.replace("__", "."): v for k, v in values.get("settings", {}).items()}
+    config.override(config.Settings(), changes)
+
+
+@pytest.fixture(scope="module")
+def workplace(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "videos").symlink_to(videos)
+    return folder
+
+
+def test_the_python_of_the_readme_runs_from_top_to_bottom(workplace):
+    script = "\n".join(text for name, text in blocks("python") if name == "README.md")
+    guarded = "if __name__ == '__main__':\n" + "\n".join("    " + line for line in script.splitlines())
+    (workplace / "readme.py").write_text(guarded)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "readme.py"], cwd=workplace, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torch.Size([2, 32]) torch.Size([2, 32])" in done.stdout
+    assert "\n0 {'audio': [" in done.stdout
+
+
+def test_links_of_the_documentation_lead_to_files():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_settings_named_in_the_documentation_exist():
+    known = {leaf.name for leaf in config.leaves(config.Settings())}
+    groups = "|".join({name.split(".")[0] for name in known if "." in name})
+    for page in PAGES:
+        for name in re.findall(rf"`(?:--)?((?:{groups})\.(?!json)[a-z_]+)`", page.read_text(encoding="utf-8")):
+            assert name in known, f"{page.name}: {name}"
+
+
+def test_importing_seehear_and_asking_for_help_need_no_torch():
+    code = "import sys, seehear, seehear.cli; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", seehear.__all__)
+def test_public_names_are_there_and_documented(name):
+    value = getattr(seehear, name)
+    assert name in dir(seehear)
+    assert name.startswith("__") or value.__doc__
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'indx'"):
+        _ = seehear.indx
+
+
+def test_every_command_has_help_of_at_most_about_ten_options():
+    for name, command in cli.commands.items():
+        assert command.help, name
+        shown = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+        assert len(shown) <= 11, name
+        assert all(p.help or p.name in ("out",) for p in shown), name
+
+
+def test_version_is_one():
+    from importlib import metadata
+
+    assert metadata.version("seehear") == seehear.__version__
+    assert f"version: {seehear.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_project_names_no_place_of_its_making():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for file in listed.stdout.splitlines():
+        path = ROOT / file
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".cff", ".svg", ".html", ".js"} and path != Path(__file__):
+            assert not re.search(r"/work/|\bissue \d|\bsession \d", path.read_text(encoding="utf-8")), file
