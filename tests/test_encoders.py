@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seehear.encoders import AudioEncoder, Pair, VideoEncoder, midplanes
+from seehear.encoders import AudioEncoder, Conv2Plus1D, Pair, VideoEncoder, midplanes
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -24,7 +24,15 @@ def test_the_full_audio_encoder_is_resnet18_with_one_channel_and_no_classifier()
 
 @pytest.mark.parametrize(
     ("c_in", "c_out", "mid"),
-    [(64, 64, 144), (64, 128, 230), (128, 128, 288), (128, 256, 460), (256, 256, 576), (256, 512, 921), (512, 512, 1152)],
+    [
+        (64, 64, 144),
+        (64, 128, 230),
+        (128, 128, 288),
+        (128, 256, 460),
+        (256, 256, 576),
+        (256, 512, 921),
+        (512, 512, 1152),
+    ],
 )
 def test_midplanes_are_those_of_the_paper(c_in, c_out, mid):
     assert midplanes(c_in, c_out) == mid
@@ -88,3 +96,40 @@ def test_heads_follow_the_teachers_and_are_drawn_from_the_generator():
     assert torch.equal(before, pair.heads["video"]["audio"].weight)
     pair.renew_heads(heads, torch.Generator().manual_seed(2))
     assert not torch.equal(before, pair.heads["video"]["audio"].weight)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [((1, 3, 3), (1, 2, 2), (0, 1, 1)), ((1, 7, 7), (1, 2, 2), (0, 3, 3)), ((3, 1, 1), (2, 1, 1), (1, 0, 0))]
+    + [((1, 3, 3), 1, (0, 1, 1)), ((3, 1, 1), 1, (1, 0, 0)), ((1, 1, 1), 2, 0)],
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_convolutions_on_views_are_3d_convolutions(kernel, stride, padding, layout):
+    ours = Conv2Plus1D(5, 7, kernel, stride=stride, padding=padding, bias=False).double()
+    theirs = torch.nn.Conv3d(5, 7, kernel, stride=stride, padding=padding, bias=False).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 5, 5, 11, 9, dtype=torch.float64).contiguous(memory_format=layout)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, z = ours(a), theirs(b)
+    torch.testing.assert_close(y, z)
+    weights = torch.randn_like(z)
+    (y * weights).sum().backward()
+    (z * weights).sum().backward()
+    torch.testing.assert_close(a.grad, b.grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+@pytest.mark.parametrize("shape", [(2, 128, 4, 28, 230), (2, 64, 4, 28, 230), (4, 45, 4, 16, 64)])
+def test_bf16_gradients_are_off_by_rounding_only(shape):
+    batch, c_in, frames, side, c_out = shape
+    conv = Conv2Plus1D(c_in, c_out, (1, 3, 3), padding=(0, 1, 1), bias=False)
+    x = torch.randn(batch, c_in, frames, side, side).contiguous(memory_format=torch.channels_last_3d)
+    weights = torch.randn(batch, c_out, frames, side, side)
+    gradients = []
+    for enabled in (False, True):
+        conv.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            y = conv(x)
+        (y.float() * weights).sum().backward()
+        gradients.append(conv.weight.grad.clone())
+    assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 0.01

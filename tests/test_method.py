@@ -35,7 +35,9 @@ def test_the_table_of_teachers_is_that_of_the_paper():
 @pytest.mark.parametrize("variant", TEACHERS)
 def test_planted_clusters_are_recovered_by_every_variant(variant):
     # Twice as many clusters as classes: k-means with K right needs luck to put one seed into each.
-    cfg = tiny_settings({"variant": variant, "cluster.num_clusters": 8, "train.epochs": 3, "train.lr": 3e-3, "rounds": 3})
+    cfg = tiny_settings(
+        {"variant": variant, "cluster.num_clusters": 8, "train.epochs": 3, "train.lr": 3e-3, "rounds": 3}
+    )
     _, rounds, classes_N = rounds_of(cfg)
     assert set(rounds[0].clusters) == {space for spaces in TEACHERS[variant].values() for space in spaces}
     for name, c in rounds[-1].clusters.items():

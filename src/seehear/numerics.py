@@ -104,7 +104,7 @@ def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) 
     """Milliseconds a clip, forward and backward through a copy of the video encoder, for each candidate.
 
     The candidates take turns, so that a busy moment of the machine does not fall on one of them; the least of
-    `repeats` times counts.
+    `repeats` times counts, infinity for one whose gradients are not finite.
     """
     import copy
 
@@ -113,7 +113,7 @@ def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) 
     size = min(size, 32)
     generator = torch.Generator().manual_seed(0)
     frames = torch.rand(size, 3, clip.frames, clip.crop_pixels, clip.crop_pixels, generator=generator)
-    best = [float("inf")] * len(candidates)
+    best, wrong = [float("inf")] * len(candidates), set()
     for turn in range(repeats + 1):  # the first turn warms up
         for i, numerics in enumerate(candidates):
             trial = Pair(encoder, nn.Identity())
@@ -124,10 +124,12 @@ def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) 
                 loss = trial.encoders["video"](x).float().square().mean()
             loss.backward()
             synchronise(numerics.device)
+            if not all(p.grad is None or bool(p.grad.isfinite().all()) for p in encoder.parameters()):
+                wrong.add(i)  # a kernel of this machine that cannot be trusted
             encoder.zero_grad(set_to_none=True)  # the next candidate's gradients have another layout
             if turn:
                 best[i] = min(best[i], (time.perf_counter() - begin) * 1e3 / size)
-    return best
+    return [float("inf") if i in wrong else ms for i, ms in enumerate(best)]
 
 
 def synchronise(device: str) -> None:
