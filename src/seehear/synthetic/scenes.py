@@ -33,10 +33,10 @@ OBJECT_PLACE = 0.25  # the object's middle lies up to this far from the frame's,
 CAMERA_DRIFT = 0.7  # the background moves up to this far over the video, in units, each way
 PARALLAX = 0.3  # the object moves by this share of the background's movement: the camera follows it
 BACKGROUND_CONTRAST = (0.05, 0.45)  # luminance between the background's two colours, of 1
-OBJECT_CONTRAST = 0.28  # least luminance between the object and either colour of the background, of 1
+OBJECT_CONTRAST = 0.36  # least luminance between the object and either colour of the background, of 1
 EXPOSURE = (0.7, 1.15)  # brightness of the whole video, a factor
 FLICKER = 0.25  # the exposure changes by up to this share within the video
-GRAIN = (1.0, 10.0)  # standard deviation of the grain, in levels of 255
+GRAIN = (1.0, 8.0)  # standard deviation of the grain, in levels of 255
 PITCH_OCTAVES = 1.4  # the pitch lies up to this far above or below the event's own
 GAIN_DB = (-6.0, 0.0)  # loudness of the whole video
 NOISE_DB = (-35.0, -20.0)  # level of the noise bed below the event
@@ -184,7 +184,7 @@ def background(rng: np.random.Generator, x_T1W: Array, y_TH1: Array) -> Array:
 def colours(rng: np.random.Generator) -> tuple[Array, Array, Array]:
     """Draw the background's two colours and the object's, RGB in [0, 1], with the contrasts bounded."""
     low, high = BACKGROUND_CONTRAST
-    while True:  # about one draw in ten fits
+    while True:  # about one draw in 24 fits
         some_NC = rng.uniform(0, 1, (3, 3)).astype(np.float32)
         luminance_N = some_NC @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
         first, second, thing = luminance_N
