@@ -76,6 +76,16 @@ class Reader:
         """Close the file; a second call does nothing."""
         self._source.close()
 
+    @property
+    def has_video(self) -> bool:
+        """Is there a stream of pictures that move?"""
+        return self._source.video is not None
+
+    @property
+    def has_audio(self) -> bool:
+        """Is there a stream of sound?"""
+        return self._source.audio is not None
+
     def frames(self, times_s: Sequence[float], *, short_side_pixels: int | None = None) -> NDArray[np.uint8]:
         """The frame to be seen at each time: the last whose timestamp is not after it, or the first of the file.
 

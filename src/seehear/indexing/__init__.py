@@ -1,0 +1,295 @@
+"""Which videos can be used, and why not the others?
+
+`index` finds files at any depth (`discovery`), looks at each in a worker process (`workers`, `examination`), cuts the
+usable ones into segments, and writes a folder (`table`). Run again, it looks at what is new or has changed, drops what
+has vanished, and leaves the rest alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seehear.errors import IndexFileError, SettingsError, UsageError
+from seehear.indexing.discovery import Candidate, absolute_paths, common_root, find_candidates
+from seehear.indexing.examination import Rejection
+from seehear.indexing.table import FACTS, Index, Rejected, Video, command, read_info, write_index, write_rejected
+from seehear.indexing.workers import examine_all
+from seehear.media import REASONS, MediaInfo
+from seehear.progress import Console
+from seehear.runs import is_empty_folder, now
+
+__all__ = ["Index", "IndexSummary", "index"]
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+Times = NDArray[np.float64]
+
+_TRY_AGAIN = frozenset({"timed out", "crashed the decoder", "no permission", "not found"})  # may be the machine's fault
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """What an index holds, and what was new in it this time."""
+
+    folder: str
+    rows: int
+    videos: int
+    seconds: float  # of all segments
+    rejected: dict[str, int]  # reason -> files, the most frequent first
+    added: int  # usable files that were not in the index before
+    changed: int  # usable files that are not as they were before
+    dropped: int  # files that have vanished, or cannot be used any more
+    digest: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        lines = [f"{self.folder}: {self.rows} segments of {self.videos} videos, {_duration(self.seconds)} in all."]
+        if self.dropped or self.changed or self.added != self.videos:
+            lines.append(f"Videos: {self.added} new, {self.changed} changed, {self.dropped} dropped.")
+        if self.rejected:
+            total = sum(self.rejected.values())
+            lines.append(f"Left out: {total} ({_listing(self.rejected)}). Which: {self.folder}/rejected.parquet")
+        return "\n".join(lines)
+
+
+def index(
+    paths: Paths,
+    out: str | os.PathLike[str],
+    *,
+    segment_seconds: float = 10.0,
+    min_seconds: float = 1.0,
+    workers: int | None = None,
+    timeout_s: float = 30.0,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> IndexSummary:
+    """List the usable segments of video files, and a reason for each file left out.
+
+    Where `out` is an index already, what is new or has changed is looked at, what has vanished is dropped, and the
+    rest is left alone: old files keep their order and new ones follow, sorted by path. Rows are numbered anew, so
+    dropping a file moves the rows after it; the digest tells runs of the old index that this is another one.
+
+    Args:
+        paths: video files, or folders that hold them at any depth. Names that begin with a dot are passed over.
+        out: the folder to write.
+        segment_seconds: the longest segment a video is cut into.
+        min_seconds: a shorter last segment is dropped, and so is a video with less of both picture and sound.
+        workers: processes; by default as many as there are cores for this process.
+        timeout_s: a file that takes longer is left out as "timed out".
+        progress: show a bar on stderr where that is a terminal.
+        overwrite: look at everything anew, with other settings or paths than before perhaps.
+
+    Returns:
+        Counts, and what has changed.
+
+    Raises:
+        UsageError: a path does not exist, `out` is something else, or its settings or paths differ from these.
+        IndexFileError: no file can be used.
+    """
+    settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
+    named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+    folder = Path(out)
+    old = None if overwrite else _open_old(folder, settings, named)
+    _check_free(folder)
+    candidates = _without(folder, find_candidates(named))
+    old_videos = {video.path: video for video in old.videos()} if old else {}
+    old_rejected = {file.path: file for file in old.rejected_files()} if old else {}
+    still_rejected = {path: file for path, file in old_rejected.items() if file.reason not in _TRY_AGAIN}
+    videos, rejected = _sort_out(candidates, old_videos, still_rejected)
+    waiting = [c for c in candidates if c.path not in videos and c.path not in rejected]
+    for candidate, answer in _answers(waiting, settings, workers or _cores(), timeout_s, progress):
+        if isinstance(answer, MediaInfo):
+            videos[candidate.path] = _video(candidate, answer, settings)
+        elif answer is not None:
+            rejected[candidate.path] = _rejected(candidate, answer)
+    root = common_root(named)
+    if not videos:
+        raise _nothing_usable(folder, named, list(rejected.values()), root)
+
+    order = {path: i for i, path in enumerate(old_videos)}
+    in_order = sorted(videos.values(), key=lambda video: (order.get(video.path, len(order)), video.path))
+    out_of_it = sorted(rejected.values(), key=lambda file: file.path)
+    info = {
+        "root": root,
+        "paths": named,
+        "settings": settings,
+        "rejected": dict(Counter(file.reason for file in out_of_it).most_common()),
+        "created": old.info["created"] if old else now(),
+        "updated": now(),
+        "seehear": metadata.version("seehear"),
+    }
+    is_same = in_order == list(old_videos.values()) and out_of_it == list(old_rejected.values())
+    if old is None or not is_same or old.info["paths"] != named:
+        info = write_index(folder, in_order, out_of_it, info)
+    else:
+        info = old.info
+    return IndexSummary(
+        folder=str(folder),
+        rows=info["rows"],
+        videos=info["videos"],
+        seconds=float(sum(video.seconds.sum() for video in in_order)),
+        rejected=info["rejected"],
+        added=sum(path not in old_videos for path in videos),
+        changed=sum(path in old_videos and old_videos[path] is not video for path, video in videos.items()),
+        dropped=sum(path not in videos for path in old_videos),
+        digest=info["digest"],
+    )
+
+
+def cut(start_s: float, seconds: float, segment_seconds: float, min_seconds: float) -> tuple[Times, Times]:
+    """Cut a stretch into segments of equal length; the last may be shorter, but not shorter than `min_seconds`.
+
+    Returns:
+        Starts and lengths, float64 (N,), to the microsecond.
+    """
+    whole = math.floor(seconds / segment_seconds + 1e-6)
+    rest = seconds - whole * segment_seconds
+    seconds_N = np.array([segment_seconds] * whole + [rest] * (rest >= min_seconds), np.float64)
+    start_s_N = start_s + np.arange(len(seconds_N), dtype=np.float64) * segment_seconds
+    return start_s_N.round(6), seconds_N.round(6)
+
+
+def _checked(segment_seconds: float, min_seconds: float, timeout_s: float, workers: int | None) -> dict[str, float]:
+    """The settings that decide what is in an index."""
+    for name, value in (("segment_seconds", segment_seconds), ("min_seconds", min_seconds), ("timeout_s", timeout_s)):
+        if not 0 < value < math.inf:
+            raise SettingsError(f"{name} is {value}. It must be positive.")
+    if segment_seconds < min_seconds:
+        raise SettingsError(
+            f"segment_seconds is {segment_seconds:g}, less than min_seconds, {min_seconds:g}: every segment would be "
+            "dropped. Make one longer or the other shorter."
+        )
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers is {workers}. It must be at least 1.")
+    return {"segment_seconds": float(segment_seconds), "min_seconds": float(min_seconds)}
+
+
+def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Index | None:
+    """The index that is to be updated, if there is one."""
+    if not (folder / "index.json").exists():
+        return None
+    info = read_info(folder)
+    for name, value in settings.items():
+        before = info["settings"][name]
+        if before != value:
+            raise UsageError(
+                f"{folder} was made with {name} = {before:g}, now it is {value:g}. Take the same value, another "
+                "--out, or --overwrite to make the index anew."
+            )
+    missing = [path for path in info["paths"] if not any(_is_within(path, new) for new in named)]
+    if missing:
+        raise UsageError(
+            f"{folder} holds videos of {', '.join(missing)}, which this command does not name, so all of them would be "
+            f"dropped. To add to the index: {command(sorted({*info['paths'], *named}), folder)}. To make it anew, add "
+            "--overwrite."
+        )
+    return Index.open(folder)
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and not is_empty_folder(folder) and not (folder / "index.json").exists():
+        raise UsageError(f"{folder} exists and is no index. Choose another --out; nothing was touched.")
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _without(folder: Path, candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates that are not files of the index itself."""
+    own = os.path.abspath(folder)  # noqa: PTH100
+    return [candidate for candidate in candidates if not _is_within(candidate.path, own)]
+
+
+def _sort_out(
+    candidates: Sequence[Candidate], old_videos: dict[str, Video], old_rejected: dict[str, Rejected]
+) -> tuple[dict[str, Video], dict[str, Rejected]]:
+    """What is known without looking: files that are as they were, and files that cannot be looked at."""
+    videos: dict[str, Video] = {}
+    rejected: dict[str, Rejected] = {}
+    for candidate in candidates:
+        path, state = candidate.path, (candidate.file_bytes, candidate.modified_ns)
+        video, rejection = old_videos.get(path), old_rejected.get(path)
+        if candidate.failure:
+            rejected[path] = _rejected(candidate, Rejection(candidate.failure))
+        elif not _is_utf8(path):
+            rejected[path] = _rejected(candidate, Rejection("unusable name"))
+        elif video is not None and state == (video.facts["file_bytes"], video.facts["modified_ns"]):
+            videos[path] = video
+        elif rejection is not None and state == (rejection.file_bytes, rejection.modified_ns):
+            rejected[path] = rejection
+    return videos, rejected
+
+
+def _answers(
+    candidates: Sequence[Candidate], settings: dict[str, float], workers: int, timeout_s: float, progress: bool
+) -> Iterator[tuple[Candidate, MediaInfo | Rejection | None]]:
+    """What looking at files says, with a bar on the way."""
+    jobs = [(candidate.path, candidate.is_promised, settings["min_seconds"]) for candidate in candidates]
+    with Console(quiet=not progress) as console:
+        count = console.watch("looking at files", len(jobs))
+        for done, (number, answer) in enumerate(examine_all(jobs, workers, timeout_s), 1):
+            yield candidates[number], answer
+            count(done)
+
+
+def _video(candidate: Candidate, info: MediaInfo, settings: dict[str, float]) -> Video:
+    facts = {name: getattr(info, name, None) for name in FACTS}
+    facts |= {"file_bytes": candidate.file_bytes, "modified_ns": candidate.modified_ns}
+    start_s, seconds = cut(info.start_s, info.seconds, settings["segment_seconds"], settings["min_seconds"])
+    return Video(candidate.path, facts, start_s, seconds)
+
+
+def _rejected(candidate: Candidate, rejection: Rejection) -> Rejected:
+    path = os.fsencode(candidate.path).decode(errors="backslashreplace")
+    return Rejected(path, rejection.reason, rejection.detail, candidate.file_bytes, candidate.modified_ns)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _nothing_usable(folder: Path, named: Sequence[str], rejected: Sequence[Rejected], root: str) -> IndexFileError:
+    if not rejected:
+        return IndexFileError(f"There is no video below {', '.join(named)}. Name files, or folders that hold them.")
+    reasons = dict(Counter(file.reason for file in rejected).most_common())
+    listing = folder.with_name(f"{folder.name}-rejected.parquet")
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    write_rejected(listing, sorted(rejected, key=lambda file: file.path), root)
+    first = rejected[0]
+    return IndexFileError(
+        f"None of {len(rejected)} files below {', '.join(named)} can be used: {_listing(reasons)}. "
+        f"For example {first.path}: {REASONS[first.reason]} All of them are listed in {listing}. No index was written."
+    )
+
+
+def _listing(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,109 @@
+"""Can one file be used, and when do its picture and its sound run? Runs in a worker process.
+
+Frames and sound are decoded at several places up to the end, so that what is in the index can be read:
+
+- silent: below `SILENCE_DB` wherever it was sampled, three seconds first and, if these are silent, up to thirty
+- still: no pixel of the shrunken picture changes by more than `STILL_LEVELS` between frames sampled, four first and, if
+  these are alike, up to forty; coding noise stays below that, a talking head of a tenth of the height does not
+
+A longer film may thus be called silent or still for what happens between the samples only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from seehear.errors import MediaError
+from seehear.media import MediaInfo, Reader
+from seehear.media.signatures import HEAD_BYTES, looks_like_media
+
+SILENCE_DB = -60.0
+"""Root mean square of sampled sound, relative to full scale."""
+
+STILL_LEVELS = 4
+"""Of 255, in a picture whose short side is shrunk to `STILL_PIXELS`."""
+
+STILL_PIXELS = 32
+
+_FIRST_FRAMES, _MORE_FRAMES = 4, 40
+_FIRST_SOUNDS, _MORE_SOUNDS = 3, 30
+_SOUND_SECONDS = 1.0
+_SOUND_RATE_HZ = 16000
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a file is left out: a key of `seehear.media.REASONS`, and what is known beyond it."""
+
+    reason: str
+    detail: str = ""
+
+
+def examine(path: str, is_promised: bool, min_seconds: float) -> MediaInfo | Rejection | None:
+    """Look at one file.
+
+    Args:
+        path: the file.
+        is_promised: its name says that it is a video. Other files are of interest only if they have a picture.
+        min_seconds: the least stretch with both picture and sound.
+
+    Returns:
+        What it holds, or why it cannot be used, or None for a file that nobody would take for a video.
+    """
+    has_video = False
+    try:
+        if not is_promised and not _begins_like_media(path):
+            return None
+        with Reader(path) as reader:
+            has_video = reader.has_video
+            return _examine(reader, min_seconds)
+    except MediaError as error:
+        return Rejection(error.reason, error.detail) if is_promised or has_video else None
+
+
+def _begins_like_media(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return looks_like_media(file.read(HEAD_BYTES))
+    except OSError:
+        return False
+
+
+def _examine(reader: Reader, min_seconds: float) -> MediaInfo:
+    info = reader.info()
+    for kind, codec in (("video", info.video_codec), ("audio", info.audio_codec)):
+        if not codec:
+            raise MediaError(info.path, f"no {kind} stream")
+    if info.seconds < min_seconds:
+        raise MediaError(info.path, "too short", f"{info.seconds:.2f} s with both picture and sound")
+    if _is_still(reader, info, _FIRST_FRAMES) and _is_still(reader, info, _MORE_FRAMES):
+        raise MediaError(info.path, "still picture")
+    loudest_db = _loudest_db(reader, info, _FIRST_SOUNDS)
+    if loudest_db < SILENCE_DB:
+        loudest_db = _loudest_db(reader, info, _MORE_SOUNDS)
+    if loudest_db < SILENCE_DB:
+        level = "zeros only" if math.isinf(loudest_db) else f"at most {loudest_db:.0f} dB"
+        raise MediaError(info.path, "silent audio", level)
+    return info
+
+
+def _is_still(reader: Reader, info: MediaInfo, count: int) -> bool:
+    last_s = info.start_s + info.seconds - 1.5 / (info.fps or 25.0)  # within the last frame but one
+    times_s = np.linspace(info.start_s, max(last_s, info.start_s), count)
+    frames_THWC = reader.frames(list(times_s), short_side_pixels=STILL_PIXELS)
+    return bool(np.max(np.ptp(frames_THWC, axis=0)) <= STILL_LEVELS)
+
+
+def _loudest_db(reader: Reader, info: MediaInfo, count: int) -> float:
+    """The level of the first second that is loud enough, or of the loudest; the end first, to see that it is there."""
+    seconds = min(_SOUND_SECONDS, info.seconds)
+    loudest_db = -math.inf
+    for start_s in np.linspace(info.start_s + info.seconds - seconds, info.start_s, count):
+        power = float(np.var(reader.sound(float(start_s), seconds, sample_rate_hz=_SOUND_RATE_HZ)))
+        loudest_db = max(loudest_db, 10 * math.log10(power) if power > 0 else -math.inf)
+        if loudest_db >= SILENCE_DB:
+            break
+    return loudest_db

@@ -1,0 +1,226 @@
+"""How does one file that crashes or hangs the decoder cost nothing but its own row?
+
+Each worker is a process that examines one file at a time, so it is known which file it was. One that dies, or takes
+longer than the time limit and is killed, is replaced by a new one; no process is started for each file.
+
+Workers are programmes of their own, started by `subprocess`: nothing is forked from a process that may have threads,
+and a script that calls seehear is not run again in each of them, as `multiprocessing` would. They end themselves when
+their parent is gone, and may not take more than `WORKER_BYTES` of memory beyond what they start with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+
+from seehear.errors import SeehearError
+from seehear.indexing.examination import Rejection, examine
+from seehear.media import MediaInfo
+
+WORKER_BYTES = 4 * 2**30
+"""Address space of one worker; 8K video takes about 1 GiB."""
+
+START_SECONDS = 120.0
+"""A worker that does not report for work within this time is a fault of the machine."""
+
+_PROGRAMME = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from seehear.indexing.workers import serve; serve(int(sys.argv[2]), float(sys.argv[3]))"
+)
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_END_SECONDS = 5.0  # a process that is about to end may take so long for it
+_GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
+
+Job = tuple[str, bool, float]  # the arguments of `examine`
+Answer = MediaInfo | Rejection | None
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    deadline: float  # by time.monotonic(); for a report at first, then for an answer
+    job: int | None = None  # which job it is at
+    is_ready: bool = False
+
+
+def examine_all(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[tuple[int, Answer]]:
+    """Examine files in parallel processes.
+
+    Args:
+        jobs: arguments of `examine`, one tuple a file.
+        workers: processes.
+        timeout_s: a file that takes longer counts as one that hangs the decoder.
+
+    Yields:
+        The number of a job and its answer, in the order in which they come.
+    """
+    pool = _Pool(jobs, timeout_s)
+    try:
+        for _ in range(min(workers, len(jobs))):
+            pool.start_worker()
+        while pool.workers:
+            yield from pool.step()
+    finally:
+        pool.stop()
+
+
+class _Pool:
+    """Workers and the jobs that are still to be done."""
+
+    def __init__(self, jobs: Sequence[Job], timeout_s: float) -> None:
+        self._jobs = jobs
+        self._waiting = deque(range(len(jobs)))
+        self._timeout_s = timeout_s
+        self.workers: list[_Worker] = []
+
+    def start_worker(self) -> None:
+        """Start one more process."""
+        ours, theirs = Pipe()
+        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(self._timeout_s)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAMME, *arguments],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | _ONE_THREAD,
+            start_new_session=True,  # Ctrl-C is the parent's business
+        )
+        theirs.close()  # so that its end is noticed here
+        self.workers.append(_Worker(process, ours, time.monotonic() + START_SECONDS))
+
+    def step(self) -> Iterator[tuple[int, Answer]]:
+        """Wait until something happens, and hand out what came of it."""
+        first_deadline = min(worker.deadline for worker in self.workers)
+        ready = wait([worker.connection for worker in self.workers], max(0.0, first_deadline - time.monotonic()))
+        for worker in list(self.workers):
+            if worker.connection in ready:
+                yield from self._hear(worker)
+            elif time.monotonic() > worker.deadline:
+                yield from self._lose(worker, Rejection("timed out", f"after {self._timeout_s:g} s"))
+
+    def stop(self) -> None:
+        """End all workers, whatever they do."""
+        for worker in self.workers:
+            worker.process.kill()
+        for worker in self.workers:
+            worker.process.wait()
+            worker.connection.close()
+        self.workers.clear()
+
+    def _hear(self, worker: _Worker) -> Iterator[tuple[int, Answer]]:
+        try:
+            answer = worker.connection.recv()
+        except (EOFError, ConnectionError):
+            _wait_for_end(worker.process)
+            yield from self._lose(worker, Rejection("crashed the decoder", _how_it_ended(worker.process)))
+            return
+        if worker.job is not None:
+            yield worker.job, answer
+        worker.is_ready, worker.job = True, None
+        self._give_work(worker)
+
+    def _give_work(self, worker: _Worker) -> None:
+        """The next job, or leave to go."""
+        number = self._waiting.popleft() if self._waiting else None
+        try:
+            worker.connection.send(None if number is None else self._jobs[number])
+        except OSError:  # it died after its answer, which is no file's fault
+            if number is not None:
+                self._waiting.appendleft(number)
+            self._remove(worker)
+            return
+        worker.job, worker.deadline = number, time.monotonic() + self._timeout_s
+        if number is None:
+            self._remove(worker)
+
+    def _lose(self, worker: _Worker, rejection: Rejection) -> Iterator[tuple[int, Answer]]:
+        """Give up a worker, and with it the file it was at."""
+        self._remove(worker)
+        if worker.job is None:
+            raise SeehearError(
+                f"A worker process did not start ({rejection.detail}). What does this say: "
+                f"{sys.executable} -c 'import seehear.indexing'"
+            )
+        yield worker.job, rejection
+
+    def _remove(self, worker: _Worker) -> None:
+        """End a worker; another takes its place while there are more jobs than workers."""
+        self.workers.remove(worker)
+        worker.connection.close()
+        if worker.job is None and worker.is_ready:
+            _wait_for_end(worker.process)
+        worker.process.kill()
+        worker.process.wait()
+        if self._waiting:
+            self.start_worker()
+
+
+def serve(descriptor: int, timeout_s: float) -> None:
+    """Examine one file after the other; the whole life of a worker.
+
+    Args:
+        descriptor: of the pipe's end for this process.
+        timeout_s: after which the parent, if it is still there, ends this process.
+    """
+    connection = Connection(descriptor)
+    _be_silent()
+    _limit_memory()
+    connection.send(None)  # ready
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+        while (job := connection.recv()) is not None:
+            signal.alarm(math.ceil(timeout_s) + _GRACE_SECONDS)  # should the parent not be there any more to do it
+            connection.send(_examine_safely(job))
+            signal.alarm(0)
+
+
+def _wait_for_end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_SECONDS)
+
+
+def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+    code = process.returncode or 0
+    with contextlib.suppress(ValueError):
+        return f"ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _examine_safely(job: Job) -> Answer:
+    try:
+        return examine(*job)
+    except MemoryError:
+        return Rejection("absurd size", f"it takes more than {WORKER_BYTES / 2**30:g} GiB of memory")
+    except Exception as error:  # one file costs its own row, whatever it does to the decoder's wrapper
+        return Rejection("unreadable", f"{type(error).__name__}: {error}")
+
+
+def _be_silent() -> None:
+    """Nothing that a decoder prints reaches the terminal."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError):  # another system than Linux
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = used + WORKER_BYTES
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
