@@ -4,7 +4,8 @@ Frames and sound are decoded at several places up to the end, so that what is in
 
 - silent: below `SILENCE_DB` wherever it was sampled, three seconds first and, if these are silent, up to thirty
 - still: no pixel of the shrunken picture changes by more than `STILL_LEVELS` between frames sampled, four first and, if
-  these are alike, up to forty; coding noise stays below that, a talking head of a tenth of the height does not
+  these are alike, up to forty. Coding noise of usual quality stays below that; stills whose coding visibly pumps do not,
+  and are kept.
 
 A longer film may thus be called silent or still for what happens between the samples only.
 """
