@@ -94,6 +94,7 @@ def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) 
 @click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail, or video, is left out.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds that one file may take.")
+@click.option("--overwrite", is_flag=True, help="Look at everything anew, with other settings perhaps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def index(videos: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> None:
     """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each file left out.

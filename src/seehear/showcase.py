@@ -8,6 +8,7 @@ ones are indexed for pretraining, and classes are read by the evaluation alone.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,9 +86,17 @@ def demo(
             stage = prepare(out / f"seed{seed}", seed, videos, cfg, console)
             results[str(seed)] = measure_all(stage, variants)
             results[str(seed)]["seconds"] = round(time.perf_counter() - begin, 1)
-    report = {"videos": videos, "seeds": results, "created": now(), **versions()}
+    report = {"videos": videos, "seeds": results, "peak_memory_gb": peak_memory_gb(), "created": now(), **versions()}
     write_json(out / "demo.json", report)
     return report
+
+
+def peak_memory_gb() -> float:
+    """The most memory that this process and its largest child held, in GB."""
+    import resource
+
+    peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(sum(peaks) * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)
 
 
 def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Console) -> Stage:
