@@ -25,7 +25,8 @@ def planted_clips(cfg: Settings, rows: int = 64) -> tuple[Clips, np.ndarray]:
     """Clips in memory and the class of each row."""
     generator = np.random.default_rng(cfg.seed)
     classes_N = generator.permutation(np.arange(rows) % len(TONES_HZ))
-    return Clips.from_memory([segment(int(c), cfg, generator) for c in classes_N], cfg.clip, cfg.data, cfg.seed), classes_N
+    segments = [segment(int(c), cfg, generator) for c in classes_N]
+    return Clips.from_memory(segments, cfg.clip, cfg.data, cfg.seed), classes_N
 
 
 def segment(number: int, cfg: Settings, generator: np.random.Generator) -> Segment:

@@ -100,8 +100,14 @@ def test_heads_follow_the_teachers_and_are_drawn_from_the_generator():
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"),
-    [((1, 3, 3), (1, 2, 2), (0, 1, 1)), ((1, 7, 7), (1, 2, 2), (0, 3, 3)), ((3, 1, 1), (2, 1, 1), (1, 0, 0))]
-    + [((1, 3, 3), 1, (0, 1, 1)), ((3, 1, 1), 1, (1, 0, 0)), ((1, 1, 1), 2, 0)],
+    [
+        ((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        ((1, 7, 7), (1, 2, 2), (0, 3, 3)),
+        ((3, 1, 1), (2, 1, 1), (1, 0, 0)),
+        ((1, 3, 3), 1, (0, 1, 1)),
+        ((3, 1, 1), 1, (1, 0, 0)),
+        ((1, 1, 1), 2, 0),
+    ],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_convolutions_on_views_are_3d_convolutions(kernel, stride, padding, layout):

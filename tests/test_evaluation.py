@@ -63,16 +63,16 @@ def test_without_a_split_column_videos_are_drawn_by_class_from_the_seed(tmp_path
 def test_videos_without_classes_or_with_one_class_are_errors(tmp_path, index_folder, videos):
     index = Index.open(index_folder)
     stranger = read_classes(write(tmp_path / "c.csv", "path,class\nx.mp4,a\ny.mp4,b\n"))
-    with pytest.raises(SettingsError, match="No video of .* is in .*relative to its own folder"):
+    with pytest.raises(SettingsError, match=r"No video of .* is in .*relative to its own folder"):
         video_set(index, stranger, 0)
     lines = (videos / "classes.csv").read_text().splitlines()
     all_train = [lines[0], *(f"{videos}/{line.rsplit(',', 1)[0]},train" for line in lines[1:])]
-    with pytest.raises(SettingsError, match="test videos .* fewer than two classes"):
+    with pytest.raises(SettingsError, match=r"test videos .* fewer than two classes"):
         video_set(index, read_classes(write(tmp_path / "d.csv", "\n".join(all_train))), 0)
 
 
 def test_a_task_that_is_not_there_names_those_that_are(tmp_path):
-    with pytest.raises(SettingsError, match="no task prob. Tasks: probe, clusters"):
+    with pytest.raises(SettingsError, match=r"no task prob\. Tasks: probe, clusters"):
         seehear.evaluate(tmp_path, task="prob", data=tmp_path, classes=tmp_path)
 
 

@@ -46,9 +46,8 @@ def test_imports_point_down():
         if own in ("__init__", "__main__"):
             continue
         assert own in DEPTH, f"{path.name} has no layer: add it to LAYERS in this test, and to docs/architecture.md"
-        for name in imported(path) - {own}:
-            if DEPTH[name] <= DEPTH[own]:
-                wrong.append(f"{path.relative_to(SOURCE)} imports {name}, which is not below {own}")
+        upwards = [name for name in imported(path) - {own} if DEPTH[name] <= DEPTH[own]]
+        wrong += [f"{path.relative_to(SOURCE)} imports {name}, which is not below {own}" for name in upwards]
     assert not wrong, "\n".join(wrong)
 
 

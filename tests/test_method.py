@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from planted import planted_clips, tiny_settings
 from sklearn.metrics import homogeneity_score
 
+from planted import planted_clips, tiny_settings
 from seehear.errors import MediaError
 from seehear.journal import line, nmi, summary, warnings_of
 from seehear.method import TEACHERS, UNLABELLED, cluster, deep_cluster
@@ -100,7 +100,7 @@ def test_rows_that_cannot_be_read_have_no_label_and_are_not_trained_on():
     cfg = tiny_settings({"rounds": 1})
     clips, _ = planted_clips(cfg)
     clips._cached[10] = MediaError("bad.mp4", "unreadable")
-    only = list(deep_cluster(build_pair(cfg), clips, cfg, CPU))[0]
+    only = next(deep_cluster(build_pair(cfg), clips, cfg, CPU))
     for c in only.clusters.values():
         assert c.labels_N[10] == UNLABELLED
         assert (np.delete(c.labels_N, 10) >= 0).all()

@@ -16,7 +16,7 @@ def a_state(number: int) -> dict:
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(ValueError, match="stop"), whole_folder(tmp_path / "a") as folder:
+    with pytest.raises(ValueError, match="stop"), whole_folder(tmp_path / "a") as folder:  # noqa: PT012
         (folder / "half").write_text("x")
         raise ValueError("stop")
     assert list(tmp_path.iterdir()) == []
@@ -32,7 +32,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 def test_a_file_is_replaced_whole_or_stays(tmp_path):
     path = tmp_path / "f"
     path.write_text("old")
-    with pytest.raises(ValueError, match="stop"), atomic_file(path) as temporary:
+    with pytest.raises(ValueError, match="stop"), atomic_file(path) as temporary:  # noqa: PT012
         temporary.write_text("ne")
         raise ValueError("stop")
     assert path.read_text() == "old"

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import planted_clips, tiny_settings
 
+from planted import planted_clips, tiny_settings
 from seehear.config import Train
 from seehear.errors import TrainingError
 from seehear.model import build_pair
@@ -100,8 +101,8 @@ def test_learning_rate_rises_then_falls_to_zero():
     rates = [learning_rate(step, 100, cfg) for step in range(100)]
     assert max(rates) == pytest.approx(0.1)
     assert rates.index(max(rates)) == 10
-    assert all(a < b for a, b in zip(rates[:10], rates[1:11], strict=True))
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a < b for a, b in pairwise(rates[:11]))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 1e-4
     assert {learning_rate(s, 100, Train(lr=0.1, warmup_share=0, schedule="constant")) for s in range(1, 100)} == {0.1}
 

@@ -178,9 +178,9 @@ class Conv2Plus1D(nn.Conv3d):
     """A 3-D convolution that is purely spatial (1, k, k), purely temporal (k, 1, 1), or a point (1, 1, 1).
 
     On a CPU it is computed as a 2-D one on a view: (1, k, k) over B * T images, (k, 1, 1) over planes of T x (H * W).
-    The weights are the same. On channels-last frames nothing is copied. The reason is correctness: with bf16 on CPUs with
-    AMX, PyTorch 2.13's 3-D weight gradients are wrong for some shapes (128 to 230 channels at 28x28: 7 % off; others not
-    finite), and its 2-D ones are right (0.3 %, the rounding of bf16).
+    The weights are the same; on channels-last frames nothing is copied. The reason is correctness: with bf16 on CPUs
+    with AMX, PyTorch 2.13's 3-D weight gradients are wrong for some shapes (128 to 230 channels at 28x28: 7 % off;
+    others not finite), and its 2-D ones are right (0.3 %, the rounding of bf16).
     """
 
     def forward(self, x: Tensor) -> Tensor:
