@@ -28,7 +28,7 @@ def expected_frames(path: Path, times_s: NDArray[np.float64]) -> NDArray[np.uint
 
 def random_times(seconds: float, count: int = 24, seed: int = 0) -> NDArray[np.float64]:
     """Times that are nowhere near a millisecond's edge, where Matroska's rounding decides."""
-    return np.random.default_rng(seed).integers(0, int(seconds * 1000), count) / 1000 + 0.0007
+    return np.random.default_rng(seed).integers(0, int(seconds * 1000), count) / 1000 + 0.0002
 
 
 def lag_ms(sound_S: NDArray[np.float32], start_s: float) -> float:

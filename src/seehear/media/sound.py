@@ -3,9 +3,9 @@
 Decoded frames are laid end to end from their timestamps, mixed to one channel, resampled, and put where they belong on
 the wanted grid of samples; where the file has no sound, there are zeros.
 
-Alignment: the start of a run of frames is the mean of what all its timestamps say (Matroska rounds each to a
-millisecond), and as many zeros are put in front as make its first sample fall on the grid, to within half a sample of
-the source at worst.
+Alignment: the start of a run of frames is the middle of what all its timestamps say (Matroska rounds each to a
+millisecond, which leaves less than 0.1 ms so), and as many zeros are put in front as make its first sample fall on the
+grid, to within half a sample of the source at worst.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Run:
 
     @property
     def start_s(self) -> float:
-        return sum(self.starts_s) / len(self.starts_s)
+        return (min(self.starts_s) + max(self.starts_s)) / 2
 
     @property
     def end_s(self) -> float:
