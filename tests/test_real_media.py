@@ -102,7 +102,7 @@ def test_a_part_of_the_sound_is_that_part_of_the_whole(source: str) -> None:
             part_S, same_S = reader.sound(first / 16000, 0.25), whole_S[first : first + 4000]
             if name.endswith(".mkv"):  # timestamps are in whole milliseconds
                 assert abs(lag_s(part_S, same_S)) < 1e-4, name
-                assert np.corrcoef(part_S, same_S)[0, 1] > 0.7, name  # hisses, much of them above 5 kHz
+                assert abs(part_S.std() / same_S.std() - 1) < 0.02, name
             else:
                 np.testing.assert_allclose(part_S, same_S, atol=0.01, err_msg=name)
 

@@ -118,7 +118,7 @@ def index(
             rejected[candidate.path] = _rejected(candidate, answer)
     root = common_root(named)
     if not videos:
-        raise _nothing_usable(folder, named, list(rejected.values()), root)
+        raise _nothing_usable(folder, named, sorted(rejected.values(), key=lambda file: file.path), root)
 
     order = {path: i for i, path in enumerate(old_videos)}
     in_order = sorted(videos.values(), key=lambda video: (order.get(video.path, len(order)), video.path))
@@ -127,7 +127,7 @@ def index(
         "root": root,
         "paths": named,
         "settings": settings,
-        "rejected": dict(Counter(file.reason for file in out_of_it).most_common()),
+        "rejected": _tally(out_of_it),
         "created": old.info["created"] if old else now(),
         "updated": now(),
         "seehear": metadata.version("seehear"),
@@ -270,15 +270,20 @@ def _is_utf8(path: str) -> bool:
 def _nothing_usable(folder: Path, named: Sequence[str], rejected: Sequence[Rejected], root: str) -> IndexFileError:
     if not rejected:
         return IndexFileError(f"There is no video below {', '.join(named)}. Name files, or folders that hold them.")
-    reasons = dict(Counter(file.reason for file in rejected).most_common())
     listing = folder.with_name(f"{folder.name}-rejected.parquet")
     listing.parent.mkdir(parents=True, exist_ok=True)
-    write_rejected(listing, sorted(rejected, key=lambda file: file.path), root)
+    write_rejected(listing, rejected, root)
     first = rejected[0]
     return IndexFileError(
-        f"None of {len(rejected)} files below {', '.join(named)} can be used: {_listing(reasons)}. "
+        f"None of {len(rejected)} files below {', '.join(named)} can be used: {_listing(_tally(rejected))}. "
         f"For example {first.path}: {REASONS[first.reason]} All of them are listed in {listing}. No index was written."
     )
+
+
+def _tally(rejected: Sequence[Rejected]) -> dict[str, int]:
+    """How many files were left out for each reason, the most frequent first."""
+    counts = Counter(file.reason for file in rejected)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _listing(reasons: dict[str, int]) -> str:

@@ -4,8 +4,8 @@ Frames and sound are decoded at several places up to the end, so that what is in
 
 - silent: below `SILENCE_DB` wherever it was sampled, three seconds first and, if these are silent, up to thirty
 - still: no pixel of the shrunken picture changes by more than `STILL_LEVELS` between frames sampled, four first and, if
-  these are alike, up to forty. Coding noise of usual quality stays below that; stills whose coding visibly pumps do not,
-  and are kept.
+  these are alike, up to forty. Coding noise of usual quality stays below that; stills whose coding visibly pumps are
+  not recognised.
 
 A longer film may thus be called silent or still for what happens between the samples only.
 """
