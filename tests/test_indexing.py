@@ -21,7 +21,9 @@ import seehear
 from media_files import number_of, numbered_picture, silence, tone, write_media
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing import Index, cut, index
+from seehear.indexing.examination import Rejection
 from seehear.indexing.table import FACTS, Video, write_index
+from seehear.indexing.workers import examine_all
 from seehear.media import REASONS, read_clip
 
 
@@ -431,6 +433,33 @@ def test_a_file_that_takes_too_long(tmp_path: Path, slow_video: Path) -> None:
         build(tmp_path, tmp_path / "index", timeout_s=0.1)
 
 
+def test_damage_of_any_kind_gets_a_reason_or_is_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kinds = {"v.mp4": {}, "v.mkv": {}, "v.ts": {}, "v.flv": {}, "v.avi": {"video_codec": "mpeg4"}}
+    wholes = {name: write_media(tmp_path / name, seconds=2.0, **kind).read_bytes() for name, kind in kinds.items()}
+    jobs = []
+    for number in range(150):
+        name = list(kinds)[number % len(kinds)]
+        content = bytearray(wholes[name])
+        where = int(rng.integers(len(content)))
+        if number % 4 == 0:
+            del content[where:]
+        elif number % 4 == 1:
+            del content[where : where + int(rng.integers(1, 3000))]
+        else:  # bits turned anywhere, or in the header
+            reach = len(content) if number % 4 == 2 else 1500
+            for position in rng.integers(reach, size=20):
+                content[position] ^= 1 << int(rng.integers(8))
+        path = tmp_path / f"{number}-{name}"
+        path.write_bytes(content)
+        jobs.append((str(path), True, 0.5))
+    answers = dict(examine_all(jobs, workers=2, timeout_s=30.0))
+    assert sorted(answers) == list(range(150))
+    rejections = [answer for answer in answers.values() if isinstance(answer, Rejection)]
+    assert 20 < len(rejections) < 130
+    assert not [r for r in rejections if r.reason not in REASONS or "Error" in r.detail or "crashed" in r.reason]
+
+
 def test_no_worker_outlives_the_index(tmp_path: Path, slow_video: Path) -> None:
     os.link(slow_video, tmp_path / "slow.mov")
     code = f"import seehear; seehear.index({str(tmp_path)!r}, {str(tmp_path / 'index')!r}, timeout_s=2, progress=False)"
@@ -461,6 +490,7 @@ CRASHING = '''
 import os, shutil, sys
 from pathlib import Path
 import numpy as np
+from seehear.indexing.examination import Rejection
 from seehear.indexing.table import FACTS, Index, Video, write_index
 
 folder = Path(sys.argv[1])

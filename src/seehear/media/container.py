@@ -211,7 +211,8 @@ class Source:
 
     def _packets(self, kind: Kind) -> Iterator[AnyPacket | None]:
         self._is_fresh = False
-        with contextlib.suppress(av.FFmpegError):  # an unreadable rest is the end of the file
+        # An unreadable rest is the end of the file. PyAV raises IndexError there when damage looked like a new stream.
+        with contextlib.suppress(av.FFmpegError, IndexError):
             yield from (packet for packet in self.container.demux(self.track(kind).stream) if packet.size)
         yield None
 
