@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted import planted_clips, tiny_settings
 
+from planted import planted_clips, tiny_settings
 from seehear.augment import CENTRE
 from seehear.clips import CENTRED, Clips, Segment, start_of, window
 from seehear.config import Clip, Data, override

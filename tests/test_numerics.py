@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from planted import tiny_settings
 
+from planted import tiny_settings
 from seehear.config import Compute
 from seehear.errors import SettingsError
 from seehear.model import build_pair
@@ -30,7 +30,9 @@ def test_what_is_fixed_is_taken_without_a_probe():
     assert chosen == Numerics("cpu", "bf16", "contiguous")
 
 
-@pytest.mark.parametrize("numerics", [Numerics("cpu", "fp32", "channels_last"), Numerics("cpu", "bf16", "channels_last")])
+@pytest.mark.parametrize(
+    "numerics", [Numerics("cpu", "fp32", "channels_last"), Numerics("cpu", "bf16", "channels_last")]
+)
 def test_layout_and_precision_change_features_only_by_rounding(numerics):
     encoder = build_pair(tiny_settings())
     frames = torch.rand(2, 3, 4, 32, 32)

@@ -7,7 +7,9 @@ import torch
 from seehear.spectrogram import LOG_FLOOR, Spectrogram, hz_to_mel, mel_filters, mel_to_hz
 
 
-@pytest.mark.parametrize(("bins", "fft", "rate"), [(40, 256, 16000), (64, 512, 16000), (80, 400, 22050), (40, 128, 8000)])
+@pytest.mark.parametrize(
+    ("bins", "fft", "rate"), [(40, 256, 16000), (64, 512, 16000), (80, 400, 22050), (40, 128, 8000)]
+)
 def test_mel_filters_agree_with_librosa(bins, fft, rate):
     librosa = pytest.importorskip("librosa")
     reference = librosa.filters.mel(sr=rate, n_fft=fft, n_mels=bins)

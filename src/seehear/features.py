@@ -20,7 +20,6 @@ from seehear.encoders import Pair
 from seehear.numerics import Numerics
 from seehear.spectrogram import Spectrogram
 
-
 CALIBRATION_ROWS = 1024  # enough for a mean and a variance of every channel
 
 

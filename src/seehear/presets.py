@@ -39,7 +39,7 @@ DEBUG = Preset(
 
 DEMO = Preset(
     Settings(
-        rounds=14,
+        rounds=12,
         clip=Clip(frames=8, frame_rate_hz=4.0, short_side_pixels=40, crop_pixels=32, sound_seconds=2.0),
         encoders=Encoders(video_width=16, video_depth=10, audio_width=16, audio_depth=10),
         cluster=Cluster(num_clusters=(16,)),

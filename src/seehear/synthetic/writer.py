@@ -32,7 +32,7 @@ from seehear.synthetic.scenes import EVENTS, FRAMES_PER_SECOND, event_of, render
 from seehear.synthetic.sounds import SAMPLE_RATE_HZ
 from seehear.synthetic.timing import Array
 
-FORMAT = 3  # of the folder and of what the videos show; another number means another set of videos
+FORMAT = 1  # of the folder and of what the videos show; another number means another set of videos
 TEST_SHARE = 0.2
 VIDEOS_PER_FOLDER = 1000
 VIDEOS_PER_TASK = 8  # what a worker takes at once: large enough to be cheap, small enough for a smooth bar
