@@ -119,6 +119,7 @@ def assign(
     features_ND: Features,
     centroids_KD: Tensor | NDArray[np.generic],
     *,
+    prices_K: Tensor | None = None,
     chunk_rows: int | None = None,
     device: str | torch.device | None = None,
 ) -> Tensor:
@@ -127,6 +128,7 @@ def assign(
     Args:
         features_ND: (N, D) floats.
         centroids_KD: (K, D) floats.
+        prices_K: (K,) added to the squared distances first: those of a balanced clustering.
         chunk_rows, device: as in `kmeans`.
 
     Returns:
@@ -138,7 +140,7 @@ def assign(
     if centroids.ndim != 2 or centroids.shape[1] != rows.width:
         raise SettingsError(f"The centroids have the shape {tuple(centroids.shape)}; rows have {rows.width} columns.")
     scorer = Fp32(rows, len(centroids), centre_if_far(centroids))
-    scorer.load(centroids)
+    scorer.load(centroids, None if prices_K is None else prices_K.to(rows.device))
     labels = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
     for start, stop in rows.blocks():
         labels[start:stop] = scorer.nearest(start, stop)

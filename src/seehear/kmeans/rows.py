@@ -1,0 +1,233 @@
+"""How does k-means look at rows that are a tensor, an array or a file larger than memory, sharded over ranks?
+
+`Rows` hands out float32 chunks of this rank's rows and knows the global number of its first one (row numbers run
+through the ranks in order). `measure` finds where the rows lie and how far they spread from integer sums over a
+sample that depends on the seed and the number of rows alone, so that its answer is the same, bit for bit, for any
+sharding, chunk size and number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seehear import distributed
+from seehear.errors import SettingsError
+from seehear.kmeans.drawing import draw_rows
+
+Features = Tensor | NDArray[np.generic]
+
+_BLOCK_NUMBERS = 2**22  # float32 numbers in one block of rows: 16 MB
+_BLOCK_ROWS = 16384  # at most, so that sums of integer codes up to 1024 stay below 2**24, exact in float32
+_SAMPLE_ROWS = 65536  # enough for a mean and a spread, whatever N
+_NAMED_ROWS = 5  # so many bad rows are named in an error
+
+
+class Rows:
+    """This rank's rows, (N, D), as float32 chunks on the device that computes.
+
+    Args:
+        features: (N, D) float32, float16, bfloat16 or float64, as a tensor, an array or a memory-mapped array.
+        device: where to compute; None for where the features are.
+        block_rows: rows per block, or None for what makes 16 MB in float32.
+        alone: these rows have nothing to do with those of other ranks; no rank waits for another.
+
+    Raises:
+        SettingsError: the shape or type is another, or ranks differ in D.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        device: str | torch.device | None = None,
+        block_rows: int | None = None,
+        *,
+        alone: bool = False,
+    ) -> None:
+        self.data = as_matrix(features)
+        self.device = self.data.device if device is None else torch.device(device)
+        self.width = int(self.data.shape[1])
+        fitting = max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // max(self.width, 1)))
+        self.block_rows = min(_BLOCK_ROWS, block_rows) if block_rows else fitting
+        self.alone = alone
+        self.first, self.total = (0, len(self.data)) if alone else _place(len(self.data), self.width)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """The (start, stop) of each block of this rank's rows, in order."""
+        for start in range(0, len(self), self.block_rows):
+            yield start, min(start + self.block_rows, len(self))
+
+    def take(self, start: int, stop: int, out: Tensor | None = None) -> Tensor:
+        """Rows start to stop - 1 as (n, D) float32 on the device; a view of the features where nothing has to change.
+
+        With `out`, (at least n, D) float32 on the device, they are always written there, so that they may be changed.
+        """
+        rows = self.data[start:stop]
+        if out is not None:
+            return out[: stop - start].copy_(rows)
+        return rows.to(self.device, torch.float32)
+
+    def pick(self, local_rows: Tensor) -> Tensor:
+        """The rows with these local numbers, (n, D) float32 on the device, always a copy."""
+        picked = self.data.index_select(0, local_rows.to(self.data.device))
+        return picked.to(self.device, torch.float32)
+
+    def local(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which of these global row numbers lie here: their positions in `numbers`, and their local row numbers."""
+        here = np.flatnonzero((numbers >= self.first) & (numbers < self.first + len(self)))
+        return here, numbers[here] - self.first
+
+    def by_number(self, numbers: NDArray[np.int64]) -> Tensor:
+        """The rows with these global numbers, (len(numbers), D) float64, the same on every rank."""
+        rows = torch.zeros(len(numbers), self.width, dtype=torch.float64, device=self.device)
+        here, local = self.local(numbers)
+        rows[torch.from_numpy(here).to(self.device)] = self.pick(torch.from_numpy(local)).double()
+        return distributed.all_reduce(rows)
+
+    def sample(self, numbers: NDArray[np.int64]) -> Rows:
+        """The rows with these global numbers, in ascending order, copied into memory, as rows of their own."""
+        local = torch.from_numpy(np.sort(self.local(numbers)[1]))
+        return Rows(self.data.index_select(0, local.to(self.data.device)), self.device, self.block_rows)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the rows lie: `centre_D` float32, the root mean square of a centred number, and of the widest column."""
+
+    centre_D: Tensor
+    typical: float
+    widest: float
+
+    def far_centre(self) -> Tensor | None:
+        """The centre where it lies more than 4 times as far out as the rows scatter, so that float32 needs it gone."""
+        far = float(self.centre_D.double().square().mean()) > 16 * self.typical**2
+        return self.centre_D if far else None
+
+
+def as_matrix(features: Features) -> Tensor:
+    """The features as a tensor that shares their memory.
+
+    Raises:
+        SettingsError: they are not two-dimensional, have no columns, or are not floating point.
+    """
+    if isinstance(features, np.ndarray):
+        if features.dtype.name == "bfloat16":  # of the package ml_dtypes, which torch does not know
+            tensor = _share(features.view(np.uint16)).view(torch.bfloat16)
+        else:
+            tensor = _share(features)
+    else:
+        tensor = torch.as_tensor(features).detach()
+    if tensor.ndim != 2 or tensor.shape[1] == 0:
+        raise SettingsError(f"The features have the shape {tuple(tensor.shape)}. They must be (rows, columns).")
+    if not tensor.is_floating_point():
+        raise SettingsError(f"The features are {tensor.dtype}. They must be float32, float16 or bfloat16.")
+    return tensor
+
+
+def measure(rows: Rows, seed: int) -> Spread:
+    """Find the centre and the spread of the rows of all ranks, the same bits for any sharding.
+
+    Every total is a sum of integers: rounded logarithms of row lengths, rounded coordinates, their squares. Rows that
+    are not finite are left out, and a few rows far out change little, because lengths are averaged geometrically.
+    """
+    numbers = np.sort(draw_rows(seed, rows.total, min(rows.total, _SAMPLE_ROWS), stream=1))
+    local = torch.from_numpy(rows.local(numbers)[1])
+    chunk = min(rows.block_rows, 8192)  # 8192 * 2047 < 2**24: the sums below are exact in float32
+    pieces = [local[start : start + chunk] for start in range(0, len(local), chunk)]
+    centre = torch.zeros(rows.width, device=rows.device)
+
+    length = _usual_length(rows, pieces, centre)
+    sums = torch.zeros(rows.width + 1, dtype=torch.int64, device=rows.device)
+    for piece in pieces:
+        codes = _finite(rows.pick(piece)).mul_(128 / length).round_().clamp_(-2047, 2047)
+        sums[:-1] += codes.sum(0).long()
+        sums[-1] += len(piece)
+    distributed.all_reduce(sums)
+    counted = max(int(sums[-1]), 1)
+    centre = (sums[:-1].double() / counted * (length / 128)).float()
+
+    length = _usual_length(rows, pieces, centre)
+    squares = torch.zeros(rows.width, dtype=torch.int64, device=rows.device)
+    for piece in pieces:
+        codes = _finite(rows.pick(piece).sub_(centre)).mul_(8 / length).round_().clamp_(-127, 127)
+        squares += codes.square_().sum(0, dtype=torch.float64).long()
+    distributed.all_reduce(squares)
+    unit = length / 8
+    typical = math.sqrt(int(squares.sum()) / counted / rows.width) * unit
+    widest = math.sqrt(int(squares.max()) / counted) * unit
+    return Spread(centre, typical, widest)
+
+
+def check_finite(rows: Rows) -> None:
+    """Look through the rows of all ranks for numbers that k-means cannot use.
+
+    Raises:
+        SettingsError: on every rank, if there are any; it names the first such rows.
+    """
+    bad_rows: list[int] = []
+    buffer = torch.empty(rows.block_rows if len(rows) else 0, rows.width, device=rows.device)
+    as_is = rows.data.dtype == torch.float32 and rows.data.device == rows.device
+    for start, stop in rows.blocks():
+        lengths = torch.linalg.vector_norm(rows.take(start, stop, None if as_is else buffer), dim=1)
+        if not math.isfinite(float(lengths.sum())):
+            bad_rows += (torch.nonzero(~torch.isfinite(lengths)).flatten() + rows.first + start).tolist()
+        if len(bad_rows) >= _NAMED_ROWS:
+            break
+    named = bad_rows[:_NAMED_ROWS]
+    if not rows.alone:
+        found = torch.full((distributed.world_size(), _NAMED_ROWS), -1, dtype=torch.int64)
+        found[distributed.rank(), : len(named)] = torch.tensor(named, dtype=torch.int64)
+        named = sorted(row for row in distributed.all_reduce(found, "max").flatten().tolist() if row >= 0)
+        named = named[:_NAMED_ROWS]
+    if named:
+        what = f"Row {named[0]} is" if len(named) == 1 else f"Rows {', '.join(map(str, named))} are"
+        more = " (there may be more)" if len(named) == _NAMED_ROWS else ""
+        raise SettingsError(
+            f"{what} not finite{more}: NaN, infinite, or beyond 1e18, whose square overflows. "
+            "Rows are counted from 0 through all ranks. Find what wrote them, or leave these rows out."
+        )
+
+
+def _usual_length(rows: Rows, pieces: list[Tensor], centre_D: Tensor) -> float:
+    """The geometric mean of the rows' root mean squares, rounded to a 64th of an octave; 1 where all rows are 0."""
+    totals = torch.zeros(2, dtype=torch.int64, device=rows.device)
+    for piece in pieces:
+        lengths = torch.linalg.vector_norm(rows.pick(piece).sub_(centre_D), dim=1).double() / rows.width**0.5
+        logs = torch.log2(lengths[torch.isfinite(lengths) & (lengths > 0)])
+        totals[0] += (logs * 256).round().long().sum()
+        totals[1] += len(logs)
+    total, count = distributed.all_reduce(totals).tolist()
+    return float(2.0 ** (round(total / count / 4) / 64)) if count else 1.0
+
+
+def _finite(rows_nD: Tensor) -> Tensor:
+    return torch.nan_to_num_(rows_nD, 0.0, 0.0, 0.0)
+
+
+def _share(array: NDArray[np.generic]) -> Tensor:
+    if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    with warnings.catch_warnings():  # a read-only file is welcome: nothing here writes to the features
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _place(local_rows: int, width: int) -> tuple[int, int]:
+    """The global number of this rank's first row, and the number of rows over all ranks."""
+    lengths = torch.zeros(distributed.world_size(), 2, dtype=torch.int64)
+    lengths[distributed.rank()] = torch.tensor([local_rows, width])
+    distributed.all_reduce(lengths)
+    widths = sorted(set(lengths[:, 1].tolist()))
+    if len(widths) > 1:
+        raise SettingsError(f"The features have {widths} columns on different ranks. All ranks need the same width.")
+    return int(lengths[: distributed.rank(), 0].sum()), int(lengths[:, 0].sum())

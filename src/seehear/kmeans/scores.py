@@ -1,0 +1,372 @@
+"""Which centroid is nearest to each row, and what do the rows of each cluster add up to, at three precisions?
+
+The nearest centroid of a row y has the largest score y . c - |c|^2 / 2, one matrix product with a bias; no distance is
+ever formed. Scores are made in tiles of at most 2M numbers, which stay in the cache, and only winners leave.
+
+- `Fp32`: the features themselves, converted chunk by chunk; sums in float64.
+- `Codes` ("int8", "bf16"): the centred features rounded to integers once, y = step * code; centroids are rounded to
+  integers on a finer grid in every iteration. Sums and scores are integers, so neither the order of rows, nor chunks,
+  threads or ranks can change a bit. In "bf16" the integers have 8 leading bits and go through bfloat16 units, which
+  add exactly in float32 and round each score once.
+
+Shapes: rows (n, D), centroids (K, D), labels (n,) int32 with -1 for "none yet".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seehear import distributed
+from seehear.kmeans.kernels import Product, int8_product, true_fp32
+from seehear.kmeans.rows import Rows, Spread
+
+_SCORES = 2**21  # numbers in one tile of scores: 8 MB in float32
+_TILE_CLUSTERS = 4096  # clusters in one tile, so that a tile has 512 rows or more
+_TILE_ROWS = 8192
+_EXACT = 2**24  # integers below this are exact in float32
+_WEIGHT_STEPS = 2**27  # weights are rounded to this fraction of the largest, so that sums are integers
+_SQUARES_SHIFT = 20
+
+
+class Totals:
+    """Running sums of this rank's rows per cluster: kept from pass to pass, changed only by rows that move.
+
+    Attributes:
+        sums_KD: float64, or int64 where the rows are integers.
+        counts_K: int64, rows in each cluster.
+        mass_K: their total weight, of the type of the sums; the counts where rows have no weights.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        rows, clusters = scorer.rows, scorer.num_clusters
+        self.sums_KD = torch.zeros(clusters, rows.width, dtype=scorer.sums_dtype, device=rows.device)
+        self.counts_K = torch.zeros(clusters, dtype=torch.int64, device=rows.device)
+        self.weighted = scorer.weights_N is not None
+        self.mass_K = torch.zeros_like(self.sums_KD[:, 0]) if self.weighted else self.counts_K
+
+    def over_ranks(self, changed: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        """(sums_KD, mass_K, counts_K, changed) over all ranks, by one all-reduce; counts are exact to 2**53."""
+        clusters, width = self.sums_KD.shape
+        parts = [self.sums_KD.flatten(), self.mass_K, self.counts_K, self.counts_K.new_tensor([changed])]
+        together = distributed.all_reduce(torch.cat([part.to(self.sums_KD.dtype) for part in parts]))
+        sums, mass, counts, moved = torch.split(together, [clusters * width, clusters, clusters, 1])
+        return sums.view(clusters, width), mass, counts.long(), int(moved)
+
+
+class Scorer:
+    """What the precisions share: the winner of each row from tiles of scores, and sums per cluster.
+
+    Attributes:
+        rows: the features behind it.
+        sums_dtype: of the totals per cluster: float64 or int64.
+        resolution: the smallest step of a centroid's coordinate that the scores see, in units of the features.
+        squares: sum over all ranks of (weighted) squared lengths of the rows as scored, in units of `unit` squared.
+        unit: the length of 1 in the scored rows, in units of the features.
+        weight_unit: the weight that counts as 1 in the totals.
+    """
+
+    sums_dtype = torch.float64
+    resolution = 0.0
+    unit = 1.0
+    weight_unit = 1.0
+    squares = 0.0
+
+    def __init__(self, rows: Rows, num_clusters: int, weights_N: Tensor | None) -> None:
+        self.rows = rows
+        self.num_clusters = num_clusters
+        self.weights_N = weights_N
+        self.centre_D: Tensor | None = None
+        self.tile_by(_TILE_CLUSTERS)
+        self._scores: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def tile_by(self, clusters: int) -> None:
+        """Score at most so many clusters at a time."""
+        tile = min(self.num_clusters, clusters)
+        self.tiles = [(first, min(first + tile, self.num_clusters)) for first in range(0, self.num_clusters, tile)]
+        self.tile_rows = max(1, min(_TILE_ROWS, _SCORES // tile, self.rows.block_rows))
+
+    def measure_squares(self) -> None:
+        """Find `squares`, by one pass over the rows and one all-reduce, where they are not known yet."""
+
+    def load(self, centroids_KD: Tensor) -> None:
+        """Prepare the scores of these centroids, (K, D) float64 in units of the features."""
+        raise NotImplementedError
+
+    def scores(self, start: int, stop: int, tile: int) -> Tensor:
+        """Scores of rows start to stop - 1 with the centroids of a tile, (n, k); valid until the next call."""
+        raise NotImplementedError
+
+    def values(self, local_rows: Tensor | slice) -> Tensor:
+        """The rows as they are added up, (n, D) float; sums of one block of them are exact or nearly so."""
+        raise NotImplementedError
+
+    def means(self, sums_KD: Tensor, mass_K: Tensor) -> Tensor:
+        """Sums over all rows and their weight -> (K, D) float64 means in units of the features."""
+        means = sums_KD.double() / mass_K.double().clamp(min=1e-300)[:, None] * self.unit
+        return means if self.centre_D is None else means + self.centre_D.double()
+
+    def nearest(self, start: int, stop: int, known_n: Tensor | None = None) -> Tensor:
+        """The nearest centroid of rows start to stop - 1, (n,) int32; the lowest number among equals.
+
+        With `known_n`, the labels of the last pass, a row whose known centroid is among the nearest keeps it. This is
+        faster, because the position of a maximum need not be found for most rows.
+        """
+        winners = torch.empty(stop - start, dtype=torch.int32, device=self.rows.device)
+        for a in range(0, stop - start, self.tile_rows):
+            b = min(a + self.tile_rows, stop - start)
+            if known_n is not None and len(self.tiles) == 1:
+                winners[a:b] = _keep_or_find(self.scores(start + a, start + b, 0), known_n[a:b])
+            else:
+                winners[a:b] = self._winners(start + a, start + b)
+        return winners
+
+    def add(self, totals: Totals, start: int, old_n: Tensor, new_n: Tensor) -> int:
+        """Move rows start, start + 1, ... from clusters `old_n` to `new_n` in the totals; return how many moved.
+
+        A label of -1 is no cluster. Rows that stay cost nothing.
+        """
+        moved = torch.nonzero(old_n != new_n).flatten()
+        many = len(moved)
+        if many == 0:
+            return 0
+        everything = many == len(new_n)
+        values = self.values(slice(start, start + many) if everything else moved + start)
+        old, new = old_n[moved], new_n[moved]
+        leaves, enters = torch.nonzero(old >= 0).flatten(), torch.nonzero(new >= 0).flatten()
+        clusters = torch.cat([new[enters], old[leaves]])
+        index = torch.cat([enters, leaves])
+        sign = torch.ones(len(index), dtype=values.dtype, device=values.device)
+        sign[len(enters) :] = -1
+        totals.counts_K.index_add_(0, clusters, sign.long())
+        if self.weights_N is not None:
+            sign *= self.weights_N[start : start + len(new_n)][moved][index]
+            totals.mass_K.index_add_(0, clusters, sign.to(totals.mass_K.dtype))
+        order = torch.argsort(clusters, stable=True)
+        present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
+        part = functional.embedding_bag(
+            index[order], values, counts.cumsum(0) - counts, mode="sum", per_sample_weights=sign[order]
+        )
+        totals.sums_KD.index_add_(0, present, part.to(totals.sums_KD.dtype))
+        return many
+
+    def _winners(self, start: int, stop: int) -> Tensor:
+        best, winner = self.scores(start, stop, 0).max(dim=1)
+        for tile, (first, _) in enumerate(self.tiles[1:], start=1):
+            value, index = self.scores(start, stop, tile).max(dim=1)
+            winner = torch.where(value > best, index + first, winner)
+            best = torch.maximum(best, value)
+        return winner
+
+    def _score_buffer(self, rows: int, clusters: int, dtype: torch.dtype) -> Tensor:
+        if self._scores is None:
+            size = self.tile_rows * (self.tiles[0][1] - self.tiles[0][0])
+            self._scores = torch.empty(size, dtype=dtype, device=self.rows.device)
+        return self._scores[: rows * clusters].view(rows, clusters)
+
+    def _value_buffer(self, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+        if self._values is None or len(self._values) < rows:
+            self._values = torch.empty(rows, width, dtype=dtype, device=self.rows.device)
+        return self._values[:rows]
+
+
+class Fp32(Scorer):
+    """Scores and distances in true float32, sums in float64; nothing but the features is stored.
+
+    Args:
+        centre_D: (D,) float32, taken from each chunk of rows as it is read; None where that is not needed.
+    """
+
+    def __init__(self, rows: Rows, num_clusters: int, centre_D: Tensor | None, weights_N: Tensor | None = None) -> None:
+        super().__init__(rows, num_clusters, weights_N)
+        self.centre_D = centre_D
+        self._chunk: Tensor | None = None
+
+    def load(self, centroids_KD: Tensor, prices_K: Tensor | None = None) -> None:
+        """As in `Scorer`; half of the prices, (K,) in units of squared distance, is taken from the scores."""
+        shifted = centroids_KD if self.centre_D is None else centroids_KD - self.centre_D.double()
+        self._weights_KD = shifted.float()
+        squares = self._weights_KD.double().square().sum(1)
+        self._bias_K = (-0.5 * (squares if prices_K is None else squares + prices_K.double())).float()
+
+    def scores(self, start: int, stop: int, tile: int) -> Tensor:
+        first, last = self.tiles[tile]
+        out = self._score_buffer(stop - start, last - first, torch.float32)
+        rows = self._centred(start, stop)
+        with true_fp32(self.rows.device):
+            return torch.addmm(self._bias_K[first:last], rows, self._weights_KD[first:last].T, out=out)
+
+    def scores_of(self, local_rows: Tensor) -> Tensor:
+        """Scores of some rows with all centroids, (n, K), where those are one tile."""
+        rows = self.rows.pick(local_rows)
+        out = self._score_buffer(len(rows), self.num_clusters, torch.float32)
+        with true_fp32(self.rows.device):
+            return torch.addmm(
+                self._bias_K, rows if self.centre_D is None else rows.sub_(self.centre_D), self._weights_KD.T, out=out
+            )
+
+    def values(self, local_rows: Tensor | slice) -> Tensor:
+        if isinstance(local_rows, slice):
+            picked = self.rows.take(local_rows.start, local_rows.stop)
+        else:
+            picked = self.rows.pick(local_rows)
+        values = self._value_buffer(len(picked), self.rows.width, torch.float64).copy_(picked)
+        return values if self.centre_D is None else values.sub_(self.centre_D)
+
+    def _centred(self, start: int, stop: int) -> Tensor:
+        data = self.rows.data
+        if self.centre_D is None and data.dtype == torch.float32 and data.device == self.rows.device:
+            return self.rows.take(start, stop)
+        if self._chunk is None:
+            self._chunk = torch.empty(self.rows.block_rows, self.rows.width, device=self.rows.device)
+        chunk = self.rows.take(start, stop, out=self._chunk)
+        return chunk if self.centre_D is None else chunk.sub_(self.centre_D)
+
+    def measure_squares(self) -> None:
+        total = torch.zeros(1, dtype=torch.float64, device=self.rows.device)
+        for start, stop in self.rows.blocks():
+            squares = torch.linalg.vector_norm(self._centred(start, stop), dim=1).double().square()
+            total += (squares if self.weights_N is None else squares * self.weights_N[start:stop]).sum()
+        self.squares = float(distributed.all_reduce(total))
+
+
+class Codes(Scorer):
+    """Scores and sums of rows rounded to integers: about 2 to 8 times as fast, and the same bits everywhere.
+
+    Args:
+        precision: "int8" (codes to 127, 5 standard deviations) or "bf16" (to 1024, 20 of them, with 8 leading bits).
+        spread: where the rows lie, from `measure`.
+    """
+
+    sums_dtype = torch.int64
+
+    def __init__(
+        self,
+        rows: Rows,
+        num_clusters: int,
+        precision: Literal["int8", "bf16"],
+        spread: Spread,
+        weights_N: Tensor | None = None,
+    ) -> None:
+        super().__init__(rows, num_clusters, weights_N)
+        self.precision = precision
+        self.centre_D = spread.centre_D
+        self.limit = 127 if precision == "int8" else 1024
+        fine = 25 if precision == "int8" else 50  # steps in a standard deviation
+        self.unit = max(spread.typical / fine, spread.widest * 5 / self.limit) or 1.0
+        padding = 0 if precision == "int8" else 3  # three columns of ones carry the bias
+        self.code_width = -(-(rows.width + padding) // 32) * 32
+        dtype = torch.int8 if precision == "int8" else torch.bfloat16
+        if weights_N is not None:  # integers, so that their sums do not depend on the order
+            largest = distributed.all_reduce(torch.cat([weights_N, weights_N.new_zeros(1)]).max(), "max")
+            self.weight_unit = float(largest) / _WEIGHT_STEPS
+            self.weights_N = (weights_N / self.weight_unit).round_()
+        self._products: list[Product] = []
+        self.codes_ND = torch.zeros(len(rows), self.code_width, dtype=dtype, device=rows.device)
+        self._encode()
+
+    def load(self, centroids_KD: Tensor) -> None:
+        assert self.centre_D is not None
+        shifted = (centroids_KD - self.centre_D.double()) / self.unit
+        grid = self._finest_grid(shifted)
+        limit = self.limit if self.precision == "int8" else _EXACT
+        rounded = (shifted * grid).round_().clamp_(-limit, limit)
+        if self.precision == "bf16":
+            rounded = rounded.bfloat16().double()  # still integers
+        bias = -(rounded.square().sum(1) / (2 * grid)).round_()
+        self.resolution = self.unit / grid
+        padded = rounded.new_zeros(len(rounded), self.code_width)
+        padded[:, : self.rows.width] = rounded
+        make = self._int8_tile if self.precision == "int8" else self._bf16_tile
+        self._products = [make(padded[a:b], bias[a:b]) for a, b in self.tiles]
+
+    def scores(self, start: int, stop: int, tile: int) -> Tensor:
+        return self._products[tile](self.codes_ND[start:stop])
+
+    def values(self, local_rows: Tensor | slice) -> Tensor:
+        picked = self.codes_ND[local_rows]
+        dtype = torch.float32 if self.weights_N is None else torch.float64
+        return self._value_buffer(len(picked), self.code_width, dtype).copy_(picked)[:, : self.rows.width]
+
+    def _finest_grid(self, shifted_KD: Tensor) -> float:
+        """Steps of the centroids' grid in one step of the codes: a power of 2, the largest that keeps sums exact."""
+        longest = float(shifted_KD.square().sum(1).max()) ** 0.5 + 1e-9
+        rounding = self.longest_code * self.rows.width**0.5 / 2
+        room = (0.99 * _EXACT - rounding) / (self.longest_code * longest + longest**2 / 2 + 1)
+        if self.precision == "int8":
+            room = min(room, self.limit / (float(shifted_KD.abs().max()) + 1e-9))
+        return float(2.0 ** min(math.floor(math.log2(room)), 10))
+
+    def _int8_tile(self, centroids_kD: Tensor, bias_k: Tensor) -> Product:
+        return int8_product(centroids_kD.to(torch.int8), bias_k.float())
+
+    def _bf16_tile(self, centroids_kD: Tensor, bias_k: Tensor) -> Product:
+        digits, width = centroids_kD, self.rows.width
+        digits[:, width] = (bias_k / 65536).trunc()
+        digits[:, width + 1] = (bias_k.fmod(65536) / 256).trunc() * 256
+        digits[:, width + 2] = bias_k.fmod(256)
+        digits[:, width] *= 65536
+        weights = digits.bfloat16()
+
+        def product(codes_nD: Tensor) -> Tensor:
+            out = self._score_buffer(len(codes_nD), len(weights), torch.bfloat16)
+            return torch.mm(codes_nD, weights.T, out=out)
+
+        return product
+
+    def _encode(self) -> None:
+        """Fill the codes block by block, and find their total square and the longest row, exact over all ranks."""
+        assert self.centre_D is not None
+        buffer = torch.empty(self.rows.block_rows, self.rows.width, device=self.rows.device)
+        total = torch.zeros(2, dtype=torch.int64, device=self.rows.device)
+        for start, stop in self.rows.blocks():
+            codes = self.rows.take(start, stop, out=buffer).sub_(self.centre_D)
+            codes.mul_(1 / self.unit).round_().clamp_(-self.limit, self.limit)
+            target = self.codes_ND[start:stop]
+            target[:, : self.rows.width] = codes
+            if self.precision == "bf16":
+                target[:, self.rows.width : self.rows.width + 3] = 1
+                codes.copy_(target[:, : self.rows.width])
+            squares = codes.square_().sum(1, dtype=torch.float64).long()
+            total[1] = torch.maximum(total[1], squares.max())
+            if self.weights_N is not None:  # shifted, or int64 overflows at ten thousand rows
+                squares = (squares * self.weights_N[start:stop].long()) >> _SQUARES_SHIFT
+            total[0] += squares.sum()
+        self.squares = float(distributed.all_reduce(total[:1]))
+        if self.weights_N is not None:
+            self.squares *= 2.0**_SQUARES_SHIFT
+        self.longest_code = math.sqrt(int(distributed.all_reduce(total[1:], "max")) + 3)
+
+
+def centre_if_far(centroids_KD: Tensor) -> Tensor | None:
+    """The mean of the centroids, (D,) float32, where it lies so far out that float32 would lose small differences.
+
+    That is where it is longer than 4 times the root mean square distance of the centroids from it.
+    """
+    middle = centroids_KD.double().mean(0)
+    spread = float((centroids_KD - middle).square().sum(1).mean())
+    return middle.float() if float(middle.square().sum()) > 16 * spread else None
+
+
+def _keep_or_find(scores_nk: Tensor, known_n: Tensor) -> Tensor:
+    """Winners of rows that mostly keep their cluster, (n,) int32; a known cluster that is among the best is kept.
+
+    The maximum of a row alone is cheap; its position is looked for only where the known cluster does not have it.
+    """
+    bits = scores_nk.view(torch.int16) if scores_nk.dtype == torch.bfloat16 and not scores_nk.is_cuda else scores_nk
+    top = bits.amax(dim=1)
+    if bits is not scores_nk:  # bfloat16 as int16: many times faster, in order only among positive numbers
+        below = torch.nonzero(top < 0).flatten()
+        top[below] = bits.index_select(0, below).amin(dim=1)
+    known = known_n.clamp(min=0)
+    stays = bits.gather(1, known.long()[:, None]).flatten() == top
+    search = torch.nonzero(~stays).flatten()
+    if 2 * len(search) > len(known):
+        return torch.where(stays, known, scores_nk.max(dim=1).indices.int())
+    known[search] = scores_nk.index_select(0, search).max(dim=1).indices.int()
+    return known
