@@ -15,11 +15,11 @@ wrong for variable frame rates and edited files. One thread: parallelism belongs
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seehear.media.pictures import Times
 from seehear.media.reader import MediaInfo, Reader
 from seehear.media.reasons import MAX_CHANNELS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ, REASONS
 
@@ -49,7 +49,7 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
 
 def read_clip(
     path: str | os.PathLike[str],
-    frame_times_s: Sequence[float],
+    frame_times_s: Times,
     sound_start_s: float,
     sound_seconds: float,
     *,
@@ -70,7 +70,7 @@ def read_clip(
 
 
 def read_frames(
-    path: str | os.PathLike[str], frame_times_s: Sequence[float], *, short_side_pixels: int | None
+    path: str | os.PathLike[str], frame_times_s: Times, *, short_side_pixels: int | None
 ) -> NDArray[np.uint8]:
     """Some frames of a file, which need not have sound; see `Reader.frames`."""
     with Reader(path) as reader:

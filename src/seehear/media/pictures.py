@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from seehear.media.container import AnyPacket, Source, Track
 from seehear.media.reasons import MAX_PIXELS
 
+Times = Sequence[float] | NDArray[np.float64]
+
 SKIP_LEAD_S = 0.3
 """Everything is decoded from so long before a wanted time, and from three frames before at low frame rates."""
 
@@ -76,7 +78,7 @@ class Pictures:
         self._can_skip = _is_skippable(video)
         self._stored_size = _with_square_pixels(video)
 
-    def at(self, times_s: Sequence[float], short_side_pixels: int | None) -> NDArray[np.uint8]:
+    def at(self, times_s: Times, short_side_pixels: int | None) -> NDArray[np.uint8]:
         """The frames to be seen at some times, in any order.
 
         Returns:

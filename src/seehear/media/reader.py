@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seehear.media.container import Source
-from seehear.media.pictures import Pictures
+from seehear.media.pictures import Pictures, Times
 from seehear.media.sound import read_samples
 
 
@@ -86,7 +85,7 @@ class Reader:
         """Is there a stream of sound?"""
         return self._source.audio is not None
 
-    def frames(self, times_s: Sequence[float], *, short_side_pixels: int | None = None) -> NDArray[np.uint8]:
+    def frames(self, times_s: Times, *, short_side_pixels: int | None = None) -> NDArray[np.uint8]:
         """The frame to be seen at each time: the last whose timestamp is not after it, or the first of the file.
 
         Args:

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import av
 import numpy as np
+from av.audio.format import AudioFormat
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
@@ -35,24 +38,24 @@ HOLD_S = 0.5
 """So much of the sound that a file declares may be missing at its end."""
 
 _MAX_PADDING = 1000  # samples in front of a run; enough to meet the grid for all usual pairs of rates
-_INTEGER_SCALES = {
-    "u8": 128.0,
-    "u8p": 128.0,
-    "s16": 32768.0,
-    "s16p": 32768.0,
-    "s32": 2147483648.0,
-    "s32p": 2147483648.0,
-}
-_FLOATS = frozenset({"flt", "fltp", "dbl", "dblp"})
+_KINDS: dict[str, type[np.generic[Any]]] = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "flt": np.float32,
+    "dbl": np.float64,
+}  # of samples
 
 
 @dataclass
 class _Run:
-    """Frames that follow each other without a gap."""
+    """Frames of one kind that follow each other without a gap."""
 
     rate_hz: int
+    sample_format: AudioFormat
+    layout: AudioLayout
     starts_s: list[float] = field(default_factory=list)  # of the run, as each frame's timestamp says it
-    chunks: list[NDArray[np.float32]] = field(default_factory=list)
+    chunks: list[list[NDArray[Any]]] = field(default_factory=list)  # planes of each frame, as decoded
     samples: int = 0
 
     @property
@@ -61,12 +64,37 @@ class _Run:
 
     @property
     def end_s(self) -> float:
-        return self.start_s + self.samples / self.rate_hz
+        """Where the next frame should start; by the first timestamp, which needs no look at all of them."""
+        return self.starts_s[0] + self.samples / self.rate_hz
 
-    def append(self, time_s: float, chunk: NDArray[np.float32]) -> None:
+    def continues_with(self, frame: AudioFrame, time_s: float) -> bool:
+        """Is the frame of the same kind, and does it come when it should?"""
+        same = frame.sample_rate == self.rate_hz and frame.layout.name == self.layout.name
+        return same and frame.format.name == self.sample_format.name and abs(time_s - self.end_s) <= GAP_S
+
+    def append(self, frame: AudioFrame, time_s: float) -> None:
         self.starts_s.append(time_s - self.samples / self.rate_hz)
-        self.chunks.append(chunk)
-        self.samples += len(chunk)
+        kind, count = _KINDS[frame.format.name.removesuffix("p")], frame.samples
+        if not frame.format.is_planar:
+            count *= frame.layout.nb_channels
+        # Views of the frame's memory: `frame.to_ndarray` costs more than decoding it did.
+        self.chunks.append([np.frombuffer(memoryview(plane), kind, count) for plane in frame.planes])
+        self.samples += frame.samples
+
+    def mono(self) -> NDArray[np.float32]:
+        """The mean of all channels but the low-frequency one, as float32 in [-1, 1] if the file keeps to that."""
+        names = [channel.name for channel in self.layout.channels]
+        planes = [np.concatenate(chunks) for chunks in zip(*self.chunks, strict=True)]
+        samples_CS = np.stack(planes) if self.sample_format.is_planar else planes[0].reshape(-1, len(names)).T
+        audible = [i for i, name in enumerate(names) if not name.startswith("LFE")]
+        if 0 < len(audible) < len(names):
+            samples_CS = samples_CS[audible]
+        mono_S = samples_CS.mean(axis=0, dtype=np.float32)
+        if samples_CS.dtype == np.uint8:
+            mono_S = (mono_S - 128) / 128
+        elif samples_CS.dtype.kind == "i":
+            mono_S = mono_S / -float(np.iinfo(samples_CS.dtype).min)
+        return np.asarray(np.nan_to_num(mono_S, nan=0.0, posinf=1.0, neginf=-1.0), np.float32)
 
 
 def read_samples(source: Source, start_s: float, seconds: float, sample_rate_hz: int) -> NDArray[np.float32]:
@@ -124,11 +152,13 @@ def _decode_runs(source: Source, start_s: float, end_s: float) -> list[_Run]:
 def _append(runs: list[_Run], source: Source, track: AnyTrack, frame: AudioFrame) -> None:
     if frame.layout.nb_channels > MAX_CHANNELS or not 0 < frame.sample_rate <= MAX_SAMPLE_RATE_HZ:
         raise source.fail("absurd size", f"{frame.layout.nb_channels} channels at {frame.sample_rate} Hz")
-    expected_s = runs[-1].end_s if runs else 0.0
-    time_s = expected_s if frame.pts is None else track.seconds(frame.pts)
-    if not runs or runs[-1].rate_hz != frame.sample_rate or abs(time_s - expected_s) > GAP_S:
-        runs.append(_Run(frame.sample_rate))
-    runs[-1].append(time_s, _mono(frame))
+    if frame.format.name.removesuffix("p") not in _KINDS:  # 64-bit integers
+        pts, frame = frame.pts, AudioResampler(format="fltp").resample(frame)[0]
+        frame.pts = pts
+    time_s = track.seconds(frame.pts) if frame.pts is not None else runs[-1].end_s if runs else 0.0
+    if not runs or not runs[-1].continues_with(frame, time_s):
+        runs.append(_Run(frame.sample_rate, frame.format, frame.layout))
+    runs[-1].append(frame, time_s)
 
 
 def _check_end(source: Source, heard_s: float, wanted_s: float) -> None:
@@ -138,32 +168,13 @@ def _check_end(source: Source, heard_s: float, wanted_s: float) -> None:
         raise source.fail("truncated", f"the sound ends at {heard_s:.2f} s, declared is {declared_s:.2f} s")
 
 
-def _mono(frame: AudioFrame) -> NDArray[np.float32]:
-    """The mean of all channels but the low-frequency one, as float32 in [-1, 1]."""
-    if frame.format.name not in _INTEGER_SCALES and frame.format.name not in _FLOATS:
-        frame = AudioResampler(format="fltp").resample(frame)[
-            0
-        ]  # 64-bit integers, which NumPy conversion does not know
-    samples = np.asarray(frame.to_ndarray())
-    names = [channel.name for channel in frame.layout.channels]
-    samples_CS = samples if frame.format.is_planar else samples.reshape(-1, len(names)).T
-    audible = [i for i, name in enumerate(names) if not name.startswith("LFE")]
-    if 0 < len(audible) < len(names):
-        samples_CS = samples_CS[audible]
-    mono_S = samples_CS.mean(axis=0, dtype=np.float32)
-    scale = _INTEGER_SCALES.get(frame.format.name)
-    if scale is not None:
-        mono_S = (mono_S - (scale if frame.format.name.startswith("u") else 0.0)) / np.float32(scale)
-    return np.asarray(np.nan_to_num(mono_S, nan=0.0, posinf=1.0, neginf=-1.0), np.float32)
-
-
 def _place(samples_S: NDArray[np.float32], run: _Run, start_s: float, rate_hz: int) -> None:
     """Resample a run and write it over the part of the grid that it covers."""
     padding = np.arange(min(run.rate_hz // math.gcd(run.rate_hz, rate_hz), _MAX_PADDING))
     positions = ((run.start_s - padding / run.rate_hz) - start_s) * rate_hz
     best = int(np.argmin(np.abs(positions - np.round(positions))))
     position = round(positions[best])
-    run_S = _resample(np.concatenate([np.zeros(best, np.float32), *run.chunks]), run.rate_hz, rate_hz)
+    run_S = _resample(np.concatenate([np.zeros(best, np.float32), run.mono()]), run.rate_hz, rate_hz)
     first, last = max(position, 0), min(position + len(run_S), len(samples_S))
     if first < last:
         np.clip(run_S[first - position : last - position], -1, 1, out=samples_S[first:last])
