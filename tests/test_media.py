@@ -50,6 +50,8 @@ KINDS = {
     "mp4 long groups": {"name": "v.mp4", "video_options": {"g": "1000", "bf": "3"}},
     "mp4 short open groups": {"name": "v.mp4", "video_options": {"g": "8", "bf": "3", "x264-params": "open-gop=1"}},
     "mp4 no B": {"name": "v.mp4", "video_options": {"bf": "0", "g": "50"}},
+    "mp4 fragmented": {"name": "v.mp4", "container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "mp4 for streaming": {"name": "v.mp4", "container_options": {"movflags": "dash+frag_keyframe"}},
     "mkv": {"name": "v.mkv", "audio_codec": "flac", "video_options": {"bf": "3", "b-pyramid": "none"}},
     "mkv no audio": {"name": "v.mkv", "audio_codec": None},
     "ts": {"name": "v.ts", "video_options": {"g": "20"}},
@@ -204,6 +206,17 @@ def test_late_and_short_sound_keeps_its_place(tmp_path: Path, name: str) -> None
         assert not reader.sound(0.1, 0.5).any()
         assert not reader.sound(3.0, 0.5).any()
         assert number_of(reader.frames([3.51])[0]) == 87
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts", "v.flv"])
+def test_a_late_picture_is_its_first_frame_until_then(tmp_path: Path, name: str) -> None:
+    path = write_media(tmp_path / name, frame_times_s=2 + np.arange(50) / 25, seconds=4.0)
+    frames_THWC, sound_S = media.read_clip(path, [0.0, 1.5, 2.03, 3.03], 0.5, 1.0, short_side_pixels=None)
+    assert [number_of(frame) for frame in frames_THWC] == [0, 0, 0, 25]
+    assert sound_S.std() > 0.3
+    info = media.probe(path)
+    assert abs(info.start_s - 2.0) < 0.03
+    assert abs(info.seconds - 2.0) < 0.08
 
 
 @pytest.mark.parametrize("shift_s", [1.4, 3600.0, -0.5])

@@ -223,8 +223,7 @@ class Source:
             video, audio = _choose(self.container.streams.video), _choose(self.container.streams.audio)
             self._check(video, audio)
             start_us = self.container.start_time
-            starts = [float(s.start_time * s.time_base) for s in (video, audio) if s and s.time_base and s.start_time]
-            origin_s = min(starts, default=0.0) if start_us is None else start_us / av.time_base
+            origin_s = 0.0 if start_us is None else start_us / av.time_base  # None if no stream says when it starts
             self.video = _track(video, origin_s)
             self.audio = _track(audio, origin_s)
         except BaseException:
