@@ -1,15 +1,14 @@
 """How does one file hold all that going on needs, and how is damage to it found?
 
 A round's folder holds `checkpoint.pt` (weights, labels, position; a dictionary of tensors and plain data), the labels
-and centroids again in formats for other programs, and `round.json` with the numbers that were logged and the SHA-256
-of the checkpoint, by which truncation and flipped bits are found. The folder appears whole or not at all. Loading uses
+and centroids again in formats for other programs, the line of the log as `round.json`, and the SHA-256 of the
+checkpoint, by which truncation and flipped bits are found. The folder appears whole or not at all. Loading uses
 `weights_only=True`: a checkpoint from a stranger is data, never code.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping
     with whole_folder(run.round_path(number), overwrite=True) as folder:
         torch.save(dict(state), folder / "checkpoint.pt")
         write_clusters(folder, state["clusters"])
-        write_json(folder / "round.json", {**summary, "checkpoint_sha256": digest_of(folder / "checkpoint.pt")})
+        (folder / "checkpoint.sha256").write_text(digest_of(folder / "checkpoint.pt") + "\n", encoding="ascii")
+        write_json(folder / "round.json", summary)
     for old in run.rounds()[:-KEPT]:
         (run.round_path(old) / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -47,9 +47,9 @@ def load_round(run: Run, number: int) -> dict[str, Any]:
     folder = run.round_path(number)
     path = folder / "checkpoint.pt"
     try:
-        wanted = json.loads((folder / "round.json").read_text(encoding="utf-8"))["checkpoint_sha256"]
+        wanted = (folder / "checkpoint.sha256").read_text(encoding="ascii").strip()
         found = digest_of(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}).") from None
     if found != wanted:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is {found[:12]}..., not {wanted[:12]}...")

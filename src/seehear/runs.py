@@ -100,13 +100,16 @@ class Run:
         return entries
 
     def forget_after(self, number: int) -> None:
-        """Cut `log.jsonl` and `rounds/` back to rounds up to `number`, before going on from there."""
-        kept = [entry for entry in self.read_log() if entry["round"] <= number]
-        with atomic_file(self.path / "log.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        """Cut `rounds/` and `log.jsonl` back to rounds up to `number`, before going on from there.
+
+        The log is written anew from the rounds, since a crash may have come between a round and its line.
+        """
         for folder in (self.path / "rounds").glob("*"):
             if folder.name.startswith(TEMPORARY) or int(folder.name) > number:
                 shutil.rmtree(folder)
+        entries = [json.loads((self.round_path(n) / "round.json").read_text(encoding="utf-8")) for n in self.rounds()]
+        with atomic_file(self.path / "log.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
 
     def rounds(self) -> list[int]:
         """Numbers of the whole rounds, ascending."""
