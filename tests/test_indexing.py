@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 import seehear
-from media_files import number_of, numbered_picture, silence, tone, write_media
+from media_files import grainy_picture, number_of, numbered_picture, silence, tone, write_media
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing import Index, cut, index
 from seehear.indexing.examination import Rejection
@@ -370,11 +370,17 @@ def test_a_picture_that_only_the_codec_changes_is_still(tmp_path: Path, codec: s
 
 @pytest.fixture(scope="module")
 def slow_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A usable video that takes about a second to look at: one group of pictures, minutes long."""
-    path = tmp_path_factory.mktemp("slow") / "slow.mov"
-    options = {"preset": "ultrafast", "x264-params": "keyint=infinite:scenecut=0"}
-    settings = {"video_options": options, "audio_codec": "pcm_s16le", "sample_rate_hz": 8000}
-    return write_media(path, seconds=250.0, fps=20.0, size=(128, 96), **settings)
+    """A usable video that takes about half a second to look at: one long group of pictures, of noise."""
+    grains = [grainy_picture(number, 160, 120) for number in range(40)]
+    return write_media(
+        tmp_path_factory.mktemp("slow") / "slow.mov",
+        seconds=100.0,
+        size=(160, 120),
+        picture=lambda number, width, height: grains[number % 40],
+        video_options={"preset": "ultrafast", "x264-params": "keyint=infinite:scenecut=0"},
+        audio_codec="pcm_s16le",
+        sample_rate_hz=8000,
+    )
 
 
 def strike(path: Path, what: signal.Signals, seconds: float = 60.0) -> threading.Thread:

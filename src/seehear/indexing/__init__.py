@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing.discovery import Candidate, absolute_paths, common_root, find_candidates
 from seehear.indexing.examination import Rejection
-from seehear.indexing.table import FACTS, Index, Rejected, Video, command, read_info, write_index, write_rejected
+from seehear.indexing.table import (
+    FACTS,
+    Index,
+    Rejected,
+    Video,
+    command,
+    finish_update,
+    read_info,
+    write_index,
+    write_rejected,
+)
 from seehear.indexing.workers import examine_all
 from seehear.media import REASONS, MediaInfo
 from seehear.progress import Console
@@ -105,49 +115,32 @@ def index(
     folder = Path(out)
     old = None if overwrite else _open_old(folder, settings, named)
     _check_free(folder)
+    old_videos = old.videos() if old else []
+    old_rejected = old.rejected_files() if old else []
     candidates = _without(folder, find_candidates(named))
-    old_videos = {video.path: video for video in old.videos()} if old else {}
-    old_rejected = {file.path: file for file in old.rejected_files()} if old else {}
-    still_rejected = {path: file for path, file in old_rejected.items() if file.reason not in _TRY_AGAIN}
-    videos, rejected = _sort_out(candidates, old_videos, still_rejected)
-    waiting = [c for c in candidates if c.path not in videos and c.path not in rejected]
-    for candidate, answer in _answers(waiting, settings, workers or _cores(), timeout_s, progress):
-        if isinstance(answer, MediaInfo):
-            videos[candidate.path] = _video(candidate, answer, settings)
-        elif answer is not None:
-            rejected[candidate.path] = _rejected(candidate, answer)
+    known = _what_is_known(candidates, old_videos, old_rejected)
+    found = known | _what_is_seen(candidates, known, settings, workers or _cores(), timeout_s, progress)
+    order = {video.path: i for i, video in enumerate(old_videos)}
+    videos = sorted(
+        (file for file in found.values() if isinstance(file, Video)),
+        key=lambda video: (order.get(video.path, len(order)), video.path),
+    )
+    rejected = sorted((file for file in found.values() if isinstance(file, Rejected)), key=lambda file: file.path)
     root = common_root(named)
     if not videos:
-        raise _nothing_usable(folder, named, sorted(rejected.values(), key=lambda file: file.path), root)
-
-    order = {path: i for i, path in enumerate(old_videos)}
-    in_order = sorted(videos.values(), key=lambda video: (order.get(video.path, len(order)), video.path))
-    out_of_it = sorted(rejected.values(), key=lambda file: file.path)
+        raise _nothing_usable(folder, named, rejected, root)
+    if old is not None and (videos, rejected, named) == (old_videos, old_rejected, old.info["paths"]):
+        return _summary(folder, old.info, videos, old_videos)
     info = {
         "root": root,
         "paths": named,
         "settings": settings,
-        "rejected": _tally(out_of_it),
+        "rejected": _tally(rejected),
         "created": old.info["created"] if old else now(),
         "updated": now(),
         "seehear": metadata.version("seehear"),
     }
-    is_same = in_order == list(old_videos.values()) and out_of_it == list(old_rejected.values())
-    if old is None or not is_same or old.info["paths"] != named:
-        info = write_index(folder, in_order, out_of_it, info)
-    else:
-        info = old.info
-    return IndexSummary(
-        folder=str(folder),
-        rows=info["rows"],
-        videos=info["videos"],
-        seconds=float(sum(video.seconds.sum() for video in in_order)),
-        rejected=info["rejected"],
-        added=sum(path not in old_videos for path in videos),
-        changed=sum(path in old_videos and old_videos[path] is not video for path, video in videos.items()),
-        dropped=sum(path not in videos for path in old_videos),
-        digest=info["digest"],
-    )
+    return _summary(folder, write_index(folder, videos, rejected, info), videos, old_videos)
 
 
 def cut(start_s: float, seconds: float, segment_seconds: float, min_seconds: float) -> tuple[Times, Times]:
@@ -182,6 +175,7 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
     """The index that is to be updated, if there is one."""
     if not (folder / "index.json").exists():
         return None
+    finish_update(folder)  # that an earlier process could not
     info = read_info(folder)
     for name, value in settings.items():
         before = info["settings"][name]
@@ -215,36 +209,48 @@ def _without(folder: Path, candidates: list[Candidate]) -> list[Candidate]:
     return [candidate for candidate in candidates if not _is_within(candidate.path, own)]
 
 
-def _sort_out(
-    candidates: Sequence[Candidate], old_videos: dict[str, Video], old_rejected: dict[str, Rejected]
-) -> tuple[dict[str, Video], dict[str, Rejected]]:
-    """What is known without looking: files that are as they were, and files that cannot be looked at."""
-    videos: dict[str, Video] = {}
-    rejected: dict[str, Rejected] = {}
+def _what_is_known(
+    candidates: Sequence[Candidate], old_videos: Sequence[Video], old_rejected: Sequence[Rejected]
+) -> dict[str, Video | Rejected]:
+    """What needs no look, by path: files that are as they were, and files that cannot be looked at."""
+    old: dict[tuple[str, int, int], Video | Rejected] = {
+        (video.path, video.facts["file_bytes"], video.facts["modified_ns"]): video for video in old_videos
+    }
+    old |= {(f.path, f.file_bytes, f.modified_ns): f for f in old_rejected if f.reason not in _TRY_AGAIN}
+    known: dict[str, Video | Rejected] = {}
     for candidate in candidates:
-        path, state = candidate.path, (candidate.file_bytes, candidate.modified_ns)
-        video, rejection = old_videos.get(path), old_rejected.get(path)
+        before = old.get((candidate.path, candidate.file_bytes, candidate.modified_ns))
         if candidate.failure:
-            rejected[path] = _rejected(candidate, Rejection(candidate.failure))
-        elif not _is_utf8(path):
-            rejected[path] = _rejected(candidate, Rejection("unusable name"))
-        elif video is not None and state == (video.facts["file_bytes"], video.facts["modified_ns"]):
-            videos[path] = video
-        elif rejection is not None and state == (rejection.file_bytes, rejection.modified_ns):
-            rejected[path] = rejection
-    return videos, rejected
+            known[candidate.path] = _rejected(candidate, Rejection(candidate.failure))
+        elif not _is_utf8(candidate.path):
+            known[candidate.path] = _rejected(candidate, Rejection("unusable name"))
+        elif before is not None:
+            known[candidate.path] = before
+    return known
 
 
-def _answers(
-    candidates: Sequence[Candidate], settings: dict[str, float], workers: int, timeout_s: float, progress: bool
-) -> Iterator[tuple[Candidate, MediaInfo | Rejection | None]]:
-    """What looking at files says, with a bar on the way."""
-    jobs = [(candidate.path, candidate.is_promised, settings["min_seconds"]) for candidate in candidates]
+def _what_is_seen(
+    candidates: Sequence[Candidate],
+    known: dict[str, Video | Rejected],
+    settings: dict[str, float],
+    workers: int,
+    timeout_s: float,
+    progress: bool,
+) -> dict[str, Video | Rejected]:
+    """What looking at all other files says, by path; with a bar on the way."""
+    waiting = [candidate for candidate in candidates if candidate.path not in known]
+    jobs = [(candidate.path, candidate.is_promised, settings["min_seconds"]) for candidate in waiting]
+    seen: dict[str, Video | Rejected] = {}
     with Console(quiet=not progress) as console:
         count = console.watch("looking at files", len(jobs))
         for done, (number, answer) in enumerate(examine_all(jobs, workers, timeout_s), 1):
-            yield candidates[number], answer
+            candidate = waiting[number]
+            if isinstance(answer, MediaInfo):
+                seen[candidate.path] = _video(candidate, answer, settings)
+            elif answer is not None:
+                seen[candidate.path] = _rejected(candidate, answer)
             count(done)
+    return seen
 
 
 def _video(candidate: Candidate, info: MediaInfo, settings: dict[str, float]) -> Video:
@@ -265,6 +271,22 @@ def _is_utf8(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _summary(folder: Path, info: dict[str, Any], videos: Sequence[Video], old_videos: Sequence[Video]) -> IndexSummary:
+    before = {video.path: video for video in old_videos}
+    now_there = {video.path for video in videos}
+    return IndexSummary(
+        folder=str(folder),
+        rows=info["rows"],
+        videos=info["videos"],
+        seconds=float(sum(video.seconds.sum() for video in videos)),
+        rejected=info["rejected"],
+        added=sum(video.path not in before for video in videos),
+        changed=sum(video.path in before and before[video.path] is not video for video in videos),
+        dropped=sum(path not in now_there for path in before),
+        digest=info["digest"],
+    )
 
 
 def _nothing_usable(folder: Path, named: Sequence[str], rejected: Sequence[Rejected], root: str) -> IndexFileError:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from seehear.errors import IndexFileError
-from seehear.runs import sync, whole_folder, write_json
+from seehear.runs import TEMPORARY, sync, whole_folder, write_json
 
 FORMAT = 1
 """Of the folder; raised when an older program could not read it any more."""
@@ -221,7 +221,9 @@ def write_index(
         write_json(target / "index.json", full)
 
     if (folder / "index.json").exists():
-        finish_update(folder)  # that another process could not
+        finish_update(folder)  # that an earlier process could not
+        for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
+            shutil.rmtree(rest, ignore_errors=True)
         with whole_folder(folder / _UPDATE) as target:
             write(target)
         finish_update(folder)
