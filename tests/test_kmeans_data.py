@@ -132,9 +132,10 @@ def test_columns_of_very_different_scale_survive_the_codes() -> None:
 
 def test_wide_rows_keep_integer_scores_exact() -> None:
     features_ND = mixture(300, 5000, 6, apart=0.5)
-    labels = [kmeans(features_ND, 6, seed=0, precision=p).labels for p in PRECISIONS]
-    assert (labels[0] == labels[1]).float().mean() > 0.99
-    assert (labels[0] == labels[2]).float().mean() > 0.99
+    found = [kmeans(features_ND, 6, seed=0, precision=p) for p in PRECISIONS]
+    for coded in found[1:]:
+        assert coded.inertia == pytest.approx(found[0].inertia, rel=1e-3)
+        assert (coded.labels == found[0].labels).float().mean() > 0.98
 
 
 def test_the_first_bad_rows_are_named_by_their_number() -> None:

@@ -30,8 +30,9 @@ from seehear.kmeans.scores import Fp32, Totals, centre_if_far
 from seehear.kmeans.seeding import Init, split_largest
 
 _WARMEST = 0.5  # the first entropy, so that prices find their place between far clusters
-_COLDEST = 0.1  # the last, of the entropy asked for
-_ANNEALING_STEPS = 30
+_COLDEST = 0.03  # the last, of the entropy asked for
+_ANNEALING_STEPS = 40
+_RELAXATION = 1.5  # of a Sinkhorn step: settles in half the steps
 
 
 def balanced_kmeans(
@@ -61,7 +62,7 @@ def balanced_kmeans(
         entropy: how soft the assignment is in the end, as a share of the centroids' mean squared distance from their
             mean; 0.05 to 0.2. Harder settles slowly, and in worse clusters.
         price_steps: passes that adjust the prices before each balanced move. Before the first of them and after the
-            last move there are 30.
+            last move there are 40.
         chunk_rows, device: as for `kmeans`.
 
     Returns:
@@ -163,7 +164,7 @@ class _Transport:
         for _, _, scores in self._tiles():
             mass_K += torch.softmax(scores.mul_(2 / softness), dim=1).sum(0)
         distributed.all_reduce(mass_K)
-        self.prices_K += softness * torch.log(mass_K.clamp(min=1e-6) / self.wanted_K)
+        self.prices_K += _RELAXATION * softness * torch.log(mass_K.clamp(min=1e-6) / self.wanted_K)
         self.prices_K -= self.prices_K.mean()
 
     def _label(self) -> None:

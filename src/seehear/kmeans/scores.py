@@ -64,6 +64,7 @@ class Scorer:
     Attributes:
         rows: the features behind it.
         sums_dtype: of the totals per cluster: float64 or int64.
+        add_rows: so many rows are added up at a time.
         resolution: the smallest step of a centroid's coordinate that the scores see, in units of the features.
         squares: sum over all ranks of (weighted) squared lengths of the rows as scored, in units of `unit` squared.
         unit: the length of 1 in the scored rows, in units of the features.
@@ -71,6 +72,7 @@ class Scorer:
     """
 
     sums_dtype = torch.float64
+    add_rows = _TILE_ROWS
     resolution = 0.0
     unit = 1.0
     weight_unit = 1.0
@@ -90,6 +92,7 @@ class Scorer:
         tile = min(self.num_clusters, clusters)
         self.tiles = [(first, min(first + tile, self.num_clusters)) for first in range(0, self.num_clusters, tile)]
         self.tile_rows = max(1, min(_TILE_ROWS, _SCORES // tile, self.rows.block_rows))
+        self.add_rows = min(self.add_rows, self.rows.block_rows)
 
     def measure_squares(self) -> None:
         """Find `squares`, by one pass over the rows and one all-reduce, where they are not known yet."""
@@ -132,28 +135,13 @@ class Scorer:
         A label of -1 is no cluster. Rows that stay cost nothing.
         """
         moved = torch.nonzero(old_n != new_n).flatten()
-        many = len(moved)
-        if many == 0:
-            return 0
-        everything = many == len(new_n)
-        values = self.values(slice(start, start + many) if everything else moved + start)
-        old, new = old_n[moved], new_n[moved]
-        leaves, enters = torch.nonzero(old >= 0).flatten(), torch.nonzero(new >= 0).flatten()
-        clusters = torch.cat([new[enters], old[leaves]])
-        index = torch.cat([enters, leaves])
-        sign = torch.ones(len(index), dtype=values.dtype, device=values.device)
-        sign[len(enters) :] = -1
-        totals.counts_K.index_add_(0, clusters, sign.long())
-        if self.weights_N is not None:
-            sign *= self.weights_N[start : start + len(new_n)][moved][index]
-            totals.mass_K.index_add_(0, clusters, sign.to(totals.mass_K.dtype))
-        order = torch.argsort(clusters, stable=True)
-        present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
-        part = functional.embedding_bag(
-            index[order], values, counts.cumsum(0) - counts, mode="sum", per_sample_weights=sign[order]
-        )
-        totals.sums_KD.index_add_(0, present, part.to(totals.sums_KD.dtype))
-        return many
+        everything = len(moved) == len(new_n)
+        for first in range(0, len(moved), self.add_rows):
+            some = moved[first : first + self.add_rows]
+            where = slice(start + first, start + first + len(some)) if everything else some + start
+            weights = None if self.weights_N is None else self.weights_N[where]
+            _add_moves(totals, self.values(where), old_n[some], new_n[some], weights)
+        return len(moved)
 
     def _winners(self, start: int, stop: int) -> Tensor:
         best, winner = self.scores(start, stop, 0).max(dim=1)
@@ -176,11 +164,13 @@ class Scorer:
 
 
 class Fp32(Scorer):
-    """Scores and distances in true float32, sums in float64; nothing but the features is stored.
+    """Scores in true float32, sums in float64; nothing but the features is stored.
 
     Args:
         centre_D: (D,) float32, taken from each chunk of rows as it is read; None where that is not needed.
     """
+
+    add_rows = _TILE_ROWS // 2  # float64 is twice as wide
 
     def __init__(self, rows: Rows, num_clusters: int, centre_D: Tensor | None, weights_N: Tensor | None = None) -> None:
         super().__init__(rows, num_clusters, weights_N)
@@ -211,11 +201,11 @@ class Fp32(Scorer):
             )
 
     def values(self, local_rows: Tensor | slice) -> Tensor:
+        buffer = self._value_buffer(self.add_rows, self.rows.width, torch.float64)
         if isinstance(local_rows, slice):
-            picked = self.rows.take(local_rows.start, local_rows.stop)
+            values = self.rows.take(local_rows.start, local_rows.stop, out=buffer)
         else:
-            picked = self.rows.pick(local_rows)
-        values = self._value_buffer(len(picked), self.rows.width, torch.float64).copy_(picked)
+            values = buffer[: len(local_rows)].copy_(self.rows.pick(local_rows))
         return values if self.centre_D is None else values.sub_(self.centre_D)
 
     def _centred(self, start: int, stop: int) -> Tensor:
@@ -341,6 +331,27 @@ class Codes(Scorer):
         if self.weights_N is not None:
             self.squares *= 2.0**_SQUARES_SHIFT
         self.longest_code = math.sqrt(int(distributed.all_reduce(total[1:], "max")) + 3)
+
+
+def _add_moves(totals: Totals, values_nD: Tensor, old_n: Tensor, new_n: Tensor, weights_n: Tensor | None) -> None:
+    """Take rows out of clusters `old_n` and put them into `new_n`: rows sorted by cluster, one bag of rows for each."""
+    leaves, enters = torch.nonzero(old_n >= 0).flatten(), torch.nonzero(new_n >= 0).flatten()
+    clusters = torch.cat([new_n[enters], old_n[leaves]])
+    index = torch.cat([enters, leaves])
+    if len(index) == 0:
+        return
+    sign = torch.ones(len(index), dtype=values_nD.dtype, device=values_nD.device)
+    sign[len(enters) :] = -1
+    totals.counts_K.index_add_(0, clusters, sign.long())
+    if weights_n is not None:
+        sign *= weights_n[index]
+        totals.mass_K.index_add_(0, clusters, sign.to(totals.mass_K.dtype))
+    order = torch.argsort(clusters, stable=True)
+    present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
+    bags = functional.embedding_bag(
+        index[order], values_nD, counts.cumsum(0) - counts, mode="sum", per_sample_weights=sign[order]
+    )
+    totals.sums_KD.index_add_(0, present, bags.to(totals.sums_KD.dtype))
 
 
 def centre_if_far(centroids_KD: Tensor) -> Tensor | None:
