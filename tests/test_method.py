@@ -10,9 +10,10 @@ from sklearn.metrics import homogeneity_score
 from planted import planted_clips, tiny_settings
 from seehear.errors import MediaError
 from seehear.journal import line, nmi, summary, warnings_of
-from seehear.method import TEACHERS, UNLABELLED, cluster, deep_cluster
+from seehear.method import TEACHERS, cluster, deep_cluster
 from seehear.model import build_pair
 from seehear.numerics import Numerics
+from seehear.spaces import UNLABELLED
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 
@@ -133,3 +134,23 @@ def test_the_journal_says_what_happened_and_warns():
     assert "video clusters collapse: one holds 62%" in warnings_of(collapsed)[0]
     assert "video encoder learns nothing" in warnings_of({**healthy, "loss": {"video": [1.39, 1.385]}})[0]
     assert "waits for data 30%" in warnings_of({**healthy, "timing": {"waiting_share": 0.3}})[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cluster.balance": True},
+        {"cluster.points_per_centroid": 4},
+        {"cluster.precision": "int8"},
+        {"cluster.features": "whiten"},
+        {"cluster.features": "none"},
+    ],
+)
+def test_every_way_of_clustering_runs_and_keeps_its_word(changes):
+    _, rounds, _ = rounds_of(tiny_settings({"rounds": 2, **changes}))
+    for c in rounds[-1].clusters.values():
+        assert int(c.clustering.sizes.sum()) == 64
+        if "cluster.balance" in changes:
+            assert c.clustering.sizes.tolist() == [16] * 4
+        if "cluster.precision" in changes:
+            assert c.clustering.precision == "int8"

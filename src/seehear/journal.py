@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seehear.method import Round
-from seehear.trainer import UNLABELLED
+from seehear.spaces import UNLABELLED
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

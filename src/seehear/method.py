@@ -22,11 +22,10 @@ from seehear.clips import Clips
 from seehear.config import Settings
 from seehear.encoders import Pair
 from seehear.features import calibrate, extract
-from seehear.kmeans import Clustering, kmeans
 from seehear.numerics import Numerics
 from seehear.progress import Watch, unwatched
-from seehear.spaces import Space
-from seehear.trainer import UNLABELLED, Learning, learn
+from seehear.spaces import UNLABELLED, Clusters, Space, group
+from seehear.trainer import Learning, learn
 
 # variant -> student -> the spaces whose clusters teach it
 TEACHERS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -36,18 +35,6 @@ TEACHERS: dict[str, dict[str, tuple[str, ...]]] = {
     "xdc": {"video": ("audio",), "audio": ("video",)},
 }
 ALL_SPACES = ("video", "audio", "joint")
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """One clustering: the labels of all rows, and what would assign new ones.
-
-    labels_N is int32, UNLABELLED where a row could not be read.
-    """
-
-    labels_N: np.ndarray
-    clustering: Clustering
-    space: Space
 
 
 @dataclass(frozen=True)
@@ -121,18 +108,9 @@ def cluster(
         prepared_ND = fitted(parts[space])
         for k in cfg.cluster.num_clusters:
             name = space if len(cfg.cluster.num_clusters) == 1 else f"{space}_{k}"
-            init = last.clusters[name].labels_N[features.rows] if last and cfg.cluster.warm_start else None
-            clustering = kmeans(
-                prepared_ND,
-                k,
-                seed=derive(cfg.seed, number, 1 + len(found)),
-                iterations=cfg.cluster.iterations,
-                init=init,
-                precision=cfg.cluster.precision,
-            )
-            labels_N = np.full(len(clips), UNLABELLED, dtype=np.int32)
-            labels_N[features.rows] = clustering.labels.numpy()
-            found[name] = Clusters(labels_N, clustering, fitted)
+            before = last.clusters.get(name) if last else None
+            seed = derive(cfg.seed, number, 1 + len(found))
+            found[name] = group(prepared_ND, fitted, features.rows, len(clips), k, cfg.cluster, seed, before)
     return found
 
 

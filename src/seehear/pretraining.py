@@ -22,13 +22,13 @@ from seehear.errors import IndexFileError, RunError, SettingsError
 from seehear.indexing import Index
 from seehear.journal import line, summary, summary_writer, warnings_of, write_scalars
 from seehear.kmeans import Clustering
-from seehear.method import ALL_SPACES, TEACHERS, Clusters, Round, cluster, deep_cluster, derive, heads_of
+from seehear.method import ALL_SPACES, TEACHERS, Round, cluster, deep_cluster, derive, heads_of
 from seehear.model import build_pair, save_encoders
 from seehear.numerics import Numerics, choose
 from seehear.presets import preset_settings
 from seehear.progress import Console
 from seehear.runs import Run, whole_folder
-from seehear.spaces import Space
+from seehear.spaces import Clusters, Space
 from seehear.trainer import Learning
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
@@ -188,6 +188,7 @@ def state_of(now: Round, pair: Pair) -> dict[str, Any]:
         "next_epoch": now.next_epoch,
         "learning": asdict(now.learning),
         "clusters": {name: tensors_of(c) for name, c in now.clusters.items()},
+        "precision": {name: c.clustering.precision for name, c in now.clusters.items()},
         "pair": pair.state_dict(),
     }
 
@@ -202,11 +203,13 @@ def tensors_of(c: Clusters) -> dict[str, torch.Tensor]:
     }
 
 
-def clusters_from(tensors: Mapping[str, torch.Tensor]) -> Clusters:
+def clusters_from(tensors: Mapping[str, torch.Tensor], precision: str) -> Clusters:
     """The inverse of `tensors_of`, as far as going on needs it."""
     labels, centroids, sizes = tensors["labels"], tensors["centroids"], tensors["sizes"]
     space = Space.from_state_dict({k.removeprefix("space."): v for k, v in tensors.items() if k.startswith("space.")})
-    clustering = Clustering(labels, centroids, sizes, inertia=float("nan"), reseeded=0, iterations=0)
+    clustering = Clustering(
+        labels, centroids, sizes, inertia=float("nan"), reseeded=0, iterations=0, precision=precision
+    )
     return Clusters(labels.numpy(), clustering, space)
 
 
@@ -220,7 +223,7 @@ def restore(run: Run, pair: Pair, cfg: Settings) -> Round | None:
     if found is None:
         return None
     number, state = found
-    clusters = {name: clusters_from(tensors) for name, tensors in state["clusters"].items()}
+    clusters = {name: clusters_from(tensors, state["precision"][name]) for name, tensors in state["clusters"].items()}
     pair.renew_heads(heads_of(clusters, TEACHERS[cfg.variant]), torch.Generator().manual_seed(derive(cfg.seed)))
     pair.load_state_dict(state["pair"], strict=True)
     return Round(number, clusters, Learning(**state["learning"]), state["next_epoch"])

@@ -10,60 +10,108 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-WHITEN_FLOOR = 1e-4  # components with less than this share of the largest variance are noise and are dropped
+from seehear.config import Cluster
+from seehear.kmeans import Clustering, Preprocessing, balanced_kmeans, fit_preprocessing, kmeans
+from seehear.kmeans.precision import Precision
+
+UNLABELLED = -1  # the label of a row that could not be read
 
 
 @dataclass(frozen=True)
 class Space:
-    """A fitted preparation: a mean (D,) and, where whitened, a projection (D, d) for each modality it joins."""
+    """A fitted preparation: one for each modality that the space joins."""
 
-    means: tuple[Tensor, ...]
-    projections: tuple[Tensor, ...]
-    scaled: bool
+    parts: tuple[Preprocessing, ...]
 
     @classmethod
-    def fit(cls, parts: Sequence[Tensor], kind: str) -> Space:
-        """Fit on the features (N, D) of each modality that the space joins; `kind` is "l2", "whiten" or "none"."""
-        means = tuple(part.double().mean(dim=0).float() for part in parts)
-        if kind == "none":
-            means = tuple(torch.zeros_like(mean) for mean in means)
-        projections = tuple(map(whitening, parts)) if kind == "whiten" else ()
-        return cls(means, projections, kind != "none")
+    def fit(cls, features: Sequence[Tensor], kind: str) -> Space:
+        """Fit on the features (N, D) of each modality that the space joins, over the rows of all ranks.
 
-    def __call__(self, parts: Sequence[Tensor]) -> Tensor:
-        """Features of each modality (N, D) -> what is clustered (N, sum of widths)."""
-        prepared = []
-        for i, part in enumerate(parts):
-            x = part - self.means[i]
-            if self.projections:
-                x = x @ self.projections[i]
-            prepared.append(F.normalize(x, dim=1) if self.scaled else x)
-        joined = torch.cat(prepared, dim=1)
-        return F.normalize(joined, dim=1) if self.scaled and len(parts) > 1 else joined
+        Args:
+            kind: "l2", "whiten" or "none".
+        """
+        if kind == "none":
+            return cls(tuple(Preprocessing(None, None, False) for _ in features))
+        return cls(tuple(fit_preprocessing(part, whiten=kind == "whiten") for part in features))
+
+    def __call__(self, features: Sequence[Tensor]) -> Tensor:
+        """Features of each modality (N, D) -> what is clustered (N, sum of widths), float32."""
+        joined = torch.cat([part(x) for part, x in zip(self.parts, features, strict=True)], dim=1)
+        return F.normalize(joined, dim=1) if len(self.parts) > 1 and self.parts[0].unit_length else joined
 
     def state_dict(self) -> dict[str, Tensor]:
         """The fitted tensors by name."""
-        means = {f"mean_{i}": mean for i, mean in enumerate(self.means)}
-        projections = {f"projection_{i}": p for i, p in enumerate(self.projections)}
-        return means | projections | {"scaled": torch.tensor(self.scaled)}
+        tensors = {}
+        for i, part in enumerate(self.parts):
+            tensors[f"{i}.unit_length"] = torch.tensor(part.unit_length)
+            if part.mean_D is not None:
+                tensors[f"{i}.mean"] = part.mean_D
+            if part.axes_Dd is not None:
+                tensors[f"{i}.axes"] = part.axes_Dd
+        return tensors
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> Space:
         """The inverse of `state_dict`."""
-        means = tuple(state[k] for k in sorted(state) if k.startswith("mean_"))
-        projections = tuple(state[k] for k in sorted(state) if k.startswith("projection_"))
-        return cls(means, projections, bool(state["scaled"]))
+        count = sum(name.endswith(".unit_length") for name in state)
+        parts = (
+            Preprocessing(state.get(f"{i}.mean"), state.get(f"{i}.axes"), bool(state[f"{i}.unit_length"]))
+            for i in range(count)
+        )
+        return cls(tuple(parts))
 
 
-def whitening(features_ND: Tensor) -> Tensor:
-    """(D, d): principal components, each divided by its deviation; d leaves out those that hold only noise."""
-    centred_ND = features_ND.double() - features_ND.double().mean(dim=0)
-    variances_D, components_DD = torch.linalg.eigh(centred_ND.T @ centred_ND / max(1, len(centred_ND) - 1))
-    kept_D = variances_D > WHITEN_FLOOR * variances_D[-1].clamp_min(1e-30)
-    projection_Dd: Tensor = components_DD[:, kept_D] / variances_D[kept_D].sqrt()
-    return projection_Dd.float()
+@dataclass(frozen=True)
+class Clusters:
+    """One clustering: the labels of all rows, and what would assign new ones.
+
+    labels_N is int32, UNLABELLED where a row could not be read.
+    """
+
+    labels_N: np.ndarray
+    clustering: Clustering
+    space: Space
+
+
+def group(
+    prepared_nD: Tensor,
+    space: Space,
+    rows_n: np.ndarray,
+    num_rows: int,
+    num_clusters: int,
+    cfg: Cluster,
+    seed: int,
+    before: Clusters | None,
+) -> Clusters:
+    """Cluster prepared features as the settings say.
+
+    Args:
+        prepared_nD: features of the rows that could be read, after `space`.
+        rows_n: which rows these are, of `num_rows`.
+        before: the last round's clusters of the same space, or None.
+    """
+    init = before.labels_N[rows_n] if before and cfg.warm_start else None
+    if cfg.balance:
+        clustering = balanced_kmeans(prepared_nD, num_clusters, seed=seed, iterations=cfg.iterations, init=init)
+    else:
+        # What "auto" found in the first round stays for the run, so that a resumed one computes alike.
+        probed = before.clustering.precision if before and cfg.precision == "auto" else cfg.precision
+        clustering = kmeans(
+            prepared_nD,
+            num_clusters,
+            seed=seed,
+            iterations=cfg.iterations,
+            init=init,
+            precision=cast(Precision, probed),
+            points_per_centroid=cfg.points_per_centroid or None,
+        )
+    labels_N = np.full(num_rows, UNLABELLED, dtype=np.int32)
+    labels_N[rows_n] = clustering.labels.numpy()
+    return Clusters(labels_N, clustering, space)

@@ -23,8 +23,7 @@ from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
 
-UNLABELLED = -1
-Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, UNLABELLED where a row could not be read
+Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
 
 
 @dataclass
