@@ -103,7 +103,7 @@ def test_every_command_has_help_of_at_most_about_ten_options():
         assert command.help, name
         shown = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
         assert len(shown) <= 11, name
-        assert all(p.help or p.name in ("out",) for p in shown), name
+        assert all(p.help for p in shown), name
 
 
 def test_version_is_one():
@@ -121,3 +121,20 @@ def test_the_project_names_no_place_of_its_making():
         path = ROOT / file
         if path.suffix in {".py", ".md", ".toml", ".txt", ".cff", ".svg", ".html", ".js"} and path != Path(__file__):
             assert not re.search(r"/work/|\bissue \d|\bsession \d", path.read_text(encoding="utf-8")), file
+
+
+def test_every_reason_for_leaving_a_file_out_is_documented():
+    from seehear.media import REASONS
+
+    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    assert all(f"| {reason} | {meaning} |" in page for reason, meaning in REASONS.items())
+
+
+def test_a_script_without_a_main_guard_is_told_so(workplace, index_folder):
+    (workplace / "unguarded.py").write_text(
+        f"import seehear\nseehear.pretrain({str(index_folder)!r}, 'unguarded', preset='debug', "
+        "settings={'data.workers': 1})\n"
+    )
+    done = subprocess.run([sys.executable, "unguarded.py"], cwd=workplace, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "put the call under `if __name__ == '__main__':`" in done.stderr

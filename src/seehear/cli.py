@@ -60,7 +60,15 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return collect
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class InOrder(click.Group):
+    """Commands in the order in which they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names as they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(seehear.__version__, prog_name="seehear")
 def cli() -> None:
     """Learn to see by hearing and to hear by seeing, from a folder of unlabelled videos.
@@ -74,7 +82,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Write synthetic videos of sounding events.")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--videos", default=1500, show_default=True, help="How many to write.")
 @click.option("--classes", default=12, show_default=True, help="How many kinds of events, 2 to 12.")
@@ -87,7 +95,7 @@ def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) 
     print(f"Next: seehear index {out} --out INDEX")
 
 
-@cli.command()
+@cli.command(short_help="List usable segments, and why others are not.")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the index.")
 @click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a video is cut into.")
@@ -109,7 +117,7 @@ def index(videos: tuple[Path, ...], out: Path, as_json: bool, **options: Any) ->
     print(f"Next: seehear pretrain {out} --out RUN")
 
 
-@cli.command()
+@cli.command(short_help="Learn from an index, without labels.")
 @click.argument("index", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the run.")
 @click.option("--preset", default="small", show_default=True, help="debug, demo, small or paper; `seehear settings`.")
@@ -137,7 +145,7 @@ def pretrain(
     print(f"Next: seehear evaluate {out} --data INDEX --classes classes.csv")
 
 
-@cli.command()
+@cli.command(short_help="Measure a run where classes are known.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--task", default="probe", show_default=True, help="probe or clusters.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="An index of the videos.")
@@ -161,12 +169,14 @@ def evaluate(run: Path, as_json: bool, **options: Any) -> None:
         print(f"Written: {run / 'results' / result['task']}.json")
 
 
-@cli.command()
-@click.option("--out", default=Path("runs/demo"), show_default=True, type=click.Path(path_type=Path))
+@cli.command(short_help="Show in minutes that the method works.")
+@click.option(
+    "--out", default=Path("runs/demo"), show_default=True, type=click.Path(path_type=Path), help="The folder."
+)
 @click.option("--seeds", default="0", show_default=True, help="One or several, such as 0,1,2.")
-@click.option("--variants", default="sdc,xdc", show_default=True, help="Which to train, of xdc, sdc, mdc, cdc.")
+@click.option("--variant", default="sdc,xdc", show_default=True, help="One or several of xdc, sdc, mdc, cdc.")
 @click.option("--videos", default=1500, show_default=True, help="How many to synthesise for each seed.")
-def demo(out: Path, seeds: str, variants: str, videos: int) -> None:
+def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     """Show in minutes that the method works: synthesise, index, train, probe, compare."""
     import time
 
@@ -176,7 +186,7 @@ def demo(out: Path, seeds: str, variants: str, videos: int) -> None:
     chosen = list(config.parse(tuple[int, ...], seeds)) if seeds.replace(",", "").isdigit() else []
     if not chosen:
         raise SettingsError(f"--seeds is {seeds!r}. It must be whole numbers separated by commas, such as 0,1,2.")
-    names = variants.replace(",", " ").split()
+    names = variant.replace(",", " ").split()
     report = seehear.demo(out, seeds=chosen, variants=names, videos=videos)
     print_table(table(report))
     took = time.perf_counter() - begin
@@ -186,7 +196,7 @@ def demo(out: Path, seeds: str, variants: str, videos: int) -> None:
     print("On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN --preset demo")
 
 
-@cli.command()
+@cli.command(short_help="Print every setting of a preset.")
 @click.argument("preset", default="small")
 def settings(preset: str) -> None:
     """Print every setting of PRESET (debug, demo, small, paper) as TOML, to read or to start a file from."""

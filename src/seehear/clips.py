@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seehear.augment import CENTRE, START, WINDOW, draw
 from seehear.config import Clip, Data
-from seehear.errors import MediaError, TrainingError
+from seehear.errors import MediaError, SeehearError, TrainingError
 from seehear.media import read_clip
 
 if TYPE_CHECKING:
@@ -287,9 +287,22 @@ class _Loader:
         )
 
     def run(self, batches: Sequence[list[tuple[int, int]]]) -> Iterator[list[Any]]:
-        """One pass over the given batches of (epoch, row)."""
+        """One pass over the given batches of (epoch, row).
+
+        Raises:
+            SeehearError: a worker process died.
+        """
         self.plan.batches = list(batches)
-        return iter(self.loader)
+        try:
+            yield from self.loader
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error) and "is killed by signal" not in str(error):
+                raise
+            raise SeehearError(
+                f"A decoding process died ({str(error).splitlines()[0]}). In a script, put the call under "
+                f"`if __name__ == '__main__':`, since worker processes import the script again; short of memory, lower "
+                f"data.workers; to decode in the main process, set it to 0."
+            ) from error
 
 
 def _as_list(items: list[Any]) -> list[Any]:

@@ -30,9 +30,9 @@ from seehear.indexing import Index, index
 from seehear.model import Model, build_pair, load
 from seehear.numerics import Numerics, choose
 from seehear.presets import preset_settings
-from seehear.pretraining import pretrain
+from seehear.pretraining import pretrain, recorded_numerics
 from seehear.progress import Console
-from seehear.runs import now, versions, write_json
+from seehear.runs import Run, now, versions, write_json
 from seehear.synthetic import synth
 from seehear.trainer import learn
 
@@ -78,6 +78,8 @@ def demo(
     """
     out = Path(out)
     console = console or Console()
+    for variant in variants:
+        override(preset_settings("demo"), {**(settings or {}), "variant": variant})  # wrong settings fail at once
     results: dict[str, Any] = {}
     with console:
         for seed in seeds:
@@ -107,7 +109,8 @@ def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Consol
     index(folder / "videos", folder / "index-all", progress=not console.quiet)
     train_index, all_index = Index.open(folder / "index-train"), Index.open(folder / "index-all")
     classes = read_classes(classes_csv)
-    numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
+    begun = sorted(folder.glob("*/run.json"))  # a demo that goes on computes as it began
+    numerics = recorded_numerics(Run.open(begun[0].parent)) if begun else choose(cfg.compute, build_pair(cfg), cfg.clip)
     clips = Clips(all_index, cfg.clip, cfg.data, seed)
     train_clips = Clips(train_index, cfg.clip, cfg.data, seed)
     for c in (clips, train_clips):
