@@ -84,3 +84,12 @@ def test_resuming_with_another_index_says_what_changed(index_folder, videos, tmp
     seehear.index(some, tmp_path / "other", progress=False)
     with pytest.raises(seehear.SeehearError, match="40 rows then, 20 now"):
         seehear.pretrain(tmp_path / "other", run, preset="debug", resume=True)
+
+
+def test_run_json_records_what_was_used_after_going_on(index_folder, tmp_path):
+    run = tmp_path / "run"
+    seehear.pretrain(index_folder, run, preset="debug", settings={**SETTINGS, "rounds": 1})
+    seehear.pretrain(index_folder, run, preset="debug", settings={"rounds": 2}, resume=True)
+    record = json.loads((run / "run.json").read_text())
+    assert record["settings"]["rounds"] == 2
+    assert len(record["resumed"]) == 1

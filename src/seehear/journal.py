@@ -6,11 +6,13 @@ NMI is normalised mutual information (arithmetic mean), 0 for independent cluste
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seehear.errors import SettingsError
 from seehear.method import Round
 from seehear.spaces import UNLABELLED
 
@@ -28,7 +30,7 @@ def summary(now: Round, last: Round | None, failures: dict[str, int]) -> dict[st
     Keys: round, epochs, steps, clips; per student loss, accuracy, heldout_loss, heldout_accuracy (one number an epoch;
     losses in nats, accuracies in [0, 1]); per clustering num_clusters, sizes (largest, smallest, empty), reseeded,
     inertia, nmi_last (with the last round's labels, null in the first); nmi_video_audio (null where either is not
-    clustered); unreadable (reason -> rows); timing (clips_per_second, waiting_share, seconds).
+    clustered); unreadable (reason -> times in this round); timing (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
     clusterings = {}
@@ -123,18 +125,16 @@ def line(entry: dict[str, Any], rounds: int) -> str:
     return "  ".join(parts)
 
 
+def check_tensorboard() -> None:
+    """Raise SettingsError when TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
+        raise SettingsError("TensorBoard is not installed. `pip install 'seehear[tensorboard]'`, or leave it out.")
+
+
 def summary_writer(folder: Path) -> SummaryWriter:
-    """A TensorBoard writer.
+    """A TensorBoard writer."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    Raises:
-        SettingsError: TensorBoard is not installed.
-    """
-    from seehear.errors import SettingsError
-
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise SettingsError("TensorBoard is not installed. `pip install 'seehear[tensorboard]'`.") from None
     return SummaryWriter(str(folder))
 
 

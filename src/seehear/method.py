@@ -110,7 +110,9 @@ def cluster(
             name = space if len(cfg.cluster.num_clusters) == 1 else f"{space}_{k}"
             before = last.clusters.get(name) if last else None
             seed = derive(cfg.seed, number, 1 + len(found))
-            found[name] = group(prepared_ND, fitted, features.rows, len(clips), k, cfg.cluster, seed, before)
+            found[name] = group(
+                prepared_ND, fitted, features.rows, len(clips), k, cfg.cluster, seed, numerics.device, before
+            )
     return found
 
 

@@ -71,8 +71,6 @@ def choose(compute: Compute, pair: Pair, clip: Clip) -> Numerics:
     Raises:
         SettingsError: the device is not there.
     """
-    if compute.threads:
-        torch.set_num_threads(compute.threads)
     device = find_device(compute.device)
     precisions = ["fp32", "bf16"] if compute.precision == "auto" else [compute.precision]
     formats = ["contiguous", "channels_last"] if compute.memory_format == "auto" else [compute.memory_format]
@@ -86,6 +84,12 @@ def choose(compute: Compute, pair: Pair, clip: Clip) -> Numerics:
     names = [f"{c.precision} {c.memory_format}" for c in candidates]
     timed = tuple((name, round(ms, 3)) for name, ms in zip(names, milliseconds, strict=True))
     return replace(candidates[best], probe_ms=timed)
+
+
+def set_threads(compute: Compute) -> None:
+    """Take as many CPU threads as the settings say."""
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
 
 
 def find_device(name: str) -> str:

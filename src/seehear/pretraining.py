@@ -20,11 +20,11 @@ from seehear.config import Settings, differences, from_dict, override
 from seehear.encoders import Pair
 from seehear.errors import IndexFileError, RunError, SettingsError
 from seehear.indexing import Index
-from seehear.journal import line, summary, summary_writer, warnings_of, write_scalars
+from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
 from seehear.kmeans import Clustering
 from seehear.method import ALL_SPACES, TEACHERS, Round, cluster, deep_cluster, derive, heads_of
 from seehear.model import build_pair, save_encoders
-from seehear.numerics import Numerics, choose
+from seehear.numerics import Numerics, choose, find_device, set_threads
 from seehear.presets import preset_settings
 from seehear.progress import Console
 from seehear.runs import Run, whole_folder
@@ -67,6 +67,8 @@ def pretrain(
         TrainingError: the loss is not finite, or too many rows cannot be read.
     """
     out = Path(out)
+    if tensorboard:
+        check_tensorboard()
     index = index if isinstance(index, Index) else Index.open(index)
     if resume:
         run, cfg = reopen(out, index, settings or {})
@@ -76,8 +78,10 @@ def pretrain(
     index.check()
     pair = build_pair(cfg)
     with nullcontext(console) if console else Console() as console:
+        set_threads(cfg.compute)
         if resume:
             numerics = recorded_numerics(run)
+            run.went_on(cfg.to_dict())
         else:
             Run.check_free(out, overwrite=overwrite)
             numerics = choose(cfg.compute, pair, cfg.clip)
@@ -92,8 +96,8 @@ def pretrain(
             f"{numerics.memory_format} -> {out}" + (f", going on after round {last.number + 1}" if last else "")
         )
         clips = clips or Clips(index, cfg.clip, cfg.data, cfg.seed)
-        train_rounds(run, cfg, pair, clips, numerics, last, console, tensorboard)
-        finish(run, cfg, pair, clips, numerics, console)
+        last = train_rounds(run, cfg, pair, clips, numerics, last, console, tensorboard)
+        finish(run, cfg, pair, clips, numerics, last, console)
     return run
 
 
@@ -106,13 +110,14 @@ def train_rounds(
     last: Round | None,
     console: Console,
     tensorboard: bool,
-) -> None:
-    """Drive the method, saving and logging each round when it is over."""
+) -> Round:
+    """Drive the method, saving and logging each round when it is over; returns the last one."""
     if not clips.cached:
         clips.fill(console.watch("decoding segments", len(clips)))
     writer = summary_writer(run.path / "tensorboard") if tensorboard else None
     for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch):
         entry = summary(now, last, dict(clips.failures))
+        clips.failures.clear()  # the next round counts its own
         save_round(run, now.number, state_of(now, pair), entry)
         run.log(entry)
         console.say(line(entry, cfg.rounds))
@@ -123,11 +128,17 @@ def train_rounds(
         last = now
     if writer is not None:
         writer.close()
+    assert last is not None, "a run has at least one round"
+    return last
 
 
-def finish(run: Run, cfg: Settings, pair: Pair, clips: Clips, numerics: Numerics, console: Console) -> None:
+def finish(
+    run: Run, cfg: Settings, pair: Pair, clips: Clips, numerics: Numerics, last: Round, console: Console
+) -> None:
     """Cluster every space once more with the finished encoders, and write both."""
-    final = cluster(pair, clips, cfg, numerics, cfg.rounds, ALL_SPACES, watch=console.watch)
+    used = next(iter(last.clusters.values())).clustering.precision  # not probed again: a resumed run must agree
+    fixed = override(cfg, {"cluster.precision": used})
+    final = cluster(pair, clips, fixed, numerics, cfg.rounds, ALL_SPACES, watch=console.watch)
     with whole_folder(run.path / "clusters", overwrite=True) as folder:
         write_clusters(folder, {name: tensors_of(c) for name, c in final.items()})
     origin = {key: run.record[key] for key in ("seehear", "commit", "index")}
@@ -164,9 +175,13 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
 
 
 def recorded_numerics(run: Run) -> Numerics:
-    """The numerics that a run was made with."""
+    """The numerics that a run was made with.
+
+    Raises:
+        SettingsError: its device is not there.
+    """
     n = run.record["numerics"]
-    return Numerics(n["device"], n["precision"], n["memory_format"], tuple(n["probe_ms"].items()))
+    return Numerics(find_device(n["device"]), n["precision"], n["memory_format"], tuple(n["probe_ms"].items()))
 
 
 def check_size(cfg: Settings, index: Index) -> None:

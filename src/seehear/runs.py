@@ -82,6 +82,12 @@ class Run:
             )
         return cls(path, record)
 
+    def went_on(self, settings: Mapping[str, Any]) -> None:
+        """Record that the run was resumed, when, by which command and program, and with which settings."""
+        resumed = [*self.record.get("resumed", []), {"time": now(), "command": sys.argv, "commit": commit()}]
+        self.record.update(settings=settings, resumed=resumed)
+        write_json(self.path / "run.json", self.record)
+
     def log(self, entry: Mapping[str, Any]) -> None:
         """Add a line to `log.jsonl`."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -9,7 +9,7 @@ and the rows scaled to unit length again, so that neither outweighs the other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -88,6 +88,7 @@ def group(
     num_clusters: int,
     cfg: Cluster,
     seed: int,
+    device: str,
     before: Clusters | None,
 ) -> Clusters:
     """Cluster prepared features as the settings say.
@@ -95,11 +96,14 @@ def group(
     Args:
         prepared_nD: features of the rows that could be read, after `space`.
         rows_n: which rows these are, of `num_rows`.
+        device: where to compute.
         before: the last round's clusters of the same space, or None.
     """
     init = before.labels_N[rows_n] if before and cfg.warm_start else None
     if cfg.balance:
-        clustering = balanced_kmeans(prepared_nD, num_clusters, seed=seed, iterations=cfg.iterations, init=init)
+        clustering = balanced_kmeans(
+            prepared_nD, num_clusters, seed=seed, iterations=cfg.iterations, init=init, device=device
+        )
     else:
         # What "auto" found in the first round stays for the run, so that a resumed one computes alike.
         probed = before.clustering.precision if before and cfg.precision == "auto" else cfg.precision
@@ -111,7 +115,9 @@ def group(
             init=init,
             precision=cast(Precision, probed),
             points_per_centroid=cfg.points_per_centroid or None,
+            device=device,
         )
+    clustering = replace(clustering, centroids=clustering.centroids.cpu(), sizes=clustering.sizes.cpu())
     labels_N = np.full(num_rows, UNLABELLED, dtype=np.int32)
-    labels_N[rows_n] = clustering.labels.numpy()
+    labels_N[rows_n] = clustering.labels.cpu().numpy()
     return Clusters(labels_N, clustering, space)
