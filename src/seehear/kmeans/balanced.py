@@ -183,8 +183,8 @@ class _Transport:
 
     def _inertia(self) -> float:
         total = torch.zeros(1, dtype=torch.float64, device=self.rows.device)
-        buffer = torch.empty(min(self.rows.block_rows, len(self.rows)), self.rows.width, device=self.rows.device)
-        for start, stop in self.rows.blocks():
+        buffer = torch.empty(min(self.rows.cache_rows, len(self.rows)), self.rows.width, device=self.rows.device)
+        for start, stop in self.rows.cache_blocks():
             own = self.centroids_KD.float().index_select(0, self.labels_N[start:stop])
             total += self.rows.take(start, stop, out=buffer).sub_(own).square_().sum(1).sum(dtype=torch.float64)
         return float(distributed.all_reduce(total))

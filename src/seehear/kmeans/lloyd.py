@@ -251,14 +251,15 @@ class _Search:
         scorer.load(exact)
         labels_N = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
         totals = torch.zeros(self.num_clusters + 1, dtype=torch.float64, device=rows.device)
-        buffer = torch.empty(min(rows.block_rows, len(rows)), rows.width, device=rows.device)
+        buffer = torch.empty(min(rows.cache_rows, len(rows)), rows.width, device=rows.device)
         for start, stop in rows.blocks():
-            labels = scorer.nearest(start, stop)
-            labels_N[start:stop] = labels
-            totals[:-1] += torch.bincount(labels, minlength=self.num_clusters)
+            labels_N[start:stop] = scorer.nearest(start, stop)
+        for start, stop in rows.cache_blocks():
+            labels = labels_N[start:stop]
             distances = rows.take(start, stop, out=buffer).sub_(centroids_KD.index_select(0, labels))
             squares = distances.square_().sum(1).double()
             totals[-1] += (squares if weights_N is None else squares * weights_N[start:stop]).sum()
+        totals[:-1] = torch.bincount(labels_N, minlength=self.num_clusters)
         distributed.all_reduce(totals)
         home = rows.data.device
         return Clustering(

@@ -77,8 +77,8 @@ class Preprocessing:
             raise SettingsError(f"out has the shape {tuple(out.shape)}. It must be {shape}.")
         mean = None if self.mean_D is None else self.mean_D.to(rows.device, torch.float32)
         axes = None if self.axes_Dd is None else self.axes_Dd.to(rows.device, torch.float32)
-        buffer = torch.empty(min(rows.block_rows, len(rows)), rows.width, device=rows.device)
-        for start, stop in rows.blocks():
+        buffer = torch.empty(min(rows.cache_rows, len(rows)), rows.width, device=rows.device)
+        for start, stop in rows.cache_blocks():
             chunk = rows.take(start, stop, out=buffer)
             if mean is not None:
                 chunk.sub_(mean)

@@ -24,9 +24,10 @@ from seehear.kmeans.drawing import draw_rows
 
 Features = Tensor | NDArray[np.generic]
 
-_BLOCK_NUMBERS = 2**22  # float32 numbers in one block of rows: 16 MB
-_BLOCK_ROWS = 16384  # at most, so that sums of integer codes up to 1024 stay below 2**24, exact in float32
-_SAMPLE_ROWS = 65536  # enough for a mean and a spread, whatever N
+# float32 numbers in one block of rows, and in one step of arithmetic that should stay in a cache; GPUs want more
+_BLOCK_NUMBERS = {"cpu": 2**22, "cuda": 2**25}
+_CACHE_NUMBERS = {"cpu": 2**19, "cuda": 2**23}
+_SAMPLE_ROWS = 16384  # enough for a mean and a spread, whatever N
 _NAMED_ROWS = 5  # so many bad rows are named in an error
 
 
@@ -54,8 +55,9 @@ class Rows:
         self.data = as_matrix(features)
         self.device = self.data.device if device is None else torch.device(device)
         self.width = int(self.data.shape[1])
-        fitting = max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // max(self.width, 1)))
-        self.block_rows = min(_BLOCK_ROWS, block_rows) if block_rows else fitting
+        kind = "cuda" if self.device.type == "cuda" else "cpu"
+        self.block_rows = block_rows or max(1, _BLOCK_NUMBERS[kind] // self.width)
+        self.cache_rows = min(self.block_rows, max(1, _CACHE_NUMBERS[kind] // self.width))
         self.alone = alone
         self.first, self.total = (0, len(self.data)) if alone else _place(len(self.data), self.width)
 
@@ -64,8 +66,11 @@ class Rows:
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """The (start, stop) of each block of this rank's rows, in order."""
-        for start in range(0, len(self), self.block_rows):
-            yield start, min(start + self.block_rows, len(self))
+        yield from _steps(len(self), self.block_rows)
+
+    def cache_blocks(self) -> Iterator[tuple[int, int]]:
+        """The same in smaller steps, of at most `cache_rows` rows, that stay in a processor's cache."""
+        yield from _steps(len(self), self.cache_rows)
 
     def take(self, start: int, stop: int, out: Tensor | None = None) -> Tensor:
         """Rows start to stop - 1 as (n, D) float32 on the device; a view of the features where nothing has to change.
@@ -142,7 +147,7 @@ def measure(rows: Rows, seed: int) -> Spread:
     """
     numbers = np.sort(draw_rows(seed, rows.total, min(rows.total, _SAMPLE_ROWS), stream=1))
     local = torch.from_numpy(rows.local(numbers)[1])
-    chunk = min(rows.block_rows, 8192)  # 8192 * 2047 < 2**24: the sums below are exact in float32
+    chunk = min(rows.cache_rows, 8192)  # 8192 * 2047 < 2**24: the sums below are exact in float32
     pieces = [local[start : start + chunk] for start in range(0, len(local), chunk)]
     centre = torch.zeros(rows.width, device=rows.device)
 
@@ -175,9 +180,9 @@ def check_finite(rows: Rows) -> None:
         SettingsError: on every rank, if there are any; it names the first such rows.
     """
     bad_rows: list[int] = []
-    buffer = torch.empty(rows.block_rows if len(rows) else 0, rows.width, device=rows.device)
+    buffer = torch.empty(min(rows.cache_rows, len(rows)), rows.width, device=rows.device)
     as_is = rows.data.dtype == torch.float32 and rows.data.device == rows.device
-    for start, stop in rows.blocks():
+    for start, stop in rows.cache_blocks():
         lengths = torch.linalg.vector_norm(rows.take(start, stop, None if as_is else buffer), dim=1)
         if not math.isfinite(float(lengths.sum())):
             bad_rows += (torch.nonzero(~torch.isfinite(lengths)).flatten() + rows.first + start).tolist()
@@ -196,6 +201,11 @@ def check_finite(rows: Rows) -> None:
             f"{what} not finite{more}: NaN, infinite, or beyond 1e18, whose square overflows. "
             "Rows are counted from 0 through all ranks. Find what wrote them, or leave these rows out."
         )
+
+
+def _steps(num_rows: int, step: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, num_rows, step):
+        yield start, min(start + step, num_rows)
 
 
 def _usual_length(rows: Rows, pieces: list[Tensor], centre_D: Tensor) -> float:

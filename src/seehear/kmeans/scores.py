@@ -1,7 +1,7 @@
 """Which centroid is nearest to each row, and what do the rows of each cluster add up to, at three precisions?
 
 The nearest centroid of a row y has the largest score y . c - |c|^2 / 2, one matrix product with a bias; no distance is
-ever formed. Scores are made in tiles of at most 2M numbers, which stay in the cache, and only winners leave.
+ever formed. Scores are made in tiles of about a million numbers, which stay in the cache, and only winners leave.
 
 - `Fp32`: the features themselves, converted chunk by chunk; sums in float64.
 - `Codes` ("int8", "bf16"): the centred features rounded to integers once, y = step * code; centroids are rounded to
@@ -25,9 +25,10 @@ from seehear import distributed
 from seehear.kmeans.kernels import Product, int8_product, true_fp32
 from seehear.kmeans.rows import Rows, Spread
 
-_SCORES = 2**21  # numbers in one tile of scores: 8 MB in float32
-_TILE_CLUSTERS = 4096  # clusters in one tile, so that a tile has 512 rows or more
-_TILE_ROWS = 8192
+_SCORES = {"cpu": 2**20, "cuda": 2**23}  # numbers in one tile: 4 MB in float32, or what stays in a GPU's cache
+_TILE_CLUSTERS = 4096  # clusters in one tile, so that a tile has 256 rows or more
+_TILE_ROWS = {"cpu": 8192, "cuda": 65536}
+_ADD_ROWS = 8192  # rows summed at once: codes up to 1024 then add up to 2**23 at most, exact in float32
 _EXACT = 2**24  # integers below this are exact in float32
 _WEIGHT_STEPS = 2**27  # weights are rounded to this fraction of the largest, so that sums are integers
 _SQUARES_SHIFT = 20
@@ -72,7 +73,7 @@ class Scorer:
     """
 
     sums_dtype = torch.float64
-    add_rows = _TILE_ROWS
+    add_rows = _ADD_ROWS
     resolution = 0.0
     unit = 1.0
     weight_unit = 1.0
@@ -90,8 +91,9 @@ class Scorer:
     def tile_by(self, clusters: int) -> None:
         """Score at most so many clusters at a time."""
         tile = min(self.num_clusters, clusters)
+        kind = "cuda" if self.rows.device.type == "cuda" else "cpu"
         self.tiles = [(first, min(first + tile, self.num_clusters)) for first in range(0, self.num_clusters, tile)]
-        self.tile_rows = max(1, min(_TILE_ROWS, _SCORES // tile, self.rows.block_rows))
+        self.tile_rows = max(1, min(_TILE_ROWS[kind], _SCORES[kind] // tile, self.rows.block_rows))
         self.add_rows = min(self.add_rows, self.rows.block_rows)
 
     def measure_squares(self) -> None:
@@ -170,7 +172,7 @@ class Fp32(Scorer):
         centre_D: (D,) float32, taken from each chunk of rows as it is read; None where that is not needed.
     """
 
-    add_rows = _TILE_ROWS // 2  # float64 is twice as wide
+    add_rows = _ADD_ROWS // 2  # float64 is twice as wide
 
     def __init__(self, rows: Rows, num_clusters: int, centre_D: Tensor | None, weights_N: Tensor | None = None) -> None:
         super().__init__(rows, num_clusters, weights_N)
@@ -219,7 +221,7 @@ class Fp32(Scorer):
 
     def measure_squares(self) -> None:
         total = torch.zeros(1, dtype=torch.float64, device=self.rows.device)
-        for start, stop in self.rows.blocks():
+        for start, stop in self.rows.cache_blocks():
             squares = torch.linalg.vector_norm(self._centred(start, stop), dim=1).double().square()
             total += (squares if self.weights_N is None else squares * self.weights_N[start:stop]).sum()
         self.squares = float(distributed.all_reduce(total))
@@ -312,9 +314,9 @@ class Codes(Scorer):
     def _encode(self) -> None:
         """Fill the codes block by block, and find their total square and the longest row, exact over all ranks."""
         assert self.centre_D is not None
-        buffer = torch.empty(self.rows.block_rows, self.rows.width, device=self.rows.device)
+        buffer = torch.empty(self.rows.cache_rows, self.rows.width, device=self.rows.device)
         total = torch.zeros(2, dtype=torch.int64, device=self.rows.device)
-        for start, stop in self.rows.blocks():
+        for start, stop in self.rows.cache_blocks():
             codes = self.rows.take(start, stop, out=buffer).sub_(self.centre_D)
             codes.mul_(1 / self.unit).round_().clamp_(-self.limit, self.limit)
             target = self.codes_ND[start:stop]
@@ -369,7 +371,10 @@ def _keep_or_find(scores_nk: Tensor, known_n: Tensor) -> Tensor:
 
     The maximum of a row alone is cheap; its position is looked for only where the known cluster does not have it.
     """
-    bits = scores_nk.view(torch.int16) if scores_nk.dtype == torch.bfloat16 and not scores_nk.is_cuda else scores_nk
+    if scores_nk.is_cuda:  # where positions are cheap, and looking at how many moved is not
+        best, winner = scores_nk.max(dim=1)
+        return torch.where(scores_nk.gather(1, known_n.clamp(min=0).long()[:, None]).flatten() == best, known_n, winner)
+    bits = scores_nk.view(torch.int16) if scores_nk.dtype == torch.bfloat16 else scores_nk
     top = bits.amax(dim=1)
     if bits is not scores_nk:  # bfloat16 as int16: many times faster, in order only among positive numbers
         below = torch.nonzero(top < 0).flatten()
