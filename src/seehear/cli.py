@@ -222,7 +222,9 @@ def print_table(rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(*rows[0], box=box.SIMPLE_HEAD)
+    grid = Table(box=box.SIMPLE_HEAD)
+    for i, head in enumerate(rows[0]):
+        grid.add_column(head, justify="right" if i else "left")
     for row in rows[1:]:
         grid.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+    Console(width=None if sys.stdout.isatty() else 100).print(grid)

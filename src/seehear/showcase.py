@@ -200,30 +200,35 @@ def fixed(numerics: Numerics) -> dict[str, str]:
     }
 
 
+COLUMNS = (  # key, head, factor, form
+    ("video", "video probe, %", 100, "{:.1f}"),
+    ("audio", "audio probe, %", 100, "{:.1f}"),
+    ("nmi_video", "NMI, video clusters", 1, "{:.2f}"),
+    ("nmi_audio", "NMI, audio clusters", 1, "{:.2f}"),
+)
+
+
 def table(report: Mapping[str, Any]) -> list[list[str]]:
     """The report as rows of text, the first the head: mean over seeds and, with several, the range."""
     seeds = list(report["seeds"].values())
-    ways = list(seeds[0]["ways"])
-    head = ["", "chance", *map(name, ways)]
-    lines = [head]
-    for key, what in (("video", "video probe, %"), ("audio", "audio probe, %")):
-        cells = [spread([100 * s["ways"][way][key] for s in seeds], "{:.1f}") for way in ways]
-        lines.append([what, f"{100 * seeds[0]['chance']:.1f}", *cells])
-    for key, what in (("nmi_video", "video clusters, NMI"), ("nmi_audio", "audio clusters, NMI")):
+    chance = f"{100 * seeds[0]['chance']:.1f}"
+    lines = [["", *(head for _, head, _, _ in COLUMNS)], ["chance", chance, chance, "0", "0"]]
+    for way in seeds[0]["ways"]:
+        found = [seed["ways"][way] for seed in seeds]
         cells = [
-            spread([s["ways"][way][key] for s in seeds], "{:.2f}") if key in seeds[0]["ways"][way] else ""
-            for way in ways
+            spread([factor * f[key] for f in found], form) if key in found[0] else ""
+            for key, _, factor, form in COLUMNS
         ]
-        lines.append([what, "0", *cells])
+        lines.append([name(way), *cells])
     return lines
 
 
 def name(way: str) -> str:
-    """A way of training as the head of a column."""
+    """A way of training as a person writes it."""
     return way.upper() if len(way) == 3 else way
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """ "mean" of one value, "mean (least to most)" of several."""
+    """ "mean" of one value, "mean (least-most)" of several."""
     mean = form.format(statistics.fmean(values))
-    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
+    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))}-{form.format(max(values))})"
