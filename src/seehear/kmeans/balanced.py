@@ -26,8 +26,9 @@ from seehear.kmeans.clustering import Clustering
 from seehear.kmeans.lloyd import kmeans
 from seehear.kmeans.rounding import move_to_sizes, whole_sizes
 from seehear.kmeans.rows import Features, Rows
-from seehear.kmeans.scores import Fp32, Totals, centre_if_far
+from seehear.kmeans.scores import Fp32, centre_if_far
 from seehear.kmeans.seeding import Init, split_largest
+from seehear.kmeans.totals import Totals
 
 _WARMEST = 0.5  # the first entropy, so that prices find their place between far clusters
 _COLDEST = 0.03  # the last, of the entropy asked for
@@ -50,7 +51,8 @@ def balanced_kmeans(
 ) -> Clustering:
     """Cluster the rows of all ranks into clusters of equal or given sizes.
 
-    Memory above the features: one chunk of rows in float32 and float64, twice 8 MB of scores, five (K, D) arrays.
+    Memory above the features: one chunk of rows in float32 and float64 (33 MB), 8 MB of scores and shares, five (K, D)
+    float64 arrays, and 8 bytes a row for labels.
 
     Args:
         features_ND: this rank's rows, as for `kmeans`.
@@ -110,7 +112,7 @@ class _Transport:
         self.reseeded, self.history = start.reseeded, list(start.history)
         self.centre_D = centre_if_far(start.centroids.to(rows.device))
         self._place(start.centroids.to(rows.device).double())
-        self.totals = Totals(self.scorer)
+        self.totals = Totals(len(wanted_K), rows.width, False, rows.device)
 
     def anneal(self, warmest: float, coldest: float) -> None:
         """Adjust the prices to the centroids, from a soft assignment to a harder one."""
@@ -122,12 +124,13 @@ class _Transport:
         for _ in range(price_steps):
             self._adjust(entropy)
         self._label()
-        sums_KD, mass_K, counts_K, _ = self.totals.over_ranks(0)
+        found = self.totals.over_ranks(0)
         self.history.append(self._inertia())
-        moved = torch.where(mass_K[:, None] > 0, self.scorer.means(sums_KD, mass_K), self.centroids_KD)
+        means_KD = self.scorer.lift(found.sums_KD / found.mass_K.clamp(min=1)[:, None])
+        moved = torch.where(found.mass_K[:, None] > 0, means_KD, self.centroids_KD)
         typical = (self.history[-1] / self.rows.total / self.rows.width) ** 0.5
         self.reseeded += split_largest(
-            moved, mass_K, counts_K, spread=typical, resolution=0.0, seed=self.seed, move=len(self.history)
+            moved, found.mass_K, found.counts_K, spread=typical, resolution=0.0, seed=self.seed, move=len(self.history)
         )
         self._place(moved)
 
@@ -176,7 +179,7 @@ class _Transport:
 
     def _tiles(self) -> Iterator[tuple[int, int, Tensor]]:
         """(start, stop, scores) of a few rows at a time; the scores may be overwritten."""
-        self.scorer.load(self.centroids_KD, self.prices_K)
+        self.scorer.load(self.scorer.place(self.centroids_KD), self.prices_K)
         for start in range(0, len(self.rows), self.scorer.tile_rows):
             stop = min(start + self.scorer.tile_rows, len(self.rows))
             yield start, stop, self.scorer.scores(start, stop, 0)

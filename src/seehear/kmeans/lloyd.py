@@ -8,7 +8,6 @@ and labels stay where their rows are. Reference: S. Lloyd, "Least squares quanti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,8 +23,9 @@ from seehear.kmeans.clustering import Clustering
 from seehear.kmeans.drawing import draw_rows
 from seehear.kmeans.precision import Precision, choose_precision, make_scorer
 from seehear.kmeans.rows import Features, Rows, Spread, check_finite, measure
-from seehear.kmeans.scores import Fp32, Scorer, Totals, centre_if_far
+from seehear.kmeans.scores import Fp32, Scorer, centre_if_far
 from seehear.kmeans.seeding import Init, first_centroids, split_largest
+from seehear.kmeans.totals import AllRanks, Totals
 
 PLAIN_MOVES = 2  # the last moves of an over-relaxed search
 
@@ -50,9 +50,9 @@ def kmeans(
 ) -> Clustering:
     """Cluster the rows of all ranks into `num_clusters`, by Lloyd's algorithm.
 
-    Memory above the features: one chunk of rows (16 MB in float32 and the same again, or four times that where rows
-    are summed in float64), 8 MB of scores, and five (K, D) float64 arrays; in "int8" and "bf16" also the codes, N * D
-    bytes or twice that. With `points_per_centroid` also the sampled rows.
+    Memory above the features: one chunk of rows, 17 MB in float32, and as much again while they are summed; 4 MB of
+    scores; a few (K, D) float64 arrays; 4 bytes a row for labels. In "int8" and "bf16" also the codes, N * D bytes or
+    twice that, made chunk by chunk; with `points_per_centroid` also the sampled rows. On CUDA chunks are 8 times that.
 
     Args:
         features_ND: this rank's rows, (N, D) float32, float16 or bfloat16, in a tensor, an array or a memory-mapped
@@ -140,7 +140,7 @@ def assign(
     if centroids.ndim != 2 or centroids.shape[1] != rows.width:
         raise SettingsError(f"The centroids have the shape {tuple(centroids.shape)}; rows have {rows.width} columns.")
     scorer = Fp32(rows, len(centroids), centre_if_far(centroids))
-    scorer.load(centroids, None if prices_K is None else prices_K.to(rows.device))
+    scorer.load(scorer.place(centroids), None if prices_K is None else prices_K.to(rows.device))
     labels = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
     for start, stop in rows.blocks():
         labels[start:stop] = scorer.nearest(start, stop)
@@ -172,72 +172,74 @@ class _Search:
         """
         scorer = make_scorer(self.precision, rows, self.num_clusters, self.spread, weights_N)
         scorer.measure_squares()
-        totals, self.converged = Totals(scorer), False
+        totals, self.converged = Totals(self.num_clusters, rows.width, weights_N is not None, rows.device), False
         labels_N = torch.full((len(rows),), -1, dtype=torch.int32, device=rows.device)
-        centroids, settled = self._project(first_KD), False
+        placed_KD, settled = self._project(scorer, scorer.place(first_KD)), False
         if known_N is not None:
             for start, stop in rows.blocks():
                 scorer.add(totals, start, labels_N[start:stop], known_N[start:stop])
             labels_N = known_N.clone()
-            scorer.load(centroids)  # for the resolution
-            centroids, settled = self._moved(scorer, centroids, totals.over_ranks(0)[:3], plain=True)
+            scorer.load(placed_KD)  # for the resolution
+            placed_KD, settled = self._moved(scorer, placed_KD, totals.over_ranks(0), plain=True)
         for move in range(iterations):
-            scorer.load(centroids)
+            scorer.load(placed_KD)
             changed = 0
             for start, stop in rows.blocks():
                 old = labels_N[start:stop]
                 new = scorer.nearest(start, stop, None if move == 0 and known_N is None else old)
                 changed += scorer.add(totals, start, old, new)
                 labels_N[start:stop] = new
-            *over_ranks, changed = totals.over_ranks(changed)
-            self.history.append(_inertia(scorer, centroids, over_ranks[0], over_ranks[1]))
-            if changed == 0 and settled:
+            all_ranks = totals.over_ranks(changed)
+            self.history.append(_inertia(scorer, placed_KD, all_ranks))
+            if all_ranks.changed == 0 and settled:
                 self.converged = True
                 break
-            before = centroids
-            centroids, settled = self._moved(scorer, before, over_ranks, plain=move >= iterations - PLAIN_MOVES)
-            if self._close(scorer, before, centroids, over_ranks):
+            before_KD = placed_KD
+            placed_KD, settled = self._moved(scorer, before_KD, all_ranks, plain=move >= iterations - PLAIN_MOVES)
+            if self._close(scorer, before_KD, placed_KD, all_ranks):
                 self.converged = True
                 break
-        return scorer, centroids
+        return scorer, scorer.lift(placed_KD)
 
-    def _moved(
-        self, scorer: Scorer, centroids_KD: Tensor, over_ranks: Sequence[Tensor], plain: bool
-    ) -> tuple[Tensor, bool]:
+    def _moved(self, scorer: Scorer, placed_KD: Tensor, all_ranks: AllRanks, plain: bool) -> tuple[Tensor, bool]:
         """The centroids after a move, and whether they depend on the labels alone, so that equal labels settle it."""
-        sums_KD, mass_K, counts_K = over_ranks
-        means = scorer.means(sums_KD, mass_K)
+        filled_K = all_ranks.mass_K > 0
+        means_KD = all_ranks.sums_KD / all_ranks.mass_K.clamp(min=1e-300)[:, None]
+        lengths_K = torch.linalg.vector_norm(means_KD, dim=1)
         if not plain and self.relaxation != 1:
-            means = centroids_KD + self.relaxation * (means - centroids_KD)
-        moved = self._project(torch.where(mass_K[:, None] > 0, means, centroids_KD))
-        inertia = _inertia(scorer, moved, sums_KD, mass_K)
-        scatter = (inertia / (float(mass_K.sum()) * scorer.weight_unit) / scorer.rows.width) ** 0.5
+            means_KD.sub_(placed_KD).mul_(self.relaxation).add_(placed_KD)
+        settled = plain or self.relaxation == 1
+        moved_KD = self._project(scorer, torch.where(filled_K[:, None], means_KD, placed_KD))
+        if bool(filled_K.all()):
+            return moved_KD, settled
+        within = scorer.squares - float((all_ranks.mass_K * lengths_K.square()).sum())
+        scatter = max(within / float(all_ranks.mass_K.sum()) / scorer.rows.width, 0.0) ** 0.5
         reseeded = split_largest(
-            moved,
-            mass_K,
-            counts_K,
+            moved_KD,
+            all_ranks.mass_K,
+            all_ranks.counts_K,
             spread=scatter,
             resolution=scorer.resolution,
             seed=self.seed,
             move=len(self.history),
         )
         self.reseeded += reseeded
-        return self._project(moved), reseeded == 0 and (plain or self.relaxation == 1)
+        return self._project(scorer, moved_KD), settled and reseeded == 0
 
-    def _project(self, centroids_KD: Tensor) -> Tensor:
+    def _project(self, scorer: Scorer, placed_KD: Tensor) -> Tensor:
         if not self.spherical:
-            return centroids_KD
-        lengths = torch.linalg.vector_norm(centroids_KD, dim=1, keepdim=True)
-        return torch.where(lengths > 0, centroids_KD / lengths, centroids_KD)
+            return placed_KD
+        centroids = scorer.lift(placed_KD)
+        lengths = torch.linalg.vector_norm(centroids, dim=1, keepdim=True)
+        return scorer.place(torch.where(lengths > 0, centroids / lengths, centroids))
 
-    def _close(self, scorer: Scorer, before_KD: Tensor, after_KD: Tensor, over_ranks: Sequence[Tensor]) -> bool:
+    def _close(self, scorer: Scorer, before_KD: Tensor, after_KD: Tensor, all_ranks: AllRanks) -> bool:
         """Whether the last move was within the tolerance."""
         if self.tolerance <= 0:
             return False
-        sums_KD, mass_K, _ = over_ranks
-        weight = float(mass_K.sum())
-        mean = float((sums_KD.double().sum(0) / weight).square().sum())
-        variance = max(scorer.squares / weight - mean, 0.0) * scorer.unit**2 / scorer.rows.width
+        weight = float(all_ranks.mass_K.sum())
+        mean = float((all_ranks.sums_KD.sum(0) / weight).square().sum())
+        variance = max(scorer.squares / weight - mean, 0.0) / scorer.rows.width
         return float((after_KD - before_KD).square().sum()) <= self.tolerance * variance
 
     def finish(self, rows: Rows, weights_N: Tensor | None, scorer: Scorer | None, centroids_KD: Tensor) -> Clustering:
@@ -248,7 +250,7 @@ class _Search:
         exact = centroids_KD.double()
         if scorer is None:
             scorer = Fp32(rows, self.num_clusters, centre_if_far(exact))
-        scorer.load(exact)
+        scorer.load(scorer.place(exact))
         labels_N = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
         totals = torch.zeros(self.num_clusters + 1, dtype=torch.float64, device=rows.device)
         buffer = torch.empty(min(rows.cache_rows, len(rows)), rows.width, device=rows.device)
@@ -275,10 +277,8 @@ class _Search:
         )
 
 
-def _inertia(scorer: Scorer, centroids_KD: Tensor, sums_KD: Tensor, mass_K: Tensor) -> float:
+def _inertia(scorer: Scorer, placed_KD: Tensor, all_ranks: AllRanks) -> float:
     """The sum of (weighted) squared distances, from totals alone: |x|^2 - 2 c . sum + mass |c|^2."""
-    centre = 0.0 if scorer.centre_D is None else scorer.centre_D.double()
-    inner = (centroids_KD - centre) / scorer.unit
-    products = float((inner * sums_KD.double()).sum())
-    lengths = float((mass_K.double() * inner.square().sum(1)).sum())
+    products = float(torch.dot(placed_KD.flatten(), all_ranks.sums_KD.flatten()))
+    lengths = float((all_ranks.mass_K * torch.linalg.vector_norm(placed_KD, dim=1).square()).sum())
     return max(scorer.squares - 2 * products + lengths, 0.0) * scorer.unit**2 * scorer.weight_unit

@@ -61,7 +61,7 @@ def choose_precision(rows: Rows, centroids_KD: Tensor, spread: Spread) -> str:
 def _try(name: str, probe: Rows, centroids_KD: Tensor, spread: Spread) -> tuple[float, float]:
     """Seconds of an assignment of the probe's rows, and its inertia in float32."""
     scorer = make_scorer(name, probe, len(centroids_KD), spread)
-    scorer.load(centroids_KD)
+    scorer.load(scorer.place(centroids_KD))
 
     def assign() -> list[Tensor]:
         return [scorer.nearest(start, stop) for start, stop in probe.blocks()]

@@ -19,44 +19,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from seehear import distributed
 from seehear.kmeans.kernels import Product, int8_product, true_fp32
 from seehear.kmeans.rows import Rows, Spread
+from seehear.kmeans.totals import Totals
 
-_SCORES = {"cpu": 2**20, "cuda": 2**23}  # numbers in one tile: 4 MB in float32, or what stays in a GPU's cache
-_TILE_CLUSTERS = 4096  # clusters in one tile, so that a tile has 256 rows or more
+_SCORES = {"cpu": 2**21, "cuda": 2**23}  # numbers in one tile: 8 MB in float32, or what stays in a GPU's cache
+_TILE_CLUSTERS = 4096  # clusters in one tile, so that a tile has 512 rows or more
 _TILE_ROWS = {"cpu": 8192, "cuda": 65536}
 _ADD_ROWS = 8192  # rows summed at once: codes up to 1024 then add up to 2**23 at most, exact in float32
 _EXACT = 2**24  # integers below this are exact in float32
-_WEIGHT_STEPS = 2**27  # weights are rounded to this fraction of the largest, so that sums are integers
-_SQUARES_SHIFT = 20
-
-
-class Totals:
-    """Running sums of this rank's rows per cluster: kept from pass to pass, changed only by rows that move.
-
-    Attributes:
-        sums_KD: float64, or int64 where the rows are integers.
-        counts_K: int64, rows in each cluster.
-        mass_K: their total weight, of the type of the sums; the counts where rows have no weights.
-    """
-
-    def __init__(self, scorer: Scorer) -> None:
-        rows, clusters = scorer.rows, scorer.num_clusters
-        self.sums_KD = torch.zeros(clusters, rows.width, dtype=scorer.sums_dtype, device=rows.device)
-        self.counts_K = torch.zeros(clusters, dtype=torch.int64, device=rows.device)
-        self.weighted = scorer.weights_N is not None
-        self.mass_K = torch.zeros_like(self.sums_KD[:, 0]) if self.weighted else self.counts_K
-
-    def over_ranks(self, changed: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        """(sums_KD, mass_K, counts_K, changed) over all ranks, by one all-reduce; counts are exact to 2**53."""
-        clusters, width = self.sums_KD.shape
-        parts = [self.sums_KD.flatten(), self.mass_K, self.counts_K, self.counts_K.new_tensor([changed])]
-        together = distributed.all_reduce(torch.cat([part.to(self.sums_KD.dtype) for part in parts]))
-        sums, mass, counts, moved = torch.split(together, [clusters * width, clusters, clusters, 1])
-        return sums.view(clusters, width), mass, counts.long(), int(moved)
 
 
 class Scorer:
@@ -64,15 +37,13 @@ class Scorer:
 
     Attributes:
         rows: the features behind it.
-        sums_dtype: of the totals per cluster: float64 or int64.
         add_rows: so many rows are added up at a time.
-        resolution: the smallest step of a centroid's coordinate that the scores see, in units of the features.
+        resolution: the smallest step of a placed centroid's coordinate that the scores see.
         squares: sum over all ranks of (weighted) squared lengths of the rows as scored, in units of `unit` squared.
         unit: the length of 1 in the scored rows, in units of the features.
         weight_unit: the weight that counts as 1 in the totals.
     """
 
-    sums_dtype = torch.float64
     add_rows = _ADD_ROWS
     resolution = 0.0
     unit = 1.0
@@ -99,8 +70,17 @@ class Scorer:
     def measure_squares(self) -> None:
         """Find `squares`, by one pass over the rows and one all-reduce, where they are not known yet."""
 
-    def load(self, centroids_KD: Tensor) -> None:
-        """Prepare the scores of these centroids, (K, D) float64 in units of the features."""
+    def place(self, centroids_KD: Tensor) -> Tensor:
+        """Centroids in units of the features -> as the rows are scored: (c - centre) / unit, (K, D) float64."""
+        return (centroids_KD if self.centre_D is None else centroids_KD - self.centre_D.double()) / self.unit
+
+    def lift(self, placed_KD: Tensor) -> Tensor:
+        """The inverse of `place`."""
+        lifted = placed_KD * self.unit
+        return lifted if self.centre_D is None else lifted + self.centre_D.double()
+
+    def load(self, placed_KD: Tensor) -> None:
+        """Prepare the scores of these centroids, (K, D) float64, as placed by `place`."""
         raise NotImplementedError
 
     def scores(self, start: int, stop: int, tile: int) -> Tensor:
@@ -110,11 +90,6 @@ class Scorer:
     def values(self, local_rows: Tensor | slice) -> Tensor:
         """The rows as they are added up, (n, D) float; sums of one block of them are exact or nearly so."""
         raise NotImplementedError
-
-    def means(self, sums_KD: Tensor, mass_K: Tensor) -> Tensor:
-        """Sums over all rows and their weight -> (K, D) float64 means in units of the features."""
-        means = sums_KD.double() / mass_K.double().clamp(min=1e-300)[:, None] * self.unit
-        return means if self.centre_D is None else means + self.centre_D.double()
 
     def nearest(self, start: int, stop: int, known_n: Tensor | None = None) -> Tensor:
         """The nearest centroid of rows start to stop - 1, (n,) int32; the lowest number among equals.
@@ -142,7 +117,7 @@ class Scorer:
             some = moved[first : first + self.add_rows]
             where = slice(start + first, start + first + len(some)) if everything else some + start
             weights = None if self.weights_N is None else self.weights_N[where]
-            _add_moves(totals, self.values(where), old_n[some], new_n[some], weights)
+            totals.move(self.values(where), old_n[some], new_n[some], weights)
         return len(moved)
 
     def _winners(self, start: int, stop: int) -> Tensor:
@@ -179,11 +154,10 @@ class Fp32(Scorer):
         self.centre_D = centre_D
         self._chunk: Tensor | None = None
 
-    def load(self, centroids_KD: Tensor, prices_K: Tensor | None = None) -> None:
+    def load(self, placed_KD: Tensor, prices_K: Tensor | None = None) -> None:
         """As in `Scorer`; half of the prices, (K,) in units of squared distance, is taken from the scores."""
-        shifted = centroids_KD if self.centre_D is None else centroids_KD - self.centre_D.double()
-        self._weights_KD = shifted.float()
-        squares = self._weights_KD.double().square().sum(1)
+        self._weights_KD = placed_KD.float()
+        squares = torch.linalg.vector_norm(self._weights_KD, dim=1, dtype=torch.float64).square()
         self._bias_K = (-0.5 * (squares if prices_K is None else squares + prices_K.double())).float()
 
     def scores(self, start: int, stop: int, tile: int) -> Tensor:
@@ -235,8 +209,6 @@ class Codes(Scorer):
         spread: where the rows lie, from `measure`.
     """
 
-    sums_dtype = torch.int64
-
     def __init__(
         self,
         rows: Rows,
@@ -256,26 +228,26 @@ class Codes(Scorer):
         dtype = torch.int8 if precision == "int8" else torch.bfloat16
         if weights_N is not None:  # integers, so that their sums do not depend on the order
             largest = distributed.all_reduce(torch.cat([weights_N, weights_N.new_zeros(1)]).max(), "max")
-            self.weight_unit = float(largest) / _WEIGHT_STEPS
+            steps = 2 ** min(math.floor(math.log2(2**53 / self.limit / rows.total)), 27)  # exact in float64
+            self.weight_unit = float(largest) / steps
             self.weights_N = (weights_N / self.weight_unit).round_()
         self._products: list[Product] = []
         self.codes_ND = torch.zeros(len(rows), self.code_width, dtype=dtype, device=rows.device)
         self._encode()
 
-    def load(self, centroids_KD: Tensor) -> None:
-        assert self.centre_D is not None
-        shifted = (centroids_KD - self.centre_D.double()) / self.unit
-        grid = self._finest_grid(shifted)
+    def load(self, placed_KD: Tensor) -> None:
+        grid = self._finest_grid(placed_KD)
+        rounded = placed_KD.new_zeros(len(placed_KD), self.code_width)
+        used = rounded[:, : self.rows.width]
+        torch.mul(placed_KD, grid, out=used)
         limit = self.limit if self.precision == "int8" else _EXACT
-        rounded = (shifted * grid).round_().clamp_(-limit, limit)
+        used.round_().clamp_(-limit, limit)
         if self.precision == "bf16":
-            rounded = rounded.bfloat16().double()  # still integers
-        bias = -(rounded.square().sum(1) / (2 * grid)).round_()
-        self.resolution = self.unit / grid
-        padded = rounded.new_zeros(len(rounded), self.code_width)
-        padded[:, : self.rows.width] = rounded
+            used.copy_(used.bfloat16())  # still integers
+        bias = -(torch.linalg.vecdot(used, used) / (2 * grid)).round_()
+        self.resolution = 1 / grid
         make = self._int8_tile if self.precision == "int8" else self._bf16_tile
-        self._products = [make(padded[a:b], bias[a:b]) for a, b in self.tiles]
+        self._products = [make(rounded[a:b], bias[a:b]) for a, b in self.tiles]
 
     def scores(self, start: int, stop: int, tile: int) -> Tensor:
         return self._products[tile](self.codes_ND[start:stop])
@@ -283,15 +255,15 @@ class Codes(Scorer):
     def values(self, local_rows: Tensor | slice) -> Tensor:
         picked = self.codes_ND[local_rows]
         dtype = torch.float32 if self.weights_N is None else torch.float64
-        return self._value_buffer(len(picked), self.code_width, dtype).copy_(picked)[:, : self.rows.width]
+        return self._value_buffer(len(picked), self.rows.width, dtype).copy_(picked[:, : self.rows.width])
 
-    def _finest_grid(self, shifted_KD: Tensor) -> float:
+    def _finest_grid(self, placed_KD: Tensor) -> float:
         """Steps of the centroids' grid in one step of the codes: a power of 2, the largest that keeps sums exact."""
-        longest = float(shifted_KD.square().sum(1).max()) ** 0.5 + 1e-9
+        longest = float(torch.linalg.vector_norm(placed_KD, dim=1).max()) + 1e-9
         rounding = self.longest_code * self.rows.width**0.5 / 2
         room = (0.99 * _EXACT - rounding) / (self.longest_code * longest + longest**2 / 2 + 1)
         if self.precision == "int8":
-            room = min(room, self.limit / (float(shifted_KD.abs().max()) + 1e-9))
+            room = min(room, self.limit / (float(torch.linalg.vector_norm(placed_KD, torch.inf)) + 1e-9))
         return float(2.0 ** min(math.floor(math.log2(room)), 10))
 
     def _int8_tile(self, centroids_kD: Tensor, bias_k: Tensor) -> Product:
@@ -315,7 +287,7 @@ class Codes(Scorer):
         """Fill the codes block by block, and find their total square and the longest row, exact over all ranks."""
         assert self.centre_D is not None
         buffer = torch.empty(self.rows.cache_rows, self.rows.width, device=self.rows.device)
-        total = torch.zeros(2, dtype=torch.int64, device=self.rows.device)
+        total = torch.zeros(2, dtype=torch.float64, device=self.rows.device)
         for start, stop in self.rows.cache_blocks():
             codes = self.rows.take(start, stop, out=buffer).sub_(self.centre_D)
             codes.mul_(1 / self.unit).round_().clamp_(-self.limit, self.limit)
@@ -324,36 +296,11 @@ class Codes(Scorer):
             if self.precision == "bf16":
                 target[:, self.rows.width : self.rows.width + 3] = 1
                 codes.copy_(target[:, : self.rows.width])
-            squares = codes.square_().sum(1, dtype=torch.float64).long()
+            squares = codes.square_().sum(1, dtype=torch.float64)  # integers
             total[1] = torch.maximum(total[1], squares.max())
-            if self.weights_N is not None:  # shifted, or int64 overflows at ten thousand rows
-                squares = (squares * self.weights_N[start:stop].long()) >> _SQUARES_SHIFT
-            total[0] += squares.sum()
+            total[0] += (squares if self.weights_N is None else squares * self.weights_N[start:stop]).sum()
         self.squares = float(distributed.all_reduce(total[:1]))
-        if self.weights_N is not None:
-            self.squares *= 2.0**_SQUARES_SHIFT
-        self.longest_code = math.sqrt(int(distributed.all_reduce(total[1:], "max")) + 3)
-
-
-def _add_moves(totals: Totals, values_nD: Tensor, old_n: Tensor, new_n: Tensor, weights_n: Tensor | None) -> None:
-    """Take rows out of clusters `old_n` and put them into `new_n`: rows sorted by cluster, one bag of rows for each."""
-    leaves, enters = torch.nonzero(old_n >= 0).flatten(), torch.nonzero(new_n >= 0).flatten()
-    clusters = torch.cat([new_n[enters], old_n[leaves]])
-    index = torch.cat([enters, leaves])
-    if len(index) == 0:
-        return
-    sign = torch.ones(len(index), dtype=values_nD.dtype, device=values_nD.device)
-    sign[len(enters) :] = -1
-    totals.counts_K.index_add_(0, clusters, sign.long())
-    if weights_n is not None:
-        sign *= weights_n[index]
-        totals.mass_K.index_add_(0, clusters, sign.to(totals.mass_K.dtype))
-    order = torch.argsort(clusters, stable=True)
-    present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
-    bags = functional.embedding_bag(
-        index[order], values_nD, counts.cumsum(0) - counts, mode="sum", per_sample_weights=sign[order]
-    )
-    totals.sums_KD.index_add_(0, present, bags.to(totals.sums_KD.dtype))
+        self.longest_code = math.sqrt(float(distributed.all_reduce(total[1:], "max")) + 3)
 
 
 def centre_if_far(centroids_KD: Tensor) -> Tensor | None:

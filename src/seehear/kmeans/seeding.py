@@ -58,7 +58,7 @@ def split_largest(
         centroids_KD: (K, D) float64, changed where a cluster is empty.
         mass_K: (K,) total weight of each cluster; a cluster without weight is empty.
         sizes_K: (K,) rows in each cluster; a cluster of one row is never split.
-        spread: root mean square of a coordinate's distance from its centroid, in units of the features.
+        spread: root mean square of a coordinate's distance from its centroid, in units of the centroids.
         resolution: steps that are too small for the precision to see, in the same units.
         seed, move: what the direction depends on, besides the cluster.
 
@@ -141,6 +141,8 @@ def _share_rows(codes_nD: Tensor, drawn: list[int], first: int) -> tuple[Tensor,
 
 def _small_step(width: int, spread: float, resolution: float, seed: int, stream: int) -> NDArray[np.float64]:
     """A step of length `spread` in a hashed direction: all coordinates alike, or fewer where they are too small."""
+    if spread > 0:  # to an eighth of an octave, so that the order of a sum cannot show
+        spread = 2.0 ** (round(math.log2(spread) * 8) / 8)
     bits = hashes(seed, np.arange(width, dtype=np.uint64), stream)
     along = width
     if resolution > 0:

@@ -1,0 +1,73 @@
+"""What do the rows of each cluster add up to, on this rank and over all of them?
+
+Sums are kept from pass to pass and follow only the rows that change their cluster, a few percent in most passes. Rows
+sorted by cluster are added as bags, which is faster than scattered additions, and each bag in a fixed order.
+
+Shapes: rows (n, D), sums (K, D), labels (n,) with -1 for no cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seehear import distributed
+
+
+class Totals:
+    """Running sums of this rank's rows per cluster: kept from pass to pass, changed only by rows that move.
+
+    Attributes:
+        sums_KD: float64; exact, up to 2**53, where rows and weights are integers.
+        counts_K: int64, rows in each cluster.
+        mass_K: their total weight, float64; the counts where rows have no weights.
+    """
+
+    def __init__(self, num_clusters: int, width: int, weighted: bool, device: torch.device) -> None:
+        self.sums_KD = torch.zeros(num_clusters, width, dtype=torch.float64, device=device)
+        self.counts_K = torch.zeros(num_clusters, dtype=torch.int64, device=device)
+        self.mass_K = torch.zeros_like(self.sums_KD[:, 0]) if weighted else self.counts_K
+
+    def move(self, values_nD: Tensor, old_n: Tensor, new_n: Tensor, weights_n: Tensor | None) -> None:
+        """Take rows, (n, D) float32 or float64, out of clusters `old_n` and put them into `new_n`."""
+        leaves, enters = torch.nonzero(old_n >= 0).flatten(), torch.nonzero(new_n >= 0).flatten()
+        clusters = torch.cat([new_n[enters], old_n[leaves]])
+        index = torch.cat([enters, leaves])
+        if len(index) == 0:
+            return
+        sign = torch.ones(len(index), dtype=values_nD.dtype, device=values_nD.device)
+        sign[len(enters) :] = -1
+        self.counts_K.index_add_(0, clusters, sign.long())
+        if weights_n is not None:
+            sign *= weights_n[index]
+            self.mass_K.index_add_(0, clusters, sign.double())
+        order = torch.argsort(clusters, stable=True)
+        present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
+        bags = functional.embedding_bag(
+            index[order], values_nD, counts.cumsum(0) - counts, mode="sum", per_sample_weights=sign[order]
+        )
+        if len(present) == len(self.sums_KD):
+            self.sums_KD += bags
+        else:
+            self.sums_KD.index_add_(0, present, bags.double())
+
+    def over_ranks(self, changed: int) -> AllRanks:
+        """The totals over all ranks, by one all-reduce; integers are exact to 2**53."""
+        clusters, width = self.sums_KD.shape
+        parts = [self.sums_KD.flatten(), self.mass_K, self.counts_K, self.counts_K.new_tensor([changed])]
+        together = distributed.all_reduce(torch.cat([part.double() for part in parts]))
+        sums, mass, counts, moved = torch.split(together, [clusters * width, clusters, clusters, 1])
+        return AllRanks(sums.view(clusters, width), mass, counts.long(), int(moved))
+
+
+@dataclass(frozen=True)
+class AllRanks:
+    """Totals over all ranks: sums_KD and mass_K float64, counts_K int64, and how many labels changed."""
+
+    sums_KD: Tensor
+    mass_K: Tensor
+    counts_K: Tensor
+    changed: int
