@@ -1,8 +1,8 @@
-"""Which matrix products does this machine do fast, and are they as exact as k-means needs?
+"""Which matrix products are fast on this machine, and as exact as k-means needs?
 
 Two choices are made by trying once per process: how float32 products reach the fastest library that keeps all of
-float32 (`true_fp32`), and how products of int8 codes are computed (`int8_product`). Every int8 kernel gives the same
-integers, so the choice changes the time and nothing else.
+float32 (`exact_products`), and how products of int8 codes are computed (`int8_product`). Every int8 kernel gives the
+same integers, so the choice changes the time and nothing else.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ Product = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def true_fp32(device: torch.device) -> Iterator[None]:
-    """Within the block, float32 matrix products on the device use all of float32, whatever the process is set to.
+def exact_products(device: torch.device) -> Iterator[None]:
+    """Within the block, matrix products on the device add in float32, and float32 operands are not rounded.
 
-    PyTorch may round the operands of float32 products to TF32 or bfloat16 when told to; k-means in "fp32" does not.
-    On CPUs where oneDNN is faster than MKL and exact all the same (without AMX), the products are sent there.
+    PyTorch may round float32 operands to TF32 or bfloat16 when told to, and add partial sums of bfloat16 products in
+    bfloat16 on CUDA unless told not to. On CPUs where oneDNN is faster than MKL and exact all the same (without AMX),
+    float32 products are sent there.
     """
-    holder = _precision_holder(device)
-    if holder is None:
-        yield
-        return
-    before = holder.fp32_precision
-    holder.fp32_precision = "ieee" if device.type == "cuda" else _cpu_route()
+    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    holder = getattr(backend, "matmul", None)
+    wanted: dict[str, Any] = {"fp32_precision": "ieee" if device.type == "cuda" else _cpu_route()}
+    if device.type == "cuda":
+        wanted["allow_bf16_reduced_precision_reduction"] = False
+    before = {name: getattr(holder, name) for name in wanted if hasattr(holder, name)}
+    for name in before:
+        setattr(holder, name, wanted[name])
     try:
         yield
     finally:
-        holder.fp32_precision = before
+        for name, value in before.items():
+            setattr(holder, name, value)
 
 
 def int8_product(centroids_KD: Tensor, bias_K: Tensor) -> Product:
@@ -131,17 +135,10 @@ def _float(centroids_KD: Tensor, bias_K: Tensor) -> Product:
     weights_DK = centroids_KD.float().T
 
     def product(codes_nD: Tensor) -> Tensor:
-        with true_fp32(codes_nD.device):
+        with exact_products(codes_nD.device):
             return torch.addmm(bias_K, codes_nD.float(), weights_DK)
 
     return product
-
-
-def _precision_holder(device: torch.device) -> Any:
-    """The PyTorch setting object that decides how float32 products are rounded, or None where there is none."""
-    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    matmul = getattr(backend, "matmul", None)
-    return matmul if matmul is not None and hasattr(matmul, "fp32_precision") else None
 
 
 @cache
@@ -151,8 +148,9 @@ def _cpu_route() -> str:
     "bf16" permits oneDNN to round the operands, which it does where AMX is there and nowhere else known; without
     AMX it brings oneDNN's own float32 kernels, twice as fast as MKL on some AMD processors. So: try, and look.
     """
-    holder = _precision_holder(torch.device("cpu"))
-    assert holder is not None
+    holder: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    if not hasattr(holder, "fp32_precision"):  # PyTorch before 2.9
+        return "ieee"
     generator = torch.Generator().manual_seed(0)
     rows, columns = torch.randn(1024, 512, generator=generator), torch.randn(512, 512, generator=generator)
     expected = rows.double() @ columns.double()

@@ -20,7 +20,7 @@ from torch import Tensor
 from seehear import distributed
 from seehear.errors import CheckpointError, SettingsError
 from seehear.kmeans.drawing import draw_rows
-from seehear.kmeans.kernels import true_fp32
+from seehear.kmeans.kernels import exact_products
 from seehear.kmeans.rows import Features, Rows, check_finite
 
 _FORMAT = "seehear preprocessing 1"
@@ -83,7 +83,7 @@ class Preprocessing:
             if mean is not None:
                 chunk.sub_(mean)
             if axes is not None:
-                with true_fp32(rows.device):
+                with exact_products(rows.device):
                     chunk = chunk @ axes
             if self.unit_length:
                 chunk /= torch.linalg.vector_norm(chunk, dim=1, keepdim=True).clamp_(min=_SHORTEST)
@@ -193,7 +193,7 @@ def _moments(rows: Rows, seed: int, products: bool) -> tuple[Tensor, Tensor]:
         chunk = rows.take(start, stop, out=buffer).sub_(shift_D)
         sum_D += chunk.sum(0, dtype=torch.float64)
         if products:
-            with true_fp32(rows.device):
+            with exact_products(rows.device):
                 product_DD += chunk.T @ chunk
     distributed.all_reduce(totals)
     about_shift = sum_D / rows.total

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from seehear import distributed
-from seehear.kmeans.kernels import Product, int8_product, true_fp32
+from seehear.kmeans.kernels import Product, exact_products, int8_product
 from seehear.kmeans.rows import Rows, Spread
 from seehear.kmeans.totals import Totals
 
@@ -164,14 +164,14 @@ class Fp32(Scorer):
         first, last = self.tiles[tile]
         out = self._score_buffer(stop - start, last - first, torch.float32)
         rows = self._centred(start, stop)
-        with true_fp32(self.rows.device):
+        with exact_products(self.rows.device):
             return torch.addmm(self._bias_K[first:last], rows, self._weights_KD[first:last].T, out=out)
 
     def scores_of(self, local_rows: Tensor) -> Tensor:
         """Scores of some rows with all centroids, (n, K), where those are one tile."""
         rows = self.rows.pick(local_rows)
         out = self._score_buffer(len(rows), self.num_clusters, torch.float32)
-        with true_fp32(self.rows.device):
+        with exact_products(self.rows.device):
             return torch.addmm(
                 self._bias_K, rows if self.centre_D is None else rows.sub_(self.centre_D), self._weights_KD.T, out=out
             )
@@ -279,7 +279,8 @@ class Codes(Scorer):
 
         def product(codes_nD: Tensor) -> Tensor:
             out = self._score_buffer(len(codes_nD), len(weights), torch.bfloat16)
-            return torch.mm(codes_nD, weights.T, out=out)
+            with exact_products(codes_nD.device):
+                return torch.mm(codes_nD, weights.T, out=out)
 
         return product
 
