@@ -11,7 +11,7 @@ Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1] -> features (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -52,14 +52,8 @@ class VideoEncoder(nn.Module):
             nn.BatchNorm3d(width, eps=bn_eps),
             nn.ReLU(inplace=True),
         )
-        channels = width
-        for stage in range(4):
-            blocks = []
-            for block in range(BLOCKS_PER_STAGE[depth]):
-                stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(VideoBlock(channels, width << stage, stride, midplanes, bn_eps))
-                channels = width << stage
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        for i, stage in enumerate(stages(width, depth, lambda *a: VideoBlock(*a, midplanes, bn_eps))):
+            setattr(self, f"layer{i + 1}", stage)
         self.pool = nn.AdaptiveAvgPool3d(1)
         self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1, 1), persistent=False)
         self.register_buffer("rgb_std", torch.tensor(RGB_STD).view(1, 3, 1, 1, 1), persistent=False)
@@ -99,14 +93,8 @@ class AudioEncoder(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
-        channels = width
-        for stage in range(4):
-            blocks = []
-            for block in range(BLOCKS_PER_STAGE[depth]):
-                stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(AudioBlock(channels, width << stage, stride))
-                channels = width << stage
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        for i, stage in enumerate(stages(width, depth, AudioBlock)):
+            setattr(self, f"layer{i + 1}", stage)
         self.pool = nn.AdaptiveAvgPool2d(1)
         initialise(self)
 
@@ -256,6 +244,17 @@ class AudioBlock(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)  # type: ignore[no-any-return]
+
+
+def stages(width: int, depth: int, block: Callable[[int, int, int], nn.Module]) -> Iterator[nn.Sequential]:
+    """The four stages of a residual network, of `block(channels in, channels out, stride)`: widths 1, 2, 4, 8 times."""
+    channels = width
+    for stage in range(4):
+        blocks = []
+        for number in range(BLOCKS_PER_STAGE[depth]):
+            blocks.append(block(channels, width << stage, 2 if stage > 0 and number == 0 else 1))
+            channels = width << stage
+        yield nn.Sequential(*blocks)
 
 
 def check_shape(name: str, width: int, depth: int) -> None:
