@@ -12,6 +12,7 @@ Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1] -> features (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -52,7 +53,7 @@ class VideoEncoder(nn.Module):
             nn.BatchNorm3d(width, eps=bn_eps),
             nn.ReLU(inplace=True),
         )
-        for i, stage in enumerate(stages(width, depth, lambda *a: VideoBlock(*a, midplanes, bn_eps))):
+        for i, stage in enumerate(stages(width, depth, partial(VideoBlock, rule=midplanes, bn_eps=bn_eps))):
             setattr(self, f"layer{i + 1}", stage)
         self.pool = nn.AdaptiveAvgPool3d(1)
         self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1, 1), persistent=False)
