@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 500_000])
     parser.add_argument("--clusters", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=3, help="above 200,000 rows there is one, of 6 moves")
+    parser.add_argument("--repeats", type=int, default=3, help="above 200,000 rows there is one, of 10 moves")
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -83,7 +83,7 @@ def race_once(
 ) -> list[dict[str, Any]]:
     """One size: everyone in turn, and again."""
     large = rows > 200_000
-    repeats, moves = (1, 6) if large else (args.repeats, args.iterations)
+    repeats, moves = (1, 10) if large else (args.repeats, args.iterations)
     found: dict[str, dict[str, list[float]]] = {
         one.name: {"short": [], "long": [], "inertia": []} for one in contestants
     }

@@ -138,6 +138,19 @@ def test_wide_rows_keep_integer_scores_exact() -> None:
         assert (coded.labels == found[0].labels).float().mean() > 0.98
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_a_hundred_thousand_clusters(precision: Precision) -> None:
+    features_ND = mixture(150_000, 8, 1000)
+    result = kmeans(features_ND, 100_000, seed=0, iterations=1, precision=precision)
+    assert result.sizes.sum() == 150_000
+    assert int(result.labels.max()) > 99_000
+    sample = slice(0, 2000)
+    distances = torch.cdist(features_ND[sample], result.centroids)
+    chosen = distances.gather(1, result.labels[sample].long()[:, None]).flatten()
+    assert (chosen <= distances.min(dim=1).values + 0.2).all()
+
+
 def test_the_first_bad_rows_are_named_by_their_number() -> None:
     features_ND = mixture(100, 4, 3)
     features_ND[17, 2] = float("nan")

@@ -190,7 +190,9 @@ class _Search:
                 changed += scorer.add(totals, start, old, new)
                 labels_N[start:stop] = new
             all_ranks = totals.over_ranks(changed)
-            self.history.append(_inertia(scorer, placed_KD, all_ranks))
+            inertia = _inertia(scorer, placed_KD, all_ranks)
+            scorer.mean_square = inertia / float(all_ranks.mass_K.sum())
+            self.history.append(inertia * scorer.unit**2 * scorer.weight_unit)
             if all_ranks.changed == 0 and settled:
                 self.converged = True
                 break
@@ -278,7 +280,7 @@ class _Search:
 
 
 def _inertia(scorer: Scorer, placed_KD: Tensor, all_ranks: AllRanks) -> float:
-    """The sum of (weighted) squared distances, from totals alone: |x|^2 - 2 c . sum + mass |c|^2."""
+    """The sum of (weighted) squared distances as scored, from totals alone: |x|^2 - 2 c . sum + mass |c|^2."""
     products = float(torch.dot(placed_KD.flatten(), all_ranks.sums_KD.flatten()))
     lengths = float((all_ranks.mass_K * torch.linalg.vector_norm(placed_KD, dim=1).square()).sum())
-    return max(scorer.squares - 2 * products + lengths, 0.0) * scorer.unit**2 * scorer.weight_unit
+    return max(scorer.squares - 2 * products + lengths, 0.0)

@@ -42,6 +42,7 @@ class Scorer:
         squares: sum over all ranks of (weighted) squared lengths of the rows as scored, in units of `unit` squared.
         unit: the length of 1 in the scored rows, in units of the features.
         weight_unit: the weight that counts as 1 in the totals.
+        mean_square: of the rows' distances to their centroids, in units of `unit` squared; None before the first pass.
     """
 
     add_rows = _ADD_ROWS
@@ -49,6 +50,7 @@ class Scorer:
     unit = 1.0
     weight_unit = 1.0
     squares = 0.0
+    mean_square: float | None = None
 
     def __init__(self, rows: Rows, num_clusters: int, weights_N: Tensor | None) -> None:
         self.rows = rows
@@ -223,7 +225,8 @@ class Codes(Scorer):
         self.limit = 127 if precision == "int8" else 1024
         fine = 25 if precision == "int8" else 50  # steps in a standard deviation
         self.unit = max(spread.typical / fine, spread.widest * 5 / self.limit) or 1.0
-        padding = 0 if precision == "int8" else 3  # three columns of ones carry the bias
+        self.usual_square = rows.width * (spread.typical / self.unit) ** 2 + 1
+        padding = 0 if precision == "int8" else 4  # three columns of ones carry the bias, one a row's own offset
         self.code_width = -(-(rows.width + padding) // 32) * 32
         dtype = torch.int8 if precision == "int8" else torch.bfloat16
         if weights_N is not None:  # integers, so that their sums do not depend on the order
@@ -244,10 +247,13 @@ class Codes(Scorer):
         used.round_().clamp_(-limit, limit)
         if self.precision == "bf16":
             used.copy_(used.bfloat16())  # still integers
-        bias = -(torch.linalg.vecdot(used, used) / (2 * grid)).round_()
+        bias = -torch.linalg.vecdot(used, used) / (2 * grid)
+        if self.precision == "bf16":
+            bias += self._expected_square() * grid / 2
+        bias.round_()
         self.resolution = 1 / grid
         make = self._int8_tile if self.precision == "int8" else self._bf16_tile
-        self._products = [make(rounded[a:b], bias[a:b]) for a, b in self.tiles]
+        self._products = [make(rounded[a:b], bias[a:b], grid) for a, b in self.tiles]
 
     def scores(self, start: int, stop: int, tile: int) -> Tensor:
         return self._products[tile](self.codes_ND[start:stop])
@@ -261,20 +267,34 @@ class Codes(Scorer):
         """Steps of the centroids' grid in one step of the codes: a power of 2, the largest that keeps sums exact."""
         longest = float(torch.linalg.vector_norm(placed_KD, dim=1).max()) + 1e-9
         rounding = self.longest_code * self.rows.width**0.5 / 2
-        room = (0.99 * _EXACT - rounding) / (self.longest_code * longest + longest**2 / 2 + 1)
+        largest = self.longest_code * longest + longest**2 / 2 + 1
+        if self.precision == "bf16":
+            largest += self.usual_square + self._expected_square() / 2
+        room = (0.99 * _EXACT - rounding) / largest
         if self.precision == "int8":
             room = min(room, self.limit / (float(torch.linalg.vector_norm(placed_KD, torch.inf)) + 1e-9))
         return float(2.0 ** min(math.floor(math.log2(room)), 10))
 
-    def _int8_tile(self, centroids_kD: Tensor, bias_k: Tensor) -> Product:
+    def _int8_tile(self, centroids_kD: Tensor, bias_k: Tensor, grid: float) -> Product:
         return int8_product(centroids_kD.to(torch.int8), bias_k.float())
 
-    def _bf16_tile(self, centroids_kD: Tensor, bias_k: Tensor) -> Product:
+    def _expected_square(self) -> float:
+        """What scores are compared to: 1.5 times the mean square of a row's distance, to an eighth of an octave."""
+        square = self.usual_square if self.mean_square is None else min(self.mean_square + 1, self.usual_square)
+        return float(1.5 * 2.0 ** (round(math.log2(square) * 8) / 8))
+
+    def _bf16_tile(self, centroids_kD: Tensor, bias_k: Tensor, grid: float) -> Product:
+        """Scores (expected - distance^2) / 2: small numbers, of which bfloat16 keeps the digits that differ.
+
+        Each row has its squared length in a column, roughly: it shifts all scores of the row alike. Most best scores
+        are positive, and positive bfloat16 numbers are the ones that are compared fast.
+        """
         digits, width = centroids_kD, self.rows.width
         digits[:, width] = (bias_k / 65536).trunc()
         digits[:, width + 1] = (bias_k.fmod(65536) / 256).trunc() * 256
         digits[:, width + 2] = bias_k.fmod(256)
         digits[:, width] *= 65536
+        digits[:, width + 3] = -grid / 2
         weights = digits.bfloat16()
 
         def product(codes_nD: Tensor) -> Tensor:
@@ -298,6 +318,8 @@ class Codes(Scorer):
                 target[:, self.rows.width : self.rows.width + 3] = 1
                 codes.copy_(target[:, : self.rows.width])
             squares = codes.square_().sum(1, dtype=torch.float64)  # integers
+            if self.precision == "bf16":  # coarse, so that half of it times the grid is an integer too
+                target[:, self.rows.width + 3] = (squares / 1024).round_().mul_(1024).clamp_(max=2 * self.usual_square)
             total[1] = torch.maximum(total[1], squares.max())
             total[0] += (squares if self.weights_N is None else squares * self.weights_N[start:stop]).sum()
         self.squares = float(distributed.all_reduce(total[:1]))
