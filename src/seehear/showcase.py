@@ -28,7 +28,7 @@ from seehear.evaluation.probe import VideoSet, probe, probe_model, rates, video_
 from seehear.features import calibrate
 from seehear.indexing import Index, index
 from seehear.model import Model, build_pair, load
-from seehear.numerics import Numerics, choose
+from seehear.numerics import Numerics, choose, set_threads
 from seehear.presets import preset_settings
 from seehear.pretraining import pretrain, recorded_numerics
 from seehear.progress import Console
@@ -109,6 +109,7 @@ def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Consol
     index(folder / "videos", folder / "index-all", progress=not console.quiet)
     train_index, all_index = Index.open(folder / "index-train"), Index.open(folder / "index-all")
     classes = read_classes(classes_csv)
+    set_threads(cfg.compute)
     begun = sorted(folder.glob("*/run.json"))  # a demo that goes on computes as it began
     numerics = recorded_numerics(Run.open(begun[0].parent)) if begun else choose(cfg.compute, build_pair(cfg), cfg.clip)
     clips = Clips(all_index, cfg.clip, cfg.data, seed)
