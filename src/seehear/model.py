@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from seehear.runs import whole_folder, write_json
 
 FORMAT = 1  # of `encoders/`
 MODALITIES = ("video", "audio")
+_GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Model:
 
 def build_pair(settings: Settings) -> Pair:
     """Two encoders as the settings say, with random weights drawn from `settings.seed`, without heads."""
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return pair_of(settings.encoders)
 

@@ -31,6 +31,8 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self._parent: Console | None = None
+        self._label = ""
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console as RichConsole
@@ -72,8 +74,17 @@ class Console:
 
         return count
 
+    def labelled(self, label: str) -> Console:
+        """A console for one of several things that go on at once: lines begin with `label`, and there are no bars."""
+        part = Console(quiet=self.quiet)
+        part._progress, part._parent, part._label = None, self, f"[{label}] "
+        return part
+
     def say(self, line: str) -> None:
         """One line, above the bars."""
+        if self._parent is not None:
+            self._parent.say(self._label + line)
+            return
         if self.quiet:
             return
         if self._progress is not None:

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seehear.clips import Clips
+from seehear.clips import Clips, default_workers
 from seehear.config import Settings, flatten, override
 from seehear.encoders import Pair
 from seehear.evaluation.baselines import baseline_features
@@ -127,8 +128,12 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
         "statistics": {m: probe(features_nD, rows, stage.videos) for m, features_nD in plain.items()},
         "random": untrained(stage),
     }
-    for variant in variants:
-        ways[variant] = clustered(stage, variant)
+    # One thread each, side by side: the networks are too small for more threads to pay, and cores would lie idle.
+    stage.console.say(f"seed {stage.settings.seed}: {' and '.join(map(name, variants))} without labels, side by side")
+    with ThreadPoolExecutor(max(1, min(len(variants), default_workers(stage.settings.data)))) as pool:
+        seconds = list(pool.map(lambda variant: train_variant(stage, variant), variants))
+    for variant, took in zip(variants, seconds, strict=True):
+        ways[variant] = {**measure_variant(stage, variant), "seconds": took}
     ways["supervised"] = supervised(stage)
     return {**rates(stage.videos, stage.classes), "numerics": stage.numerics.describe(), "ways": ways}
 
@@ -140,26 +145,29 @@ def untrained(stage: Stage) -> dict[str, float]:
     return probe_pair(stage, pair)
 
 
-def clustered(stage: Stage, variant: str) -> dict[str, float]:
-    """Pretrain one variant, or find its finished run, and measure it."""
+def train_variant(stage: Stage, variant: str) -> float:
+    """Pretrain one variant, or find its finished run; returns how many seconds that took."""
     path, begin = stage.folder / variant, time.perf_counter()
     cfg = override(stage.settings, {"variant": variant, **fixed(stage.numerics)})
-    stage.console.say(f"seed {cfg.seed}: {variant.upper()}, {cfg.rounds} rounds without labels")
     pretrain(
         stage.train_index,
         path,
         preset="demo",
         settings=flatten(cfg.to_dict()),
         resume=(path / "run.json").exists(),
-        console=stage.console,
+        console=stage.console.labelled(name(variant)),
         clips=stage.train_clips,
     )
-    seconds = time.perf_counter() - begin
-    model = load(path)
+    return round(time.perf_counter() - begin, 1)
+
+
+def measure_variant(stage: Stage, variant: str) -> dict[str, float]:
+    """Probe the encoders of a finished run, and compare its clusters with the true events."""
+    model = load(stage.folder / variant)
     values = probe_model(Model(model.pair, model.clip, stage.numerics, {}), stage.clips, stage.videos, stage.console)
     class_N = stage.classes.of_rows(stage.train_index)
-    labels = {name: agreement(labels_N, class_N)["nmi"] for name, labels_N in final_labels(path).items()}
-    return {**values, **{f"nmi_{name}": value for name, value in labels.items()}, "seconds": round(seconds, 1)}
+    labels = final_labels(stage.folder / variant)
+    return values | {f"nmi_{space}": agreement(labels_N, class_N)["nmi"] for space, labels_N in labels.items()}
 
 
 def supervised(stage: Stage) -> dict[str, float]:
