@@ -191,7 +191,8 @@ def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     print_table(table(report))
     took = time.perf_counter() - begin
     print(
-        f"\nSeeds {seeds}; {videos} videos each, a fifth of them for testing; {took / 60:.1f} minutes; {out}/demo.json"
+        f"Seeds {seeds}; {videos} videos each, a fifth of them for testing; {took / 60:.1f} minutes, "
+        f"{report['peak_memory_gb']:.1f} GB; {out}/demo.json"
     )
     print("On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN --preset demo")
 
