@@ -57,25 +57,27 @@ def main() -> None:
     elif args.growth:
         report(args, growth(args), args.name or "kmeans-growth")
     else:
-        report(args, race(args), args.name or f"kmeans-{args.device}")
+        results, absent = race(args)
+        report(args, results, args.name or f"kmeans-{args.device}", absent)
 
 
 # --- the race ------------------------------------------------------------------------------------------------------
 
 
-def race(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time all contestants on all sizes; one entry per size and contestant."""
+def race(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Time all contestants on all sizes: one entry per size and contestant, and why others took no part."""
     results = []
     with tempfile.TemporaryDirectory() as folder:
         features = write_features(Path(folder, "features.npy"), max(args.rows), args.width)
         contestants = [Contestant(name, features, args) for name in names(args.device)]
-        contestants = [one for one in contestants if one.ready]
+        absent = {one.name: one.missing for one in contestants if one.missing}
+        contestants = [one for one in contestants if not one.missing]
         for rows in args.rows:
             for clusters in args.clusters:
                 results += race_once(contestants, rows, clusters, args)
         for one in contestants:
             one.dismiss()
-    return results
+    return results, absent
 
 
 def race_once(
@@ -127,28 +129,36 @@ class Contestant:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        answer = self._read()
-        self.ready = "missing" not in answer
-        if not self.ready:
-            print(f"{name} is not here: {answer['missing']}", file=sys.stderr)
+        answer = self._answer()
+        if answer is not None and "missing" not in answer:  # chosen kernels may need instructions that are not there
+            self._write(rows=2000, clusters=8, moves=1, start=0)
+            answer = self._answer()
+        self.missing = "its kernels cannot run on this processor" if answer is None else answer.get("missing", "")
+        if self.missing:
+            print(f"{name} does not take part: {self.missing}", file=sys.stderr)
 
     def ask(self, **question: int) -> dict[str, float]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
-        return self._read()
+        self._write(**question)
+        answer = self._answer()
+        if answer is None:
+            raise SystemExit(f"{self.name} died; its error is above.")
+        return answer
 
     def dismiss(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
 
-    def _read(self) -> dict[str, Any]:
+    def _write(self, **question: int) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any] | None:
+        """The next line; None from a process that has ended."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} died; its error is above.")
-        answer: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] | None = json.loads(line) if line else None
         return answer
 
 
@@ -333,9 +343,13 @@ def write_features(path: Path, rows: int, width: int) -> Path:
     return path
 
 
-def report(args: argparse.Namespace, results: list[dict[str, Any]], name: str) -> None:
+def report(
+    args: argparse.Namespace, results: list[dict[str, Any]], name: str, absent: dict[str, str] | None = None
+) -> None:
     """Write results/NAME.json and .md, and print the latter."""
     about = {"command": " ".join(["python benchmarks/kmeans.py", *sys.argv[1:]]), **machine(args)}
+    for contestant, reason in (absent or {}).items():
+        about[f"without {contestant}"] = reason
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({"about": about, "results": results}, indent=1) + "\n")
     lines = [f"# k-means: {name}", ""]
