@@ -15,6 +15,7 @@ pretraining | evaluation
 journal
 method
 trainer | model
+matching
 features
 clips | checkpoint | spaces | numerics
 indexing | synthetic

@@ -26,39 +26,52 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from seehear.augment import CENTRE, START, WINDOW, draw
 from seehear.config import Clip, Data
 from seehear.errors import MediaError, SeehearError, TrainingError
-from seehear.media import read_clip
+from seehear.media import Reader
 
 if TYPE_CHECKING:
     from seehear.indexing import Index
 
-CENTRED = -1  # the "epoch" in which every clip is the unaugmented middle of its segment
+MODALITIES = ("video", "audio")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Stands for an epoch where nothing is drawn: the unaugmented clip at a share in [0, 1) of the way."""
+
+    share: float
+
+
+CENTRED = Position(0.5)  # the middle of each segment
+
+Key = tuple[int | Position, int]  # epoch and row
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of some rows; rows that could not be read are not in it."""
+    """Clips of some rows; rows that could not be read are not in it. A modality that is not read is None."""
 
     rows_B: np.ndarray
-    frames_BTHWC: Tensor
-    waveform_BL: Tensor
+    frames_BTHWC: Tensor | None
+    waveform_BL: Tensor | None
     draws_BD: Tensor
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment, decoded on the grid of all moments where a clip may start."""
+    """One segment, decoded on the grid of all moments where a clip may start. A modality that is not read is None."""
 
-    frames_GHWC: np.ndarray
-    waveform_L: np.ndarray
+    frames_GHWC: np.ndarray | None
+    waveform_L: np.ndarray | None
 
 
 class SegmentsInMemory:
     """What stands in for an index where segments are decoded already: seconds, sizes and videos of the rows."""
 
     def __init__(self, segments: Sequence[Segment], clip: Clip) -> None:
-        spans = [(len(s.frames_GHWC) - clip.frames) / clip.frame_rate_hz + clip.seconds for s in segments]
+        frames = [s.frames_GHWC for s in segments if s.frames_GHWC is not None]
+        spans = [(len(f) - clip.frames) / clip.frame_rate_hz + clip.seconds for f in frames]
         self.seconds, self.start_s = np.array(spans), np.zeros(len(segments))
-        self.height, self.width = (np.array([s.frames_GHWC.shape[axis] for s in segments]) for axis in (1, 2))
+        self.height, self.width = (np.array([f.shape[axis] for f in frames]) for axis in (1, 2))
         self.video = np.arange(len(segments))
 
     def __len__(self) -> int:
@@ -77,6 +90,7 @@ class Clips:
         clip: what a clip is.
         data: workers, the memory for decoded segments, how many rows may fail.
         seed: with epoch and row, decides every draw.
+        modalities: which of "video" and "audio" are read; files need have no other stream.
 
     When all segments fit in `data.cache_gigabytes` as decoded uint8 frames and float32 sound, `fill` reads each of them
     once and later batches are cut from memory. Whether they fit depends on the index and the settings only, never on
@@ -84,8 +98,16 @@ class Clips:
     sound read clip by clip by rounding at the clip's edges.)
     """
 
-    def __init__(self, index: Index | SegmentsInMemory, clip: Clip, data: Data, seed: int) -> None:
+    def __init__(
+        self,
+        index: Index | SegmentsInMemory,
+        clip: Clip,
+        data: Data,
+        seed: int,
+        modalities: Sequence[str] = MODALITIES,
+    ) -> None:
         self.index, self.clip, self.data, self.seed = index, clip, data, seed
+        self.modalities = tuple(modalities)
         self.failures: Counter[str] = Counter()
         self._cached: list[Segment | MediaError] | None = None
         self._loader: _Loader | None = None
@@ -118,7 +140,7 @@ class Clips:
         starts_N = _starts(index.seconds, clip)
         frame_bytes = (starts_N + clip.frames - 1) * pixels_N * 3
         sound_bytes = ((starts_N - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
-        return int((frame_bytes + sound_bytes).sum())
+        return int((frame_bytes * ("video" in self.modalities) + sound_bytes * ("audio" in self.modalities)).sum())
 
     def fill(self, progress: Callable[[int], None] = lambda done: None) -> bool:
         """Read all segments into memory if they fit the budget; says whether they are there.
@@ -128,10 +150,10 @@ class Clips:
         if self.cached or self.cache_bytes() > self.data.cache_gigabytes * 1e9:
             return self.cached
         store: list[Segment | MediaError] = []
-        plan = [[(CENTRED, row) for row in rows] for rows in _chunks(np.arange(len(self)), 16)]
+        plan: list[list[Key]] = [[(CENTRED, row) for row in rows] for rows in _chunks(np.arange(len(self)), 16)]
         loader = _Loader(_Rows(self, whole=True), self.data)
         for items in loader.run(plan):
-            store.extend(x if isinstance(x, MediaError) else Segment(x[0].copy(), x[1].copy()) for x in items)
+            store.extend(x if isinstance(x, MediaError) else Segment(*(_own(part) for part in x[:2])) for x in items)
             progress(len(store))
         self._cached = store
         return True
@@ -144,12 +166,14 @@ class Clips:
         out_N = np.isin(videos_N, kept)
         return np.flatnonzero(~out_N), np.flatnonzero(out_N)
 
-    def batches(self, rows: np.ndarray, *, epoch: int, batch_size: int, keep_last: bool = True) -> Iterator[Batch]:
+    def batches(
+        self, rows: np.ndarray, *, epoch: int | Position, batch_size: int, keep_last: bool = True
+    ) -> Iterator[Batch]:
         """The clips of `rows`, in that order, in batches.
 
         Args:
             rows: row numbers; one may come several times.
-            epoch: the epoch that the draws are of, or `CENTRED` for unaugmented middle clips.
+            epoch: the epoch that the draws are of, or a position for unaugmented clips, such as `CENTRED`.
             keep_last: also yield a last batch that is shorter (but for failures, the only one that can be).
         Raises:
             TrainingError: more than `data.max_failed_share` of `rows` cannot be read.
@@ -168,7 +192,7 @@ class Clips:
             if good:
                 yield _batch(good)
 
-    def _items(self, chunks: list[np.ndarray], epoch: int) -> Iterator[list[Any]]:
+    def _items(self, chunks: list[np.ndarray], epoch: int | Position) -> Iterator[list[Any]]:
         """For each chunk of rows, a list of (frames, waveform, draws) or MediaError."""
         if self._cached is not None:
             for chunk in chunks:
@@ -178,7 +202,7 @@ class Clips:
             self._loader = _Loader(_Rows(self, whole=False), self.data)
         yield from self._loader.run([[(epoch, int(row)) for row in chunk] for chunk in chunks])
 
-    def _cut(self, row: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | MediaError:
+    def _cut(self, row: int, epoch: int | Position) -> tuple[Any, Any, np.ndarray] | MediaError:
         """One clip from the segment in memory."""
         assert self._cached is not None
         segment, clip = self._cached[row], self.clip
@@ -186,10 +210,13 @@ class Clips:
             return segment
         draws = draws_of(self.seed, epoch, row)
         first = start_of(draws, float(self.index.seconds[row]), clip)
-        frames = window(segment.frames_GHWC[first : first + clip.frames], draws, clip)
-        sound = round(first / clip.frame_rate_hz * clip.sample_rate_hz)
-        length = round(clip.sound_seconds * clip.sample_rate_hz)
-        return frames, segment.waveform_L[sound : sound + length], draws
+        frames, waveform = segment.frames_GHWC, segment.waveform_L
+        if frames is not None:
+            frames = window(frames[first : first + clip.frames], draws, clip)
+        if waveform is not None:
+            sound = round(first / clip.frame_rate_hz * clip.sample_rate_hz)
+            waveform = waveform[sound : sound + round(clip.sound_seconds * clip.sample_rate_hz)]
+        return frames, waveform, draws
 
     def _check_failures(self, failed: Counter[str], num_rows: int, last: MediaError) -> None:
         if failed.total() > max(1.0, self.data.max_failed_share * num_rows):
@@ -201,9 +228,18 @@ class Clips:
             )
 
 
-def draws_of(seed: int, epoch: int, row: int) -> np.ndarray:
-    """The draw of a row in an epoch; the centre draw in the epoch `CENTRED`."""
-    return CENTRE if epoch == CENTRED else draw(seed, epoch, row)
+def draws_of(seed: int, epoch: int | Position, row: int) -> np.ndarray:
+    """The draw of a row in an epoch; at a position, the centre draw but for the moment."""
+    if not isinstance(epoch, Position):
+        return draw(seed, epoch, row)
+    draws = CENTRE.copy()
+    draws[START] = epoch.share
+    return draws
+
+
+def evenly(num_clips: int) -> list[Position]:
+    """So many positions, spread evenly: 1 is the middle."""
+    return [Position((i + 0.5) / num_clips) for i in range(num_clips)]
 
 
 def start_of(draws: np.ndarray, segment_seconds: float, clip: Clip) -> int:
@@ -229,8 +265,9 @@ class _Rows(Dataset[Any]):
 
     def __init__(self, clips: Clips, *, whole: bool) -> None:
         self.index, self.clip, self.seed, self.whole = clips.index, clips.clip, clips.seed, whole
+        self.modalities = clips.modalities
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
+    def __getitem__(self, key: Key) -> Any:
         epoch, row = key
         clip, seconds = self.clip, float(self.index.seconds[row])
         draws = draws_of(self.seed, epoch, row)
@@ -238,29 +275,30 @@ class _Rows(Dataset[Any]):
         first = 0 if self.whole else start_of(draws, seconds, clip)
         begin_s = float(self.index.start_s[row]) + first / clip.frame_rate_hz
         frames_s = begin_s + (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
+        times_s = frames_s + np.arange(count + clip.frames - 1) / clip.frame_rate_hz
+        sound_s = begin_s + (clip.seconds - clip.sound_seconds) / 2
+        sound_seconds = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
+        frames = sound = None
         try:
-            frames, sound = read_clip(
-                self.index.path(row),
-                (frames_s + np.arange(count + clip.frames - 1) / clip.frame_rate_hz).tolist(),
-                begin_s + (clip.seconds - clip.sound_seconds) / 2,
-                clip.sound_seconds + (count - 1) / clip.frame_rate_hz,
-                short_side_pixels=clip.short_side_pixels,
-                sample_rate_hz=clip.sample_rate_hz,
-            )
+            with Reader(self.index.path(row)) as reader:
+                if "video" in self.modalities:
+                    frames = reader.frames(times_s.tolist(), short_side_pixels=clip.short_side_pixels)
+                if "audio" in self.modalities:
+                    sound = reader.sound(sound_s, sound_seconds, sample_rate_hz=clip.sample_rate_hz)
         except MediaError as error:
             return error
-        if self.whole:
-            return frames, sound
-        return np.ascontiguousarray(window(frames, draws, clip)), sound, draws
+        if frames is not None and not self.whole:
+            frames = np.ascontiguousarray(window(frames, draws, clip))
+        return frames, sound, draws
 
 
-class _Plan(Sampler[list[tuple[int, int]]]):
+class _Plan(Sampler[list[Key]]):
     """The batches of the pass at hand; replaced before each pass, while the worker processes live on."""
 
     def __init__(self) -> None:
-        self.batches: list[list[tuple[int, int]]] = []
+        self.batches: list[list[Key]] = []
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -286,7 +324,7 @@ class _Loader:
             worker_init_fn=_one_thread,
         )
 
-    def run(self, batches: Sequence[list[tuple[int, int]]]) -> Iterator[list[Any]]:
+    def run(self, batches: Sequence[list[Key]]) -> Iterator[list[Any]]:
         """One pass over the given batches of (epoch, row).
 
         Raises:
@@ -323,11 +361,16 @@ def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[i * size : (i + 1) * size] for i in range(math.ceil(len(rows) / size))]
 
 
+def _own(array: np.ndarray | None) -> np.ndarray | None:
+    """A copy in this process's memory."""
+    return None if array is None else array.copy()
+
+
 def _batch(good: list[tuple[int, Any]]) -> Batch:
     frames, sounds, draws = zip(*(item for _, item in good), strict=True)
     return Batch(
         rows_B=np.array([row for row, _ in good], dtype=np.int64),
-        frames_BTHWC=torch.from_numpy(np.stack(frames)),
-        waveform_BL=torch.from_numpy(np.stack(sounds)),
+        frames_BTHWC=None if frames[0] is None else torch.from_numpy(np.stack(frames)),
+        waveform_BL=None if sounds[0] is None else torch.from_numpy(np.stack(sounds)),
         draws_BD=torch.from_numpy(np.stack(draws)),
     )

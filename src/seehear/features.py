@@ -6,15 +6,16 @@ the precision of the encoders.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from seehear.augment import augment_frames, augment_sound
-from seehear.clips import CENTRED, Batch, Clips
+from seehear.clips import CENTRED, Batch, Clips, evenly
 from seehear.config import Clip
 from seehear.encoders import Pair
 from seehear.numerics import Numerics
@@ -27,12 +28,21 @@ CALIBRATION_ROWS = 1024  # enough for a mean and a variance of every channel
 class Features:
     """Features of the rows that could be read.
 
-    rows: (n,) int64, ascending; video, audio: (n, D) float32 on the CPU.
+    rows: (n,) int64, ascending; of: modality -> (n, D) float32 on the CPU.
     """
 
     rows: np.ndarray
-    video: Tensor
-    audio: Tensor
+    of: Mapping[str, Tensor]
+
+    @property
+    def video(self) -> Tensor:
+        """(n, D) of the video encoder."""
+        return self.of["video"]
+
+    @property
+    def audio(self) -> Tensor:
+        """(n, D) of the audio encoder."""
+        return self.of["audio"]
 
 
 def spectrogram_of(clip: Clip) -> Spectrogram:
@@ -40,13 +50,22 @@ def spectrogram_of(clip: Clip) -> Spectrogram:
     return Spectrogram(clip.sample_rate_hz, clip.mel_bins, clip.spectrogram_frames)
 
 
-def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics) -> dict[str, Tensor]:
-    """A batch as the encoders take it, on the device: {"video": (B, 3, T, P, P), "audio": (B, 1, M, S)}."""
-    device = numerics.device
+def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics, pair: Pair) -> dict[str, Tensor]:
+    """A batch as the encoders of `pair` take it, on the device.
+
+    {"video": (B, 3, T, P, P), "audio": (B, 1, M, S)}, each where the batch has it and the pair an encoder for it; an
+    audio encoder with a true attribute `takes_waveform` gets (B, L) instead.
+    """
+    device, inputs = numerics.device, {}
     draws_BD = batch.draws_BD.to(device, non_blocking=True)
-    frames_BCTHW = augment_frames(batch.frames_BTHWC.to(device, non_blocking=True), draws_BD, clip)
-    waveform_BL = augment_sound(batch.waveform_BL.to(device, non_blocking=True), draws_BD, clip)
-    return {"video": numerics.arrange(frames_BCTHW), "audio": spectrogram_of(clip)(waveform_BL)}
+    if batch.frames_BTHWC is not None and "video" in pair.encoders:
+        frames_BCTHW = augment_frames(batch.frames_BTHWC.to(device, non_blocking=True), draws_BD, clip)
+        inputs["video"] = numerics.arrange(frames_BCTHW)
+    if batch.waveform_BL is not None and "audio" in pair.encoders:
+        waveform_BL = augment_sound(batch.waveform_BL.to(device, non_blocking=True), draws_BD, clip)
+        raw = getattr(pair.encoders["audio"], "takes_waveform", False)
+        inputs["audio"] = waveform_BL if raw else spectrogram_of(clip)(waveform_BL)
+    return inputs
 
 
 @torch.inference_mode()
@@ -66,7 +85,7 @@ def calibrate(pair: Pair, clips: Clips, numerics: Numerics, *, batch_size: int =
     rows = np.random.default_rng((clips.seed, 0xCA1)).permutation(len(clips))[:CALIBRATION_ROWS]
     for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, keep_last=False):
         if len(batch.rows_B) > 1:
-            inputs = encoder_inputs(batch, clips.clip, numerics)
+            inputs = encoder_inputs(batch, clips.clip, numerics, pair)
             with numerics.autocast():
                 for modality, tensor in inputs.items():
                     pair.encoders[modality](tensor)
@@ -81,32 +100,55 @@ def extract(
     numerics: Numerics,
     *,
     rows: np.ndarray | None = None,
+    num_clips: int = 1,
     batch_size: int = 64,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Features:
-    """One feature per row and modality, from the middle clip of each segment.
+    """One feature per row and modality, from the middle clip of each segment or the mean over several clips.
 
     Args:
         pair: the encoders; used in evaluation mode and left in the mode they were in.
         rows: ascending row numbers; all by default.
-        progress: called with the number of rows done.
+        num_clips: so many clips, evenly spread over the segment.
+        progress: called with the number of clips done.
     """
     rows = np.arange(len(clips)) if rows is None else rows
     was_training = pair.training
     pair.eval()
-    done: list[np.ndarray] = []
-    parts: dict[str, list[Tensor]] = {"video": [], "audio": []}
-    for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size):
-        inputs = encoder_inputs(batch, clips.clip, numerics)
-        with numerics.autocast():
-            for modality, part in parts.items():
-                part.append(pair.encoders[modality](inputs[modality]).float().cpu())
-        done.append(batch.rows_B)
-        progress(sum(map(len, done)))
+    sums = {m: torch.zeros(len(rows), pair.feature_dim(m)) for m in clips.modalities if m in pair.encoders}
+    counts, done = np.zeros(len(rows)), 0
+    for position in evenly(num_clips):
+        for batch in clips.batches(rows, epoch=position, batch_size=batch_size):
+            inputs = encoder_inputs(batch, clips.clip, numerics, pair)
+            at = np.searchsorted(rows, batch.rows_B)
+            with numerics.autocast():
+                for modality, tensor in inputs.items():
+                    sums[modality][at] += pair.encoders[modality](tensor).float().cpu()
+            counts[at] += 1
+            done += len(at)
+            progress(done)
     pair.train(was_training)
-    empty = {m: torch.empty(0, pair.feature_dim(m)) for m in parts}
-    return Features(
-        rows=np.concatenate(done) if done else np.empty(0, dtype=np.int64),
-        video=torch.cat(parts["video"]) if done else empty["video"],
-        audio=torch.cat(parts["audio"]) if done else empty["audio"],
-    )
+    there = counts > 0
+    divisors = torch.from_numpy(counts[there]).float()[:, None]
+    return Features(rows[there], {m: part[torch.from_numpy(there)] / divisors for m, part in sums.items()})
+
+
+def write_features(folder: Path, features: Features, num_rows: int) -> None:
+    """Write `video.npy` and `audio.npy`, (N, D) float16 in row order; rows that could not be read hold NaN."""
+    for modality, part in features.of.items():
+        array = np.lib.format.open_memmap(folder / f"{modality}.npy", "w+", np.float16, (num_rows, part.shape[1]))
+        array[:] = np.nan
+        array[features.rows] = part.clamp(-65504, 65504).numpy()
+        array.flush()
+
+
+def read_features(folder: Path) -> Features:
+    """The inverse of `write_features`, but for the rounding to float16.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    arrays = {modality: np.load(folder / f"{modality}.npy", mmap_mode="r") for modality in ("video", "audio")}
+    rows = np.flatnonzero(~np.isnan(arrays["video"][:, 0]))
+    parts = {modality: torch.from_numpy(array[rows].astype(np.float32)) for modality, array in arrays.items()}
+    return Features(rows, parts)

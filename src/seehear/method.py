@@ -21,7 +21,7 @@ import torch
 from seehear.clips import Clips
 from seehear.config import Settings
 from seehear.encoders import Pair
-from seehear.features import calibrate, extract
+from seehear.features import Features, calibrate, extract
 from seehear.numerics import Numerics
 from seehear.progress import Watch, unwatched
 from seehear.spaces import UNLABELLED, Clusters, Space, group
@@ -101,6 +101,19 @@ def cluster(
     if number == 0:
         calibrate(pair, clips, numerics)
     features = extract(pair, clips, numerics, progress=watch(f"round {number + 1}: features", len(clips)))
+    return cluster_features(features, len(clips), cfg, numerics.device, number, spaces, last)
+
+
+def cluster_features(
+    features: Features,
+    num_rows: int,
+    cfg: Settings,
+    device: str,
+    number: int,
+    spaces: Sequence[str],
+    last: Round | None = None,
+) -> dict[str, Clusters]:
+    """Step 2 alone: k-means on the features of the rows that could be read."""
     parts = {"video": (features.video,), "audio": (features.audio,), "joint": (features.video, features.audio)}
     found: dict[str, Clusters] = {}
     for space in spaces:
@@ -110,9 +123,7 @@ def cluster(
             name = space if len(cfg.cluster.num_clusters) == 1 else f"{space}_{k}"
             before = last.clusters.get(name) if last else None
             seed = derive(cfg.seed, number, 1 + len(found))
-            found[name] = group(
-                prepared_ND, fitted, features.rows, len(clips), k, cfg.cluster, seed, numerics.device, before
-            )
+            found[name] = group(prepared_ND, fitted, features.rows, num_rows, k, cfg.cluster, seed, device, before)
     return found
 
 

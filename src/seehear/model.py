@@ -23,6 +23,7 @@ from seehear.config import Clip, Encoders, Settings, from_dict
 from seehear.encoders import AudioEncoder, Pair, VideoEncoder
 from seehear.errors import CheckpointError, RunError
 from seehear.features import spectrogram_of
+from seehear.matching import Matching
 from seehear.numerics import Numerics, find_device
 from seehear.runs import whole_folder, write_json
 
@@ -91,7 +92,9 @@ def pair_of(e: Encoders) -> Pair:
     return Pair(video, AudioEncoder(e.audio_width, e.audio_depth))
 
 
-def save_encoders(folder: Path, pair: Pair, settings: Settings, info: dict[str, Any]) -> None:
+def save_encoders(
+    folder: Path, pair: Pair, settings: Settings, info: dict[str, Any], matching: Matching | None = None
+) -> None:
     """Write `encoders/`, whole or not at all."""
     from safetensors.torch import save_file
 
@@ -99,6 +102,8 @@ def save_encoders(folder: Path, pair: Pair, settings: Settings, info: dict[str, 
         for modality in MODALITIES:
             state = {k: v.contiguous() for k, v in pair.encoders[modality].state_dict().items()}
             save_file(state, temporary / f"{modality}.safetensors")
+        if matching is not None:
+            save_file(matching.state_dict(), temporary / "matching.safetensors")
         record = {"format": FORMAT, "encoders": asdict(settings.encoders), "clip": asdict(settings.clip), **info}
         write_json(temporary / "encoders.json", record)
 

@@ -19,10 +19,12 @@ from seehear.clips import Clips
 from seehear.config import Settings, differences, from_dict, override
 from seehear.encoders import Pair
 from seehear.errors import IndexFileError, RunError, SettingsError
+from seehear.features import extract, write_features
 from seehear.indexing import Index
 from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
 from seehear.kmeans import Clustering
-from seehear.method import ALL_SPACES, TEACHERS, Round, cluster, deep_cluster, derive, heads_of
+from seehear.matching import fit_matching
+from seehear.method import ALL_SPACES, TEACHERS, Round, cluster_features, deep_cluster, derive, heads_of
 from seehear.model import build_pair, save_encoders
 from seehear.numerics import Numerics, choose, find_device, set_threads
 from seehear.presets import preset_settings
@@ -135,14 +137,20 @@ def train_rounds(
 def finish(
     run: Run, cfg: Settings, pair: Pair, clips: Clips, numerics: Numerics, last: Round, console: Console
 ) -> None:
-    """Cluster every space once more with the finished encoders, and write both."""
+    """Keep what the finished encoders say of every row, cluster every space once more, and write the encoders."""
+    features = extract(pair, clips, numerics, progress=console.watch("features", len(clips)))
+    with whole_folder(run.path / "features", overwrite=True) as folder:
+        write_features(folder, features, len(clips))
     used = next(iter(last.clusters.values())).clustering.precision  # not probed again: a resumed run must agree
     fixed = override(cfg, {"cluster.precision": used})
-    final = cluster(pair, clips, fixed, numerics, cfg.rounds, ALL_SPACES, watch=console.watch)
+    final = cluster_features(features, len(clips), fixed, numerics.device, cfg.rounds, ALL_SPACES)
     with whole_folder(run.path / "clusters", overwrite=True) as folder:
         write_clusters(folder, {name: tensors_of(c) for name, c in final.items()})
     origin = {key: run.record[key] for key in ("seehear", "commit", "index")}
-    save_encoders(run.path / "encoders", pair, cfg, {**origin, "rounds": cfg.rounds, "variant": cfg.variant})
+    origin |= {"rounds": cfg.rounds, "variant": cfg.variant}
+    save_encoders(
+        run.path / "encoders", pair, cfg, origin, fit_matching(pair, features, last.clusters, cfg.cluster.features)
+    )
 
 
 def new_record(cfg: Settings, index: Index, numerics: Numerics) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def train_step(
 ) -> None:
     """One update of both encoders by the sum of their losses."""
     with numerics.autocast():
-        scores = pair(encoder_inputs(batch, clips.clip, numerics))
+        scores = pair(encoder_inputs(batch, clips.clip, numerics, pair))
     loss = losses(scores, labels, batch.rows_B, cfg.label_smoothing, sums)
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -155,7 +155,7 @@ def measure(pair: Pair, clips: Clips, labels: Labels, rows: np.ndarray, numerics
     pair.eval()
     for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size):
         with numerics.autocast():
-            scores = pair(encoder_inputs(batch, clips.clip, numerics))
+            scores = pair(encoder_inputs(batch, clips.clip, numerics, pair))
         losses(scores, labels, batch.rows_B, 0.0, sums)
     return sums
 

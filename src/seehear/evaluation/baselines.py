@@ -10,23 +10,23 @@ from seehear.features import spectrogram_of
 HISTOGRAM_BINS = 8  # for each of R, G and B
 
 
-def baseline_features(clips: Clips) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rows that could be read, and their plain statistics.
+def baseline_features(clips: Clips, rows: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Rows that could be read, and their plain statistics, for the modalities that `clips` reads.
 
     "video": (n, 27) shares of each colour channel's histogram over all frames of the middle clip, and the deviation
     of its mean over time; "audio": (n, 2 M) mean and deviation over time of each log-mel band.
     """
-    rows: list[np.ndarray] = []
-    colours: list[np.ndarray] = []
-    sounds: list[np.ndarray] = []
+    done: list[np.ndarray] = []
+    found: dict[str, list[np.ndarray]] = {modality: [] for modality in clips.modalities}
     logmel = spectrogram_of(clips.clip)
-    for batch in clips.batches(np.arange(len(clips)), epoch=CENTRED, batch_size=64):
-        frames_BTHWC = batch.frames_BTHWC.numpy()
-        colours.extend(colour_statistics(frames_THWC) for frames_THWC in frames_BTHWC)
-        image_BMS = logmel(batch.waveform_BL)[:, 0].numpy()
-        sounds.append(np.concatenate([image_BMS.mean(axis=2), image_BMS.std(axis=2)], axis=1))
-        rows.append(batch.rows_B)
-    return np.concatenate(rows), {"video": np.stack(colours), "audio": np.concatenate(sounds)}
+    for batch in clips.batches(np.arange(len(clips)) if rows is None else rows, epoch=CENTRED, batch_size=64):
+        if batch.frames_BTHWC is not None:
+            found["video"].extend(colour_statistics(frames_THWC) for frames_THWC in batch.frames_BTHWC.numpy())
+        if batch.waveform_BL is not None:
+            image_BMS = logmel(batch.waveform_BL)[:, 0].numpy()
+            found["audio"].extend(np.concatenate([image_BMS.mean(axis=2), image_BMS.std(axis=2)], axis=1))
+        done.append(batch.rows_B)
+    return np.concatenate(done), {modality: np.stack(part) for modality, part in found.items()}
 
 
 def colour_statistics(frames_THWC: np.ndarray) -> np.ndarray:

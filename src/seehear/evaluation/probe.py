@@ -79,7 +79,7 @@ def probe_model(model: Model, clips: Clips, videos: VideoSet, console: Console) 
     """Test accuracy in [0, 1] of a linear probe on each encoder."""
     rows = np.flatnonzero(videos.video_N >= 0)
     features = extract(model.pair, clips, model.numerics, rows=rows, progress=console.watch("features", len(rows)))
-    return {m: probe(getattr(features, m).numpy(), features.rows, videos) for m in MODALITIES}
+    return {m: probe(features.of[m].numpy(), features.rows, videos) for m in MODALITIES}
 
 
 def probe(features_nD: np.ndarray, rows: np.ndarray, videos: VideoSet) -> float:

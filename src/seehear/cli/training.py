@@ -1,13 +1,8 @@
-"""The command `seehear`: parse, call, print. One function a command; the work is done elsewhere.
-
-Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
-"""
+"""The way from videos to encoders: synth, index, pretrain, demo, settings."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,74 +10,11 @@ import click
 
 import seehear
 from seehear import config
-from seehear.errors import SeehearError, SettingsError
-
-SHOWN = ("variant", "seed", "rounds")  # settings with a line of their own in --help; the others work by dotted name
-
-
-def main() -> None:
-    """The entry point: run a command, and turn errors into one line and an exit code."""
-    try:
-        code = cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "seehear"
-        code = fail(f"{' '.join(error.format_message().split())} See `{where} --help`.", 2)
-    except SeehearError as error:
-        code = fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        code = fail("Interrupted.", 130)
-    except BrokenPipeError:
-        code = 1
-    except OSError as error:
-        code = fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".", 1)
-    sys.exit(code if isinstance(code, int) else 0)
+from seehear.cli.base import print_table, with_settings
+from seehear.errors import SettingsError
 
 
-def fail(message: str, code: int) -> int:
-    """Print one line on stderr and give back the exit code."""
-    print(f"Error: {message}", file=sys.stderr)
-    return code
-
-
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command every setting as an option of its dotted name; they arrive as the argument `settings`."""
-    leaves = list(config.leaves(config.Settings()))
-
-    def collect(**arguments: Any) -> Any:
-        settings = {leaf.name: arguments.pop(leaf.name.replace(".", "__")) for leaf in leaves}
-        return command(settings={name: value for name, value in settings.items() if value is not None}, **arguments)
-
-    collect.__doc__, collect.__name__ = command.__doc__, command.__name__
-    for leaf in reversed(leaves):
-        names = [f"--{leaf.name}", leaf.name.replace(".", "__")]
-        option = click.option(*names, metavar="VALUE", help=leaf.help, hidden=leaf.name not in SHOWN)
-        collect = option(collect)
-    return collect
-
-
-class InOrder(click.Group):
-    """Commands in the order in which they are needed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names as they were added."""
-        return list(self.commands)
-
-
-@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(seehear.__version__, prog_name="seehear")
-def cli() -> None:
-    """Learn to see by hearing and to hear by seeing, from a folder of unlabelled videos.
-
-    \b
-    The way from videos to encoders:
-      seehear index VIDEOS --out INDEX             which files can be used, and why not the others
-      seehear pretrain INDEX --out RUN             learn, without labels
-      seehear evaluate RUN --data INDEX --classes classes.csv
-    No videos at hand? `seehear demo` makes some and shows that the method works.
-    """
-
-
-@cli.command(short_help="Write synthetic videos of sounding events.")
+@click.command(short_help="Write synthetic videos of sounding events.")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--videos", default=1500, show_default=True, help="How many to write.")
 @click.option("--classes", default=12, show_default=True, help="How many kinds of events, 2 to 12.")
@@ -95,7 +27,7 @@ def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) 
     print(f"Next: seehear index {out} --out INDEX")
 
 
-@cli.command(short_help="List usable segments, and why others are not.")
+@click.command(short_help="List usable segments, and why others are not.")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the index.")
 @click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a video is cut into.")
@@ -117,7 +49,7 @@ def index(videos: tuple[Path, ...], out: Path, as_json: bool, **options: Any) ->
     print(f"Next: seehear pretrain {out} --out RUN")
 
 
-@cli.command(short_help="Learn from an index, without labels.")
+@click.command(short_help="Learn from an index, without labels.")
 @click.argument("index", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the run.")
 @click.option("--preset", default="small", show_default=True, help="debug, demo, small or paper; `seehear settings`.")
@@ -145,31 +77,7 @@ def pretrain(
     print(f"Next: seehear evaluate {out} --data INDEX --classes classes.csv")
 
 
-@cli.command(short_help="Measure a run where classes are known.")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--task", default="probe", show_default=True, help="probe or clusters.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="An index of the videos.")
-@click.option("--classes", required=True, type=click.Path(path_type=Path), help="CSV: path,class[,split].")
-@click.option("--seed", default=0, show_default=True, help="Draws the split where the file has none.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def evaluate(run: Path, as_json: bool, **options: Any) -> None:
-    """Measure the encoders of RUN on videos whose classes are known."""
-    result = seehear.evaluate(run, **options)
-    if as_json:
-        print(json.dumps(result))
-    elif result["task"] == "probe":
-        for modality, value in result["values"].items():
-            print(f"{modality} probe: {value:.1%}")
-        print(f"chance {result['chance']:.1%}, majority {result['majority']:.1%}; {result['n_test']} test videos")
-    else:
-        for space, values in result["values"].items():
-            print(f"{space} clusters: NMI {values['nmi']:.2f}, purity {values['purity']:.1%}")
-    if not as_json:
-        print(f"Written: {run / 'results' / result['task']}.json")
-
-
-@cli.command(short_help="Show in minutes that the method works.")
+@click.command(short_help="Show in minutes that the method works.")
 @click.option(
     "--out", default=Path("runs/demo"), show_default=True, type=click.Path(path_type=Path), help="The folder."
 )
@@ -197,7 +105,7 @@ def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     print("On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN --preset demo")
 
 
-@cli.command(short_help="Print every setting of a preset.")
+@click.command(short_help="Print every setting of a preset.")
 @click.argument("preset", default="small")
 def settings(preset: str) -> None:
     """Print every setting of PRESET (debug, demo, small, paper) as TOML, to read or to start a file from."""
@@ -217,15 +125,4 @@ def settings(preset: str) -> None:
         print(f"{name} = {json.dumps(value)}  # {leaf.help}")
 
 
-def print_table(rows: list[list[str]]) -> None:
-    """A table on stdout, the first row its head."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    grid = Table(box=box.SIMPLE_HEAD)
-    for i, head in enumerate(rows[0]):
-        grid.add_column(head, justify="right" if i else "left")
-    for row in rows[1:]:
-        grid.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 100).print(grid)
+COMMANDS = (demo, synth, index, pretrain, settings)

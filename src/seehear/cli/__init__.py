@@ -1,0 +1,43 @@
+"""The command `seehear`: parse, call, print. One function a command, one file a group; the work is done elsewhere.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from seehear.cli import evaluating, training
+from seehear.cli.base import cli
+from seehear.errors import SeehearError
+
+__all__ = ["cli", "main"]
+
+for command in (*training.COMMANDS, *evaluating.COMMANDS):  # in the order of --help
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The entry point: run a command, and turn errors into one line and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "seehear"
+        code = fail(f"{' '.join(error.format_message().split())} See `{where} --help`.", 2)
+    except SeehearError as error:
+        code = fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = fail("Interrupted.", 130)
+    except BrokenPipeError:
+        code = 1
+    except OSError as error:
+        code = fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str, code: int) -> int:
+    """Print one line on stderr and give back the exit code."""
+    print(f"Error: {message}", file=sys.stderr)
+    return code
