@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESULTS = Path(__file__).parent / "results"
+HOPELESS = 3  # who takes so many times as long as the first contestant is not asked about larger sizes
 TUNED = {"OPENBLAS_CORETYPE": "SKYLAKEX"}  # the fastest kernels of the OpenBLAS in faiss-cpu, where AVX-512 is there
 Array = NDArray[np.float32]
 
@@ -69,13 +70,18 @@ def race(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, str]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         features = write_features(Path(folder, "features.npy"), max(args.rows), args.width)
-        contestants = [Contestant(name, features, args) for name in names(args.device)]
-        absent = {one.name: one.missing for one in contestants if one.missing}
-        contestants = [one for one in contestants if not one.missing]
+        invited = [Contestant(name, features, args) for name in names(args.device)]
+        absent = {one.name: one.missing for one in invited if one.missing}
+        contestants = [one for one in invited if not one.missing]
         for rows in args.rows:
             for clusters in args.clusters:
-                results += race_once(contestants, rows, clusters, args)
-        for one in contestants:
+                lines = race_once(contestants, rows, clusters, args)
+                for line in lines:
+                    if line["s_per_iteration"] > HOPELESS * lines[0]["s_per_iteration"]:
+                        absent[line["name"]] = f"beyond {rows:,} rows and K {clusters:,}: over {HOPELESS} times as slow"
+                contestants = [one for one in contestants if one.name not in absent]
+                results += lines
+        for one in invited:
             one.dismiss()
     return results, absent
 

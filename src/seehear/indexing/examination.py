@@ -13,6 +13,7 @@ A longer film may thus be called silent or still for what happens between the sa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +44,17 @@ class Rejection:
     detail: str = ""
 
 
-def examine(path: str, is_promised: bool, min_seconds: float) -> MediaInfo | Rejection | None:
+def examine(
+    path: str, is_promised: bool, min_seconds: float, wanted: Sequence[str] = ()
+) -> MediaInfo | Rejection | None:
     """Look at one file.
 
     Args:
         path: the file.
         is_promised: its name says that it is a video. Other files are of interest only if they have a picture.
         min_seconds: the least stretch with both picture and sound.
+        wanted: streams that must be there, of "video" and "audio", whatever is to be seen or heard in them; by default
+            both, and neither still nor silent.
 
     Returns:
         What it holds, or why it cannot be used, or None for a file that nobody would take for a video.
@@ -60,7 +65,7 @@ def examine(path: str, is_promised: bool, min_seconds: float) -> MediaInfo | Rej
             return None
         with Reader(path) as reader:
             has_video = reader.has_video
-            return _examine(reader, min_seconds)
+            return _with_streams(reader, wanted) if wanted else _examine(reader, min_seconds)
     except MediaError as error:
         return Rejection(error.reason, error.detail) if is_promised or has_video else None
 
@@ -73,11 +78,16 @@ def _begins_like_media(path: str) -> bool:
         return False
 
 
-def _examine(reader: Reader, min_seconds: float) -> MediaInfo:
+def _with_streams(reader: Reader, wanted: Sequence[str]) -> MediaInfo:
     info = reader.info()
-    for kind, codec in (("video", info.video_codec), ("audio", info.audio_codec)):
-        if not codec:
+    for kind in wanted:
+        if not (info.video_codec if kind == "video" else info.audio_codec):
             raise MediaError(info.path, f"no {kind} stream")
+    return info
+
+
+def _examine(reader: Reader, min_seconds: float) -> MediaInfo:
+    info = _with_streams(reader, ("video", "audio"))
     if info.seconds < min_seconds:
         raise MediaError(info.path, "too short", f"{info.seconds:.2f} s with both picture and sound")
     if _is_still(reader, info, _FIRST_FRAMES) and _is_still(reader, info, _MORE_FRAMES):

@@ -138,6 +138,12 @@ class Index:
             raise _damaged(folder, "index.parquet and index.json do not belong together")
         return cls(folder, info, table)
 
+    @classmethod
+    def in_memory(cls, videos: Sequence[Video], root: str) -> Index:
+        """An index of these files that is in no folder; `root` is what its paths are relative to in the digest."""
+        table = _table(videos, root)
+        return cls(Path(root), {"root": root, "paths": [root], "digest": _digest(table)}, table)
+
     def __len__(self) -> int:
         return len(self.video)
 
@@ -303,12 +309,13 @@ def _read_table(folder: Path, name: str) -> pa.Table:
 def _table(videos: Sequence[Video], root: str) -> pa.Table:
     counts = [len(video.start_s) for video in videos]
     number_N = np.repeat(np.arange(len(videos), dtype=np.int32), counts)
+    nothing = [np.zeros(0)]  # np.concatenate wants at least one array
     columns: dict[str, Any] = {
         "row": np.arange(len(number_N), dtype=np.int64),
         "path": _repeated([_relative(video.path, root) for video in videos], pa.string(), number_N),
         "video": number_N,
-        "start_s": np.concatenate([video.start_s for video in videos]),
-        "seconds": np.concatenate([video.seconds for video in videos]),
+        "start_s": np.concatenate(nothing + [video.start_s for video in videos]),
+        "seconds": np.concatenate(nothing + [video.seconds for video in videos]),
     }
     for name, kind in FACTS.items():
         columns[name] = _repeated([video.facts[name] for video in videos], kind, number_N)

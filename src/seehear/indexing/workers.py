@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
+from typing import Any
 
 from seehear.errors import SeehearError
 from seehear.indexing.examination import Rejection, examine
@@ -42,7 +43,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 _END_SECONDS = 5.0  # a process that is about to end may take so long for it
 _GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
 
-Job = tuple[str, bool, float]  # the arguments of `examine`
+Job = tuple[Any, ...]  # the arguments of `examine`
 Answer = MediaInfo | Rejection | None
 
 

@@ -184,7 +184,7 @@ class _Search:
         for move in range(iterations):
             scorer.load(placed_KD)
             changed = 0
-            for start, stop in rows.blocks():
+            for start, stop in rows.spans():  # long, since adding up the few rows that move has a price of its own
                 old = labels_N[start:stop]
                 new = scorer.nearest(start, stop, None if move == 0 and known_N is None else old)
                 changed += scorer.add(totals, start, old, new)

@@ -27,6 +27,7 @@ Features = Tensor | NDArray[np.generic]
 # float32 numbers in one block of rows, and in one step of arithmetic that should stay in a cache; GPUs want more
 _BLOCK_NUMBERS = {"cpu": 2**22, "cuda": 2**25}
 _CACHE_NUMBERS = {"cpu": 2**19, "cuda": 2**23}
+_SPAN_ROWS = 32768
 _SAMPLE_ROWS = 16384  # enough for a mean and a spread, whatever N
 _NAMED_ROWS = 5  # so many bad rows are named in an error
 
@@ -67,6 +68,10 @@ class Rows:
     def blocks(self) -> Iterator[tuple[int, int]]:
         """The (start, stop) of each block of this rank's rows, in order."""
         yield from _steps(len(self), self.block_rows)
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """The same in longer steps, the same ones whatever the size of a block."""
+        yield from _steps(len(self), _SPAN_ROWS)
 
     def cache_blocks(self) -> Iterator[tuple[int, int]]:
         """The same in smaller steps, of at most `cache_rows` rows, that stay in a processor's cache."""

@@ -27,7 +27,7 @@ from seehear.kmeans.totals import Totals
 
 _SCORES = {"cpu": 2**21, "cuda": 2**23}  # numbers in one tile: 8 MB in float32, or what stays in a GPU's cache
 _TILE_CLUSTERS = 4096  # clusters in one tile, so that a tile has 512 rows or more
-_TILE_ROWS = {"cpu": 8192, "cuda": 65536}
+_TILE_ROWS = {"cpu": 4096, "cuda": 65536}
 _ADD_ROWS = 8192  # rows summed at once: codes up to 1024 then add up to 2**23 at most, exact in float32
 _EXACT = 2**24  # integers below this are exact in float32
 
@@ -93,6 +93,10 @@ class Scorer:
         """The rows as they are added up, (n, D) float; sums of one block of them are exact or nearly so."""
         raise NotImplementedError
 
+    def ready_rows(self) -> Tensor | None:
+        """All rows, where they lie in memory as `values` would give them and need not be copied."""
+        return None
+
     def nearest(self, start: int, stop: int, known_n: Tensor | None = None) -> Tensor:
         """The nearest centroid of rows start to stop - 1, (n,) int32; the lowest number among equals.
 
@@ -119,7 +123,11 @@ class Scorer:
             some = moved[first : first + self.add_rows]
             where = slice(start + first, start + first + len(some)) if everything else some + start
             weights = None if self.weights_N is None else self.weights_N[where]
-            totals.move(self.values(where), old_n[some], new_n[some], weights)
+            ready = self.ready_rows()
+            if ready is None:
+                totals.move(self.values(where), old_n[some], new_n[some], weights)
+            else:
+                totals.move(ready, old_n[some], new_n[some], weights, some + start)
         return len(moved)
 
     def _winners(self, start: int, stop: int) -> Tensor:
@@ -143,13 +151,11 @@ class Scorer:
 
 
 class Fp32(Scorer):
-    """Scores in true float32, sums in float64; nothing but the features is stored.
+    """Scores in true float32, sums of a few rows in float32 and of these in float64; only the features are stored.
 
     Args:
         centre_D: (D,) float32, taken from each chunk of rows as it is read; None where that is not needed.
     """
-
-    add_rows = _ADD_ROWS // 2  # float64 is twice as wide
 
     def __init__(self, rows: Rows, num_clusters: int, centre_D: Tensor | None, weights_N: Tensor | None = None) -> None:
         super().__init__(rows, num_clusters, weights_N)
@@ -178,8 +184,14 @@ class Fp32(Scorer):
                 self._bias_K, rows if self.centre_D is None else rows.sub_(self.centre_D), self._weights_KD.T, out=out
             )
 
+    def ready_rows(self) -> Tensor | None:
+        data = self.rows.data
+        as_is = data.dtype == torch.float32 and data.device == self.rows.device and data.is_contiguous()
+        return data if as_is and self.centre_D is None and self.weights_N is None else None
+
     def values(self, local_rows: Tensor | slice) -> Tensor:
-        buffer = self._value_buffer(self.add_rows, self.rows.width, torch.float64)
+        dtype = torch.float32 if self.weights_N is None else torch.float64
+        buffer = self._value_buffer(self.add_rows, self.rows.width, dtype)
         if isinstance(local_rows, slice):
             values = self.rows.take(local_rows.start, local_rows.stop, out=buffer)
         else:

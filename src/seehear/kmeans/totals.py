@@ -1,7 +1,8 @@
 """What do the rows of each cluster add up to, on this rank and over all of them?
 
 Sums are kept from pass to pass and follow only the rows that change their cluster, a few percent in most passes. Rows
-sorted by cluster are added as bags, which is faster than scattered additions, and each bag in a fixed order.
+sorted by cluster are added as bags, which is faster than scattered additions, and each bag in a fixed order. A bag of
+float32 rows adds at most 32 of them in float32, so that its error is that of a few roundings; totals are float64.
 
 Shapes: rows (n, D), sums (K, D), labels (n,) with -1 for no cluster.
 """
@@ -15,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from seehear import distributed
+
+_BAG_ROWS = 32  # rows added in their own precision before they join the float64 totals
 
 
 class Totals:
@@ -31,28 +34,37 @@ class Totals:
         self.counts_K = torch.zeros(num_clusters, dtype=torch.int64, device=device)
         self.mass_K = torch.zeros_like(self.sums_KD[:, 0]) if weighted else self.counts_K
 
-    def move(self, values_nD: Tensor, old_n: Tensor, new_n: Tensor, weights_n: Tensor | None) -> None:
-        """Take rows, (n, D) float32 or float64, out of clusters `old_n` and put them into `new_n`."""
+    def move(
+        self,
+        values_mD: Tensor,
+        old_n: Tensor,
+        new_n: Tensor,
+        weights_n: Tensor | None,
+        where_n: Tensor | None = None,
+    ) -> None:
+        """Take rows out of clusters `old_n` and put them into `new_n`.
+
+        Args:
+            values_mD: (m, D) float32 or float64 rows.
+            where_n: which of them are meant; by default all, in order.
+        """
         leaves, enters = torch.nonzero(old_n >= 0).flatten(), torch.nonzero(new_n >= 0).flatten()
         clusters = torch.cat([new_n[enters], old_n[leaves]])
         index = torch.cat([enters, leaves])
         if len(index) == 0:
             return
-        sign = torch.ones(len(index), dtype=values_nD.dtype, device=values_nD.device)
+        sign = torch.ones(len(index), dtype=values_mD.dtype, device=values_mD.device)
         sign[len(enters) :] = -1
         self.counts_K.index_add_(0, clusters, sign.long())
         if weights_n is not None:
             sign *= weights_n[index]
             self.mass_K.index_add_(0, clusters, sign.double())
         order = torch.argsort(clusters, stable=True)
-        present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
-        bags = functional.embedding_bag(
-            index[order], values_nD, counts.cumsum(0) - counts, mode="sum", per_sample_weights=sign[order]
-        )
-        if len(present) == len(self.sums_KD):
-            self.sums_KD += bags
-        else:
-            self.sums_KD.index_add_(0, present, bags.double())
+        clusters = clusters[order]
+        offsets = _bag_starts(clusters)
+        picked = index[order] if where_n is None else where_n[index[order]]
+        bags = functional.embedding_bag(picked, values_mD, offsets, mode="sum", per_sample_weights=sign[order])
+        self.sums_KD.index_add_(0, clusters[offsets], bags.double())
 
     def over_ranks(self, changed: int) -> AllRanks:
         """The totals over all ranks, by one all-reduce; integers are exact to 2**53."""
@@ -61,6 +73,14 @@ class Totals:
         together = distributed.all_reduce(torch.cat([part.double() for part in parts]))
         sums, mass, counts, moved = torch.split(together, [clusters * width, clusters, clusters, 1])
         return AllRanks(sums.view(clusters, width), mass, counts.long(), int(moved))
+
+
+def _bag_starts(clusters_n: Tensor) -> Tensor:
+    """Where bags begin among sorted clusters: at each new cluster, and after every `_BAG_ROWS` rows of one."""
+    position_n = torch.arange(len(clusters_n), device=clusters_n.device)
+    _, counts = torch.unique_consecutive(clusters_n, return_counts=True)
+    first_n = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    return torch.nonzero((position_n - first_n) % _BAG_ROWS == 0).flatten()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -37,16 +38,22 @@ class MediaInfo:
     sample_rate_hz: int = 0
     channels: int = 0
 
+    def extent_s(self, wanted: Sequence[str]) -> tuple[float, float]:
+        """From when until when all wanted streams, of "video" and "audio", are there; if never, it ends too early."""
+        starts = {"video": self.video_start_s, "audio": self.audio_start_s}
+        lengths = {"video": self.video_seconds, "audio": self.audio_seconds}
+        return max(0.0, *(starts[m] for m in wanted)), min(starts[m] + lengths[m] for m in wanted)
+
     @property
     def start_s(self) -> float:
         """When both picture and sound are there for the first time."""
-        return max(self.video_start_s, self.audio_start_s, 0.0)
+        return self.extent_s(("video", "audio"))[0]
 
     @property
     def seconds(self) -> float:
         """How long both picture and sound are there; 0 if one is missing."""
-        end_s = min(self.video_start_s + self.video_seconds, self.audio_start_s + self.audio_seconds)
-        return max(end_s - self.start_s, 0.0)
+        start_s, end_s = self.extent_s(("video", "audio"))
+        return max(end_s - start_s, 0.0)
 
 
 class Reader:
