@@ -324,3 +324,8 @@ def test_a_video_is_preferred_to_its_sound(tmp_path):
     assert found.items[0].path.endswith(".mp4")
     assert found.items[1].path.endswith("_000030.wav")  # cut to its times, so it comes before the whole video
     assert found.modalities == ("audio",)
+
+
+def test_every_layout_is_documented():
+    page = (Path(__file__).parent.parent / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert not [name for name in LAYOUTS if f"`{name}`" not in page]

@@ -87,7 +87,7 @@ ADDED = [
     ("audioset", 0, "3,,Bell", "mid is empty"),
     ("audioset", 1, "abc, 0.000, 10.000, /m/09x0r,/m/05zppz", "line 5: 5 fields"),
     ("audioset", 1, 'abc, 0.000, 10.000, "/m/09x0r,/m/none"', "has an unknown class"),
-    ("audioset", 1, 'abc, 10.000, 10.000, "/m/09x0r"', "the end is not after the start"),
+    ("audioset", 1, 'abc, 10.000, 10.000, "/m/09x0r"', "the clip is from 10 to 10 s"),
     ("audioset", 1, 'abc, x, 10.000, "/m/09x0r"', "the start is 'x'"),
     (
         "audioset",

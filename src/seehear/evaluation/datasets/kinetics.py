@@ -93,10 +93,14 @@ def read_kinetics_sounds(tree: Tree, size: int) -> Benchmark:
 
 def kinetics_size(tree: Tree) -> int | None:
     """Which Kinetics a folder has lists of, by their number of classes; None without lists."""
-    if not _lists(tree, None):
+    labels = set()
+    for file in _lists(tree, None):
+        rows = read_rows(file)
+        place = next(rows)[1].index("label")
+        labels |= {row[place] for _, row in rows if len(row) > place}
+    if not labels:
         return None
-    count = len({row[2] for row in _rows(tree, None)})
-    return next((size for size in SIZES if count <= size), SIZES[-1])
+    return next((size for size in SIZES if len(labels) <= size), SIZES[-1])
 
 
 def _fill(draft: Draft, tree: Tree, rows: list[_Row]) -> Benchmark:

@@ -51,10 +51,9 @@ def read_rows(path: str, *, delimiter: str = ",", comment: str | None = None) ->
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
             for row in reader:
                 begins, number = number + 1, reader.line_num
-                if not any(field.strip() for field in row):
-                    continue
-                if comment is None or not row[0].startswith(comment):
-                    yield begins, [field.strip() for field in row]
+                fields = list(map(str.strip, row))
+                if any(fields) and (comment is None or not fields[0].startswith(comment)):
+                    yield begins, fields
     except csv.Error as error:
         raise wrong(path, number + 1, f"this is not CSV ({error}).") from None
     except (OSError, UnicodeDecodeError) as error:
