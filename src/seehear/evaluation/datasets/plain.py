@@ -1,0 +1,121 @@
+"""One's own sets: folders named by class, and `classes.csv`."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from seehear.errors import SettingsError
+from seehear.evaluation.classes import Classes, read_classes, real
+from seehear.evaluation.datasets.benchmark import Benchmark
+from seehear.evaluation.datasets.draft import Draft
+from seehear.evaluation.datasets.lists import inside, wrong
+from seehear.evaluation.datasets.tree import Tree
+
+PART_OF_FOLDER = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+PART_OF_FOLDER |= {"val": "validation", "valid": "validation", "validation": "validation"}
+
+
+def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
+    """Folders named by class, with the files in them at any depth; no paper, the layout that most tools share.
+
+    Either `<class>/...`, of which a quarter of each class is drawn for testing, or `train/<class>/...` and
+    `test/<class>/...`, with `val/<class>/...` if wanted; where there is a val and no test, val is what is tested on.
+    Names may also be training, testing, valid and validation. An item's name is its path.
+
+    Args:
+        tree: the folder.
+        seed: draws the split where the folders give none.
+    """
+    names = sorted(tree.relative(path) for path in tree.media)
+    tops = {name.split("/")[0] for name in names if "/" in name}
+    part_of = {top: PART_OF_FOLDER[top.lower()] for top in tops if top.lower() in PART_OF_FOLDER}
+    if "train" not in part_of.values() or len(part_of) < 2:
+        return _drawn(tree, names, seed)
+    if stray := sorted(tops - set(part_of)):
+        raise SettingsError(
+            f"{tree.root}/{stray[0]} lies beside {', '.join(sorted(part_of))}. Only those may be there."
+        )
+    if "test" not in part_of.values():
+        part_of = {top: "test" if part == "validation" else part for top, part in part_of.items()}
+    parted = [(name, *name.split("/")[:2]) for name in names if name.count("/") >= 2]
+    classes = sorted({label for _, top, label in parted if part_of[top] == "train"})
+    source = f"folders {', '.join(sorted(part_of))} with one folder a class; {_tested(part_of)} is tested on"
+    draft = Draft("folders", tree, tree.root, classes, source)
+    for name, top, label in parted:
+        if label not in classes:
+            raise SettingsError(
+                f"{tree.root}/{top}/{label} is a class that train does not have. Add it, or remove this."
+            )
+        number = draft.add(name, 1, name, (draft.class_of(name, 1, label),), _path(tree, name))
+        draft.put(name, 1, "official", part_of[top], number)
+    return draft.finish()
+
+
+def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
+    """`classes.csv` in the folder itself: the header path,class or path,class,split, and paths relative to the file.
+
+    The rules are those of `seehear.evaluation.classes.read_classes`; besides, a path must stay below the folder, and a
+    file must not be train in one line and test in another. An item's name is its path as it is written.
+
+    Args:
+        tree: the folder.
+        seed: draws a quarter of each class for testing where there is no column `split`.
+    """
+    file = os.path.join(tree.root, "classes.csv")  # noqa: PTH118
+    try:
+        classes = read_classes(Path(file))
+    except ValueError as error:  # what the file system refuses as a path, such as one with a zero byte
+        raise SettingsError(f"{file} has a path that cannot be one ({error}).") from None
+    lines = _written(file)
+    drawn = f"classes.csv; a quarter of each class is tested on, drawn with seed {seed}"
+    source = "classes.csv with its column split" if classes.split else drawn
+    draft = Draft("csv", tree, file, classes.names, source)
+    first: dict[str, tuple[int, str, str | None]] = {}  # by the real path, as read_classes has it
+    for line, name, split in lines:
+        before = first.setdefault(real(os.path.join(tree.root, inside(file, line, name))), (line, name, split))  # noqa: PTH118
+        if before[2] != split:
+            raise wrong(
+                file, line, f"{name} is {split} here and {before[2]} in line {before[0]}. It must be one of them."
+            )
+    there = set(tree.media)
+    for (path, (line, name, _)), is_test in zip(first.items(), classes.is_test(list(first), seed), strict=True):
+        place = os.path.normpath(os.path.join(tree.root, name))  # noqa: PTH118
+        is_there = place in there or os.path.isfile(place)  # noqa: PTH113 (one look for what has no media ending)
+        number = draft.add(file, line, name, (classes.of[path],), place if is_there else None)
+        draft.put(file, line, "official" if classes.split else "drawn", "test" if is_test else "train", number)
+    return draft.finish()
+
+
+def has_class_folders(tree: Tree) -> bool:
+    """Are there at least two folders with media files?"""
+    return len({name.split("/")[0] for name in map(tree.relative, tree.media) if "/" in name}) > 1
+
+
+def _written(file: str) -> list[tuple[int, str, str | None]]:
+    """The lines of `classes.csv` as they are written: (line, path, split or None)."""
+    with Path(file).open(newline="", encoding="utf-8-sig") as opened:
+        reader = csv.DictReader(opened)
+        return [(reader.line_num, line["path"], line.get("split")) for line in reader]
+
+
+def _drawn(tree: Tree, names: list[str], seed: int) -> Benchmark:
+    """Class folders without a split: a quarter of each class for testing."""
+    named = {name: name.split("/")[0] for name in names if "/" in name}
+    source = f"one folder a class; a quarter of each class is tested on, drawn with seed {seed}"
+    draft = Draft("folders", tree, tree.root, sorted(set(named.values())), source)
+    of = {name: draft.class_of(name, 1, label) for name, label in named.items()}
+    test_V = Classes(Path(tree.root), draft.classes, of, {}).is_test(list(named), seed)
+    for name, is_test in zip(named, test_V, strict=True):
+        number = draft.add(name, 1, name, (of[name],), _path(tree, name))
+        draft.put(name, 1, "drawn", "test" if is_test else "train", number)
+    return draft.finish()
+
+
+def _path(tree: Tree, name: str) -> str:
+    return os.path.join(tree.root, *name.split("/"))  # noqa: PTH118
+
+
+def _tested(part_of: dict[str, str]) -> str:
+    return next(top for top in sorted(part_of) if part_of[top] == "test")
