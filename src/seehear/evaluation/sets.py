@@ -1,0 +1,262 @@
+"""On what is measured? Rows of an index with the items that they belong to, the items' classes, and the splits.
+
+An item is what a result counts: a video of an index, or an entry of a benchmark's official list. Both become a
+`LabelledSet`, so that every task serves every set. Parts are never mixed: what is chosen, is chosen on `train`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from seehear.clips import MODALITIES
+from seehear.errors import MediaError, SettingsError
+from seehear.evaluation.classes import Classes, read_classes, real
+from seehear.evaluation.datasets import LAYOUTS, Benchmark, Split, read_benchmark
+from seehear.evaluation.datasets.plain import read_csv, read_folders
+from seehear.evaluation.datasets.tree import Tree
+from seehear.indexing import Index
+from seehear.indexing.stretches import Stretch, look_up
+from seehear.media import Reader
+from seehear.progress import Console
+
+FIRST_FILES = 3  # looked at to know which streams one's own files have
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """What a task is given.
+
+    Args:
+        name: of the benchmark, or of the index's folder.
+        source: the lists and the definition behind it, one sentence.
+        index: rows that can be read.
+        item_N: (N,) int64, the item of each row; -1 for rows without a class.
+        target_V: (V,) int64 class of each item, or (V, C) bool where items have several.
+        items: names of the items.
+        classes: names of the classes.
+        splits: divisions of the items; a result is the mean over them.
+        modalities: what may be measured, of "video" and "audio".
+        missing: names of official items without a file.
+        unreadable: reason -> items whose file could not be opened.
+        num_official: items in the official lists, there or not.
+        digest: of the index or of the items and their classes.
+    """
+
+    name: str
+    source: str
+    index: Index
+    item_N: np.ndarray
+    target_V: np.ndarray
+    items: tuple[str, ...]
+    classes: tuple[str, ...]
+    splits: tuple[Split, ...]
+    modalities: tuple[str, ...]
+    missing: tuple[str, ...]
+    unreadable: dict[str, int]
+    num_official: int
+    digest: str
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an item may have several classes."""
+        return self.target_V.ndim == 2
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows that have a class, ascending."""
+        return np.flatnonzero(self.item_N >= 0)
+
+    def pool(self, rows: np.ndarray, features_nD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The mean feature of each item, (V, D) float64, and which items have one, (V,) bool."""
+        item_n = self.item_N[rows]
+        known = item_n >= 0
+        sums = np.zeros((len(self.items), features_nD.shape[1]))
+        np.add.at(sums, item_n[known], features_nD[known])
+        counts = np.bincount(item_n[known], minlength=len(self.items))
+        return sums / np.maximum(counts, 1)[:, None], counts > 0
+
+    def class_N(self) -> np.ndarray:
+        """The class of each row, (N,) int64, -1 without; single-label sets only."""
+        return np.where(self.item_N >= 0, self.target_V[self.item_N], -1)
+
+
+def open_set(
+    data: Path,
+    *,
+    classes: Path | None = None,
+    layout: str = "auto",
+    wanted: Sequence[str] = (),
+    seed: int = 0,
+    console: Console | None = None,
+) -> LabelledSet:
+    """Open an index with a list of classes, or a benchmark in its makers' layout.
+
+    Args:
+        data: the folder of an index, or of a benchmark.
+        classes: `classes.csv` for an index.
+        layout: of a benchmark, a name of `seehear.evaluation.datasets.LAYOUTS` or "auto".
+        wanted: what shall be measured; by default all that the set's files have.
+        seed: draws the split where there is none.
+        console: where progress is shown.
+    Raises:
+        SettingsError: nothing that is known lies there, a malformed list, or a split that cannot be measured on.
+    """
+    if (data / "index.json").exists() or classes is not None:
+        if classes is None:
+            raise SettingsError(f"{data} is an index, which holds no classes. Give them: --classes classes.csv")
+        if layout not in ("auto", "index"):
+            raise SettingsError(
+                f"{data} is an index, so --dataset {layout} does not apply. Give the benchmark's folder."
+            )
+        return of_index(Index.open(data), read_classes(classes), seed)
+    return of_benchmark(read_seeded(data, layout, seed), wanted, console)
+
+
+def read_seeded(root: Path, layout: str, seed: int) -> Benchmark:
+    """`read_benchmark`, with the seed of splits that are drawn."""
+    seeded: dict[str, Callable[[Tree, int], Benchmark]] = {"folders": read_folders, "csv": read_csv}
+    found = read_benchmark(root, layout)
+    if seed and found.name in seeded and any(split.name == "drawn" for split in found.splits):
+        return seeded[found.name](Tree(root), seed)
+    return found
+
+
+def of_index(index: Index, classes: Classes, seed: int) -> LabelledSet:
+    """The videos of an index that have a class.
+
+    Raises:
+        SettingsError: no video of the index has a class, or train or test has fewer than two classes.
+    """
+    path_N = [real(index.path(row)) for row in range(len(index))]
+    paths = sorted({path for path in path_N if path in classes.of})
+    if not paths:
+        raise SettingsError(
+            f"No video of {index.folder} is in {classes.file}, whose paths are relative to its own folder "
+            f"(such as {next(iter(classes.of))}). Index that folder, or correct the paths."
+        )
+    number = {path: i for i, path in enumerate(paths)}
+    test_V = classes.is_test(paths, seed)
+    target_V = np.array([classes.of[path] for path in paths], dtype=np.int64)
+    for name, part in (("train", ~test_V), ("test", test_V)):
+        if len(np.unique(target_V[part])) < 2:
+            raise SettingsError(
+                f"The {name} videos of {index.folder} have fewer than two classes ({int(part.sum())} videos). Index "
+                f"more of {classes.file}, or change its split column."
+            )
+    nobody = np.empty(0, dtype=np.int64)
+    split = Split("official" if classes.split else "drawn", np.flatnonzero(~test_V), np.flatnonzero(test_V), nobody)
+    drawn = "its column split" if classes.split else f"a quarter of each class for testing, drawn from seed {seed}"
+    return LabelledSet(
+        name=index.folder.resolve().name,
+        source=f"an index and {classes.file.name}; {drawn}",
+        index=index,
+        item_N=np.array([number.get(path, -1) for path in path_N], dtype=np.int64),
+        target_V=target_V,
+        items=tuple(paths),
+        classes=classes.names,
+        splits=(split,),
+        modalities=MODALITIES,
+        missing=tuple(sorted(set(classes.of) - set(paths))),
+        unreadable={},
+        num_official=len(classes.of),
+        digest=index.digest,
+    )
+
+
+def of_benchmark(benchmark: Benchmark, wanted: Sequence[str] = (), console: Console | None = None) -> LabelledSet:
+    """A benchmark with its files opened once.
+
+    Raises:
+        SettingsError: its files do not serve what is wanted, or a part of a split has fewer than two classes left.
+    """
+    modalities = tuple(wanted) or streams_of(benchmark)
+    unserved = [m for m in modalities if m not in benchmark.modalities]
+    if unserved or not modalities:
+        raise SettingsError(
+            f"{benchmark.name} serves {' and '.join(benchmark.modalities)}, not {' and '.join(unserved) or 'these'}."
+        )
+    stretches = [Stretch(item.path, item.start_s, item.seconds) for item in benchmark.items]
+    found = look_up(stretches, modalities, console=console)
+    reasons = Counter(rejection.reason for rejection in found.rejected.values())
+    whole = LabelledSet(
+        name=benchmark.name,
+        source=benchmark.source,
+        index=found.index,
+        item_N=found.stretch_N,
+        target_V=targets(benchmark),
+        items=tuple(item.name for item in benchmark.items),
+        classes=benchmark.classes,
+        splits=benchmark.splits,
+        modalities=modalities,
+        missing=benchmark.missing,
+        unreadable=dict(reasons.most_common()),
+        num_official=benchmark.num_official,
+        digest=digest_of(benchmark),
+    )
+    check_parts(whole, benchmark.root)
+    return whole
+
+
+def check_parts(data: LabelledSet, root: Path) -> None:
+    """Raise SettingsError where a part of a split has too little left to be measured on."""
+    there = set(data.item_N.tolist())
+    for split in data.splits:
+        for part in ("train", "test"):
+            items = [item for item in getattr(split, part) if int(item) in there]
+            labels = data.target_V[items]
+            many = int(labels.any(axis=0).sum()) if data.multilabel else len(np.unique(labels))
+            if many < 2:
+                raise SettingsError(
+                    f"{root}, split {split.name}: of {len(getattr(split, part))} items to {part} on, {len(items)} can "
+                    f"be read, of {many} class(es); at least 2 are needed. {len(data.missing)} files are missing"
+                    + (f", and {data.unreadable} of the others cannot be read." if data.unreadable else ".")
+                )
+
+
+def targets(benchmark: Benchmark) -> np.ndarray:
+    """(V,) int64 classes, or (V, C) bool where items may have several."""
+    if not benchmark.multilabel:
+        return np.array([item.classes[0] for item in benchmark.items], dtype=np.int64)
+    target_VC = np.zeros((len(benchmark.items), len(benchmark.classes)), dtype=bool)
+    for row, item in enumerate(benchmark.items):
+        target_VC[row, list(item.classes)] = True
+    return target_VC
+
+
+def streams_of(benchmark: Benchmark) -> tuple[str, ...]:
+    """The modalities that a benchmark's files have, by its first ones."""
+    for item in benchmark.items[:FIRST_FILES]:
+        try:
+            with Reader(item.path) as reader:
+                has = {"video": reader.has_video, "audio": reader.has_audio}
+        except MediaError:
+            continue
+        return tuple(m for m in benchmark.modalities if has[m])
+    return benchmark.modalities
+
+
+def digest_of(benchmark: Benchmark) -> str:
+    """SHA-256 over names, stretches, classes and splits."""
+    digest = hashlib.sha256(f"{benchmark.name}\n{benchmark.classes}\n".encode())
+    for item in benchmark.items:
+        digest.update(f"{item.name}\0{item.classes}\0{item.start_s}\0{item.seconds}\n".encode())
+    for split in benchmark.splits:
+        for part in (split.train, split.validation, split.test):
+            digest.update(part.tobytes() + b"\n")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def only(data: LabelledSet, modalities: Sequence[str]) -> LabelledSet:
+    """The same set, of which only some modalities are measured."""
+    return replace(data, modalities=tuple(m for m in data.modalities if m in modalities))
+
+
+def known_layouts() -> str:
+    """Names of the layouts, for help."""
+    return ", ".join(LAYOUTS)
