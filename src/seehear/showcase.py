@@ -22,10 +22,11 @@ import torch
 from seehear.clips import Clips, default_workers
 from seehear.config import Settings, flatten, override
 from seehear.encoders import Pair
-from seehear.evaluation.baselines import baseline_features
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import agreement, final_labels
-from seehear.evaluation.probe import VideoSet, probe, probe_model, rates, video_set
+from seehear.evaluation.context import Evaluation, rates
+from seehear.evaluation.probe import probe_all
+from seehear.evaluation.sets import LabelledSet, of_index
 from seehear.features import calibrate
 from seehear.indexing import Index, index
 from seehear.model import Model, build_pair, load
@@ -48,7 +49,7 @@ class Stage:
     clips: Clips
     train_index: Index
     train_clips: Clips
-    videos: VideoSet
+    videos: LabelledSet
     classes: Classes
     settings: Settings
     numerics: Numerics
@@ -117,16 +118,19 @@ def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Consol
     train_clips = Clips(train_index, cfg.clip, cfg.data, seed)
     for c in (clips, train_clips):
         c.fill(console.watch("decoding", len(c)))
-    videos_of = video_set(all_index, classes, seed)
+    videos_of = of_index(all_index, classes, seed)
     return Stage(folder, clips, train_index, train_clips, videos_of, classes, cfg, numerics, console)
 
 
 def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
     """Train and probe every way of training: {"chance", "ways": {way: {"video", "audio", "nmi_video", ...}}}."""
-    rows, plain = baseline_features(stage.clips)
+    untrained = stage.numerics.place(build_pair(stage.settings))
+    calibrate(untrained, stage.train_clips, stage.numerics)
+    context = context_of(stage, untrained)
+    plain, there_V = context.plain
     ways: dict[str, dict[str, float]] = {
-        "statistics": {m: probe(features_nD, rows, stage.videos) for m, features_nD in plain.items()},
-        "random": untrained(stage),
+        "statistics": top1(probe_all(stage.videos, plain, there_V, "logistic", stage.settings.seed)),
+        "random": probe_pair(stage, untrained),
     }
     # One thread each, side by side: the networks are too small for more threads to pay, and cores would lie idle.
     stage.console.say(f"seed {stage.settings.seed}: {' and '.join(map(name, variants))} without labels, side by side")
@@ -135,14 +139,7 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
     for variant, took in zip(variants, seconds, strict=True):
         ways[variant] = {**measure_variant(stage, variant), "seconds": took}
     ways["supervised"] = supervised(stage)
-    return {**rates(stage.videos, stage.classes), "numerics": stage.numerics.describe(), "ways": ways}
-
-
-def untrained(stage: Stage) -> dict[str, float]:
-    """Probe the encoders that every way of training begins with."""
-    pair = stage.numerics.place(build_pair(stage.settings))
-    calibrate(pair, stage.train_clips, stage.numerics)
-    return probe_pair(stage, pair)
+    return {**rates(stage.videos, there_V), "numerics": stage.numerics.describe(), "ways": ways}
 
 
 def train_variant(stage: Stage, variant: str) -> float:
@@ -163,8 +160,7 @@ def train_variant(stage: Stage, variant: str) -> float:
 
 def measure_variant(stage: Stage, variant: str) -> dict[str, float]:
     """Probe the encoders of a finished run, and compare its clusters with the true events."""
-    model = load(stage.folder / variant)
-    values = probe_model(Model(model.pair, model.clip, stage.numerics, {}), stage.clips, stage.videos, stage.console)
+    values = probe_pair(stage, load(stage.folder / variant).pair)
     class_N = stage.classes.of_rows(stage.train_index)
     labels = final_labels(stage.folder / variant)
     return values | {f"nmi_{space}": agreement(labels_N, class_N)["nmi"] for space, labels_N in labels.items()}
@@ -195,9 +191,20 @@ def supervised(stage: Stage) -> dict[str, float]:
 
 
 def probe_pair(stage: Stage, pair: Pair) -> dict[str, float]:
-    """Probe encoders that are not in a run."""
+    """Test accuracy in [0, 1] of a linear probe on each encoder."""
+    context = context_of(stage, pair)
+    return top1(probe_all(stage.videos, *context.pooled, "logistic", stage.settings.seed))
+
+
+def context_of(stage: Stage, pair: Pair) -> Evaluation:
+    """What an evaluation of these encoders starts from."""
     model = Model(stage.numerics.place(pair), stage.settings.clip, stage.numerics, {})
-    return probe_model(model, stage.clips, stage.videos, stage.console)
+    return Evaluation(model, stage.videos, stage.settings.seed, 1, stage.console, clips=stage.clips)
+
+
+def top1(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The accuracy of each modality alone."""
+    return {modality: measures["top1"] for modality, measures in values.items()}
 
 
 def fixed(numerics: Numerics) -> dict[str, str]:

@@ -1,45 +1,194 @@
 """How good is what was learned? One file a question; only here are human classes read.
 
-`probe.py` linear classifiers on frozen features · `clusters.py` pseudo-labels against classes · `baselines.py` what no
-learning at all reaches · `classes.py` reads which video is of which class, and the split.
+`probe` linear classifiers on frozen features · `finetune` the whole encoder · `retrieval` nearest neighbours, also
+across the senses · `clusters` pseudo-labels against classes · `writing` features for other programs · `table` several
+results side by side. Beneath: `sets` and `datasets` what is measured on, `context` features extracted once,
+`classifiers` linear models and intervals, `baselines` what no learning at all reaches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from seehear.clips import MODALITIES
 from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import evaluate_clusters
+from seehear.evaluation.context import Evaluation, rates
 from seehear.evaluation.probe import evaluate_probe
+from seehear.evaluation.retrieval import evaluate_retrieval
+from seehear.evaluation.sets import LabelledSet, only, open_set
+from seehear.evaluation.writing import evaluate_features
+from seehear.model import Model, load
+from seehear.progress import Console
+from seehear.runs import now, versions, write_json
 
 __all__ = ["TASKS", "Classes", "evaluate", "read_classes"]
 
-Task = Callable[..., dict[str, Any]]
-
-TASKS: dict[str, Task] = {"probe": evaluate_probe, "clusters": evaluate_clusters}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "probe": evaluate_probe,
+    "retrieval": evaluate_retrieval,
+    "clusters": evaluate_clusters,
+    "features": evaluate_features,
+}
+NAMED = 20  # missing items whose names stand in a result
 
 
 def evaluate(
-    run: str | Path, *, task: str = "probe", data: str | Path, classes: str | Path, seed: int = 0, device: str = "auto"
+    model: str | Path | Model,
+    *,
+    task: str = "probe",
+    data: str | Path,
+    classes: str | Path | None = None,
+    dataset: str = "auto",
+    modality: str | None = None,
+    num_clips: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    results: str | Path | None = None,
+    console: Console | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Evaluate a run's encoders or clusters, and write `results/<task>.json` in its folder.
+    """Measure a model on a set whose classes are known, and write `<task>-<set>.json`.
 
     Args:
-        run: the folder of a finished run.
-        task: "probe" (linear classifiers on both frozen encoders) or "clusters" (pseudo-labels against classes).
-        data: an index of the videos to evaluate on; for "clusters", the index that the run was trained on.
-        classes: a CSV file with the columns `path` (relative to the file), `class` and, if wanted, `split`.
-        seed: draws the split where the file has none.
+        model: the folder of a run or of its encoders, the name of released weights, a checkpoint, or a loaded model.
+        task: "probe", "finetune", "retrieval", "clusters" or "features".
+        data: the folder of an index, with `classes`, or of a benchmark as its makers publish it.
+        classes: for an index, a CSV file with the columns `path` (relative to the file), `class` and, if wanted,
+            `split`.
+        dataset: the layout of the benchmark, a name of `seehear.evaluation.datasets.LAYOUTS`; "auto" finds it out.
+        modality: "video" or "audio" to measure one; by default all that the model and the set have.
+        num_clips: so many clips of each item, spread evenly, have their features averaged.
+        seed: draws what is drawn: a split where there is none, few examples, bootstrap replicates.
         device: where the encoders run.
+        results: the folder to write to; by default `results` of the run, or `results/<model>` here.
+        console: where progress is shown; stderr by default.
+        options: of the task: see `seehear.evaluation.probe.evaluate_probe` and so on.
     Returns:
-        What is written: values beside chance and majority rate, n, protocol, missing files.
+        What is written: values beside chance and majority rate, n, protocol, digests, missing files, versions.
     Raises:
-        SettingsError: an unknown task, or classes that do not fit the index.
-        RunError: the run has no trained encoders.
+        SettingsError: an unknown task or option, or classes that do not fit the set.
+        RunError: there are no encoders.
     """
     if task not in TASKS:
-        raise SettingsError(f"There is no task {task}. Tasks: {', '.join(TASKS)}.")
-    return TASKS[task](Path(run), Path(data), read_classes(Path(classes)), seed=seed, device=device)
+        near = difflib.get_close_matches(task, TASKS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise SettingsError(f"There is no task {task}. {hint}Tasks: {', '.join(TASKS)}.")
+    if modality not in (None, *MODALITIES):
+        raise SettingsError(f"There is no modality {modality}. It must be video or audio.")
+    if num_clips < 1:
+        raise SettingsError(f"--clips is {num_clips}. It must be at least 1; 10 is usual for videos of 10 s.")
+    loaded = model if isinstance(model, Model) else load(model, device=device)
+    path = None if isinstance(model, Model) else Path(model)
+    with console or Console() as shown:
+        wanted = (modality,) if modality else ()
+        there = tuple(loaded.pair.encoders)
+        if modality and modality not in there:
+            raise SettingsError(f"{model} has no {modality} encoder; it has {' and '.join(there)}.")
+        opened = open_set(
+            Path(data),
+            classes=Path(classes) if classes else None,
+            layout=dataset,
+            wanted=wanted,
+            seed=seed,
+            console=shown,
+        )
+        opened = measurable(opened, there, wanted)
+        context = Evaluation(loaded, opened, seed, num_clips, shown, run=run_of(path))
+        found = TASKS[task](context, **options)
+        result = {**head(task, path, loaded, opened), **found, **about(context), "created": now(), **versions()}
+    folder = Path(results) if results else home_of(path, loaded)
+    written = file_of(folder, task, opened)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(written, result)
+    return {**result, "written": str(written)}
+
+
+def measurable(data: LabelledSet, there: tuple[str, ...], wanted: tuple[str, ...]) -> LabelledSet:
+    """The set reduced to what the model has and the caller wants."""
+    left = only(data, wanted or there)
+    if not left.modalities:
+        raise SettingsError(
+            f"The model has {' and '.join(there)}, and {data.name} serves {' and '.join(data.modalities)}: there is "
+            "nothing to measure."
+        )
+    return left
+
+
+def run_of(path: Path | None) -> Path | None:
+    """The folder of the run that a model is from."""
+    for folder in (path, path.parent) if path else ():
+        if folder is not None and (folder / "run.json").exists():
+            return folder
+    return None
+
+
+def home_of(path: Path | None, model: Model) -> Path:
+    """Where results of a model go."""
+    run = run_of(path)
+    if run is not None:
+        return run / "results"
+    return Path("results") / plain(path.stem if path else str(model.info.get("name", "model")))
+
+
+def plain(name: str) -> str:
+    """A name that is safe as part of a file name."""
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+def file_of(folder: Path, task: str, data: LabelledSet) -> Path:
+    """`<task>-<set>.json`; with part of the set's digest where that name belongs to another set already."""
+    path = folder / f"{task}-{plain(data.name)}.json"
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))["data"]["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return path
+    return path if other == data.digest else path.with_stem(f"{path.stem}-{data.digest.split(':')[-1][:8]}")
+
+
+def head(task: str, path: Path | None, model: Model, data: LabelledSet) -> dict[str, Any]:
+    """What was measured on what."""
+    return {
+        "task": task,
+        "model": {"name": str(path or model.info.get("name", "model")), "digest": model.digest},
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "digest": data.digest,
+            "num_official": data.num_official,
+            "num_present": data.num_official - len(data.missing),
+            "num_missing": len(data.missing),
+            "missing": list(data.missing[:NAMED]),
+            "unopened": data.unreadable,
+        },
+    }
+
+
+def about(context: Evaluation) -> dict[str, Any]:
+    """What every result holds beside its values."""
+    data = context.data
+    readable_V = context.pooled[1] if "features" in context.__dict__ else present(data)
+    rated: Mapping[str, Any] = rates(data, readable_V)
+    return {
+        **rated,
+        "modalities": list(context.modalities),
+        "clips": {**asdict(context.model.clip), "per_segment": context.num_clips},
+        "seed": context.seed,
+        "unreadable": dict(context.reading.failures),
+    }
+
+
+def present(data: LabelledSet) -> np.ndarray:
+    """Which items have a row, (V,) bool."""
+    there_V = np.zeros(len(data.items), dtype=bool)
+    there_V[data.item_N[data.rows]] = True
+    return there_V

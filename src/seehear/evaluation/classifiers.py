@@ -46,10 +46,10 @@ def scores_of_linear(
 
     with threadpool_limits(1):  # these matrices are too small for threads to pay
         strengths = STRENGTHS[kind]
-        fit, held = ((train_nD, train_n), validation) if validation else divided(train_nD, train_n)
+        (fit_x, fit_y), held = ((train_nD, train_n), validation) if validation else divided(train_nD, train_n)
         best = strengths[0]
         if held is not None:
-            best = max(strengths, key=lambda c: quality(scored(kind, c, *fit, held[0], num_classes), held[1]))
+            best = max(strengths, key=lambda c: quality(scored(kind, c, fit_x, fit_y, held[0], num_classes), held[1]))
         return scored(kind, best, train_nD, train_n, test_mD, num_classes), best
 
 
@@ -108,7 +108,8 @@ def in_top(scores_mC: np.ndarray, classes_m: np.ndarray, k: int) -> np.ndarray:
     """Whether the true class is among the k best, (m,) bool; a tie counts against it."""
     own_m = np.take_along_axis(scores_mC, classes_m[:, None], axis=1)
     as_good_m = (scores_mC >= own_m).sum(axis=1)
-    return (as_good_m <= k) & np.isfinite(own_m[:, 0])
+    right_m: np.ndarray = (as_good_m <= k) & np.isfinite(own_m[:, 0])
+    return right_m
 
 
 def average_precisions(scores_mC: np.ndarray, classes_mC: np.ndarray) -> np.ndarray:

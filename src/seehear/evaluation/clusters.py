@@ -1,37 +1,121 @@
-"""Do the clusters that nobody named agree with human classes? NMI and purity of a run's final pseudo-labels."""
+"""Do the clusters that nobody named agree with human classes, and with each other?
+
+For a run on the index that it was trained on: its final clusters. For any other model or set: k-means on its features,
+so that features of other origin can be compared. Measures are scikit-learn's where it has them; labels are (N,) int32,
+-1 for rows that could not be read.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from seehear.config import Settings, override
 from seehear.errors import RunError, SettingsError
-from seehear.evaluation.classes import Classes
-from seehear.indexing import Index
-from seehear.runs import Run, now, versions
+from seehear.evaluation.context import Evaluation
+from seehear.evaluation.sets import LabelledSet
+from seehear.features import read_features
+from seehear.method import ALL_SPACES, cluster_features
+from seehear.runs import Run
+from seehear.spaces import Space
+
+SHOWN_CLUSTERS = 10  # the purest ones are described
+LEAST_SIZE = 5  # of a cluster that is described: purity of fewer rows means little
+CENTRAL_SEGMENTS = 5
 
 
-def evaluate_clusters(run: Path, data: Path, classes: Classes, *, seed: int, device: str) -> dict[str, Any]:
-    """Compare the final clusters of a run with classes; write and return `results/clusters.json`."""
-    opened, index = Run.open(run), Index.open(data)
-    if opened.record["index"]["digest"] != index.digest:
-        raise SettingsError(f"{index.folder} is not the index that {run} was trained on; give that one with --data.")
-    labels = final_labels(run)
-    class_N = classes.of_rows(index)
-    result = {
-        "task": "clusters",
-        "values": {name: agreement(labels_N, class_N) for name, labels_N in labels.items()},
-        "n": int((class_N >= 0).sum()),
-        "num_classes": len(classes.names),
-        "protocol": "k-means on the features of the finished encoders, the middle clip of each row; NMI (arithmetic) "
-        "and purity over the rows that have a class",
-        "created": now(),
-        **versions(),
+@dataclass(frozen=True)
+class Grouping:
+    """One clustering of the rows of a set.
+
+    Args:
+        labels_N: (N,) int32, -1 where a row could not be read.
+        distance_N: (N,) float32, of each row's prepared features to its centroid; NaN where there is none.
+        num_clusters: K.
+    """
+
+    labels_N: np.ndarray
+    distance_N: np.ndarray
+    num_clusters: int
+
+
+def evaluate_clusters(context: Evaluation, *, num_clusters: int | None = None) -> dict[str, Any]:
+    """Compare clusters with classes, and the clusters of the spaces with each other.
+
+    Args:
+        context: the model and the set.
+        num_clusters: K of a clustering made for this; by default the run's, or the number of classes for a model
+            without a run. With it, a run's own clusters are not used.
+    Returns:
+        values: space -> what `agreement` gives, sizes, and the purest clusters; between: NMI of each pair of spaces.
+    """
+    data = context.data
+    if data.multilabel:
+        raise SettingsError(f"Clusters are compared with one class an item; items of {data.name} may have several.")
+    groupings, how = groupings_of(context, num_clusters)
+    class_N = data.class_N()
+    values = {
+        name: {
+            **agreement(g.labels_N, class_N),
+            "sizes": sizes(g.labels_N[class_N >= 0], g.num_clusters),
+            "purest": purest(g, data, class_N),
+        }
+        for name, g in groupings.items()
     }
-    opened.write_result("clusters", result)
-    return result
+    between = {
+        f"{one} and {other}": mutual(groupings[one].labels_N, groupings[other].labels_N)
+        for one, other in combinations(groupings, 2)
+    }
+    protocol = f"{how}; measures over the rows that have a class, {CENTRAL_SEGMENTS} segments nearest to each centroid"
+    return {"values": values, "between": between, "n": int((class_N >= 0).sum()), "protocol": protocol}
+
+
+def groupings_of(context: Evaluation, num_clusters: int | None) -> tuple[dict[str, Grouping], str]:
+    """The clusterings to measure, and a sentence on how they came about."""
+    if context.run is not None and num_clusters is None:
+        opened = Run.open(context.run)
+        if opened.record["index"]["digest"] == context.data.index.digest:
+            return final_groupings(context.run), "the run's final clusters of the index that it was trained on"
+        num_clusters = int(opened.record["settings"]["cluster"]["num_clusters"][0])
+    k = num_clusters or len(context.data.classes)
+    rows = len(context.features.rows)
+    if not 2 <= k <= rows:
+        raise SettingsError(f"--num-clusters is {k}. It must be from 2 to the number of rows, {rows}.")
+    cfg = override(Settings(), {"cluster.num_clusters": [k], "cluster.precision": "fp32", "seed": context.seed})
+    spaces = [s for s in ALL_SPACES if s in context.modalities or len(context.modalities) == 2]
+    device = context.model.numerics.device
+    found = cluster_features(context.features, len(context.data.index), cfg, device, 0, spaces)
+    groupings = {}
+    for name, c in found.items():
+        parts = {m: context.features.of[m] for m in context.modalities}
+        distance_n = distances(
+            c.space, parts_of(name, parts), c.clustering.centroids, c.labels_N[context.features.rows]
+        )
+        groupings[name] = grouping(c.labels_N, context.features.rows, distance_n, k)
+    return groupings, f"k-means with K = {k} on features, centred and of unit length: {context.clips_sentence}"
+
+
+def final_groupings(run: Path) -> dict[str, Grouping]:
+    """The final clusterings of a run, with the distances of its rows to their centroids."""
+    from safetensors.torch import load_file
+
+    labels = final_labels(run)
+    tensors = load_file(run / "clusters" / "centroids.safetensors")
+    features = read_features(run / "features")
+    found = {}
+    for name, labels_N in labels.items():
+        prefix = f"{name}.space."
+        space = Space.from_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        centroids_KD = tensors[f"{name}.centroids"]
+        distance_n = distances(space, parts_of(name, features.of), centroids_KD, labels_N[features.rows])
+        found[name] = grouping(labels_N, features.rows, distance_n, len(centroids_KD))
+    return found
 
 
 def final_labels(run: Path) -> dict[str, np.ndarray]:
@@ -45,14 +129,98 @@ def final_labels(run: Path) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in table.column_names if name != "row"}
 
 
+def grouping(labels_N: np.ndarray, rows_n: np.ndarray, distance_n: np.ndarray, num_clusters: int) -> Grouping:
+    """A `Grouping` from the distances of the rows that could be read."""
+    distance_N = np.full(len(labels_N), np.nan, dtype=np.float32)
+    distance_N[rows_n] = distance_n
+    return Grouping(labels_N, distance_N, num_clusters)
+
+
+def parts_of(name: str, features: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The features that a clustering's space joins."""
+    space = name.split("_")[0]
+    return (features["video"], features["audio"]) if space == "joint" else (features[space],)
+
+
+def distances(
+    space: Space, parts: tuple[torch.Tensor, ...], centroids_KD: torch.Tensor, labels_n: np.ndarray
+) -> np.ndarray:
+    """The distance of each row's prepared features to the centroid of its label, (n,) float32."""
+    prepared_nD = space(parts)
+    own_nD = centroids_KD[torch.from_numpy(labels_n.astype(np.int64)).clamp(min=0)]
+    return np.asarray(torch.linalg.vector_norm(prepared_nD - own_nD, dim=1).numpy())
+
+
 def agreement(labels_N: np.ndarray, class_N: np.ndarray) -> dict[str, float]:
-    """NMI in [0, 1], 0 for independent labellings; purity in (0, 1], the share that their cluster's majority names."""
-    from sklearn.metrics import normalized_mutual_info_score
+    """How well labels and classes agree, over the rows that have both.
+
+    Returns:
+        nmi: normalised mutual information (arithmetic mean), 0 for independent labellings, 1 for equal ones.
+        ami: the same, adjusted for chance; ari: adjusted Rand index, 0 expected by chance; both at most 1.
+        purity: in (0, 1], the share of rows that their cluster's majority names.
+        hungarian: accuracy in [0, 1] of the best one-to-one assignment of clusters to classes.
+        entropy: in nats, mean over rows of the entropy of the classes in their cluster; 0 to ln C.
+        largest_share: mean over clusters that are not empty of the share of their most frequent class.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
     from sklearn.metrics.cluster import contingency_matrix
 
     both_N = (labels_N >= 0) & (class_N >= 0)
-    table = contingency_matrix(class_N[both_N], labels_N[both_N])
+    labels_n, class_n = labels_N[both_N], class_N[both_N]
+    table_CK = contingency_matrix(class_n, labels_n).astype(np.float64)
+    share_CK = table_CK / table_CK.sum(axis=0)
+    entropy_K = -(share_CK * np.log(np.where(share_CK > 0, share_CK, 1))).sum(axis=0)
     return {
-        "nmi": float(normalized_mutual_info_score(class_N[both_N], labels_N[both_N])),
-        "purity": float(table.max(axis=0).sum() / table.sum()),
+        "nmi": mutual(labels_N, class_N),
+        "ami": float(adjusted_mutual_info_score(class_n, labels_n)),
+        "ari": float(adjusted_rand_score(class_n, labels_n)),
+        "purity": float(table_CK.max(axis=0).sum() / table_CK.sum()),
+        "hungarian": float(table_CK[linear_sum_assignment(-table_CK)].sum() / table_CK.sum()),
+        "entropy": float(np.average(entropy_K, weights=table_CK.sum(axis=0))),
+        "largest_share": float(share_CK.max(axis=0).mean()),
     }
+
+
+def mutual(one_N: np.ndarray, other_N: np.ndarray) -> float:
+    """Normalised mutual information of two labellings over the rows that both have labelled."""
+    from sklearn.metrics import normalized_mutual_info_score
+
+    both_N = (one_N >= 0) & (other_N >= 0)
+    return float(normalized_mutual_info_score(one_N[both_N], other_N[both_N]))
+
+
+def sizes(labels_n: np.ndarray, num_clusters: int) -> dict[str, float]:
+    """Rows in the smallest, the median and the largest cluster, and how many clusters are empty."""
+    counts = np.bincount(labels_n[labels_n >= 0], minlength=num_clusters)
+    return {
+        "smallest": int(counts.min()),
+        "median": float(np.median(counts)),
+        "largest": int(counts.max()),
+        "empty": int((counts == 0).sum()),
+    }
+
+
+def purest(g: Grouping, data: LabelledSet, class_N: np.ndarray) -> list[dict[str, Any]]:
+    """The clusters with the largest share of one class: size, share, classes, and their most central segments."""
+    described: list[dict[str, Any]] = []
+    for cluster in range(g.num_clusters):
+        rows = np.flatnonzero((g.labels_N == cluster) & (class_N >= 0))
+        if len(rows) < LEAST_SIZE:
+            continue
+        counts = np.bincount(class_N[rows], minlength=len(data.classes))
+        top = np.argsort(-counts, kind="stable")[:3]
+        central = rows[np.argsort(g.distance_N[rows], kind="stable")[:CENTRAL_SEGMENTS]]
+        described.append(
+            {
+                "cluster": cluster,
+                "size": len(rows),
+                "share": float(counts[top[0]] / len(rows)),
+                "classes": {data.classes[c]: int(counts[c]) for c in top if counts[c]},
+                "central": [
+                    {"item": data.items[data.item_N[row]], "start_s": float(data.index.start_s[row])} for row in central
+                ],
+            }
+        )
+    described.sort(key=lambda entry: (-entry["share"], -entry["size"]))
+    return described[:SHOWN_CLUSTERS]

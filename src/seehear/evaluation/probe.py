@@ -1,154 +1,148 @@
-"""What do frozen features know? A linear classifier on them, trained on some videos and tested on others.
+"""What do frozen features know? A linear classifier on them, trained on some items and tested on others.
 
-Logistic regression on standardised features; a video's feature is the mean over its segments. The regularisation is
-chosen on a fifth of the training videos, never on the test videos.
+An item's feature is the mean over its clips and segments. Several official splits are each trained and tested, and
+averaged. The regularisation is chosen within the training items, never on the test items.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from seehear.clips import Clips
-from seehear.config import Data
 from seehear.errors import SettingsError
-from seehear.evaluation.classes import Classes, real
-from seehear.features import extract
-from seehear.indexing import Index
-from seehear.model import MODALITIES, Model, load
-from seehear.progress import Console
-from seehear.runs import Run, now, versions
+from seehear.evaluation.classifiers import (
+    STRENGTHS,
+    Kind,
+    average_precisions,
+    few_of_each,
+    in_top,
+    interval,
+    map_interval,
+    scores_of_linear,
+)
+from seehear.evaluation.context import Evaluation
+from seehear.evaluation.sets import LabelledSet
 
-STRENGTHS = (0.01, 0.1, 1.0)  # inverse regularisation C, tried on the held-out fifth
-VALIDATION_SHARE = 0.2
+TOP = 5  # the second rank that is reported, where there are more classes
+LOW_SHOT_DRAWS = 5  # so many draws of few examples are averaged
 
 
-@dataclass(frozen=True)
-class VideoSet:
-    """Videos with classes, and which rows of the index are theirs.
+def evaluate_probe(
+    context: Evaluation, *, classifier: Kind = "logistic", low_shot: Sequence[int] = (), baseline: bool = False
+) -> dict[str, Any]:
+    """Linear classifiers on both encoders' frozen features.
 
-    video_N: (N,) int64, the video of each row, -1 for rows without a class; class_V int64; test_V bool.
+    Args:
+        context: the model and the set.
+        classifier: "logistic" or "svm".
+        low_shot: also train on so many examples of each class.
+        baseline: also classify plain statistics: colour histograms, and mean and deviation of the log-mel.
+    Returns:
+        values: by modality, as `measured` has them; for each number of `low_shot` the mean, least and most accuracy of
+        five draws.
     """
-
-    video_N: np.ndarray
-    class_V: np.ndarray
-    test_V: np.ndarray
-    missing: tuple[str, ...]
-
-    def pool(self, rows: np.ndarray, features_nD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean feature of each video: (V, D), and which videos have one (V,) bool."""
-        sums = np.zeros((len(self.class_V), features_nD.shape[1]))
-        counts = np.zeros(len(self.class_V))
-        video_n = self.video_N[rows]
-        np.add.at(sums, video_n[video_n >= 0], features_nD[video_n >= 0])
-        np.add.at(counts, video_n[video_n >= 0], 1)
-        return sums / np.maximum(counts, 1)[:, None], counts > 0
-
-
-def evaluate_probe(run: Path, data: Path, classes: Classes, *, seed: int, device: str) -> dict[str, Any]:
-    """Probe both encoders of a run on an index; write and return `results/probe.json`."""
-    model = load(run, device=device)
-    index = Index.open(data)
-    index.check()
-    videos = video_set(index, classes, seed)
-    clips = Clips(index, model.clip, Data(), seed)
-    with Console() as console:
-        values = probe_model(model, clips, videos, console)
-    result = {
-        "task": "probe",
-        "values": values,
-        **rates(videos, classes),
-        "protocol": "logistic regression on standardised features of the middle clip of each segment, averaged over "
-        f"a video's segments; C of {list(STRENGTHS)} chosen on {VALIDATION_SHARE:.0%} of the training videos; split by "
-        + ("the file's column" if classes.split else f"video, drawn from seed {seed}"),
-        "classes": str(classes.file),
-        "index": {"path": str(index.folder), "digest": index.digest},
-        "missing_files": list(videos.missing),
-        "unreadable": dict(clips.failures),
-        "created": now(),
-        **versions(),
-    }
-    Run.open(run).write_result("probe", result)
+    if classifier not in STRENGTHS:
+        raise SettingsError(f"There is no classifier {classifier}. It must be {' or '.join(STRENGTHS)}.")
+    if low_shot and context.data.multilabel:
+        raise SettingsError(f"--low-shot does not apply to {context.data.name}, whose items have several classes.")
+    pooled, there_V = context.pooled
+    result: dict[str, Any] = {"values": probe_all(context.data, pooled, there_V, classifier, context.seed)}
+    if low_shot:
+        result["low_shot"] = few_shot_all(context.data, pooled, there_V, classifier, low_shot, context.seed)
+    if baseline:
+        plain, plain_V = context.plain
+        result["baseline"] = probe_all(context.data, plain, plain_V, classifier, context.seed)
+        if low_shot:
+            result["baseline_low_shot"] = few_shot_all(context.data, plain, plain_V, classifier, low_shot, context.seed)
+    name = "logistic regression" if classifier == "logistic" else "linear SVM"
+    result["protocol"] = (
+        f"{name} on standardised features: {context.clips_sentence}; C of {list(STRENGTHS[classifier])} chosen on the "
+        f"official validation part, or on a fifth of the training items; mean over {len(context.data.splits)} split(s)"
+    )
     return result
 
 
-def probe_model(model: Model, clips: Clips, videos: VideoSet, console: Console) -> dict[str, float]:
-    """Test accuracy in [0, 1] of a linear probe on each encoder."""
-    rows = np.flatnonzero(videos.video_N >= 0)
-    features = extract(model.pair, clips, model.numerics, rows=rows, progress=console.watch("features", len(rows)))
-    return {m: probe(features.of[m].numpy(), features.rows, videos) for m in MODALITIES}
+def probe_all(
+    data: LabelledSet, pooled: Mapping[str, np.ndarray], there_V: np.ndarray, kind: Kind, seed: int
+) -> dict[str, dict[str, Any]]:
+    """`measured` for each modality."""
+    return {modality: measured(data, pooled_VD, there_V, kind, seed) for modality, pooled_VD in pooled.items()}
 
 
-def probe(features_nD: np.ndarray, rows: np.ndarray, videos: VideoSet) -> float:
-    """Test accuracy in [0, 1] of a linear classifier on features (n, D) of some rows."""
-    pooled_VD, there_V = videos.pool(rows, features_nD)
-    train, test = there_V & ~videos.test_V, there_V & videos.test_V
-    return linear_accuracy(pooled_VD[train], videos.class_V[train], pooled_VD[test], videos.class_V[test])
+def measured(data: LabelledSet, pooled_VD: np.ndarray, there_V: np.ndarray, kind: Kind, seed: int) -> dict[str, Any]:
+    """Train and test on each split.
 
-
-def linear_accuracy(train_nD: np.ndarray, train_n: np.ndarray, test_mD: np.ndarray, test_m: np.ndarray) -> float:
-    """Accuracy on the test part of logistic regression fitted on the train part, C chosen within the train part."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import train_test_split
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    def fitted(strength: float, x: np.ndarray, y: np.ndarray) -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000, tol=1e-3)).fit(x, y)
-
-    with threadpool_limits(1):  # these matrices are too small for threads to pay
-        strength = STRENGTHS[0]
-        if np.bincount(train_n).max() > 1 and len(train_n) * VALIDATION_SHARE >= len(np.unique(train_n)):
-            many = np.bincount(train_n)[train_n] > 1  # a class of one video cannot be divided
-            fit_x, held_x, fit_y, held_y = train_test_split(
-                train_nD[many], train_n[many], test_size=VALIDATION_SHARE, random_state=0, stratify=train_n[many]
-            )
-            strength = max(STRENGTHS, key=lambda c: fitted(c, fit_x, fit_y).score(held_x, held_y))
-        return float(fitted(strength, train_nD, train_n).score(test_mD, test_m))
-
-
-def video_set(index: Index, classes: Classes, seed: int) -> VideoSet:
-    """The videos of an index that have a class, with their split.
-
-    Raises:
-        SettingsError: no video of the index has a class, or train or test has none.
+    Returns:
+        top1 (accuracy in [0, 1]) with top1_interval (95 %, bootstrap over items), top5 where there are more than five
+        classes, and by_split; or map and map_interval where items have several classes.
     """
-    path_N = [real(index.path(row)) for row in range(len(index))]
-    paths = sorted({path for path in path_N if path in classes.of})
-    if not paths:
-        raise SettingsError(
-            f"No video of {index.folder} is in {classes.file}, whose paths are relative to its own folder "
-            f"(such as {next(iter(classes.of))}). Index that folder, or correct the paths."
+    parts, scores = [], []
+    for split in data.splits:
+        train, test = split.train[there_V[split.train]], split.test[there_V[split.test]]
+        held = split.validation[there_V[split.validation]]
+        validation = (pooled_VD[held], data.target_V[held]) if len(held) else None
+        found, _ = scores_of_linear(
+            pooled_VD[train],
+            data.target_V[train],
+            pooled_VD[test],
+            num_classes=len(data.classes),
+            kind=kind,
+            validation=validation,
         )
-    number = {path: i for i, path in enumerate(paths)}
-    test_V = classes.is_test(paths, seed)
-    class_V = np.array([classes.of[path] for path in paths], dtype=np.int64)
-    for name, part in (("train", ~test_V), ("test", test_V)):
-        if len(np.unique(class_V[part])) < 2:
-            raise SettingsError(
-                f"The {name} videos of {index.folder} have fewer than two classes ({int(part.sum())} videos). Index "
-                f"more of {classes.file}, or change its split column."
-            )
-    return VideoSet(
-        video_N=np.array([number.get(path, -1) for path in path_N], dtype=np.int64),
-        class_V=class_V,
-        test_V=test_V,
-        missing=tuple(sorted(set(classes.of) - set(paths))),
-    )
+        parts.append(test)
+        scores.append(found)
+    return summarised(data, parts, scores, seed)
 
 
-def rates(videos: VideoSet, classes: Classes) -> dict[str, Any]:
-    """What the values must be compared with: chance, majority rate, and how many videos."""
-    train, test = videos.class_V[~videos.test_V], videos.class_V[videos.test_V]
-    majority = np.bincount(train).argmax()
-    return {
-        "chance": 1 / len(classes.names),
-        "majority": float(np.mean(test == majority)),
-        "n_train": len(train),
-        "n_test": len(test),
-        "num_classes": len(classes.names),
+def summarised(
+    data: LabelledSet, parts: Sequence[np.ndarray], scores: Sequence[np.ndarray], seed: int
+) -> dict[str, Any]:
+    """Scores (m, C) of the test items of each split as the numbers that are reported; see `measured`."""
+    truths = [data.target_V[part] for part in parts]
+    if data.multilabel:
+        maps = [float(np.mean(average_precisions(s, t))) for s, t in zip(scores, truths, strict=True)]
+        between = map_interval(scores[0], truths[0], seed=seed) if len(parts) == 1 else None
+        return {"map": float(np.mean(maps)), "map_interval": between, "by_split": maps}
+    first = [in_top(s, t, 1) for s, t in zip(scores, truths, strict=True)]
+    by_split = [float(right.mean()) for right in first]
+    result = {
+        "top1": float(np.mean(by_split)),
+        "top1_interval": interval(list(zip(parts, first, strict=True)), seed=seed),
+        "by_split": by_split,
     }
+    if len(data.classes) > TOP:
+        result["top5"] = float(np.mean([in_top(s, t, TOP).mean() for s, t in zip(scores, truths, strict=True)]))
+    return result
+
+
+def few_shot_all(
+    data: LabelledSet,
+    pooled: Mapping[str, np.ndarray],
+    there_V: np.ndarray,
+    kind: Kind,
+    low_shot: Sequence[int],
+    seed: int,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """modality -> number of examples a class -> mean, least and most test accuracy over draws and splits."""
+    found: dict[str, dict[str, dict[str, float]]] = {modality: {} for modality in pooled}
+    for count in low_shot:
+        values: dict[str, list[float]] = {modality: [] for modality in pooled}
+        for i, split in enumerate(data.splits):
+            train, test = split.train[there_V[split.train]], split.test[there_V[split.test]]
+            for draw in range(LOW_SHOT_DRAWS):
+                generator = np.random.default_rng((seed, 0xF0, i, draw))
+                few = train[few_of_each(data.target_V[train], count, generator)]
+                for modality, pooled_VD in pooled.items():
+                    scores, _ = scores_of_linear(
+                        pooled_VD[few],
+                        data.target_V[few],
+                        pooled_VD[test],
+                        num_classes=len(data.classes),
+                        kind=kind,
+                    )
+                    values[modality].append(float(in_top(scores, data.target_V[test], 1).mean()))
+        for modality, some in values.items():
+            found[modality][str(count)] = {"mean": float(np.mean(some)), "least": min(some), "most": max(some)}
+    return found

@@ -38,6 +38,7 @@ class Scorer:
     Attributes:
         rows: the features behind it.
         add_rows: so many rows are added up at a time.
+        keeps_from: from so many clusters on, finding the position of a maximum costs more than looking at the known one.
         resolution: the smallest step of a placed centroid's coordinate that the scores see.
         squares: sum over all ranks of (weighted) squared lengths of the rows as scored, in units of `unit` squared.
         unit: the length of 1 in the scored rows, in units of the features.
@@ -46,6 +47,7 @@ class Scorer:
     """
 
     add_rows = _ADD_ROWS
+    keeps_from = 0
     resolution = 0.0
     unit = 1.0
     weight_unit = 1.0
@@ -100,13 +102,13 @@ class Scorer:
     def nearest(self, start: int, stop: int, known_n: Tensor | None = None) -> Tensor:
         """The nearest centroid of rows start to stop - 1, (n,) int32; the lowest number among equals.
 
-        With `known_n`, the labels of the last pass, a row whose known centroid is among the nearest keeps it. This is
-        faster, because the position of a maximum need not be found for most rows.
+        With `known_n`, the labels of the last pass, and `keeps_from` clusters or more, a row whose known centroid is
+        among the nearest keeps it. This is faster, because the position of a maximum need not be found for most rows.
         """
         winners = torch.empty(stop - start, dtype=torch.int32, device=self.rows.device)
         for a in range(0, stop - start, self.tile_rows):
             b = min(a + self.tile_rows, stop - start)
-            if known_n is not None and len(self.tiles) == 1:
+            if known_n is not None and len(self.tiles) == 1 and self.num_clusters >= self.keeps_from:
                 winners[a:b] = _keep_or_find(self.scores(start + a, start + b, 0), known_n[a:b])
             else:
                 winners[a:b] = self._winners(start + a, start + b)
@@ -156,6 +158,8 @@ class Fp32(Scorer):
     Args:
         centre_D: (D,) float32, taken from each chunk of rows as it is read; None where that is not needed.
     """
+
+    keeps_from = 128
 
     def __init__(self, rows: Rows, num_clusters: int, centre_D: Tensor | None, weights_N: Tensor | None = None) -> None:
         super().__init__(rows, num_clusters, weights_N)

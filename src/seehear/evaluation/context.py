@@ -1,0 +1,121 @@
+"""What does every task start from? A model, a labelled set, and features that are extracted once.
+
+Values that a result needs beside it, chance and majority rate, are here too: no number is shown without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seehear.clips import Clips
+from seehear.config import Data
+from seehear.evaluation.baselines import baseline_features
+from seehear.evaluation.sets import LabelledSet
+from seehear.features import Features, extract
+from seehear.model import Model
+from seehear.progress import Console
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one set.
+
+    Args:
+        model: the encoders.
+        data: what is measured on.
+        seed: draws what a task draws.
+        num_clips: clips of each row whose features are averaged.
+        console: where progress is shown.
+        run: the folder of the run that the model is from, if it is from one.
+        clips: of the set's index, where they are there already.
+    """
+
+    model: Model
+    data: LabelledSet
+    seed: int
+    num_clips: int
+    console: Console
+    run: Path | None = None
+    clips: Clips | None = None
+
+    @cached_property
+    def reading(self) -> Clips:
+        """The clips of the set, of the modalities that are measured."""
+        return self.clips or Clips(self.data.index, self.model.clip, Data(), self.seed, self.modalities)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What both the model and the set have."""
+        return tuple(m for m in self.data.modalities if m in self.model.pair.encoders)
+
+    @cached_property
+    def features(self) -> Features:
+        """Of the rows that have a class and can be read."""
+        rows = self.data.rows
+        progress = self.console.watch("features", len(rows) * self.num_clips)
+        return extract(
+            self.model.pair,
+            self.reading,
+            self.model.numerics,
+            rows=rows,
+            num_clips=self.num_clips,
+            progress=progress,
+        )
+
+    @cached_property
+    def pooled(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The mean feature of each item by modality, (V, D), and which items have one, (V,) bool."""
+        rows = self.features.rows
+        parts = {m: self.data.pool(rows, part.numpy()) for m, part in self.features.of.items()}
+        return {m: pooled for m, (pooled, _) in parts.items()}, next(iter(parts.values()))[1]
+
+    @cached_property
+    def plain(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The same of plain statistics: colour histograms, and mean and deviation of the log-mel."""
+        rows, parts = baseline_features(self.reading, self.data.rows)
+        pooled = {m: self.data.pool(rows, part) for m, part in parts.items()}
+        return {m: x for m, (x, _) in pooled.items()}, next(iter(pooled.values()))[1]
+
+    @property
+    def clips_sentence(self) -> str:
+        """How features are made, for the protocol."""
+        clip, how = (
+            self.model.clip,
+            "the middle clip" if self.num_clips == 1 else f"{self.num_clips} clips, spread evenly,",
+        )
+        parts = []
+        if "video" in self.modalities:
+            parts.append(
+                f"{clip.frames} frames at {clip.frame_rate_hz:g} Hz, centre crop of {clip.crop_pixels} pixels of a "
+                f"short side of {clip.short_side_pixels}"
+            )
+        if "audio" in self.modalities:
+            parts.append(f"{clip.sound_seconds:g} s of sound")
+        return f"{' and '.join(parts)}; features of {how} of each segment averaged over an item's segments"
+
+
+def rates(data: LabelledSet, there_V: np.ndarray) -> dict[str, Any]:
+    """What values must be compared with, as means over the splits, and how many items were measured.
+
+    chance: of guessing uniformly; majority: of always saying the most frequent training class. Where items have several
+    classes, chance is the mean share of items that a class has, the average precision of a random order, and there is
+    no majority rate.
+    """
+    tests = [split.test[there_V[split.test]] for split in data.splits]
+    trains = [split.train[there_V[split.train]] for split in data.splits]
+    counts = {"n_train": [len(part) for part in trains], "n_test": [len(part) for part in tests]}
+    about: dict[str, Any] = {key: values[0] if len(values) == 1 else values for key, values in counts.items()}
+    about |= {"num_classes": len(data.classes), "num_splits": len(data.splits)}
+    if data.multilabel:
+        shares = [data.target_V[part].mean(axis=0) for part in tests]
+        return {"chance": float(np.mean([share[share > 0].mean() for share in shares])), "majority": None, **about}
+    majority = [
+        np.mean(data.target_V[test] == np.bincount(data.target_V[train]).argmax())
+        for train, test in zip(trains, tests, strict=True)
+    ]
+    return {"chance": 1 / len(data.classes), "majority": float(np.mean(majority)), **about}
