@@ -38,7 +38,7 @@ class Scorer:
     Attributes:
         rows: the features behind it.
         add_rows: so many rows are added up at a time.
-        keeps_from: from so many clusters on, finding the position of a maximum costs more than looking at the known one.
+        keeps_from: from so many clusters on, a known cluster is looked at before the position of a maximum is sought.
         resolution: the smallest step of a placed centroid's coordinate that the scores see.
         squares: sum over all ranks of (weighted) squared lengths of the rows as scored, in units of `unit` squared.
         unit: the length of 1 in the scored rows, in units of the features.
