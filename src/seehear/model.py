@@ -157,6 +157,7 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
         pair, clip, info = stored.pair, stored.clip, stored.record
     else:
         raise RunError(
-            f"There is no {path}: no run, no folder of encoders, no file, no released weights. {suggestion(name)}"
+            f"{path} has no trained encoders: there is no such run, folder, file or name of released weights. "
+            f"{suggestion(name)}"
         )
     return Model(numerics.place(pair).eval(), clip, numerics, info)

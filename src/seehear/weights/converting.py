@@ -52,11 +52,11 @@ def open_checkpoint(file: str | Path, *, midplanes: Literal["auto", "conv", "blo
     from seehear.stored import record_of
 
     state = read_state(file)
-    rule = midplanes
-    if rule == "auto":
-        with torch.device("meta"):
-            counts = {r: account(state, VideoEncoder(midplanes=r).state_dict()) for r in ("conv", "block")}
-        rule = "block" if len(counts["block"].mismatched) < len(counts["conv"].mismatched) else "conv"
+    rules: tuple[Literal["conv", "block"], ...] = ("conv", "block") if midplanes == "auto" else (midplanes,)
+    with torch.device("meta"):  # shapes alone
+        counts = {rule: account(state, VideoEncoder(midplanes=rule).state_dict()) for rule in rules}
+    rule = min(rules, key=lambda rule: len(counts[rule].mismatched))
+    counts[rule].check(file)
     encoder = VideoEncoder(midplanes=rule, bn_eps=BN_EPS[rule])
     accounting = load_into(encoder, state, file)
     digest = digest_of(Path(file))

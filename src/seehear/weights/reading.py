@@ -8,6 +8,7 @@ as `state_dict` or `model`; the prefix `module.` of a network trained in paralle
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +159,9 @@ def read_pickle(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is odd about a file, when it is about to be refused
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint {path}.") from None
     except pickle.UnpicklingError as error:
@@ -193,6 +196,6 @@ def some(names: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, shortened."""
-    lines = str(error).strip().splitlines()
+    """What an error says first, shortened; of PyTorch's own advice on `weights_only`, the cause alone."""
+    lines = str(error).rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
