@@ -44,6 +44,7 @@ FORMATS = {  # -> packages that it needs, and the extra that brings them
 INPUTS = {"video": "frames", "audio": "logmel"}  # names of the graphs' inputs
 TOLERANCE = 1e-4  # of a graph's features, relative to the largest where that is above 1
 BATCHES = (1, 3)  # that a graph is checked with; it was made with 2
+MOST_FRAMES, MOST_PIXELS = 8, 112  # of the clips that it is made and checked with: their number and size are free
 
 Run = Callable[[Tensor], np.ndarray]
 
@@ -170,10 +171,11 @@ def plain(encoder: nn.Module) -> nn.Module:
 
 
 def example(model: Model, modality: str, batch: int) -> Tensor:
-    """A random batch of the size that the model was trained on, drawn from the batch size."""
+    """A random batch, at most of the size that the model was trained on, drawn from the number of clips in it."""
     clip, generator = model.clip, torch.Generator().manual_seed(batch)
     if modality == "video":
-        return torch.rand(batch, 3, clip.frames, clip.crop_pixels, clip.crop_pixels, generator=generator)
+        side = min(clip.crop_pixels, MOST_PIXELS)
+        return torch.rand(batch, 3, min(clip.frames, MOST_FRAMES), side, side, generator=generator)
     waveform_BL = torch.rand(batch, round(clip.sound_seconds * clip.sample_rate_hz), generator=generator) - 0.5
     return spectrogram_of(clip)(waveform_BL)
 
@@ -202,11 +204,13 @@ def largest_difference(model: Model, modality: str, run: Run) -> float:
 
 def input_of(model: Model, modality: str) -> dict[str, Any]:
     """What one graph takes, in words for people and numbers for programs."""
-    shape = list(example(model, modality, 1).shape[1:])
+    clip, name = model.clip, INPUTS[modality]
     if modality == "video":
         about = "RGB in [0, 1], float32; normalised inside; frames, height and width are free too"
-        return {"name": "frames", "axes": "B C T H W", "shape": ["B", *shape], "about": about}
-    return {"name": "logmel", "axes": "B 1 M S", "shape": ["B", *shape], "about": "float32, as `log_mel` says"}
+        shape = ["B", 3, clip.frames, clip.crop_pixels, clip.crop_pixels]
+        return {"name": name, "axes": "B C T H W", "shape": shape, "about": about}
+    shape = ["B", 1, clip.mel_bins, clip.spectrogram_frames]
+    return {"name": name, "axes": "B 1 M S", "shape": shape, "about": "float32, as `log_mel` says"}
 
 
 def log_mel_of(model: Model, folder: Path) -> dict[str, Any]:

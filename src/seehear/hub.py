@@ -25,7 +25,7 @@ from seehear.stored import fill, pair_from
 TAGS = ["video", "audio", "self-supervised", "cross-modal clustering"]
 
 
-class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=TAGS):
+class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=[*TAGS]):
     """Encoders that can be saved to and loaded from Hugging Face's hub, or a folder in its layout.
 
     Args:
@@ -75,7 +75,8 @@ def card(model: Model, run: Path, licence: str | None) -> str:
     if licence is not None and not re.fullmatch(r"[A-Za-z0-9.+-]+", licence):
         raise UsageError(f"The licence is {licence!r}. It must be an identifier such as apache-2.0, mit or cc-by-4.0.")
     head = {"library_name": "seehear", "license": licence.lower() if licence else "unknown", "tags": TAGS}
-    title = source.get("name") or f"{model.info.get('variant', 'seehear').upper()} encoders"
+    variant = model.info.get("variant")
+    title = source.get("name") or (f"{variant.upper()} encoders" if variant else f"Encoders {model.digest}")
     if licence is None:
         terms = "No licence was stated when this folder was written; ask whoever published it before you use it."
     else:

@@ -18,7 +18,7 @@ from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, real
 from seehear.features import extract
 from seehear.indexing import Index
-from seehear.model import MODALITIES, Model, load
+from seehear.model import Model, load
 from seehear.progress import Console
 from seehear.runs import Run, now, versions
 
@@ -54,11 +54,12 @@ def evaluate_probe(run: Path, data: Path, classes: Classes, *, seed: int, device
     index = Index.open(data)
     index.check()
     videos = video_set(index, classes, seed)
-    clips = Clips(index, model.clip, Data(), seed)
+    clips = Clips(index, model.clip, Data(), seed, model.modalities)
     with Console() as console:
         values = probe_model(model, clips, videos, console)
     result = {
         "task": "probe",
+        "model": model.digest,
         "values": values,
         **rates(videos, classes),
         "protocol": "logistic regression on standardised features of the middle clip of each segment, averaged over "
@@ -76,10 +77,10 @@ def evaluate_probe(run: Path, data: Path, classes: Classes, *, seed: int, device
 
 
 def probe_model(model: Model, clips: Clips, videos: VideoSet, console: Console) -> dict[str, float]:
-    """Test accuracy in [0, 1] of a linear probe on each encoder."""
+    """Test accuracy in [0, 1] of a linear probe on each encoder that the model has."""
     rows = np.flatnonzero(videos.video_N >= 0)
     features = extract(model.pair, clips, model.numerics, rows=rows, progress=console.watch("features", len(rows)))
-    return {m: probe(features.of[m].numpy(), features.rows, videos) for m in MODALITIES}
+    return {m: probe(part.numpy(), features.rows, videos) for m, part in features.of.items()}
 
 
 def probe(features_nD: np.ndarray, rows: np.ndarray, videos: VideoSet) -> float:
