@@ -191,6 +191,21 @@ def test_wrapped_networks_are_extracted_like_ours(index_folder):
     assert set(model.embed(Index.open(index_folder).path(0), num_clips=1)) == {"video", "audio"}
 
 
+def test_a_wrapped_network_alone_is_probed_like_ours(index_folder, videos):
+    from seehear.evaluation.classes import read_classes
+    from seehear.evaluation.probe import probe_model, video_set
+    from seehear.progress import Console
+
+    means = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((8, 4)), torch.nn.Flatten())
+    model = Model(Pair(audio=wrap(means, takes="spectrogram")).eval(), CLIP, NUMERICS, {})
+    index = Index.open(index_folder)
+    found = video_set(index, read_classes(videos / "classes.csv"), 0)
+    clips = Clips(index, CLIP, Data(workers=0, cache_gigabytes=0), 0, model.modalities)
+    values = probe_model(model, clips, found, Console(quiet=True))
+    assert set(values) == {"audio"}
+    assert values["audio"] > 0.4  # four events; chance is 0.25
+
+
 def test_probing_a_network_leaves_it_as_it_was():
     inner = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.BatchNorm1d(1))
     inner[2].eval()

@@ -102,7 +102,7 @@ def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]
         kind = getattr(import_module(f"transformers.models.{family.module}"), family.name)
         network, report = kind.from_pretrained(name, output_loading_info=True)
         processor = preprocessor(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SeehearError(
             f"{PREFIX}{name} cannot be loaded ({reason}). Give a name on the hub where there is a network, or "

@@ -69,10 +69,8 @@ def fetch(
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / f"{released.file}.lock"):
-        if path.exists():  # another process was faster
-            return path
-        with console or Console() as shown:
+    with console or Console() as shown, locked(folder / f"{released.file}.lock", shown):
+        if not path.exists():  # another process may have been faster
             shown.say(f"downloading {released.url} -> {folder}")
             try:
                 download(released.url, part, shown, tries, pause_s, timeout_s)
@@ -81,9 +79,9 @@ def fetch(
                     f"{released.url} could not be downloaded ({error}). What came so far is kept; try again, or load "
                     f"the file elsewhere and give its path instead of {released.name}."
                 ) from None
-        check_hash(part, released)
-        sync(part)
-        part.replace(path)
+            check_hash(part, released)
+            sync(part)
+            part.replace(path)
     return path
 
 
@@ -171,8 +169,12 @@ def reason_of(error: BaseException) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, console: Console) -> Iterator[None]:
     """Hold a lock file, waiting for another process that holds it."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.say(f"waiting for another process that downloads {path.stem}")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
