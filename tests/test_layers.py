@@ -11,10 +11,12 @@ SOURCE = Path(seehear.__file__).parent
 LAYERS = """
 cli
 showcase
-pretraining | evaluation
-journal
+pretraining | evaluation | exporting
+journal | hub
 method
 trainer | model
+weights | huggingface
+stored | embedding
 matching
 features
 clips | checkpoint | spaces | numerics

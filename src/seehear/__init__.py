@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seehear.errors import SeehearError
     from seehear.evaluation import evaluate
+    from seehear.exporting import export
     from seehear.indexing import Index, index
     from seehear.model import Model, load
     from seehear.pretraining import pretrain
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "demo",
     "evaluate",
+    "export",
     "index",
     "load",
     "pretrain",
@@ -41,6 +43,7 @@ _HOMES = {
     "SeehearError": "errors",
     "demo": "showcase",
     "evaluate": "evaluation",
+    "export": "exporting",
     "index": "indexing",
     "load": "model",
     "pretrain": "pretraining",

@@ -16,7 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,9 +27,6 @@ from seehear.augment import CENTRE, START, WINDOW, draw
 from seehear.config import Clip, Data
 from seehear.errors import MediaError, SeehearError, TrainingError
 from seehear.media import Reader
-
-if TYPE_CHECKING:
-    from seehear.indexing import Index
 
 MODALITIES = ("video", "audio")
 
@@ -62,6 +59,21 @@ class Segment:
 
     frames_GHWC: np.ndarray | None
     waveform_L: np.ndarray | None
+
+
+class Segments(Protocol):
+    """What clips need of an index: where the segment of each row is, and how large its pictures are."""
+
+    video: np.ndarray
+    start_s: np.ndarray
+    seconds: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def path(self, row: int) -> str:
+        """The file of a row."""
 
 
 class SegmentsInMemory:
@@ -100,7 +112,7 @@ class Clips:
 
     def __init__(
         self,
-        index: Index | SegmentsInMemory,
+        index: Segments,
         clip: Clip,
         data: Data,
         seed: int,

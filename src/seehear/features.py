@@ -63,9 +63,14 @@ def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics, pair: Pair) -> 
         inputs["video"] = numerics.arrange(frames_BCTHW)
     if batch.waveform_BL is not None and "audio" in pair.encoders:
         waveform_BL = augment_sound(batch.waveform_BL.to(device, non_blocking=True), draws_BD, clip)
-        raw = getattr(pair.encoders["audio"], "takes_waveform", False)
-        inputs["audio"] = waveform_BL if raw else spectrogram_of(clip)(waveform_BL)
+        inputs["audio"] = audio_input(waveform_BL, clip, pair)
     return inputs
+
+
+def audio_input(waveform_BL: Tensor, clip: Clip, pair: Pair) -> Tensor:
+    """Waveforms (B, L) as the audio encoder of `pair` takes them: log-mel (B, 1, M, S), or as they are."""
+    raw = getattr(pair.encoders["audio"], "takes_waveform", False)
+    return waveform_BL if raw else spectrogram_of(clip)(waveform_BL)
 
 
 @torch.inference_mode()
@@ -148,7 +153,10 @@ def read_features(folder: Path) -> Features:
     Raises:
         FileNotFoundError: there are none.
     """
-    arrays = {modality: np.load(folder / f"{modality}.npy", mmap_mode="r") for modality in ("video", "audio")}
-    rows = np.flatnonzero(~np.isnan(arrays["video"][:, 0]))
+    paths = [path for path in (folder / "video.npy", folder / "audio.npy") if path.exists()]
+    if not paths:
+        raise FileNotFoundError(folder / "video.npy")
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in paths}
+    rows = np.flatnonzero(~np.isnan(next(iter(arrays.values()))[:, 0]))
     parts = {modality: torch.from_numpy(array[rows].astype(np.float32)) for modality, array in arrays.items()}
     return Features(rows, parts)

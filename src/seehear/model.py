@@ -1,40 +1,48 @@
-"""How do trained encoders leave a run, and how does another program get a feature out of them?
-
-`encoders/` holds the weights of each encoder as safetensors and `encoders.json` with what rebuilds them; it needs
-nothing else of the run.
+"""What can be done with trained encoders, ours or others'?
 
     model = seehear.load("runs/mine")
     features_BD = model.video(frames)      # (B, 3, T, H, W) uint8, or float in [0, 1]
     features_BD = model.audio(waveform)    # (B, L) float in [-1, 1] at model.clip.sample_rate_hz
+    features = model.embed("clip.mp4")     # {"video": (D,), "audio": (D,)}
+
+`load` opens a run, an `encoders/` folder (`seehear.stored`), released weights by name or file (`seehear.weights`), and
+networks of Hugging Face (`seehear.huggingface`).
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from seehear.config import Clip, Encoders, Settings, from_dict
-from seehear.encoders import AudioEncoder, Pair, VideoEncoder
-from seehear.errors import CheckpointError, RunError
-from seehear.features import spectrogram_of
-from seehear.matching import Matching
+from seehear.config import Clip, Settings
+from seehear.embedding import embed_file
+from seehear.encoders import Pair
+from seehear.errors import RunError, UsageError
+from seehear.features import audio_input
+from seehear.huggingface import PREFIX, huggingface_encoder
 from seehear.numerics import Numerics, find_device
-from seehear.runs import whole_folder, write_json
+from seehear.stored import MODALITIES as MODALITIES
+from seehear.stored import load_encoders, pair_of
+from seehear.stored import save_encoders as save_encoders
+from seehear.weights import RELEASED, fetch, open_checkpoint
+from seehear.weights.released import suggestion
 
-FORMAT = 1  # of `encoders/`
-MODALITIES = ("video", "audio")
+DIGEST_DIGITS = 12  # of a SHA-256 in hexadecimal
 _GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
 
 
 @dataclass(frozen=True)
 class Model:
-    """Two trained encoders and what they take.
+    """Trained encoders, for one or both modalities, and what they take.
 
     Args:
         pair: the encoders, without heads, in evaluation mode.
@@ -48,6 +56,22 @@ class Model:
     numerics: Numerics
     info: dict[str, Any]
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Which of "video" and "audio" the model has an encoder for."""
+        return self.pair.modalities
+
+    @cached_property
+    def digest(self) -> str:
+        """What these weights are, in 12 hexadecimal digits: the start of a SHA-256 over all of them by name."""
+        digest = hashlib.sha256()
+        state = self.pair.encoders.state_dict()
+        for key in sorted(state):
+            array = state[key].detach().cpu().contiguous()
+            digest.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
+            digest.update(array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+        return digest.hexdigest()[:DIGEST_DIGITS]
+
     @torch.inference_mode()
     def video(self, frames_BCTHW: Tensor) -> Tensor:
         """Frames -> features (B, D), float32.
@@ -57,11 +81,13 @@ class Model:
                 best at the `clip.frames` and `clip.crop_pixels` of training.
         Raises:
             ValueError: another shape.
+            UsageError: the model has no video encoder.
         """
+        encoder = self._encoder("video")
         if frames_BCTHW.ndim != 5 or frames_BCTHW.shape[1] != 3:
             raise ValueError(f"frames have shape {tuple(frames_BCTHW.shape)}. It must be (B, 3, T, H, W).")
         with self.numerics.autocast():
-            features: Tensor = self.pair.encoders["video"](self.numerics.arrange(frames_BCTHW.to(self.numerics.device)))
+            features: Tensor = encoder(self.numerics.arrange(frames_BCTHW.to(self.numerics.device)))
         return features.float()
 
     @torch.inference_mode()
@@ -70,13 +96,32 @@ class Model:
 
         Raises:
             ValueError: another shape.
+            UsageError: the model has no audio encoder.
         """
+        encoder = self._encoder("audio")
         if waveform_BL.ndim != 2:
             raise ValueError(f"waveform has shape {tuple(waveform_BL.shape)}. It must be (B, samples), mono.")
-        logmel_B1MS = spectrogram_of(self.clip)(waveform_BL.to(self.numerics.device))
+        inputs = audio_input(waveform_BL.to(self.numerics.device), self.clip, self.pair)
         with self.numerics.autocast():
-            features: Tensor = self.pair.encoders["audio"](logmel_B1MS)
+            features: Tensor = encoder(inputs)
         return features.float()
+
+    def embed(self, path: str | os.PathLike[str], *, num_clips: int = 10) -> dict[str, np.ndarray]:
+        """The features of one media file: modality -> (D,) float32, for what both the file and the model have.
+
+        Args:
+            path: a video or audio file.
+            num_clips: so many clips, spread evenly over the file, are averaged.
+        Raises:
+            MediaError: the file cannot be read, or has no stream that the model has an encoder for.
+        """
+        return embed_file(self.pair, self.clip, self.numerics, path, num_clips)
+
+    def _encoder(self, modality: str) -> torch.nn.Module:
+        if modality not in self.modalities:
+            name = self.info.get("source", {}).get("name", "This model")
+            raise UsageError(f"{name} has no {modality} encoder, only one for {' and '.join(self.modalities)}.")
+        return self.pair.encoders[modality]
 
 
 def build_pair(settings: Settings) -> Pair:
@@ -86,58 +131,33 @@ def build_pair(settings: Settings) -> Pair:
         return pair_of(settings.encoders)
 
 
-def pair_of(e: Encoders) -> Pair:
-    """Two encoders of the given shapes; random weights from PyTorch's global generator."""
-    video = VideoEncoder(e.video_width, e.video_depth, e.midplanes)
-    return Pair(video, AudioEncoder(e.audio_width, e.audio_depth))
-
-
-def save_encoders(
-    folder: Path, pair: Pair, settings: Settings, info: dict[str, Any], matching: Matching | None = None
-) -> None:
-    """Write `encoders/`, whole or not at all."""
-    from safetensors.torch import save_file
-
-    with whole_folder(folder, overwrite=True) as temporary:
-        for modality in MODALITIES:
-            state = {k: v.contiguous() for k, v in pair.encoders[modality].state_dict().items()}
-            save_file(state, temporary / f"{modality}.safetensors")
-        if matching is not None:
-            save_file(matching.state_dict(), temporary / "matching.safetensors")
-        record = {"format": FORMAT, "encoders": asdict(settings.encoders), "clip": asdict(settings.clip), **info}
-        write_json(temporary / "encoders.json", record)
-
-
 def load(path: str | Path, *, device: str = "auto") -> Model:
-    """The trained encoders of a run, ready to be called.
+    """Trained encoders, ready to be called.
 
     Args:
-        path: a run's folder, or an `encoders/` folder.
+        path: a run's folder, an `encoders/` folder, released weights by name (`seehear weights list`; downloaded once)
+            or as a file, or "hf:NAME" for a VideoMAE, V-JEPA 2 or AST of Hugging Face, by name or folder.
         device: "auto", "cpu", "cuda", ...
     Raises:
-        RunError: there are no encoders there.
-        CheckpointError: the files do not fit together.
+        RunError: there are no encoders there, and no released weights have that name.
+        CheckpointError: a file is damaged or of another kind.
+        SeehearError: weights could not be downloaded.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = Path(path)
-    folder = folder / "encoders" if (folder / "encoders").is_dir() else folder
-    try:
-        record = json.loads((folder / "encoders.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        hint = (
-            "The run has not finished: `seehear pretrain ... --resume`." if (Path(path) / "run.json").exists() else ""
-        )
-        raise RunError(f"{path} has no trained encoders. {hint or 'Give the folder of a run.'}") from None
-    except ValueError as error:
-        raise CheckpointError(f"{folder}/encoders.json is not readable as JSON ({error}).") from None
-    settings = from_dict({"encoders": record["encoders"], "clip": record["clip"]})
-    pair = pair_of(settings.encoders)
-    for modality in MODALITIES:
-        try:
-            pair.encoders[modality].load_state_dict(load_file(folder / f"{modality}.safetensors"), strict=True)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise CheckpointError(f"{folder}/{modality}.safetensors does not fit encoders.json: {error}") from None
     numerics = Numerics(find_device(device), "fp32", "contiguous")
-    return Model(numerics.place(pair).eval(), settings.clip, numerics, record)
+    name, place = str(path), Path(path)
+    info: dict[str, Any]
+    if name.startswith(PREFIX):
+        encoder, modality, clip, info = huggingface_encoder(name.removeprefix(PREFIX))
+        pair = Pair(**{modality: encoder})
+    elif place.is_file() or (name in RELEASED and not place.is_dir()):
+        opened = open_checkpoint(place if place.is_file() else fetch(name))
+        pair, clip, info = opened.pair, opened.clip, opened.record
+    elif place.is_dir():
+        stored = load_encoders(place)
+        pair, clip, info = stored.pair, stored.clip, stored.record
+    else:
+        raise RunError(
+            f"{path} has no trained encoders: there is no such run, folder, file or name of released weights. "
+            f"{suggestion(name)}"
+        )
+    return Model(numerics.place(pair).eval(), clip, numerics, info)

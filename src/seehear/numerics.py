@@ -49,8 +49,8 @@ class Numerics:
         """The pair on the device, its video encoder in the layout."""
         pair.to(self.device)
         layout = torch.channels_last_3d if self.memory_format == "channels_last" else torch.contiguous_format
-        for module in pair.encoders["video"].modules():
-            if isinstance(module, nn.Conv3d):
+        for module in pair.modules():
+            if isinstance(module, nn.Conv3d):  # the video encoder's; sound has none
                 module.weight.data = module.weight.data.contiguous(memory_format=layout)
         return pair
 
@@ -75,7 +75,7 @@ def choose(compute: Compute, pair: Pair, clip: Clip) -> Numerics:
     precisions = ["fp32", "bf16"] if compute.precision == "auto" else [compute.precision]
     formats = ["contiguous", "channels_last"] if compute.memory_format == "auto" else [compute.memory_format]
     candidates = [Numerics(device, p, f) for p, f in itertools.product(precisions, formats)]
-    if len(candidates) == 1:
+    if len(candidates) == 1 or "video" not in pair.encoders:
         return candidates[0]
     milliseconds = probe(candidates, pair, clip)
     best = min(range(len(candidates)), key=milliseconds.__getitem__)
@@ -120,7 +120,7 @@ def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) 
     best, wrong = [float("inf")] * len(candidates), set()
     for turn in range(repeats + 1):  # the first turn warms up
         for i, numerics in enumerate(candidates):
-            trial = Pair(encoder, nn.Identity())
+            trial = Pair(encoder)
             numerics.place(trial)
             x = numerics.arrange(frames.to(numerics.device))
             begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What turns a clip into a feature: R(2+1)D for frames, a ResNet for log-mel sound, and the pair that learns together.
+"""Which networks are trained here: R(2+1)D for frames, and a ResNet for log-mel sound.
 
 R(2+1)D factors each 3-D convolution into a spatial one (1xkxk), batch norm, ReLU, and a temporal one (kx1x1)
 (Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018). Parameter names are those of torchvision's
@@ -11,7 +11,7 @@ Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1] -> features (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Literal
 
@@ -105,54 +105,6 @@ class AudioEncoder(nn.Module):
             x = self.get_submodule(f"layer{stage}")(x)
         features_BD: Tensor = self.pool(x).flatten(1)
         return features_BD
-
-
-class Pair(nn.Module):
-    """The two encoders and their heads: one linear head for every space that teaches an encoder.
-
-    Args:
-        video: any module, frames -> (B, D) features, with an integer `feature_dim`.
-        audio: the same for log-mel spectrograms.
-
-    `heads["video"]["audio"]` maps the video encoder's features to scores over the clusters of the audio space.
-    """
-
-    def __init__(self, video: nn.Module, audio: nn.Module) -> None:
-        super().__init__()
-        self.encoders = nn.ModuleDict({"video": video, "audio": audio})
-        self.heads = nn.ModuleDict({"video": nn.ModuleDict(), "audio": nn.ModuleDict()})
-
-    def feature_dim(self, modality: str) -> int:
-        """The width D of one modality's features."""
-        return int(self.encoders[modality].feature_dim)  # type: ignore[arg-type]
-
-    def renew_heads(self, heads: Mapping[str, Mapping[str, int]], generator: torch.Generator) -> None:
-        """Replace all heads by new ones.
-
-        Args:
-            heads: for each student ("video", "audio") the clusterings that teach it, with their number of clusters.
-            generator: draws the weights, on the CPU.
-        """
-        device = next(self.parameters()).device
-        for student, clusterings in heads.items():
-            new = nn.ModuleDict()
-            for name, num_clusters in clusterings.items():
-                head = nn.Linear(self.feature_dim(student), num_clusters)
-                nn.init.normal_(head.weight, 0.0, 0.01, generator=generator)
-                nn.init.zeros_(head.bias)
-                new[name] = head.to(device)
-            self.heads[student] = new
-
-    def forward(self, inputs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """{"video": frames, "audio": log-mel} -> {student: {space: scores (B, K)}}."""
-        scores: dict[str, dict[str, Tensor]] = {}
-        for modality, batch in inputs.items():
-            features_BD = self.encoders[modality](batch)
-            scores[modality] = {
-                space: head(features_BD)
-                for space, head in self.heads[modality].items()  # type: ignore[operator]
-            }
-        return scores
 
 
 def midplanes(c_in: int, c_out: int) -> int:

@@ -1,0 +1,76 @@
+"""What do encoders say of one file? The mean feature of some clips, spread evenly over it; no index is needed.
+
+A file with picture and sound is one segment from the moment when both are there to the moment when one ends, as in an
+index; a file with one stream, or used by a model of one modality, is one segment of that stream.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from seehear.clips import Clips
+from seehear.config import Clip, Data
+from seehear.encoders import Pair
+from seehear.errors import MediaError, UsageError
+from seehear.features import extract
+from seehear.media import MediaInfo, Reader
+from seehear.numerics import Numerics
+
+IN_THIS_PROCESS = Data(workers=0, cache_gigabytes=0.0, max_failed_share=1.0)
+
+
+class OneFile:
+    """What stands in for an index of one row: a stretch of one file."""
+
+    def __init__(self, info: MediaInfo, start_s: float, seconds: float) -> None:
+        self._path = info.path
+        self.video = np.zeros(1, dtype=np.int32)
+        self.start_s, self.seconds = np.array([start_s]), np.array([seconds])
+        self.width, self.height = np.array([info.width]), np.array([info.height])
+
+    def __len__(self) -> int:
+        return 1
+
+    def path(self, row: int) -> str:
+        """The file."""
+        return self._path
+
+
+def embed_file(
+    pair: Pair, clip: Clip, numerics: Numerics, path: str | os.PathLike[str], num_clips: int
+) -> dict[str, np.ndarray]:
+    """One feature a modality, of a file: modality -> (D,) float32; only what both the file and the pair have.
+
+    Args:
+        pair: the encoders, on the device of `numerics`.
+        num_clips: so many clips, spread evenly, are averaged.
+    Raises:
+        MediaError: the file cannot be read, or has no stream that the pair has an encoder for.
+        UsageError: `num_clips` is not positive.
+    """
+    if num_clips < 1:
+        raise UsageError(f"num_clips is {num_clips}. It must be positive; 10 is usual.")
+    with Reader(path) as reader:
+        info = reader.info()
+    found = [m for m in pair.modalities if (info.video_codec if m == "video" else info.audio_codec)]
+    if not found:
+        raise MediaError(path, f"no {pair.modalities[0]} stream")
+    features: dict[str, np.ndarray] = {}
+    for start_s, seconds, modalities in stretches(info, found):
+        clips = Clips(OneFile(info, start_s, seconds), clip, IN_THIS_PROCESS, 0, modalities)
+        extracted = extract(pair, clips, numerics, num_clips=num_clips)
+        if len(extracted.rows) == 0:
+            raise MediaError(path, next(iter(clips.failures)))
+        features |= {modality: extracted.of[modality][0].numpy() for modality in modalities}
+    return features
+
+
+def stretches(info: MediaInfo, modalities: Sequence[str]) -> list[tuple[float, float, Sequence[str]]]:
+    """Which stretches of a file are read for which modalities: (start, seconds, modalities)."""
+    if len(modalities) == 2 and info.seconds > 0:
+        return [(info.start_s, info.seconds, modalities)]
+    spans = {"video": (info.video_start_s, info.video_seconds), "audio": (info.audio_start_s, info.audio_seconds)}
+    return [(*spans[modality], [modality]) for modality in modalities]

@@ -1,0 +1,171 @@
+"""What stands in an `encoders/` folder, and how do encoders come out of it again?
+
+    encoders.json        format, modalities, the shapes of the networks, batch norm's epsilon, clip settings, origin
+    video.safetensors    weights, where there is a video encoder
+    audio.safetensors    weights, where there is an audio encoder
+    matching.safetensors what compares sights with sounds, of a run
+
+It needs nothing else of a run, and can be copied anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from seehear.config import Clip, Encoders, Settings, from_dict
+from seehear.encoders import AudioEncoder, Pair, VideoEncoder
+from seehear.errors import CheckpointError, RunError, SettingsError
+from seehear.matching import Matching
+from seehear.runs import whole_folder, write_json
+
+FORMAT = 1  # of `encoders/`; raised when an older program could not read it any more
+MODALITIES = ("video", "audio")
+HUB_FILES = ("config.json", "model.safetensors")  # of a folder for Hugging Face's hub
+BN_EPS = 1e-3  # of the video encoder, where nothing else is recorded: XDC's
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The encoders of a folder, their clip settings, and all that `encoders.json` says."""
+
+    pair: Pair
+    clip: Clip
+    record: dict[str, Any]
+
+
+def pair_of(e: Encoders, modalities: Sequence[str] = MODALITIES, bn_eps: float = BN_EPS) -> Pair:
+    """Encoders of the given shapes; random weights from PyTorch's global generator."""
+    video = VideoEncoder(e.video_width, e.video_depth, e.midplanes, bn_eps) if "video" in modalities else None
+    return Pair(video, AudioEncoder(e.audio_width, e.audio_depth) if "audio" in modalities else None)
+
+
+def record_of(pair: Pair, encoders: Encoders, clip: Clip, info: dict[str, Any]) -> dict[str, Any]:
+    """What rebuilds `pair`, whose shapes are `encoders`, as plain data, with what is known of its origin."""
+    facts = {"format": FORMAT, "modalities": list(pair.modalities), "bn_eps": bn_eps_of(pair)}
+    return {**info, **facts, "encoders": asdict(encoders), "clip": asdict(clip)}
+
+
+def pair_from(record: dict[str, Any], where: str | Path) -> tuple[Pair, Clip]:
+    """The inverse of `record_of`, with random weights.
+
+    Raises:
+        CheckpointError: the record is of another format, or makes no sense.
+    """
+    if record.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{where} has format {record.get('format')}; this seehear reads {FORMAT}. Use the version that made it."
+        )
+    try:
+        settings = from_dict({"encoders": record["encoders"], "clip": record["clip"]})
+        modalities = record.get("modalities", MODALITIES)
+        return pair_of(settings.encoders, modalities, float(record.get("bn_eps", BN_EPS))), settings.clip
+    except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:
+        raise CheckpointError(f"{where} does not describe encoders ({error}).") from None
+
+
+def save_encoders(
+    folder: Path, pair: Pair, settings: Settings, info: dict[str, Any], matching: Matching | None = None
+) -> None:
+    """Write `encoders/`, whole or not at all.
+
+    Args:
+        folder: replaced if it is there.
+        pair: one or two encoders, of the shapes in `settings.encoders`.
+        settings: whose `encoders` and `clip` are recorded.
+        info: of the origin, plain data.
+        matching: of a run.
+    """
+    from safetensors.torch import save_file
+
+    with whole_folder(folder, overwrite=True) as temporary:
+        write_encoders(temporary, pair, record_of(pair, settings.encoders, settings.clip, info))
+        if matching is not None:
+            save_file(matching.state_dict(), temporary / "matching.safetensors")
+
+
+def write_encoders(folder: Path, pair: Pair, record: dict[str, Any]) -> None:
+    """Write weights and record into a folder that is there."""
+    from safetensors.torch import save_file
+
+    for modality in pair.modalities:
+        state = {k: v.contiguous() for k, v in pair.encoders[modality].state_dict().items()}
+        save_file(state, folder / f"{modality}.safetensors")
+    write_json(folder / "encoders.json", record)
+
+
+def load_encoders(path: Path) -> Stored:
+    """The encoders of a run's folder, an `encoders/` folder, or one made by `seehear export --to hub`, on the CPU.
+
+    Raises:
+        RunError: there are no encoders there.
+        CheckpointError: the files do not fit together.
+    """
+    folder = path / "encoders" if (path / "encoders").is_dir() else path
+    if not (folder / "encoders.json").exists() and (folder / HUB_FILES[0]).exists():
+        return load_hub_folder(folder)
+    record = read_json(folder / "encoders.json")
+    if record is None:
+        unfinished = (path / "run.json").exists()
+        hint = (
+            "The run has not finished: `seehear pretrain ... --resume`." if unfinished else "Give the folder of a run."
+        )
+        raise RunError(f"{path} has no trained encoders. {hint}")
+    pair, clip = pair_from(record, folder / "encoders.json")
+    for modality in pair.modalities:
+        fill(pair.encoders[modality], folder / f"{modality}.safetensors")
+    return Stored(pair, clip, record)
+
+
+def load_hub_folder(folder: Path) -> Stored:
+    """The encoders of a folder in the layout of Hugging Face's hub: all weights in one file."""
+    config = read_json(folder / HUB_FILES[0]) or {}
+    if not isinstance(config.get("record"), dict):
+        raise RunError(f"{folder} is of no seehear model. For VideoMAE, V-JEPA 2 and AST: seehear.load('hf:{folder}').")
+    pair, clip = pair_from(config["record"], folder / HUB_FILES[0])
+    fill(pair, folder / HUB_FILES[1], prefix="pair.")
+    return Stored(pair, clip, config["record"])
+
+
+def fill(module: nn.Module, file: Path, prefix: str = "") -> None:
+    """Load a safetensors file into a module, strictly.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another module.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in load_file(file).items()}, strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{file} does not fit the record beside it: {reason}") from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None where there is no file.
+
+    Raises:
+        CheckpointError: it is not readable as a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON ({error}).") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object.")
+    return content
+
+
+def bn_eps_of(pair: Pair) -> float:
+    """What batch norms of the video encoder add to the variance."""
+    norms = (m.eps for m in pair.modules() if isinstance(m, nn.BatchNorm3d))
+    return next(norms, BN_EPS)
