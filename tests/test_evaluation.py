@@ -11,8 +11,9 @@ from seehear.config import Clip, Data
 from seehear.errors import SettingsError
 from seehear.evaluation.baselines import baseline_features, colour_statistics
 from seehear.evaluation.classes import read_classes
+from seehear.evaluation.classifiers import in_top, scores_of_linear
 from seehear.evaluation.clusters import agreement
-from seehear.evaluation.probe import linear_accuracy, video_set
+from seehear.evaluation.sets import of_index
 from seehear.indexing import Index
 
 
@@ -53,34 +54,40 @@ def test_without_a_split_column_videos_are_drawn_by_class_from_the_seed(tmp_path
     classes = read_classes(write(videos / "nosplit.csv", "\n".join(lines)))
     (videos / "nosplit.csv").unlink()
     index = Index.open(index_folder)
-    one, again, other = (video_set(index, classes, seed) for seed in (0, 0, 1))
-    assert np.array_equal(one.test_V, again.test_V)
-    assert not np.array_equal(one.test_V, other.test_V)
-    for number in range(len(classes.names)):
-        assert one.test_V[one.class_V == number].sum() == 2  # a quarter of ten, rounded to even
+    one, again, other = (of_index(index, classes, seed) for seed in (0, 0, 1))
+    tests = [found.splits[0].test for found in (one, again, other)]
+    assert np.array_equal(tests[0], tests[1])
+    assert not np.array_equal(tests[0], tests[2])
+    assert np.bincount(one.target_V[tests[0]]).tolist() == [2, 2, 2, 2]  # a quarter of ten, rounded to even
 
 
 def test_videos_without_classes_or_with_one_class_are_errors(tmp_path, index_folder, videos):
     index = Index.open(index_folder)
     stranger = read_classes(write(tmp_path / "c.csv", "path,class\nx.mp4,a\ny.mp4,b\n"))
     with pytest.raises(SettingsError, match=r"No video of .* is in .*relative to its own folder"):
-        video_set(index, stranger, 0)
+        of_index(index, stranger, 0)
     lines = (videos / "classes.csv").read_text().splitlines()
     all_train = [lines[0], *(f"{videos}/{line.rsplit(',', 1)[0]},train" for line in lines[1:])]
     with pytest.raises(SettingsError, match=r"test videos .* fewer than two classes"):
-        video_set(index, read_classes(write(tmp_path / "d.csv", "\n".join(all_train))), 0)
+        of_index(index, read_classes(write(tmp_path / "d.csv", "\n".join(all_train))), 0)
 
 
 def test_a_task_that_is_not_there_names_those_that_are(tmp_path):
-    with pytest.raises(SettingsError, match=r"no task prob\. Tasks: probe, clusters"):
+    with pytest.raises(SettingsError, match=r"no task prob\. Did you mean probe"):
         seehear.evaluate(tmp_path, task="prob", data=tmp_path, classes=tmp_path)
 
 
-def test_the_linear_probe_separates_blobs_and_finds_nothing_in_noise():
+def linear_accuracy(train_x, train_y, test_x, test_y, kind="logistic"):
+    scores, _ = scores_of_linear(train_x, train_y, test_x, num_classes=int(train_y.max()) + 1, kind=kind)
+    return in_top(scores, test_y, 1).mean()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm"])
+def test_the_linear_probe_separates_blobs_and_finds_nothing_in_noise(kind):
     x, y = make_blobs(300, centers=4, n_features=10, cluster_std=1.0, random_state=0)
-    assert linear_accuracy(x[:200], y[:200], x[200:], y[200:]) > 0.97
+    assert linear_accuracy(x[:200], y[:200], x[200:], y[200:], kind) > 0.97
     noise = np.random.default_rng(0).normal(size=x.shape)
-    assert linear_accuracy(noise[:200], y[:200], noise[200:], y[200:]) < 0.45
+    assert linear_accuracy(noise[:200], y[:200], noise[200:], y[200:], kind) < 0.45
 
 
 def test_test_labels_do_not_influence_the_choice_of_regularisation():

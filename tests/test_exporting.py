@@ -17,7 +17,7 @@ from seehear.exporting import TOLERANCE, largest_difference, plain
 from seehear.matching import Matching
 from seehear.model import Model
 from seehear.numerics import Numerics
-from seehear.runs import Run
+from seehear.runs import Run, write_json
 from seehear.stored import save_encoders
 
 CLIP = Clip(frames=5, frame_rate_hz=8, short_side_pixels=36, crop_pixels=32, sound_seconds=1.0, spectrogram_frames=60)
@@ -40,8 +40,11 @@ def run(tmp_path_factory) -> Path:
     info = {"variant": "xdc", "rounds": 3, "index": place}
     save_encoders(path / "encoders", pair.eval(), SETTINGS, info, matching)
     values = {"video": 0.75, "audio": 0.5}
-    made.write_result("probe", {"task": "probe", "values": values, "n_test": 40, "chance": 0.25, "protocol": "..."})
-    made.write_result("clusters", {"task": "clusters", "values": {"video": {"nmi": 0.5}}, "n": 160})
+    (made.path / "results").mkdir()
+    probe = {"task": "probe", "values": values, "n_test": 40, "chance": 0.25, "protocol": "..."}
+    write_json(made.path / "results" / "probe-set.json", probe)
+    clusters = {"task": "clusters", "values": {"video": {"nmi": 0.5}}, "n": 160}
+    write_json(made.path / "results" / "clusters-set.json", clusters)
     return path
 
 
@@ -140,8 +143,8 @@ def test_the_model_card_says_what_was_trained_and_measured(run, model, tmp_path)
     assert card.data.license == "cc-by-4.0"
     assert card.data.library_name == "seehear"
     for part in (
-        "| probe | video | 0.75 | 40 | 0.25 |",
-        "| clusters | video nmi | 0.5 | 160 |  |",
+        "| probe-set | video | 0.75 | 40 | 0.25 |",
+        "| clusters-set | video nmi | 0.5 | 160 |  |",
         "variant: xdc",
         "40 segments, index sha256:abc",
         '"frame_rate_hz": 8',

@@ -18,6 +18,7 @@ from seehear.features import extract, read_features, write_features
 from seehear.indexing import Index
 from seehear.model import Model
 from seehear.numerics import Numerics
+from seehear.progress import Console
 from seehear.stored import save_encoders
 
 CLIP = Clip(frames=4, frame_rate_hz=8, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
@@ -191,19 +192,15 @@ def test_wrapped_networks_are_extracted_like_ours(index_folder):
     assert set(model.embed(Index.open(index_folder).path(0), num_clips=1)) == {"video", "audio"}
 
 
-def test_a_wrapped_network_alone_is_probed_like_ours(index_folder, videos):
-    from seehear.evaluation.classes import read_classes
-    from seehear.evaluation.probe import probe_model, video_set
-    from seehear.progress import Console
-
+def test_a_wrapped_network_alone_is_probed_like_ours(index_folder, videos, tmp_path):
     means = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((8, 4)), torch.nn.Flatten())
-    model = Model(Pair(audio=wrap(means, takes="spectrogram")).eval(), CLIP, NUMERICS, {})
-    index = Index.open(index_folder)
-    found = video_set(index, read_classes(videos / "classes.csv"), 0)
-    clips = Clips(index, CLIP, Data(workers=0, cache_gigabytes=0), 0, model.modalities)
-    values = probe_model(model, clips, found, Console(quiet=True))
-    assert set(values) == {"audio"}
-    assert values["audio"] > 0.4  # four events; chance is 0.25
+    model = Model(Pair(audio=wrap(means, takes="spectrogram")).eval(), CLIP, NUMERICS, {"name": "means"})
+    result = seehear.evaluate(
+        model, data=index_folder, classes=videos / "classes.csv", results=tmp_path, console=Console(quiet=True)
+    )
+    assert set(result["values"]) == {"audio"}
+    assert result["values"]["audio"]["top1"] > 0.4  # four events; chance is 0.25
+    assert result["model"] == {"name": "means", "digest": model.digest}
 
 
 def test_probing_a_network_leaves_it_as_it_was():

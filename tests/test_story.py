@@ -60,22 +60,20 @@ def test_a_run_holds_what_the_documentation_says(story):
 def test_evaluate_writes_and_prints_values_beside_chance(story):
     done = run("evaluate", story / "run", "--data", story / "index", "--classes", story / "videos" / "classes.csv")
     assert "chance 50.0%" in done.stdout
-    result = json.loads((story / "run" / "results" / "probe.json").read_text())
+    result = json.loads((story / "run" / "results" / "probe-index.json").read_text())
     assert set(result["values"]) == {"video", "audio"}
-    assert all(0 <= value <= 1 for value in result["values"].values())
+    assert all(0 <= value["top1"] <= 1 for value in result["values"].values())
     assert result["n_train"] + result["n_test"] == 32
-    assert result["missing_files"] == []
-    arguments = (
-        "--data",
-        story / "index",
-        "--classes",
-        story / "videos" / "classes.csv",
-        "--task",
-        "clusters",
-        "--json",
-    )
-    clusters = json.loads(run("evaluate", story / "run", *arguments).stdout)
+    assert result["data"]["num_missing"] == 0
+    assert result["model"]["digest"] == seehear.load(story / "run").digest
+    given = ("--data", story / "index", "--classes", story / "videos" / "classes.csv")
+    clusters = json.loads(run("evaluate", story / "run", "--task", "clusters", *given, "--json").stdout)
     assert set(clusters["values"]) == {"video", "audio", "joint"}
+    shown = run("evaluate", story / "run", "--task", "retrieval", *given)
+    assert "audio to video" in shown.stdout
+    table = run("evaluate", "--table", story / "run").stdout
+    assert "| retrieval" in table
+    assert "video NMI" in table
 
 
 def test_the_python_door_gives_features(story):
@@ -185,12 +183,12 @@ def test_a_rerun_of_finished_work_says_so_and_changes_nothing(story):
 
 def test_probe_of_trained_features_uses_videos_not_segments(story):
     from seehear.evaluation import read_classes
-    from seehear.evaluation.probe import video_set
+    from seehear.evaluation.sets import of_index
     from seehear.indexing import Index
 
     index = Index.open(story / "index")
-    videos = video_set(index, read_classes(story / "videos" / "classes.csv"), seed=0)
+    videos = of_index(index, read_classes(story / "videos" / "classes.csv"), seed=0)
     pooled, there = videos.pool(np.arange(32), np.arange(32, dtype=float)[:, None])
     assert there.all()
     for video in range(32):
-        assert pooled[video, 0] == np.flatnonzero(videos.video_N == video).mean()
+        assert pooled[video, 0] == np.flatnonzero(videos.item_N == video).mean()

@@ -29,6 +29,7 @@ from seehear.encoders import Pair
 from seehear.errors import RunError, UsageError
 from seehear.features import audio_input
 from seehear.huggingface import PREFIX, huggingface_encoder
+from seehear.matching import Matching
 from seehear.numerics import Numerics, find_device
 from seehear.stored import MODALITIES as MODALITIES
 from seehear.stored import load_encoders, pair_of
@@ -49,12 +50,14 @@ class Model:
         clip: frames, rate, crop and sound that they were trained on.
         numerics: where and how precisely they run.
         info: what `encoders.json` says of their origin.
+        matching: compares sights with sounds, for the encoders of a run.
     """
 
     pair: Pair
     clip: Clip
     numerics: Numerics
     info: dict[str, Any]
+    matching: Matching | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -146,6 +149,7 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     numerics = Numerics(find_device(device), "fp32", "contiguous")
     name, place = str(path), Path(path)
     info: dict[str, Any]
+    matching = None
     if name.startswith(PREFIX):
         encoder, modality, clip, info = huggingface_encoder(name.removeprefix(PREFIX))
         pair = Pair(**{modality: encoder})
@@ -154,10 +158,10 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
         pair, clip, info = opened.pair, opened.clip, opened.record
     elif place.is_dir():
         stored = load_encoders(place)
-        pair, clip, info = stored.pair, stored.clip, stored.record
+        pair, clip, info, matching = stored.pair, stored.clip, stored.record, stored.matching
     else:
         raise RunError(
             f"{path} has no trained encoders: there is no such run, folder, file or name of released weights. "
             f"{suggestion(name)}"
         )
-    return Model(numerics.place(pair).eval(), clip, numerics, info)
+    return Model(numerics.place(pair).eval(), clip, numerics, info, matching)

@@ -5,7 +5,8 @@
     rounds/000/  checkpoint.pt, labels.parquet, centroids.safetensors, round.json
     clusters/    labels.parquet, centroids.safetensors: the clusters of the finished encoders
     encoders/    video.safetensors, audio.safetensors, encoders.json
-    results/     one JSON a task
+    features/    video.npy, audio.npy: what the finished encoders say of every row
+    results/     one JSON a task and set
 
 Files and folders are written under a temporary name in the same folder, synced to disk, and renamed, so that a crash
 between any two lines leaves either what was there or what was meant.
@@ -124,13 +125,6 @@ class Run:
     def round_path(self, number: int) -> Path:
         """The folder of one round."""
         return self.path / "rounds" / f"{number:03d}"
-
-    def write_result(self, task: str, result: Mapping[str, Any]) -> Path:
-        """Write `results/<task>.json` and return its path."""
-        path = self.path / "results" / f"{task}.json"
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, result)
-        return path
 
 
 @contextlib.contextmanager

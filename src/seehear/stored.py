@@ -32,11 +32,12 @@ BN_EPS = 1e-3  # of the video encoder, where nothing else is recorded: XDC's
 
 @dataclass(frozen=True)
 class Stored:
-    """The encoders of a folder, their clip settings, and all that `encoders.json` says."""
+    """The encoders of a folder, their clip settings, what compares their modalities, and what `encoders.json` says."""
 
     pair: Pair
     clip: Clip
     record: dict[str, Any]
+    matching: Matching | None = None
 
 
 def pair_of(e: Encoders, modalities: Sequence[str] = MODALITIES, bn_eps: float = BN_EPS) -> Pair:
@@ -119,7 +120,24 @@ def load_encoders(path: Path) -> Stored:
     pair, clip = pair_from(record, folder / "encoders.json")
     for modality in pair.modalities:
         fill(pair.encoders[modality], folder / f"{modality}.safetensors")
-    return Stored(pair, clip, record)
+    return Stored(pair, clip, record, load_matching(folder / "matching.safetensors"))
+
+
+def load_matching(file: Path) -> Matching | None:
+    """What compares the modalities of a run's encoders; None where there is none.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not file.exists():
+        return None
+    try:
+        return Matching.from_state_dict(load_file(file))
+    except (OSError, SafetensorError, KeyError, IndexError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}). Copy it again from the run, or remove it.") from None
 
 
 def load_hub_folder(folder: Path) -> Stored:

@@ -1,38 +1,217 @@
-"""What a run is worth: evaluate."""
+"""What a model is worth: evaluate, for every task, and a table of several results."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 import seehear
+from seehear.cli.base import print_table
+
+OF_TASK = {  # option -> the tasks that it belongs to; the others are for all of them
+    "classifier": ("probe",),
+    "low_shot": ("probe", "finetune"),
+    "baseline": ("probe",),
+    "num_clusters": ("clusters",),
+    "preset": ("finetune",),
+    "frames": ("finetune",),
+    "freeze": ("finetune",),
+    "scratch": ("finetune",),
+    "resume": ("finetune",),
+    "overwrite": ("finetune", "features"),
+    "set": ("finetune",),
+    "form": ("features",),
+    "stride_seconds": ("features",),
+    "out": ("features",),
+}
 
 
-@click.command(short_help="Measure a run where classes are known.")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--task", default="probe", show_default=True, help="probe or clusters.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="An index of the videos.")
-@click.option("--classes", required=True, type=click.Path(path_type=Path), help="CSV: path,class[,split].")
-@click.option("--seed", default=0, show_default=True, help="Draws the split where the file has none.")
+class ByTask(click.Command):
+    """A command whose help lists the options of each task under the task's name."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Options for all tasks first."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Argument):
+                continue
+            shown = option.get_help_record(ctx)
+            if shown is None and isinstance(option, click.Option):
+                option.hidden = False
+                shown = option.get_help_record(ctx)
+                option.hidden = True
+            if shown is not None:
+                tasks = OF_TASK.get(option.name or "", ())
+                groups.setdefault(f"Options of {' and '.join(tasks)}" if tasks else "Options", []).append(shown)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:
+    """ "1,5,10" -> [1, 5, 10]."""
+    if not value:
+        return []
+    try:
+        found = [int(part) for part in value.replace(",", " ").split()]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise click.BadParameter(f"{value!r} must be positive whole numbers separated by commas, such as 1,5,10,20.")
+    return found
+
+
+@click.command(cls=ByTask, short_help="Measure a model where classes are known.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--task", default="probe", show_default=True, help="probe, finetune, retrieval, clusters or features.")
+@click.option("--data", type=click.Path(path_type=Path), help="An index, or a benchmark's folder.")
+@click.option("--classes", type=click.Path(path_type=Path), help="For an index, a CSV: path,class[,split].")
+@click.option(
+    "--dataset", default="auto", show_default=True, help="The benchmark's layout: ucf101, esc50, folders, ..."
+)
+@click.option("--modality", help="video or audio. [default: all there are]")
+@click.option("--clips", "num_clips", type=int, help="Clips of each item, averaged. [default: 1; finetune: 10]")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder to write to. [default: RUN/results]")
+@click.option("--seed", default=0, show_default=True, help="Draws what is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
+@click.option("--table", is_flag=True, help="Print results of several runs side by side instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def evaluate(run: Path, as_json: bool, **options: Any) -> None:
-    """Measure the encoders of RUN on videos whose classes are known."""
-    result = seehear.evaluate(run, **options)
+@click.option("--classifier", hidden=True, help="logistic or svm. [default: logistic]")
+@click.option("--low-shot", callback=numbers, hidden=True, help="Also with so many examples a class: 1,5,10,20.")
+@click.option("--baseline", is_flag=True, hidden=True, help="Also classify plain colour and log-mel statistics.")
+@click.option("--num-clusters", type=int, hidden=True, help="Cluster anew with this K. [default: the run's clusters]")
+@click.option("--preset", hidden=True, help="ucf101, hmdb51, esc50 or default.")
+@click.option("--frames", type=int, hidden=True, help="Frames in a clip, 8 or 32. [default: the preset's]")
+@click.option("--freeze", is_flag=True, hidden=True, help="Train the classifier alone.")
+@click.option("--scratch", is_flag=True, hidden=True, help="Start from random weights instead.")
+@click.option("--resume", is_flag=True, hidden=True, help="Go on after the last whole epoch.")
+@click.option("--overwrite", is_flag=True, hidden=True, help="Replace what is there.")
+@click.option("--set", "changes", multiple=True, hidden=True, metavar="NAME=VALUE", help="Change a setting: lr=0.001.")
+@click.option("--format", "form", hidden=True, help="parquet, numpy or sequence. [default: parquet]")
+@click.option("--stride-seconds", type=float, hidden=True, help="Between features of a sequence. [default: 0.5]")
+@click.option("--out", type=click.Path(path_type=Path), hidden=True, help="Folder for the features.")
+def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) -> None:
+    """Measure MODEL on videos or sounds whose classes are known.
+
+    MODEL is a run, an encoders/ folder, released weights by name (`seehear weights list`) or file, or hf:NAME. The data
+    are an index with --classes, or a benchmark as its makers publish it (docs/datasets.md).
+    """
+    if table:
+        from seehear.evaluation.table import compare
+
+        print(compare(models))
+        return
+    task, data = given.pop("task"), given.pop("data")
+    if len(models) > 1:
+        raise click.UsageError("Several models are for --table; measure one at a time.")
+    if data is None:
+        raise click.UsageError("Missing option '--data': an index with --classes, or a benchmark's folder.")
+    if task == "features" and given["out"] is None:
+        raise click.UsageError("Missing option '--out': the folder for the features.")
+    for name, tasks in OF_TASK.items():
+        key = "changes" if name == "set" else name
+        if task not in tasks and given[key] not in (None, False, [], ()):
+            raise click.UsageError(f"--{name.replace('_', '-')} belongs to --task {' or '.join(tasks)}, not to {task}.")
+        if task not in tasks or given[key] in (None, [], ()):
+            del given[key]
+    if "changes" in given:
+        given["changes"] = dict(parted(change) for change in given["changes"])
+    if given["num_clips"] is None:
+        del given["num_clips"]
+    result = seehear.evaluate(models[0], task=task, data=data, **given)
     if as_json:
         print(json.dumps(result))
-    elif result["task"] == "probe":
-        for modality, value in result["values"].items():
-            print(f"{modality} probe: {value:.1%}")
-        print(f"chance {result['chance']:.1%}, majority {result['majority']:.1%}; {result['n_test']} test videos")
-    else:
-        for space, values in result["values"].items():
-            print(f"{space} clusters: NMI {values['nmi']:.2f}, purity {values['purity']:.1%}")
-    if not as_json:
-        print(f"Written: {run / 'results' / result['task']}.json")
+        return
+    show(result)
+    print(f"Written: {result['written']}")
+
+
+def parted(change: str) -> tuple[str, str]:
+    """ "lr=0.001" -> ("lr", "0.001")."""
+    name, sign, value = change.partition("=")
+    if not sign:
+        raise click.UsageError(f"--set {change} must be NAME=VALUE, such as lr=0.001.")
+    return name.strip(), value.strip()
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """A result for a person."""
+    data = result["data"]
+    if data["num_missing"] or data["unopened"] or result["unreadable"]:
+        unopened = {**data["unopened"], **result["unreadable"]}
+        print(f"{data['num_missing']} of {data['num_official']} items have no file; unreadable: {unopened or 'none'}")
+    shower = {"retrieval": show_retrieval, "clusters": show_clusters, "features": show_features}
+    shower.get(result["task"], show_accuracy)(result)
+
+
+def show_accuracy(result: Mapping[str, Any]) -> None:
+    """Accuracies with their intervals, and what they must be compared with."""
+    rows = [["", "top-1, %", "95 % interval", "top-5, %"]]
+    for label, key in (("", "values"), (" baseline", "baseline")):
+        for modality, v in result.get(key, {}).items():
+            first, between = v.get("top1", v.get("map")), v.get("top1_interval", v.get("map_interval"))
+            interval = f"{between[0]:.1%} - {between[1]:.1%}".replace("%", "") if between else ""
+            rows.append([modality + label, share(first), interval, share(v.get("top5"))])
+    if "map" in next(iter(result["values"].values())):
+        rows[0][1] = "mAP, %"
+    print_table(rows)
+    for label, key in (("", "low_shot"), (" baseline", "baseline_low_shot")):
+        found = result.get(key)
+        for modality, counts in found.items() if isinstance(found, Mapping) else ():
+            listing = ", ".join(f"{count}: {share(v['mean'])}" for count, v in counts.items())
+            print(f"{modality}{label}, examples a class: {listing}")
+    majority = f", majority {result['majority']:.1%}" if result["majority"] is not None else ""
+    tests = result["n_test"] if isinstance(result["n_test"], int) else sum(result["n_test"])
+    print(f"chance {result['chance']:.1%}{majority}; {tests} test items, {result['num_classes']} classes")
+
+
+def show_retrieval(result: Mapping[str, Any]) -> None:
+    """Recall at each rank, chance beside the first."""
+    ranks = list(next(iter(next(iter(result["values"].values())).values()))["recall"])
+    rows = [["query to answer", "gallery", *(f"R@{k}, %" for k in ranks), "chance R@1"]]
+    for direction, galleries in result["values"].items():
+        for gallery, v in galleries.items():
+            rows.append([direction, gallery, *(share(x) for x in v["recall"].values()), share(v["chance"]["1"])])
+    print_table(rows)
+
+
+def show_clusters(result: Mapping[str, Any]) -> None:
+    """Agreement of each space's clusters with the classes, and of the spaces with each other."""
+    names = {
+        "nmi": "NMI",
+        "ami": "AMI",
+        "ari": "ARI",
+        "purity": "purity",
+        "hungarian": "Hungarian",
+        "entropy": "entropy",
+    }
+    rows = [["clusters", *names.values(), "sizes"]]
+    for space, v in result["values"].items():
+        sizes = v["sizes"]
+        row = [space, *(f"{v[key]:.3f}" for key in names), f"{sizes['smallest']}-{sizes['largest']}"]
+        rows.append(row)
+    print_table(rows)
+    for pair, value in result["between"].items():
+        print(f"NMI between {pair}: {value:.3f}")
+    for space, v in result["values"].items():
+        best = [
+            f"{c['cluster']} ({next(iter(c['classes']))}, {c['share']:.0%} of {c['size']})" for c in v["purest"][:3]
+        ]
+        print(f"purest {space} clusters: {', '.join(best)}")
+
+
+def show_features(result: Mapping[str, Any]) -> None:
+    """What was written where."""
+    print(f"{result['out']}: " + ", ".join(f"{value} {name}" for name, value in result["values"].items()))
+
+
+def share(value: float | None) -> str:
+    """A share of 1 as a percentage."""
+    return "" if value is None else f"{100 * value:.1f}"
 
 
 COMMANDS = (evaluate,)

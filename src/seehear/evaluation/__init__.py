@@ -91,7 +91,7 @@ def evaluate(
     path = None if isinstance(model, Model) else Path(model)
     with console or Console() as shown:
         wanted = (modality,) if modality else ()
-        there = tuple(loaded.pair.encoders)
+        there = loaded.modalities
         if modality and modality not in there:
             raise SettingsError(f"{model} has no {modality} encoder; it has {' and '.join(there)}.")
         opened = open_set(

@@ -51,7 +51,7 @@ class Evaluation:
     @property
     def modalities(self) -> tuple[str, ...]:
         """What both the model and the set have."""
-        return tuple(m for m in self.data.modalities if m in self.model.pair.encoders)
+        return tuple(m for m in self.data.modalities if m in self.model.modalities)
 
     @cached_property
     def features(self) -> Features:
