@@ -11,6 +11,7 @@ SOURCE = Path(seehear.__file__).parent
 LAYERS = """
 cli
 showcase
+reporting
 pretraining | evaluation
 journal
 method
@@ -18,7 +19,7 @@ trainer | model
 matching
 features
 clips | checkpoint | spaces | numerics
-indexing | synthetic
+indexing | synthetic | naming
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets
 config | distributed

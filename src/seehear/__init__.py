@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seehear.indexing import Index, index
     from seehear.model import Model, load
     from seehear.pretraining import pretrain
+    from seehear.reporting import report
     from seehear.showcase import demo
     from seehear.synthetic import synth
 
@@ -32,6 +33,7 @@ __all__ = [
     "index",
     "load",
     "pretrain",
+    "report",
     "synth",
 ]
 
@@ -44,6 +46,7 @@ _HOMES = {
     "index": "indexing",
     "load": "model",
     "pretrain": "pretraining",
+    "report": "reporting",
     "synth": "synthetic",
 }
 
