@@ -71,8 +71,9 @@ def by_umap(centred_nD: np.ndarray) -> np.ndarray:
         import umap
 
         neighbours = max(2, min(15, len(centred_nD) - 1))
-        fitted: np.ndarray = umap.UMAP(n_neighbors=neighbours, random_state=0).fit_transform(centred_nD)
-    return fitted.astype(np.float32)
+        layout = umap.UMAP(n_neighbors=neighbours, random_state=0)
+        points_n2: np.ndarray = layout.fit_transform(centred_nD).astype(np.float32)
+    return points_n2
 
 
 def to_uint16(points_n2: np.ndarray) -> np.ndarray:

@@ -59,6 +59,16 @@
     return { begin, points };
   }
 
+  function boundsOf(xy) {
+    const bounds = [65535, 0, 65535, 0];
+    for (let i = 0; i < xy.length; i++) {
+      const axis = (i % 2) * 2;
+      bounds[axis] = Math.min(bounds[axis], xy[i]);
+      bounds[axis + 1] = Math.max(bounds[axis + 1], xy[i]);
+    }
+    return bounds;
+  }
+
   const HUES = [200, 25, 145, 285, 60, 340, 175, 230, 95, 5, 260, 40];
   function colourOf(k, dark) {
     if (k < 0) return dark ? "#5b6068" : "#b9bcc2";
@@ -128,6 +138,7 @@
     );
     view.xy = map.positions[state.modality];
     view.grid = gridOf(view.xy);
+    view.bounds = boundsOf(view.xy);
     listen(view);
     S.onRedraw = () => canvas.isConnected && draw(view);
     recolour();
@@ -170,8 +181,13 @@
   function place(view) {
     const wide = innerWidth > 860;
     const room = view.panel.clientWidth - (wide ? 348 : 0);
-    const side = Math.max(240, Math.min(room, Math.max(460, innerHeight - (wide ? 300 : 120)), 900));
-    return { side, pad: 14, scale: (side - 28) / 65535 };
+    const width = Math.max(240, room);
+    const height = Math.min(wide ? Math.max(480, innerHeight - 340) : width, 900);
+    const pad = 16;
+    const [left, right, low, high] = view.bounds;
+    const scale = Math.min((width - 2 * pad) / (right - left || 1), (height - 2 * pad) / (high - low || 1));
+    const [dx, dy] = [width / 2 - (scale * (left + right)) / 2, height / 2 + (scale * (low + high)) / 2];
+    return { width, height, scale, x: (v) => dx + scale * v, y: (v) => dy - scale * v, fromX: (x) => (x - dx) / scale, fromY: (y) => (dy - y) / scale };
   }
 
   function draw(view) {
@@ -179,8 +195,10 @@
     if (!values) return;
     const g = (view.place = place(view));
     const ratio = Math.min(devicePixelRatio || 1, 2);
-    canvas.width = canvas.height = g.side * ratio;
-    canvas.style.width = canvas.style.height = `${g.side}px`;
+    canvas.width = g.width * ratio;
+    canvas.height = g.height * ratio;
+    canvas.style.width = `${g.width}px`;
+    canvas.style.height = `${g.height}px`;
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     const n = values.length;
@@ -203,8 +221,8 @@
   }
 
   function dot(context, g, xy, i, size) {
-    const x = g.pad + xy[2 * i] * g.scale;
-    const y = g.side - g.pad - xy[2 * i + 1] * g.scale;
+    const x = g.x(xy[2 * i]);
+    const y = g.y(xy[2 * i + 1]);
     if (size < 4) return context.fillRect(x - size / 2, y - size / 2, size, size);
     context.beginPath();
     context.arc(x, y, size / 2, 0, 6.2832);
@@ -221,14 +239,14 @@
       view.backdrop.height = canvas.height;
       view.backdrop.getContext("2d").drawImage(canvas, 0, 0);
     } else {
-      context.clearRect(0, 0, g.side, g.side);
-      context.drawImage(view.backdrop, 0, 0, g.side, g.side);
+      context.clearRect(0, 0, g.width, g.height);
+      context.drawImage(view.backdrop, 0, 0, g.width, g.height);
     }
     if (at < 0) return;
     context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--text").trim();
     context.lineWidth = 2;
     context.beginPath();
-    context.arc(g.pad + xy[2 * at] * g.scale, g.side - g.pad - xy[2 * at + 1] * g.scale, 7, 0, 6.2832);
+    context.arc(g.x(xy[2 * at]), g.y(xy[2 * at + 1]), 7, 0, 6.2832);
     context.stroke();
   }
 
@@ -282,7 +300,7 @@
     const at = (event) => {
       const box = canvas.getBoundingClientRect();
       const g = view.place;
-      return nearest(view, (event.clientX - box.left - g.pad) / g.scale, (g.side - g.pad - (event.clientY - box.top)) / g.scale, NEAR / g.scale);
+      return nearest(view, g.fromX(event.clientX - box.left), g.fromY(event.clientY - box.top), NEAR / g.scale);
     };
     canvas.addEventListener("pointermove", (event) => {
       const i = at(event);

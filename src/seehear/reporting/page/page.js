@@ -86,6 +86,7 @@
       const chosen = tab.dataset.view === view;
       tab.setAttribute("aria-selected", String(chosen));
       tab.tabIndex = chosen ? 0 : -1;
+      if (chosen) tabs.scrollLeft = Math.min(tabs.scrollLeft, tab.offsetLeft - 16) + Math.max(0, tab.offsetLeft + tab.offsetWidth + 16 - tabs.scrollLeft - tabs.clientWidth);
     }
     const panel = S.el("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${view}` });
     content.replaceChildren(panel);
