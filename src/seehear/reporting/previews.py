@@ -183,7 +183,9 @@ def write_film(path: Path, frames_THWC: np.ndarray, sound_S: np.ndarray) -> None
         video.height, video.width = frames_THWC.shape[1:3]
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1
-        audio = container.add_stream("aac", rate=SOUND_RATE_HZ, layout="mono", bit_rate=48000)
+        audio = container.add_stream(
+            "aac", rate=SOUND_RATE_HZ, layout="mono", bit_rate=48000, options={"aac_coder": "fast"}
+        )
         for number, frame_HWC in enumerate(frames_THWC):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FRAME_RATE_HZ)

@@ -81,4 +81,5 @@ def to_uint16(points_n2: np.ndarray) -> np.ndarray:
     low, high = points_n2.min(axis=0), points_n2.max(axis=0)
     span = max(float((high - low).max()), 1e-12)
     centred = (points_n2 - (low + high) / 2) / span + 0.5
-    return np.clip(np.round(centred * 65535), 0, 65535).astype(np.uint16)
+    scaled_n2: np.ndarray = np.clip(np.round(centred * 65535), 0, 65535).astype(np.uint16)
+    return scaled_n2

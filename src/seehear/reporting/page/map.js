@@ -1,8 +1,8 @@
-// The map: features in two dimensions on a canvas; a grid finds the point below the pointer, so 50,000 stay smooth.
+// The map: features in two dimensions on a canvas, coloured by cluster, class or label; a dot shows its segment.
 (function () {
   "use strict";
   const S = window.SEEHEAR;
-  const CELLS = 128; // of the grid that finds points, on each side
+  const { bytes, unpack, gridOf, boundsOf, colourOf, nearest, towards } = S.points;
   const NEAR = 12; // pixels
   const state = { modality: "video", colour: null, round: null, only: null };
   let map = null;
@@ -18,63 +18,12 @@
     },
   };
 
-  function bytes(text, Kind) {
-    const raw = atob(text);
-    const array = new Uint8Array(raw.length);
-    for (let i = 0; i < raw.length; i++) array[i] = raw.charCodeAt(i);
-    return new Kind(array.buffer);
-  }
-
-  function unpack(raw) {
-    const segments = { ...raw.segments, labels: {} };
-    for (const [name, text] of Object.entries(raw.segments.labels)) segments.labels[name] = bytes(text, Int32Array);
-    segments.row = bytes(segments.row, Int32Array);
-    if (segments.class) segments.class = bytes(segments.class, Int32Array);
-    const positions = {};
-    for (const [name, text] of Object.entries(raw.positions)) positions[name] = bytes(text, Uint16Array);
-    return { segments, positions, rounds: {} };
-  }
-
   function segment(i) {
     const s = map.segments;
     const one = { row: [s.row[i]], key: [s.key[i]], labels: {} };
     for (const name of Object.keys(s.labels)) one.labels[name] = [s.labels[name][i]];
     for (const name of ["failed", "path", "start", "seconds", "class"]) if (s[name]) one[name] = [s[name][i]];
     return S.segments(one)[0];
-  }
-
-  // Points by cell of a grid: `begin` holds where each cell's points start in `points`.
-  function gridOf(xy) {
-    const n = xy.length / 2;
-    const begin = new Uint32Array(CELLS * CELLS + 1);
-    const cell = new Uint16Array(n);
-    for (let i = 0; i < n; i++) {
-      cell[i] = ((xy[2 * i + 1] * CELLS) >> 16) * CELLS + ((xy[2 * i] * CELLS) >> 16);
-      begin[cell[i] + 1]++;
-    }
-    for (let i = 0; i < CELLS * CELLS; i++) begin[i + 1] += begin[i];
-    const points = new Uint32Array(n);
-    const next = begin.slice();
-    for (let i = 0; i < n; i++) points[next[cell[i]]++] = i;
-    return { begin, points };
-  }
-
-  function boundsOf(xy) {
-    const bounds = [65535, 0, 65535, 0];
-    for (let i = 0; i < xy.length; i++) {
-      const axis = (i % 2) * 2;
-      bounds[axis] = Math.min(bounds[axis], xy[i]);
-      bounds[axis + 1] = Math.max(bounds[axis + 1], xy[i]);
-    }
-    return bounds;
-  }
-
-  const HUES = [200, 25, 145, 285, 60, 340, 175, 230, 95, 5, 260, 40];
-  function colourOf(k, dark) {
-    if (k < 0) return dark ? "#5b6068" : "#b9bcc2";
-    const hue = k < HUES.length ? HUES[k] : (k * 137.508) % 360;
-    const shift = 14 * (Math.floor(k / HUES.length) % 3) - 7;
-    return `hsl(${hue} 62% ${(dark ? 64 : 44) + shift}%)`;
   }
 
   function colourings() {
@@ -250,36 +199,6 @@
     context.stroke();
   }
 
-  // The point nearest to a place, in the units of the positions, within some distance of it.
-  function nearest(view, x, y, within) {
-    const { begin, points } = view.grid;
-    const cell = (v) => Math.max(0, Math.min(CELLS - 1, Math.floor((v * CELLS) / 65536)));
-    let best = -1;
-    let least = within * within;
-    for (let r = cell(y - within); r <= cell(y + within); r++)
-      for (let j = begin[r * CELLS + cell(x - within)]; j < begin[r * CELLS + cell(x + within) + 1]; j++) {
-        const i = points[j];
-        if (state.only !== null && view.values[i] !== state.only) continue;
-        const d = (view.xy[2 * i] - x) ** 2 + (view.xy[2 * i + 1] - y) ** 2;
-        if (d < least) [best, least] = [i, d];
-      }
-    return best;
-  }
-
-  function towards(view, dx, dy) {
-    const { xy, at } = view;
-    let best = -1;
-    let least = Infinity;
-    for (let i = 0; i < xy.length / 2; i++) {
-      if (i === at || (state.only !== null && view.values[i] !== state.only)) continue;
-      const [x, y] = [xy[2 * i] - xy[2 * at], xy[2 * i + 1] - xy[2 * at + 1]];
-      const along = x * dx + y * dy;
-      const aside = Math.abs(x * dy) + Math.abs(y * dx);
-      if (along > 0 && aside <= along && along + 2 * aside < least) [best, least] = [i, along + 2 * aside];
-    }
-    return best;
-  }
-
   function choose(view, i, speak) {
     if (i === view.at) return;
     view.at = i;
@@ -300,7 +219,7 @@
     const at = (event) => {
       const box = canvas.getBoundingClientRect();
       const g = view.place;
-      return nearest(view, g.fromX(event.clientX - box.left), g.fromY(event.clientY - box.top), NEAR / g.scale);
+      return nearest(view, state.only, g.fromX(event.clientX - box.left), g.fromY(event.clientY - box.top), NEAR / g.scale);
     };
     canvas.addEventListener("pointermove", (event) => {
       const i = at(event);
@@ -316,7 +235,7 @@
     canvas.addEventListener("keydown", (event) => {
       const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
       if (event.key in steps) {
-        const i = view.at < 0 ? nearest(view, 32768, 32768, 65536) : towards(view, ...steps[event.key]);
+        const i = view.at < 0 ? nearest(view, state.only, 32768, 32768, 65536) : towards(view, state.only, ...steps[event.key]);
         if (i >= 0) choose(view, i, true);
       } else if ((event.key === "Enter" || event.key === " ") && view.tile) view.tile.click();
       else if (event.key === "Escape" && view.at >= 0) {
