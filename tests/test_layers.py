@@ -18,7 +18,7 @@ method
 trainer | model
 matching
 features
-clips | checkpoint | spaces | numerics
+clips | checkpoint | spaces | numerics | excerpts
 indexing | synthetic | naming
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets
