@@ -5,7 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
@@ -330,6 +335,35 @@ def test_wrong_arguments_say_what_to_do(copy, tmp_path):
     (copy / "names.json").write_text("[]")
     with pytest.raises(RunError, match=r"names\.json cannot be read"):
         seehear.report(copy)
+
+
+@pytest.mark.parametrize("name", ["features/audio.npy", "clusters/labels.parquet", "clusters/centroids.safetensors"])
+@pytest.mark.parametrize("way", ["gone", "cut short"])
+def test_damaged_files_of_a_run_are_one_line_and_cost_no_report(copy, name, way):
+    before = (copy / "report" / "index.html").stat().st_mtime_ns
+    if way == "gone":
+        (copy / name).unlink()
+    else:
+        (copy / name).write_bytes((copy / name).read_bytes()[:100])
+    with pytest.raises(RunError, match=r"cannot be read .*--resume"):
+        seehear.report(copy)
+    assert (copy / "report" / "index.html").stat().st_mtime_ns == before
+
+
+def test_the_command_prints_json_and_serves_until_it_is_interrupted(copy):
+    command = [sys.executable, "-W", "error", "-m", "seehear", "report", str(copy), "--previews", "0"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stdout)["path"] == str(copy / "report" / "index.html")
+    with subprocess.Popen([*command, "--serve"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout)
+        assert "index.html" in next(lines)
+        address = re.search(r"http://127\.0\.0\.1:\d+/", next(lines))
+        assert address is not None
+        with urllib.request.urlopen(address[0], timeout=20) as answer:
+            assert b"seehear" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
 
 
 def entry(**changes: object) -> dict[str, object]:

@@ -57,7 +57,8 @@ def serve_page(folder: Path, run: Path, port: int, open_page: bool, *, quiet: bo
     server = serve(folder, run, port)
     try:
         if not quiet:
-            print(f"Serving {server.address} to this machine alone; names go to {run / 'names.json'}. Ctrl-C ends it.")
+            where = f"Serving {server.address} to this machine alone; names go to {run / 'names.json'}. Ctrl-C ends it."
+            print(where, flush=True)
         if open_page:
             click.launch(server.address)
         server.serve_forever()

@@ -88,10 +88,10 @@ def report(
     """
     opened = Run.open(Path(run))
     check_projection(projection)
-    if previews < 0 or (workers is not None and workers < 1):
-        raise SettingsError(
-            f"previews is {previews} and workers is {workers}. Neither can be less than 0; workers >= 1."
-        )
+    if previews < 0:
+        raise SettingsError(f"previews is {previews}. It must be 0 (none) or more.")
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers is {workers}. It must be at least 1.")
     folder = Path(out) if out is not None else opened.path / "report"
     check_free(folder)
     found, note = find_index(opened, index)

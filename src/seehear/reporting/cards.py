@@ -53,8 +53,21 @@ def read_groupings(run: Path) -> list[Grouping]:
     """The clusterings of a finished run, with the distance of every row to its centroid.
 
     Raises:
-        RunError: files of the run do not fit together.
+        RunError: files of the run are missing or damaged, or do not fit together.
     """
+    import pyarrow as pa
+    from safetensors import SafetensorError
+
+    try:
+        return _groupings(run)
+    except (OSError, ValueError, KeyError, pa.ArrowException, SafetensorError) as error:
+        raise RunError(
+            f"The clusters or features of {run} cannot be read ({error}). Make them anew: remove {run / 'encoders'}, "
+            f"then run seehear pretrain with --resume."
+        ) from None
+
+
+def _groupings(run: Path) -> list[Grouping]:
     import pyarrow.parquet as pq
     import torch
     from safetensors.torch import load_file
@@ -68,7 +81,7 @@ def read_groupings(run: Path) -> list[Grouping]:
             labels_N = table[name].to_numpy()
             parts = [features[modality] for modality in PARTS[space_of(name)]]
             if any(len(part) != len(labels_N) for part in parts):
-                raise RunError(f"{run}: features and clusters have different numbers of rows. Go on with --resume.")
+                raise ValueError(f"{len(labels_N)} labels in {name}, and features of {len(parts[0])} rows")
             state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             distance_N = distances(parts, labels_N, state)
             num_clusters = len(state["centroids"])
