@@ -56,7 +56,7 @@
       const path = s.points.map((p, i) => `${i ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("");
       svg.append(S.svg("path", { d: path, class: `line ${s.style}` }));
       for (const p of s.points.length > 30 ? s.points.slice(-1) : s.points)
-        svg.append(S.svg("circle", { cx: x(p[0]), cy: y(p[1]), r: 3, class: `dot ${s.style}` }));
+        svg.append(S.svg("circle", { cx: x(p[0]), cy: y(p[1]), r: s.points.length > 10 ? 2.2 : 3, class: `dot ${s.style}` }));
     }
     return figure(title, good, svg, used, numbers(used, format, xLabel));
   };

@@ -50,7 +50,7 @@
   function colourOf(k, dark) {
     if (k < 0) return dark ? "#5b6068" : "#b9bcc2";
     const hue = k < HUES.length ? HUES[k] : (k * 137.508) % 360;
-    const shift = 14 * (Math.floor(k / HUES.length) % 3) - 7;
+    const shift = 14 * ((k + Math.floor(k / HUES.length)) % 2) - 6; // neighbours differ in lightness too
     return `hsl(${hue} 62% ${(dark ? 64 : 44) + shift}%)`;
   }
 
