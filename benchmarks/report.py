@@ -50,7 +50,7 @@ def main() -> None:
             found = json.loads(done.stdout.splitlines()[-1])
             sizes.append({"rows": rows, "clusters": arguments.clusters, **found, **measure_page(Path(folder))})
             print(json.dumps(sizes[-1]), file=sys.stderr)
-    result = {"sizes": sizes, "created": now(), "load_before": os.getloadavg(), **versions()}
+    result = {"sizes": sizes, "created": now(), "load": os.getloadavg(), **versions()}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "report.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (RESULTS / "report.md").write_text(as_page(result), encoding="utf-8")
@@ -306,7 +306,7 @@ def as_page(result: dict[str, Any]) -> str:
         + "\n".join(lines)
         + f"\n\nSimulated runs of {result['sizes'][0]['clusters']} clusters a space and features {WIDTH} wide, 2,000 "
         f'previews of 2 s out of 320 x 240 files, by `python benchmarks/report.py`; "again" finds its previews '
-        f"cut. {machine['processor']}, {machine['cores']} cores, load {result['load_before'][0]:.1f} before; Python "
+        f"cut. {machine['processor']}, {machine['cores']} cores, load {result['load'][0]:.1f} at the end; Python "
         f"{result['python']}, NumPy {result['packages']['numpy']}, commit {str(result['commit'])[:12]}, "
         f"{result['created'][:10]}.\n"
     )
