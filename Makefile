@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow test-gpu check format bench-kmeans real-media environment clean help
+.PHONY: demo test test-slow test-gpu check format bench-kmeans bench-report real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -41,6 +41,9 @@ format: $(READY)     ## put files into the format that check wants
 bench-kmeans: $(READY) ## k-means against faiss and scikit-learn
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/kmeans.py
+
+bench-report: $(READY) ## the report of runs of 100,000 and 1,000,000 rows
+	$(BIN)/python benchmarks/report.py
 
 real-media: $(READY) ## fetch real videos into .cache/real-media, for the tests that use them
 	$(BIN)/python tests/real_media/fetch.py

@@ -34,3 +34,11 @@ def index_folder(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("index") / "index"
     seehear.index([videos], folder, progress=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of videos with hostile names and classes, and its report; see `report_run.py`."""
+    from report_run import make_run
+
+    return make_run(tmp_path_factory.mktemp("shown"))

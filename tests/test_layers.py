@@ -11,6 +11,7 @@ SOURCE = Path(seehear.__file__).parent
 LAYERS = """
 cli
 showcase
+reporting
 pretraining | evaluation | exporting
 journal | hub
 method
@@ -19,8 +20,8 @@ weights | huggingface
 stored | embedding
 matching
 features
-clips | checkpoint | spaces | numerics
-indexing | synthetic
+clips | checkpoint | spaces | numerics | excerpts
+indexing | synthetic | naming
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets
 config | distributed

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from seehear.indexing import Index, index
     from seehear.model import Model, load
     from seehear.pretraining import pretrain
+    from seehear.reporting import report
     from seehear.showcase import demo
     from seehear.synthetic import synth
 
@@ -34,6 +35,7 @@ __all__ = [
     "index",
     "load",
     "pretrain",
+    "report",
     "synth",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "index": "indexing",
     "load": "model",
     "pretrain": "pretraining",
+    "report": "reporting",
     "synth": "synthetic",
 }
 

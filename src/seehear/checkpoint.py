@@ -84,7 +84,7 @@ def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Tensor]]) -
     rows = np.arange(len(next(iter(labels.values()))), dtype=np.int64)
     pq.write_table(pa.table({"row": rows, **labels}), folder / "labels.parquet", compression="zstd")
     tensors = {
-        f"{name}.{key}": value.contiguous()
+        f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)  # several of a space share its preparation
         for name, c in clusters.items()
         for key, value in c.items()
         if key != "labels"

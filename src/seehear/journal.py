@@ -76,26 +76,37 @@ def nmi(labels_N: np.ndarray, others_N: np.ndarray) -> float:
 
 def warnings_of(entry: dict[str, Any]) -> list[str]:
     """What is wrong with a round, and what to change; one sentence or two each."""
+    return [text for _, text in troubles_of(entry)]
+
+
+def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with a round: (kind, what it is and what to change).
+
+    Kinds: "collapsed", "not learning", "waiting" (for data).
+    """
     found = []
     for name, c in entry["clusters"].items():
         share = c["largest"] / entry["rows"]
         if share >= COLLAPSED_SHARE:
-            found.append(
+            text = (
                 f"The {name} clusters collapse: one holds {share:.0%} of all rows. Try --cluster.features whiten, "
                 f"more clusters (--cluster.num_clusters), or more varied videos."
             )
+            found.append(("collapsed", text))
     chance = min(math.log(c["num_clusters"]) for c in entry["clusters"].values())
     for student, losses in entry["loss"].items():
         if losses[-1] > chance - LEARNED_NATS:
-            found.append(
+            text = (
                 f"The {student} encoder learns nothing: its loss ends at {losses[-1]:.2f}, and guessing gives "
                 f"ln K = {chance:.2f}. Try another --train.lr, more --train.epochs, or more videos."
             )
+            found.append(("not learning", text))
     if entry["timing"]["waiting_share"] > WAITING_SHARE:
-        found.append(
+        text = (
             f"Training waits for data {entry['timing']['waiting_share']:.0%} of the time. Raise --data.workers, or "
             f"--data.cache_gigabytes if the segments fit in memory."
         )
+        found.append(("waiting", text))
     return found
 
 

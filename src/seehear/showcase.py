@@ -1,8 +1,9 @@
 """Does the method work? `seehear demo` makes videos, trains on them without labels, and measures, in minutes.
 
 For each seed: synthesise, index, then probe random encoders, each variant trained with the same budget, and the same
-encoders trained with the true classes. The training videos and the test videos are different files; only the training
-ones are indexed for pretraining, and classes are read by the evaluation alone.
+encoders trained with the true classes; last, build the page of the XDC run (or of the last variant). The training
+videos and the test videos are different files; only the training ones are indexed for pretraining, and classes are read
+by the evaluation and shown by the page alone.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ from seehear.numerics import Numerics, choose, set_threads
 from seehear.presets import preset_settings
 from seehear.pretraining import pretrain, recorded_numerics
 from seehear.progress import Console
+from seehear.reporting import report
 from seehear.runs import Run, now, versions, write_json
 from seehear.synthetic import synth
 from seehear.trainer import learn
 
 SUPERVISED_EPOCHS = 12  # with the true classes the same encoders need few
+PAGE_PREVIEWS = 400  # in the page of the XDC run: enough for every cluster, in seconds
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,11 @@ def demo(
             cfg = override(preset_settings("demo"), {**(settings or {}), "seed": seed})
             stage = prepare(out / f"seed{seed}", seed, videos, cfg, console)
             results[str(seed)] = measure_all(stage, variants)
+            results[str(seed)]["page"] = build_page(stage, "xdc" if "xdc" in variants else variants[-1])
             results[str(seed)]["seconds"] = round(time.perf_counter() - begin, 1)
-    report = {"videos": videos, "seeds": results, "peak_memory_gb": peak_memory_gb(), "created": now(), **versions()}
-    write_json(out / "demo.json", report)
-    return report
+    summary = {"videos": videos, "seeds": results, "peak_memory_gb": peak_memory_gb(), "created": now(), **versions()}
+    write_json(out / "demo.json", summary)
+    return summary
 
 
 def peak_memory_gb() -> float:
@@ -188,6 +192,20 @@ def supervised(stage: Stage) -> dict[str, float]:
         progress=stage.console.watch("supervised", cfg.train.epochs * len(train_rows)),
     )
     return {**probe_pair(stage, pair), "seconds": round(time.perf_counter() - begin, 1)}
+
+
+def build_page(stage: Stage, variant: str) -> str:
+    """Build the report of one variant's run, with the true events as classes; returns the path of its page."""
+    built = report(
+        stage.folder / variant,
+        index=stage.train_index.folder,
+        classes=stage.classes.file,
+        previews=PAGE_PREVIEWS,
+        workers=default_workers(stage.settings.data) or 1,
+        console=Console(quiet=True),
+    )
+    stage.console.say(f"seed {stage.settings.seed}: the page of {name(variant)}: {built.path}")
+    return built.path
 
 
 def probe_pair(stage: Stage, pair: Pair) -> dict[str, float]:

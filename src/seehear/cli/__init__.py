@@ -9,14 +9,15 @@ import sys
 
 import click
 
-from seehear.cli import evaluating, sharing, training
+from seehear.cli import evaluating, reporting, sharing, training
 from seehear.cli.base import cli
 from seehear.errors import SeehearError
 
 __all__ = ["cli", "main"]
 
-for command in (*training.COMMANDS, *evaluating.COMMANDS, *sharing.COMMANDS):  # in the order of --help
-    cli.add_command(command)
+for group in (training, evaluating, reporting, sharing):  # in the order of --help
+    for command in group.COMMANDS:
+        cli.add_command(command)
 
 
 def main() -> None:

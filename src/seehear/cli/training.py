@@ -102,6 +102,8 @@ def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
         f"Seeds {seeds}; {videos} videos each, a fifth of them for testing; {took / 60:.1f} minutes, "
         f"{report['peak_memory_gb']:.1f} GB; {out}/demo.json"
     )
+    page = Path(report["seeds"][str(chosen[0])]["page"]).resolve().as_uri()
+    print(f"Look and listen: open {page} in a browser")
     print("On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN --preset demo")
 
 

@@ -1,7 +1,7 @@
 """How does one file that crashes or hangs the decoder cost nothing but its own row?
 
-Each worker is a process that examines one file at a time, so it is known which file it was. One that dies, or takes
-longer than the time limit and is killed, is replaced by a new one; no process is started for each file.
+Each worker is a process that takes one job at a time (here: examine a file), so it is known which file it was. One that
+dies, or takes longer than the time limit and is killed, is replaced by a new one; no process is started for each file.
 
 Workers are programmes of their own, started by `subprocess`: nothing is forked from a process that may have threads,
 and a script that calls seehear is not run again in each of them, as `multiprocessing` would. They end themselves when
@@ -19,14 +19,15 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
 from seehear.errors import SeehearError
-from seehear.indexing.examination import Rejection, examine
+from seehear.indexing.examination import Rejection
 from seehear.media import MediaInfo
 
 WORKER_BYTES = 4 * 2**30
@@ -37,13 +38,13 @@ START_SECONDS = 120.0
 
 _PROGRAMME = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from seehear.indexing.workers import serve; serve(int(sys.argv[2]), float(sys.argv[3]))"
+    "from seehear.indexing.workers import serve; serve(int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])"
 )
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _END_SECONDS = 5.0  # a process that is about to end may take so long for it
 _GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
 
-Job = tuple[Any, ...]  # the arguments of `examine`
+Job = tuple[Any, ...]  # the arguments of the task
 Answer = MediaInfo | Rejection | None
 
 
@@ -56,18 +57,27 @@ class _Worker:
     is_ready: bool = False
 
 
-def examine_all(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[tuple[int, Answer]]:
-    """Examine files in parallel processes.
+def examine_all(
+    jobs: Sequence[tuple[str, bool, float]], workers: int, timeout_s: float
+) -> Iterator[tuple[int, Answer]]:
+    """Examine files in parallel processes; `jobs` are arguments of `examine`. See `in_workers`."""
+    return in_workers("seehear.indexing.examination:examine", jobs, workers, timeout_s)
+
+
+def in_workers(task: str, jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[tuple[int, Any]]:
+    """Do one thing with many files in parallel processes.
 
     Args:
-        jobs: arguments of `examine`, one tuple a file.
+        task: "module:function" of what is done; its arguments and answers travel between processes.
+        jobs: arguments of the function, one tuple a file.
         workers: processes.
         timeout_s: a file that takes longer counts as one that hangs the decoder.
 
     Yields:
-        The number of a job and its answer, in the order in which they come.
+        The number of a job and its answer, in the order in which they come. Where the function raised, hung or
+        crashed, the answer is a `Rejection`.
     """
-    pool = _Pool(jobs, timeout_s)
+    pool = _Pool(task, jobs, timeout_s)
     try:
         for _ in range(min(workers, len(jobs))):
             pool.start_worker()
@@ -80,7 +90,8 @@ def examine_all(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator
 class _Pool:
     """Workers and the jobs that are still to be done."""
 
-    def __init__(self, jobs: Sequence[Job], timeout_s: float) -> None:
+    def __init__(self, task: str, jobs: Sequence[Job], timeout_s: float) -> None:
+        self._task = task
         self._jobs = jobs
         self._waiting = deque(range(len(jobs)))
         self._timeout_s = timeout_s
@@ -89,7 +100,7 @@ class _Pool:
     def start_worker(self) -> None:
         """Start one more process."""
         ours, theirs = Pipe()
-        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(self._timeout_s)]
+        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(self._timeout_s), self._task]
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAMME, *arguments],
             pass_fds=[theirs.fileno()],
@@ -100,7 +111,7 @@ class _Pool:
         theirs.close()  # so that its end is noticed here
         self.workers.append(_Worker(process, ours, time.monotonic() + START_SECONDS))
 
-    def step(self) -> Iterator[tuple[int, Answer]]:
+    def step(self) -> Iterator[tuple[int, Any]]:
         """Wait until something happens, and hand out what came of it."""
         first_deadline = min(worker.deadline for worker in self.workers)
         ready = wait([worker.connection for worker in self.workers], max(0.0, first_deadline - time.monotonic()))
@@ -119,7 +130,7 @@ class _Pool:
             worker.connection.close()
         self.workers.clear()
 
-    def _hear(self, worker: _Worker) -> Iterator[tuple[int, Answer]]:
+    def _hear(self, worker: _Worker) -> Iterator[tuple[int, Any]]:
         try:
             answer = worker.connection.recv()
         except (EOFError, ConnectionError):
@@ -145,7 +156,7 @@ class _Pool:
         if number is None:
             self._remove(worker)
 
-    def _lose(self, worker: _Worker, rejection: Rejection) -> Iterator[tuple[int, Answer]]:
+    def _lose(self, worker: _Worker, rejection: Rejection) -> Iterator[tuple[int, Any]]:
         """Give up a worker, and with it the file it was at."""
         self._remove(worker)
         if worker.job is None:
@@ -167,21 +178,24 @@ class _Pool:
             self.start_worker()
 
 
-def serve(descriptor: int, timeout_s: float) -> None:
-    """Examine one file after the other; the whole life of a worker.
+def serve(descriptor: int, timeout_s: float, task: str) -> None:
+    """Do one job after the other; the whole life of a worker.
 
     Args:
         descriptor: of the pipe's end for this process.
         timeout_s: after which the parent, if it is still there, ends this process.
+        task: "module:function".
     """
     connection = Connection(descriptor)
+    module, name = task.split(":")
+    function = getattr(import_module(module), name)
     _be_silent()
     _limit_memory()
     connection.send(None)  # ready
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while (job := connection.recv()) is not None:
             signal.alarm(math.ceil(timeout_s) + _GRACE_SECONDS)  # should the parent not be there any more to do it
-            connection.send(_examine_safely(job))
+            connection.send(_do_safely(function, job))
             signal.alarm(0)
 
 
@@ -197,9 +211,9 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
     return f"ended with exit code {code}"
 
 
-def _examine_safely(job: Job) -> Answer:
+def _do_safely(function: Callable[..., Any], job: Job) -> Any:
     try:
-        return examine(*job)
+        return function(*job)
     except MemoryError:
         return Rejection("absurd size", f"it takes more than {WORKER_BYTES / 2**30:g} GiB of memory")
     except Exception as error:  # one file costs its own row, whatever it does to the decoder's wrapper

@@ -1,0 +1,275 @@
+"""How is the report of a run put together? Reads the run's files, cuts previews, writes a folder whole or not at all.
+
+RUN/report/index.html, *.css, *.js    the page
+RUN/report/data/*.js                  its data, loaded when it is needed
+RUN/report/previews/                  moving pictures, stills and spectrograms (hard links to RUN/previews)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seehear.errors import SettingsError, UsageError
+from seehear.evaluation.clusters import agreement
+from seehear.indexing import Index
+from seehear.naming import as_json, read_names
+from seehear.progress import Console
+from seehear.reporting.cards import LISTED_ROWS, Grouping, cards_of, listed_rows, read_groupings
+from seehear.reporting.health import health
+from seehear.reporting.meeting import meeting, standing_rows
+from seehear.reporting.previews import Previews, choose, link, make
+from seehear.reporting.projection import check_projection, choose_points, project, to_uint16
+from seehear.reporting.scripts import packed, write_data
+from seehear.reporting.segments import Rows, find_classes, find_index
+from seehear.runs import Run, is_empty_folder, now, whole_folder
+
+PAGE = Path(__file__).parent / "page"
+MOST_ROUNDS = 12  # whose labels the map can show
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was built: where it is, the verdict, and how much of the run it shows."""
+
+    path: str  # of index.html
+    verdict: str
+    rows: int
+    previews: int
+    previews_cut: int  # of them, those that were not there already
+    previews_failed: dict[str, int]  # reason -> how many
+    megabytes: float
+    notes: list[str]  # what is missing, and why
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+def report(
+    run: str | Path,
+    *,
+    index: str | Path | None = None,
+    classes: str | Path | None = None,
+    projection: str = "pca",
+    previews: int = 2000,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> Report:
+    """Build the report of a run: a folder with a page that opens from disk, without a network.
+
+    A run that has not finished gets one too, of its health alone.
+
+    Args:
+        run: the run's folder.
+        index: the index that it was trained on; by default where the run found it.
+        classes: a CSV file with the columns `path` and `class`, to show what clusters hold.
+        projection: of the map: "pca", or "umap" where that is installed.
+        previews: at most so many segments get moving pictures with sound.
+        out: the folder to write; by default `report` in the run's folder. One that is no report is not touched.
+        workers: processes that cut previews; by default one for each core.
+        console: where progress is shown; stderr by default.
+    Returns:
+        Where it is, the verdict, and counts.
+    Raises:
+        RunError: no run, or one that cannot be read.
+        IndexFileError, SettingsError: an index or classes that do not fit, an unknown projection.
+        UsageError: `out` is something else.
+    """
+    opened = Run.open(Path(run))
+    check_projection(projection)
+    if previews < 0:
+        raise SettingsError(f"previews is {previews}. It must be 0 (none) or more.")
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers is {workers}. It must be at least 1.")
+    folder = Path(out) if out is not None else opened.path / "report"
+    check_free(folder)
+    found, note = find_index(opened, index)
+    known = find_classes(found, classes)
+    names = read_names(opened.path)
+    with nullcontext(console) if console else Console() as shown:
+        state = health(opened)
+        groupings = read_groupings(opened.path) if state["finished"] else []
+        cache = opened.path / "previews"
+        cut = Previews()
+        if groupings and found is not None and previews:
+            cut = make(found, chosen_rows(groupings, previews), cache, workers or cores(), shown)
+        rows = Rows(found, groupings, known[1] if known else None, cut)
+        data: dict[str, Any] = {
+            "format": 1,
+            "seehear": metadata.version("seehear"),
+            "created": now(),
+            "run": about(opened, found),
+            "health": state,
+            "names": as_json(names),
+            "classes": list(known[0].names) if known else None,
+            "notes": [note] if note else [],
+        }
+        with whole_folder(folder, overwrite=True) as temporary:
+            for file in sorted(PAGE.iterdir()):
+                name = "index.html" if file.name == "page.html" else file.name
+                shutil.copyfile(file, temporary / name)
+            write_session(temporary)
+            total = link(list(cut.keys.values()), cache, temporary / "previews")
+            if groupings:
+                total += write_clusters(temporary / "data", data, rows, shown)
+                total += write_map(temporary / "data", data, rows, opened, projection)
+            data["sampling"] = sampling(cut, groupings, data, total)
+            total += write_data(temporary / "data", "report", data)
+    return Report(
+        path=str(folder / "index.html"),
+        verdict=state["verdict"]["kind"],
+        rows=int(opened.record["index"]["rows"]),
+        previews=len(cut.keys),
+        previews_cut=cut.cut,
+        previews_failed=cut.reasons,
+        megabytes=round(total / 1e6, 1),
+        notes=data["notes"],
+    )
+
+
+def check_free(folder: Path) -> None:
+    """Raise UsageError where something else is at the place of the report."""
+    is_report = (folder / "index.html").exists() and (folder / "data" / "report.js").exists()
+    if folder.exists() and not is_report and not is_empty_folder(folder):
+        raise UsageError(f"{folder} exists and is no report. Choose another --out; nothing was touched.")
+
+
+def write_session(folder: Path) -> None:
+    """The file that a server answers with another: from disk, nothing can be saved."""
+    write_data(folder / "data", "session", None)
+
+
+def about(run: Run, index: Index | None) -> dict[str, Any]:
+    """What the head of the page says."""
+    settings = run.record["settings"]
+    return {
+        "name": run.path.resolve().name,
+        "variant": settings["variant"],
+        "rounds": settings["rounds"],
+        "rows": run.record["index"]["rows"],
+        "videos": None if index is None else index.num_videos,
+        "hours": None if index is None else round(float(index.seconds.sum()) / 3600, 2),
+        "created": run.record["created"],
+        "digest": run.record["index"]["digest"],
+    }
+
+
+def chosen_rows(groupings: Sequence[Grouping], budget: int) -> np.ndarray:
+    """The rows that get a preview."""
+    pairs = pairs_of(groupings)
+    cells = np.concatenate([np.zeros(0, np.int64), *(standing_rows(*pair, count=budget) for pair in pairs)])
+    return choose({g.name: g.rank_N for g in groupings}, cells, budget)
+
+
+def pairs_of(groupings: Sequence[Grouping]) -> list[tuple[Grouping, Grouping]]:
+    """Clusterings of video and of audio that belong together: those with the same number of clusters asked for."""
+    by_name = {g.name: g for g in groupings}
+    return [
+        (g, by_name[twin])
+        for g in groupings
+        if g.space == "video" and (twin := g.name.replace("video", "audio", 1)) in by_name
+    ]
+
+
+def others_of(grouping: Grouping, groupings: Sequence[Grouping]) -> list[Grouping]:
+    """The clusterings that one is compared with: of the same number of clusters, video and audio but not itself."""
+    suffix = grouping.name.removeprefix(grouping.space)
+    wanted = {f"{space}{suffix}" for space in ("video", "audio")} - {grouping.name}
+    return [g for g in groupings if g.name in wanted]
+
+
+def write_clusters(folder: Path, data: dict[str, Any], rows: Rows, console: Console) -> int:
+    """Cards, matrix, and a file of members for each cluster; returns bytes written."""
+    total, spaces = 0, []
+    num_classes = len(data["classes"] or [])
+    for grouping in rows.groupings:
+        others = others_of(grouping, rows.groupings)
+        cards = cards_of(grouping, others, rows.class_N, num_classes)
+        shown = np.array(sorted({row for card in cards["cards"] for row in card["nearest"]}), np.int64)
+        cards["segments"] = rows.columns(shown, grouping)
+        if rows.class_N is not None:
+            cards["agreement"] = agreement(grouping.labels_N, rows.class_N) if (rows.class_N >= 0).any() else None
+        members = listed_rows(grouping, others[0] if others else None)
+        cards["listed"] = len(members)
+        bounds = np.searchsorted(grouping.labels_N[members], np.arange(grouping.num_clusters + 1))
+        count = console.watch(f"{grouping.name} clusters", grouping.num_clusters)
+        for k, (a, b) in enumerate(pairwise(bounds)):
+            if b > a:
+                columns = rows.columns(members[a:b], grouping)
+                total += write_data(folder, f"members/{grouping.name}-{k}", columns)
+            count(k + 1)
+        spaces.append(cards)
+    data["spaces"] = spaces
+    meetings = [meeting(*pair) for pair in pairs_of(rows.groupings)]
+    data["meetings"] = [{key: m[key] for key in ("video", "audio", "nmi")} for m in meetings]
+    return total + write_data(folder, "meetings", meetings)
+
+
+def write_map(folder: Path, data: dict[str, Any], rows: Rows, run: Run, projection: str) -> int:
+    """Points of the map, what is known of each, and labels by round; returns bytes written."""
+    readable_N = np.any([g.labels_N >= 0 for g in rows.groupings], axis=0)
+    points = choose_points(readable_N, np.array(sorted(rows.previews.keys), np.int64))
+    positions, explained = {}, {}
+    for modality in ("video", "audio"):
+        features = np.load(run.path / "features" / f"{modality}.npy", mmap_mode="r")
+        xy, share = project(np.asarray(features[points], np.float32), projection)
+        positions[modality] = packed(to_uint16(xy))
+        explained[modality] = None if share is None else round(share, 4)
+    columns = rows.columns(points)
+    for name, labels in columns["labels"].items():
+        columns["labels"][name] = packed(np.array(labels, np.int32))
+    columns["row"] = packed(points.astype(np.int32))
+    if "class" in columns:
+        columns["class"] = packed(np.array(columns["class"], np.int32))
+    total = write_data(folder, "map", {"positions": positions, "segments": columns})
+    rounds = shown_rounds(run)
+    for number in rounds:
+        total += write_data(folder, f"rounds/{number}", round_labels(run, number, points))
+    data["map"] = {"projection": projection, "points": len(points), "explained": explained, "rounds": rounds}
+    return total
+
+
+def shown_rounds(run: Run) -> list[int]:
+    """The rounds whose labels the map can show: all, or some evenly spread, with the first and the last."""
+    rounds = [n for n in run.rounds() if (run.round_path(n) / "labels.parquet").exists()]
+    if len(rounds) <= MOST_ROUNDS:
+        return rounds
+    return [rounds[i] for i in np.linspace(0, len(rounds) - 1, MOST_ROUNDS).round().astype(int)]
+
+
+def round_labels(run: Run, number: int, points: np.ndarray) -> dict[str, str]:
+    """The labels of some rows in one round: clustering -> packed int32."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(run.round_path(number) / "labels.parquet")
+    names = [name for name in table.column_names if name != "row"]
+    return {name: packed(table[name].to_numpy()[points].astype(np.int32)) for name in names}
+
+
+def sampling(cut: Previews, groupings: Sequence[Grouping], data: dict[str, Any], total: int) -> dict[str, Any]:
+    """How much of the run the page shows."""
+    return {
+        "previews": len(cut.keys),
+        "failed": cut.reasons,
+        "listed": {space["name"]: space["listed"] for space in data.get("spaces", [])},
+        "listed_most": LISTED_ROWS,
+        "labelled": {g.name: int((g.labels_N >= 0).sum()) for g in groupings},
+        "points": data["map"]["points"] if "map" in data else 0,
+        "megabytes": round(total / 1e6, 1),
+    }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

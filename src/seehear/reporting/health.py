@@ -1,0 +1,119 @@
+"""Is the training healthy, and what should be changed if not? The log and the last round's labels.
+
+The verdict uses the same bounds as the warnings during training (`journal.troubles_of`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seehear.journal import COLLAPSED_SHARE, LEARNED_NATS, WAITING_SHARE, troubles_of
+from seehear.runs import Run
+
+BARS = 24  # of the histogram of cluster sizes
+
+
+def health(run: Run) -> dict[str, Any]:
+    """What the page's first view shows.
+
+    Returns:
+        verdict: kind ("healthy", "collapsed", "not learning", "no round"), title, text, advice (sentences).
+        rounds: lines of the log. planned: how many rounds were asked for. finished: whether the clusters of the
+        finished encoders are there. sizes: clustering -> how its sizes are spread in the last round. bounds: the
+        thresholds.
+    """
+    rounds = run.read_log()
+    planned = int(run.record["settings"]["rounds"])
+    sizes = {name: spread(labels_N, k) for name, (labels_N, k) in last_labels(run, rounds).items()}
+    return {
+        "verdict": verdict(rounds, planned, sizes),
+        "rounds": rounds,
+        "planned": planned,
+        "finished": (run.path / "clusters").is_dir(),
+        "sizes": sizes,
+        "bounds": {"collapsed": COLLAPSED_SHARE, "learned": LEARNED_NATS, "waiting": WAITING_SHARE},
+    }
+
+
+def verdict(rounds: list[dict[str, Any]], planned: int, sizes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The verdict on the last round, and what to change."""
+    if not rounds:
+        return {
+            "kind": "no round",
+            "title": "No round is finished yet",
+            "text": "There is nothing to judge. Build the report again when the first round is over.",
+            "advice": [],
+        }
+    last = rounds[-1]
+    troubles = troubles_of(last)
+    kinds = {kind for kind, _ in troubles}
+    advice = [text for _, text in troubles] + remarks(last, sizes)
+    at = f"Judged by round {last['round'] + 1} of {planned}."
+    if "collapsed" in kinds:
+        kind, title = "collapsed", "Collapsed: one cluster holds most of the videos"
+        text = "Labels that are nearly always the same teach nothing."
+    elif "not learning" in kinds:
+        kind, title = "not learning", "Not learning: the loss stays where guessing would put it"
+        text = "An encoder that cannot predict its pseudo-labels has found nothing to go by."
+    else:
+        kind, title = "healthy", "Healthy"
+        text = "Clusters of sensible size, and each encoder predicts its pseudo-labels better than guessing."
+    return {"kind": kind, "title": title, "text": f"{text} {at}", "advice": advice}
+
+
+def remarks(last: dict[str, Any], sizes: dict[str, dict[str, Any]]) -> list[str]:
+    """What is worth knowing and no failure."""
+    found = []
+    for name, of in sizes.items():
+        if of["empty"]:
+            found.append(
+                f"{of['empty']} of {of['clusters']} {name} clusters are empty. Fewer clusters (--cluster.num_clusters) "
+                f"would do."
+            )
+    for student, values in last["heldout_accuracy"].items():
+        if values and last["accuracy"][student][-1] > 0.5 > 2 * values[-1]:
+            found.append(
+                f"The {student} encoder is right on {last['accuracy'][student][-1]:.0%} of the clips that it trains on "
+                f"and on {values[-1]:.0%} of those kept out: it learns by heart. More videos, or fewer epochs a round."
+            )
+    if last["unreadable"]:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in last["unreadable"].items())
+        found.append(f"Some clips could not be read in the last round ({reasons}). Run seehear index again.")
+    return found
+
+
+def last_labels(run: Run, rounds: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, int]]:
+    """Clustering -> labels (N,) and K of the last round in the log, where they can be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not rounds:
+        return {}
+    try:
+        table = pq.read_table(run.round_path(rounds[-1]["round"]) / "labels.parquet")
+    except (OSError, pa.ArrowException):
+        return {}
+    of = rounds[-1]["clusters"]
+    return {name: (table[name].to_numpy(), of[name]["num_clusters"]) for name in table.column_names if name in of}
+
+
+def spread(labels_N: np.ndarray, num_clusters: int) -> dict[str, Any]:
+    """How sizes are spread: clusters, empty, largest (rows), share (of the largest), median, histogram.
+
+    The histogram has up to `BARS` bins of equal width from 0 up: {"edges": [...], "counts": [...]}.
+    """
+    sizes_K = np.bincount(labels_N[labels_N >= 0], minlength=num_clusters)
+    top = int(sizes_K.max())
+    width = max(1, -(-(top + 1) // BARS))  # rows, rounded up
+    edges = np.arange(0, top + width + 1, width)
+    counts, _ = np.histogram(sizes_K, bins=edges)
+    return {
+        "clusters": num_clusters,
+        "empty": int((sizes_K == 0).sum()),
+        "largest": top,
+        "share": round(top / max(1, int(sizes_K.sum())), 4),
+        "median": float(np.median(sizes_K)),
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }

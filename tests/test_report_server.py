@@ -1,0 +1,194 @@
+"""Does the server of a report give nothing but the report, to nobody but its own page? And names.json, in and out."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seehear.errors import RunError, UsageError
+from seehear.naming import read_names, write_names
+from seehear.reporting import serve
+from seehear.reporting.serving import Server
+
+GOOD = {"format": 1, "names": {"video": {"3": "rain"}, "audio": {"0": "  a   dog "}}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of a folder that looks like a report, with secrets around it."""
+    run = tmp_path_factory.mktemp("served") / "run"
+    report = run / "report"
+    (report / "data").mkdir(parents=True)
+    (report / "index.html").write_text("<!doctype html>page")
+    (report / "data" / "session.js").write_text("from disk")
+    (report / "film.mp4").write_bytes(bytes(range(100)))
+    (report / ".hidden").write_text("secret")
+    (run / "secret.txt").write_text("secret")
+    (run / "report-too").mkdir()
+    (run / "report-too" / "secret.txt").write_text("secret")
+    (report / "link.txt").symlink_to(run / "secret.txt")
+    (report / "up").symlink_to(run)
+    made = serve(report, run)
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def ask(server: Server, target: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[int, str, dict]:
+    """Status, body and headers of an answer; a target is sent as it is."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    sent = {"Host": f"127.0.0.1:{server.server_port}"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    connection.putrequest(method, target, skip_host=True)
+    for name, value in (sent | ({"Content-Length": str(len(body))} if method == "POST" else {}) | sent).items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    found = answer.status, answer.read().decode(errors="replace"), dict(answer.getheaders())
+    connection.close()
+    return found
+
+
+def own(server: Server) -> dict[str, str]:
+    """What the page itself sends to save names."""
+    session = json.loads(re.search(r"\{.*\}", ask(server, "/data/session.js")[1])[0])
+    return {"Origin": server.address.rstrip("/"), "X_Seehear_Token": session["token"], "Sec_Fetch_Site": "same-origin"}
+
+
+def test_it_listens_on_this_machine_alone(server):
+    assert server.socket.getsockname()[0] == "127.0.0.1"
+
+
+def test_files_of_the_report_come_with_headers_that_shut_others_out(server):
+    status, body, headers = ask(server, "/")
+    assert (status, body) == (200, "<!doctype html>page")
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert ask(server, "/film.mp4")[2]["Content-Type"] == "video/mp4"
+    assert ask(server, "/", method="HEAD")[:2] == (200, "")
+
+
+def test_a_player_gets_the_part_that_it_asks_for(server):
+    status, body, headers = ask(server, "/film.mp4", Range="bytes=10-19")
+    assert (status, body, headers["Content-Range"]) == (206, bytes(range(10, 20)).decode(), "bytes 10-19/100")
+    assert ask(server, "/film.mp4", Range="bytes=90-")[2]["Content-Range"] == "bytes 90-99/100"
+    for odd in ("bytes=200-", "bytes=-5", "bytes=a-b", "lines=1-2"):
+        assert ask(server, "/film.mp4", Range=odd)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/../secret.txt",
+        "/..%2fsecret.txt",
+        "/%2e%2e/secret.txt",
+        "/%2e%2e%2fsecret.txt",
+        "/data/../../secret.txt",
+        "/..\\secret.txt",
+        "/..%5csecret.txt",
+        "//secret.txt",
+        "///etc/passwd",
+        "/link.txt",
+        "/up/secret.txt",
+        "/.hidden",
+        "/../report-too/secret.txt",
+        "/index.html%00.txt",
+        "/data",
+        "/nothing",
+        "http://127.0.0.1/../secret.txt",
+        "/%ff%fe",
+        "/" + "a" * 5000,
+    ],
+)
+def test_no_path_leads_out_of_the_report(server, target):
+    status, body, _ = ask(server, target)
+    assert status == 404
+    assert "secret" not in body
+
+
+def test_requests_by_another_name_or_from_another_site_are_refused(server):
+    assert ask(server, "/", Host="evil.example")[0] == 403
+    assert ask(server, "/", Host=f"evil.example:{server.server_port}")[0] == 403
+    assert ask(server, "/data/session.js", Sec_Fetch_Site="cross-site")[0] == 403
+    assert ask(server, "/data/session.js", Sec_Fetch_Site="same-site")[0] == 403
+    assert ask(server, "/", Host=f"localhost:{server.server_port}")[0] == 200
+
+
+def test_names_are_saved_for_the_page_alone(server):
+    body = json.dumps(GOOD).encode()
+    path = server.run / "names.json"
+    for changes in (
+        {"X_Seehear_Token": "wrong"},
+        {"X_Seehear_Token": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Host": "evil.example"},
+    ):
+        assert ask(server, "/names", "POST", body, **(own(server) | changes))[0] == 403, changes
+    assert ask(server, "/other", "POST", body, **own(server))[0] == 404
+    assert ask(server, "/names", "PUT", body, **own(server))[0] == 501
+    assert not path.exists()
+    status, answer, _ = ask(server, "/names", "POST", body, **own(server))
+    assert (status, json.loads(answer)) == (200, {"saved": str(path)})
+    assert read_names(server.run) == {"video": {3: "rain"}, "audio": {0: "a dog"}}
+    assert '"a dog"' in ask(server, "/data/session.js")[1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 100_000,
+        json.dumps({**GOOD, "format": 2}).encode(),
+        json.dumps({"format": 1, "names": {"video": ["rain"]}}).encode(),
+        json.dumps({"format": 1, "names": {"video": {"-1": "rain"}}}).encode(),
+        json.dumps({"format": 1, "names": {"video": {"three": "rain"}}}).encode(),
+        json.dumps({"format": 1, "names": {"video": {"3": 7}}}).encode(),
+        json.dumps({"format": 1, "names": {"video": {"3": "x" * 81}}}).encode(),
+        json.dumps({"format": 1, "names": {"__proto__": {"3": "rain"}}}).encode(),
+        json.dumps({"format": 1, "names": {"../x": {"3": "rain"}}}).encode(),
+    ],
+)
+def test_what_is_no_names_is_not_saved(server, body):
+    write_names(server.run, {"video": {1: "kept"}})
+    status, answer, _ = ask(server, "/names", "POST", body, **own(server))
+    assert status == 400
+    assert json.loads(answer)["error"].startswith("Not saved: ")
+    assert read_names(server.run) == {"video": {1: "kept"}}
+
+
+def test_too_much_is_not_read(server):
+    assert ask(server, "/names", "POST", b"", **own(server), Content_Length="999999999")[0] == 413
+    assert ask(server, "/names", "POST", b"", **own(server), Content_Length="many")[0] == 413
+
+
+def test_a_port_that_is_taken_is_one_line(server, tmp_path):
+    with pytest.raises(UsageError, match=rf"Port {server.server_port} cannot be used"):
+        serve(tmp_path, tmp_path, server.server_port)
+    with pytest.raises(UsageError, match="Port 70000 cannot be used"):
+        serve(tmp_path, tmp_path, 70000)
+
+
+def test_names_survive_the_file_and_damage_is_told(tmp_path):
+    assert read_names(tmp_path) == {}
+    names = {"video": {10: "b", 2: "\u202eodd <name> \U0001f3b5"}, "joint_8": {0: "x"}}
+    path = write_names(tmp_path, names | {"audio": {1: ""}})
+    assert read_names(tmp_path) == names | {"audio": {}}
+    assert list(json.loads(Path(path).read_text(encoding="utf-8"))["names"]["video"]) == ["2", "10"]
+    path.write_text("{")
+    with pytest.raises(RunError, match=r"names\.json cannot be read"):
+        read_names(tmp_path)
