@@ -101,7 +101,7 @@ def told(folder: Path, split: int = 0) -> dict:
 
 
 def test_planted_classes_are_learned_and_the_classifier_can_be_used(planted, one_split, tmp_path):
-    result = planted.run(tmp_path / "f", settings_with(epochs=12, lr=5e-3), data=one_split)
+    result = planted.run(tmp_path / "f", settings_with(epochs=10, lr=5e-3), data=one_split)
     for modality in ("video", "audio"):
         values = result["values"][modality]
         low, high = values["top1_interval"]
@@ -110,7 +110,7 @@ def test_planted_classes_are_learned_and_the_classifier_can_be_used(planted, one
         assert "top5" not in values  # there are four classes
     assert [(s["split"], s["n_test"]) for s in result["splits"]] == [("1", 24)]
     assert not result["scratch"]
-    assert "12 epochs" in result["protocol"]
+    assert "10 epochs" in result["protocol"]
     classifier = load_classifier(tmp_path / "f", device="cpu")
     assert classifier.classes == planted.data.classes
     rows = planted.data.splits[0].test
@@ -231,7 +231,7 @@ def test_several_classes_an_item_give_average_precision(planted, one_split, tmp_
     several = np.eye(4, dtype=bool)[planted.class_N]
     several[:, 0] |= planted.class_N == 1
     data = replace(one_split, target_V=several, modalities=("audio",))
-    result = planted.run(tmp_path / "f", settings_with(epochs=12, lr=3e-3), data=data)
+    result = planted.run(tmp_path / "f", settings_with(epochs=8, lr=5e-3), data=data)
     assert set(result["values"]) == {"audio"}
     assert result["values"]["audio"]["map"] > 0.8
     assert result["values"]["audio"]["map_interval"][0] <= result["values"]["audio"]["map"]
@@ -287,7 +287,7 @@ def test_stopped_between_epochs_goes_on_bit_for_bit(planted, tmp_path, monkeypat
     last = sorted((broken / "splits/01/epochs").glob("*/checkpoint.pt"))[-1]
     last.write_bytes(last.read_bytes()[:-50])
     result = planted.run(broken, cfg, resume=True)
-    assert saved == ["00", "00", "00", "01", "01", "01", "01", "01"]
+    assert saved == ["00"] * 3 + ["01"] * 4  # one of them again
     for split in (0, 1):
         assert weights(broken, split) == weights(tmp_path / "unbroken", split)
         assert told(broken, split) == told(tmp_path / "unbroken", split)
@@ -306,7 +306,7 @@ def test_going_on_with_something_else_names_it_and_both_values(planted, one_spli
     planted.run(out, settings_with(epochs=1), data=one_split)
     with pytest.raises(RunError, match=r"finetune\.lr is 0\.5, and the fine-tune at .* begun with 0\.001.*--overwrite"):
         planted.run(out, settings_with(epochs=1, lr=0.5), data=one_split, resume=True)
-    with pytest.raises(RunError, match="low_shot is 3, .* with None"):
+    with pytest.raises(RunError, match=r"low_shot is 3, .* with None"):
         planted.run(out, settings_with(epochs=1), data=one_split, low_shot=3, resume=True)
     moved = replace(one_split, target_V=np.roll(planted.class_N, 1))
     with pytest.raises(RunError, match="the digest of the data is sha256"):
@@ -331,10 +331,10 @@ def test_settings_that_do_not_exist_or_fit(planted, one_split, tmp_path):
         finetune_settings("ucf11")
     with pytest.raises(SettingsError, match="low_shot is 0"):
         planted.run(tmp_path / "f", settings_with(), data=one_split, low_shot=0)
+    silent = Model(copy.deepcopy(planted.model.pair), Clip(), CPU, {})
+    del silent.pair.encoders["audio"]
+    sound = replace(one_split, modalities=("audio",))
     with pytest.raises(SettingsError, match=r"serves audio, .* encoders for video only"):
-        silent = Model(copy.deepcopy(planted.model.pair), Clip(), CPU, {})
-        del silent.pair.encoders["audio"]
-        sound = replace(one_split, modalities=("audio",))
         finetune(silent, sound, tmp_path / "g", settings_with(), console=Console(quiet=True))
     with pytest.raises(RunError, match="has no finished fine-tune"):
         load_classifier(tmp_path)
