@@ -352,3 +352,15 @@ def test_training_the_head_alone_needs_no_gradients_of_encoders(planted):
     learn_classes(pair, lesson)
     assert all(p.grad is None for p in pair.encoders.parameters())
     assert all(p.grad is not None for p in pair.heads.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_on_a_gpu_classes_are_learned_too(planted, one_split, tmp_path, precision):
+    cfg = settings_with(epochs=16, lr=5e-3, precision=precision)
+    result = planted.run(tmp_path / "f", cfg, data=one_split, device="cuda")
+    assert all(values["top1"] >= 0.8 for values in result["values"].values())
+    again = planted.run(tmp_path / "f", cfg, data=one_split, device="cuda", resume=True)
+    assert again["values"] == result["values"]
+    planted.run(tmp_path / "g", settings_with(precision=precision), data=one_split, device="cuda", scratch=True)
+    assert load_classifier(tmp_path / "g", device="cuda").classes == planted.data.classes

@@ -116,7 +116,7 @@ def last_state(folder: Path) -> State | None:
         CheckpointError: epochs were finished, and no checkpoint can be read.
     """
     problems = []
-    for rest in (folder / "epochs").glob(f"{TEMPORARY}*"):  # of a process that died
+    for rest in [*folder.glob(f"{TEMPORARY}*"), *(folder / "epochs").glob(f"{TEMPORARY}*")]:  # of a process that died
         shutil.rmtree(rest)
     for path in sorted((folder / "epochs").glob("[0-9]*"), reverse=True):
         try:
@@ -148,6 +148,11 @@ def save_finished(
         arrays: dict[str, Any] = {"items": found.items, **found.scores}
         np.savez(temporary / "scores.npz", **arrays)
         write_json(temporary / "result.json", result)
+    forget_epochs(folder)
+
+
+def forget_epochs(folder: Path) -> None:
+    """Remove the checkpoints of a split that is finished."""
     shutil.rmtree(folder / "epochs", ignore_errors=True)
 
 

@@ -16,7 +16,14 @@ from seehear.encoders import Pair
 from seehear.errors import SettingsError
 from seehear.evaluation.classifiers import few_of_each
 from seehear.evaluation.datasets import Split
-from seehear.evaluation.finetuning.files import last_state, read_finished, save_epoch, save_finished, split_folder
+from seehear.evaluation.finetuning.files import (
+    forget_epochs,
+    last_state,
+    read_finished,
+    save_epoch,
+    save_finished,
+    split_folder,
+)
 from seehear.evaluation.finetuning.learning import Lesson, State, learn_classes, make_anew
 from seehear.evaluation.finetuning.results import epoch_line
 from seehear.evaluation.finetuning.settings import Finetune
@@ -50,6 +57,7 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
     folder, cfg, console = split_folder(job.out, number), job.settings, job.console
     finished = read_finished(folder)
     if finished is not None:
+        forget_epochs(folder)  # which a crash may have left
         return finished
     state, begin = last_state(folder), time.perf_counter()
     train, kept_out = training_items(job.data, split, job.low_shot, cfg.heldout_share, derive(job.seed, number))
