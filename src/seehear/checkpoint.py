@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,8 @@ def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping
         state: tensors and plain data; `state["clusters"][name]` holds "labels" (N,) and "centroids" (K, D).
     """
     with whole_folder(run.round_path(number), overwrite=True) as folder:
-        torch.save(dict(state), folder / "checkpoint.pt")
+        write_state(folder, state)
         write_clusters(folder, state["clusters"])
-        (folder / "checkpoint.sha256").write_text(digest_of(folder / "checkpoint.pt") + "\n", encoding="ascii")
         write_json(folder / "round.json", summary)
     for old in run.rounds()[:-KEPT]:
         (run.round_path(old) / "checkpoint.pt").unlink(missing_ok=True)
@@ -44,7 +44,21 @@ def load_round(run: Run, number: int) -> dict[str, Any]:
     Raises:
         CheckpointError: the checkpoint is missing, truncated or changed.
     """
-    folder = run.round_path(number)
+    return read_state(run.round_path(number))
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write `checkpoint.pt`, tensors and plain data, and its SHA-256 into a folder that is being made."""
+    torch.save(dict(state), folder / "checkpoint.pt")
+    (folder / "checkpoint.sha256").write_text(digest_of(folder / "checkpoint.pt") + "\n", encoding="ascii")
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The inverse of `write_state`; never runs code.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, truncated, changed, or holds something else than data.
+    """
     path = folder / "checkpoint.pt"
     try:
         wanted = (folder / "checkpoint.sha256").read_text(encoding="ascii").strip()
@@ -53,7 +67,10 @@ def load_round(run: Run, number: int) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read ({error}).") from None
     if found != wanted:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is {found[:12]}..., not {wanted[:12]}...")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} is no checkpoint of tensors and data ({str(error).splitlines()[0]}).") from None
     return state
 
 

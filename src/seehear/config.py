@@ -161,18 +161,23 @@ def leaves(settings: Any, prefix: str = "") -> Iterator[Leaf]:
             yield Leaf(prefix + f.name, hints[f.name], value, m["help"], m["low"], m["high"], m["usual"])
 
 
-def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+def override(settings: T, changes: Mapping[str, Any], prefix: str = "") -> T:
     """New settings with some changed, by dotted name; strings are converted to the setting's type.
 
+    Args:
+        settings: `Settings`, or the settings of a task, a dataclass of fields made by `setting`.
+        changes: value by name.
+        prefix: what the names begin with, such as "finetune.".
     Raises:
         SettingsError: an unknown name (with the nearest ones), a value of the wrong type or out of range.
     """
-    known = {leaf.name: leaf for leaf in leaves(settings)}
+    known = {leaf.name: leaf for leaf in leaves(settings, prefix)}
     for name, value in changes.items():
         if name not in known:
             raise SettingsError(unknown_setting(name, known))
-        settings = replace_at(settings, name.split("."), convert(known[name], value))
-    check_together(settings)
+        settings = replace_at(settings, name.removeprefix(prefix).split("."), convert(known[name], value))
+    if isinstance(settings, Settings):
+        check_together(settings)
     return settings
 
 
@@ -286,8 +291,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} is not readable as TOML: {error}.") from None
 
 
-def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Settings that differ, by dotted name: (old, new)."""
-    then = {leaf.name: leaf.default for leaf in leaves(old)}
-    now = {leaf.name: leaf.default for leaf in leaves(new)}
+    then = {leaf.name: leaf.default for leaf in leaves(old, prefix)}
+    now = {leaf.name: leaf.default for leaf in leaves(new, prefix)}
     return {name: (then[name], now[name]) for name in now if then[name] != now[name]}

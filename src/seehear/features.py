@@ -74,8 +74,13 @@ def audio_input(waveform_BL: Tensor, clip: Clip, pair: Pair) -> Tensor:
 
 
 @torch.inference_mode()
-def calibrate(pair: Pair, clips: Clips, numerics: Numerics, *, batch_size: int = 64) -> None:
+def calibrate(
+    pair: Pair, clips: Clips, numerics: Numerics, *, rows: np.ndarray | None = None, batch_size: int = 64
+) -> None:
     """Set the batch norms of untrained encoders to the statistics of the data, without learning anything.
+
+    Args:
+        rows: whose clips are looked at, at most `CALIBRATION_ROWS` of them, drawn; all by default.
 
     A fresh network's running mean and variance are 0 and 1, whatever passes through it, so that its features mirror
     loudness and brightness more than they need to. On the synthetic videos this raises the NMI of random audio features
@@ -87,7 +92,8 @@ def calibrate(pair: Pair, clips: Clips, numerics: Numerics, *, batch_size: int =
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
     pair.train()
-    rows = np.random.default_rng((clips.seed, 0xCA1)).permutation(len(clips))[:CALIBRATION_ROWS]
+    rows = np.arange(len(clips)) if rows is None else rows
+    rows = np.random.default_rng((clips.seed, 0xCA1)).permutation(rows)[:CALIBRATION_ROWS]
     for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, keep_last=False):
         if len(batch.rows_B) > 1:
             inputs = encoder_inputs(batch, clips.clip, numerics, pair)

@@ -1,0 +1,269 @@
+"""What is in the folder of a fine-tune, how does it go on after a crash, and how is the finished classifier used?
+
+    finetune.json             settings, seed, digests of data and encoders, numerics, versions
+    splits/00/epochs/003/     checkpoint.pt and its SHA-256 after the third epoch, epoch.json; the last two are kept
+    splits/00/finished/       encoders.json, video.safetensors, audio.safetensors, heads.safetensors, scores.npz,
+                              result.json; the folder that `load_classifier` and `seehear.load` open
+
+Each folder appears whole or not at all. A finished split is never trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seehear.checkpoint import read_state, write_state
+from seehear.config import Clip, differences, override
+from seehear.encoders import Pair
+from seehear.errors import CheckpointError, RunError
+from seehear.evaluation.finetuning.learning import State, heads_of
+from seehear.evaluation.finetuning.settings import FREE_ON_RESUME, PREFIX, Finetune
+from seehear.evaluation.finetuning.testing import ItemScores
+from seehear.evaluation.sets import LabelledSet
+from seehear.model import Model, load
+from seehear.runs import TEMPORARY, is_empty_folder, now, versions, whole_folder, write_json
+
+FORMAT = 1  # of the folder
+KEPT = 2  # checkpoints of an unfinished split
+RECORD = "finetune.json"
+MUST_AGREE = {  # fields of the record beside the settings -> what they are, for messages
+    "seed": "the seed",
+    "low_shot": "low_shot",
+    "scratch": "scratch",
+    "modalities": "the modalities",
+    "data": "the digest of the data",
+    "model": "the digest of the encoders",
+    "clip": "the clip",
+}
+
+
+def open_folder(out: Path, record: Mapping[str, Any], *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """Make the folder with its record, or take up the one that is there; returns what its record says.
+
+    Raises:
+        RunError: something is at `out` already; or, to resume, nothing is, or it was made with other settings or data.
+    """
+    there = out.exists() and not is_empty_folder(out)
+    if there and not (out / RECORD).exists():
+        raise RunError(f"{out} exists and is no fine-tune of seehear. Move it away; nothing was touched.")
+    if resume:
+        if not there:
+            raise RunError(f"There is no fine-tune to go on with at {out}. Leave --resume out to begin.")
+        return taken_up(out, record)
+    if there and not overwrite:
+        raise RunError(f"{out} exists. Go on with --resume, or start anew with --overwrite.")
+    full = {"format": FORMAT, "created": now(), **versions(), **record}
+    with whole_folder(out, overwrite=True) as folder:
+        write_json(folder / RECORD, full)
+    return full
+
+
+def taken_up(out: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an earlier fine-tune, which must be of the same settings, data and encoders."""
+    try:
+        found: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise RunError(
+                f"{out} has format {found['format']}; this seehear reads {FORMAT}. Start anew with --overwrite."
+            )
+        then, today = (settings_from(r["settings"]) for r in (found, wanted))
+        changed = {k: v for k, v in differences(then, today, PREFIX).items() if k not in FREE_ON_RESUME}
+        changed |= {what: (found[key], wanted[key]) for key, what in MUST_AGREE.items() if found[key] != wanted[key]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{out / RECORD} cannot be read ({error!r}). Start anew with --overwrite.") from None
+    for name, (old, new) in changed.items():
+        raise RunError(
+            f"{name} is {new}, and the fine-tune at {out} was begun with {old}. Give what it was begun with, or start "
+            f"anew with --overwrite."
+        )
+    return found
+
+
+def settings_from(values: Mapping[str, Any]) -> Finetune:
+    """The inverse of `asdict`."""
+    return override(Finetune(), {PREFIX + name: value for name, value in values.items()}, PREFIX)
+
+
+def split_folder(out: Path, number: int) -> Path:
+    """The folder of one split."""
+    return out / "splits" / f"{number:02d}"
+
+
+def save_epoch(folder: Path, state: State) -> None:
+    """Write the checkpoint of the epoch that is over, and remove those that are not kept."""
+    epochs = folder / "epochs"
+    with whole_folder(epochs / f"{len(state['history']):03d}", overwrite=True) as temporary:
+        write_state(temporary, state)
+        write_json(temporary / "epoch.json", state["history"][-1])
+    for old in sorted(epochs.glob("[0-9]*"))[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def last_state(folder: Path) -> State | None:
+    """The state after the last epoch whose checkpoint is whole; None where no epoch was finished.
+
+    Raises:
+        CheckpointError: epochs were finished, and no checkpoint can be read.
+    """
+    problems = []
+    for rest in [*folder.glob(f"{TEMPORARY}*"), *(folder / "epochs").glob(f"{TEMPORARY}*")]:  # of a process that died
+        shutil.rmtree(rest)
+    for path in sorted((folder / "epochs").glob("[0-9]*"), reverse=True):
+        try:
+            return read_state(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError(" ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite.")
+    return None
+
+
+def save_finished(
+    folder: Path, pair: Pair, info: Mapping[str, Any], clip: Clip, found: ItemScores, result: Mapping[str, Any]
+) -> None:
+    """Write what a split came to, and remove its checkpoints.
+
+    Args:
+        info: of the origin of the encoders; what `seehear.load` needs, and the classes.
+    """
+    from safetensors.torch import save_file
+
+    with whole_folder(folder / "finished", overwrite=True) as temporary:
+        for modality, encoder in pair.encoders.items():
+            save_file(owned(encoder.state_dict()), temporary / f"{modality}.safetensors")
+        save_file(
+            owned(nn.ModuleDict(heads_of(pair, list(found.scores))).state_dict()), temporary / "heads.safetensors"
+        )
+        write_json(temporary / "encoders.json", {**info, "clip": asdict(clip)})
+        arrays: dict[str, Any] = {"items": found.items, **found.scores}
+        np.savez(temporary / "scores.npz", **arrays)
+        write_json(temporary / "result.json", result)
+    forget_epochs(folder)
+
+
+def forget_epochs(folder: Path) -> None:
+    """Remove the checkpoints of a split that is finished."""
+    shutil.rmtree(folder / "epochs", ignore_errors=True)
+
+
+def owned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors wants them: on the CPU, contiguous, each with memory of its own."""
+    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+
+
+def read_finished(folder: Path) -> tuple[ItemScores, dict[str, Any]] | None:
+    """Scores and result of a finished split; None where it is not finished.
+
+    Raises:
+        CheckpointError: it is, and its files cannot be read.
+    """
+    done = folder / "finished"
+    if not done.is_dir():
+        return None
+    try:
+        result: dict[str, Any] = json.loads((done / "result.json").read_text(encoding="utf-8"))
+        with np.load(done / "scores.npz", allow_pickle=False) as arrays:
+            scores = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise CheckpointError(f"{done} cannot be read ({error}). Remove it to train the split again.") from None
+    return ItemScores(scores.pop("items"), scores, result["n_clips"]), result
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Fine-tuned encoders with their heads.
+
+    Args:
+        model: the encoders; one for a modality that was not trained is as it was before.
+        heads: modality -> the head.
+        classes: names, in the order of the scores.
+        multilabel: whether scores are a sigmoid each, instead of a softmax over classes.
+    """
+
+    model: Model
+    heads: Mapping[str, nn.Linear]
+    classes: tuple[str, ...]
+    multilabel: bool
+
+    def video(self, frames_BCTHW: Tensor) -> Tensor:
+        """Frames, as `Model.video` takes them -> scores (B, C) in [0, 1]."""
+        return self._scores("video", self.model.video(frames_BCTHW))
+
+    def audio(self, waveform_BL: Tensor) -> Tensor:
+        """Waveforms, as `Model.audio` takes them -> scores (B, C) in [0, 1]."""
+        return self._scores("audio", self.model.audio(waveform_BL))
+
+    @torch.inference_mode()
+    def _scores(self, modality: str, features_BD: Tensor) -> Tensor:
+        if modality not in self.heads:
+            raise RunError(f"Only {' and '.join(self.heads)} was fine-tuned here, not {modality}.")
+        raw_BC: Tensor = self.heads[modality](features_BD)
+        return raw_BC.sigmoid() if self.multilabel else raw_BC.softmax(dim=1)
+
+
+def load_classifier(folder: str | Path, *, device: str = "auto") -> Classifier:
+    """The encoders and heads of a finished split.
+
+    Args:
+        folder: `splits/00/finished` of a fine-tune, or the fine-tune's folder, for its first split.
+        device: "auto", "cpu", "cuda", ...
+    Raises:
+        RunError: nothing finished is there.
+        CheckpointError: the files do not fit together, or the architecture is not one of ours.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(folder)
+    path = path if (path / "heads.safetensors").exists() else split_folder(path, 0) / "finished"
+    if not (path / "heads.safetensors").exists():
+        raise RunError(f"{folder} has no finished fine-tune. `seehear evaluate MODEL --task finetune` makes one.")
+    try:
+        record = json.loads((path / "encoders.json").read_text(encoding="utf-8"))
+        classes, several = tuple(record["classes"]), bool(record["multilabel"])
+        if "encoders" not in record:
+            raise CheckpointError(
+                f"{path} holds weights of an architecture that is not ours. Load them with safetensors yourself."
+            )
+        state = load_file(path / "heads.safetensors")
+        heads = {name.removesuffix(".weight"): head_from(state, name) for name in state if name.endswith(".weight")}
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{path} does not hold a classifier ({error}).") from None
+    model = load(path, device=device)
+    return Classifier(model, {m: head.to(model.numerics.device) for m, head in heads.items()}, classes, several)
+
+
+def head_from(state: Mapping[str, Tensor], name: str) -> nn.Linear:
+    """A head by the name of its weight (C, D)."""
+    weight_CD, bias_C = state[name], state[name.removesuffix("weight") + "bias"]
+    head = nn.Linear(weight_CD.shape[1], weight_CD.shape[0])
+    head.load_state_dict({"weight": weight_CD, "bias": bias_C})
+    return head.requires_grad_(False)
+
+
+def encoders_digest(pair: Pair, modalities: Sequence[str]) -> str:
+    """SHA-256 over the weights of some encoders, by name."""
+    digest = hashlib.sha256()
+    for modality in modalities:
+        for name, tensor in owned(pair.encoders[modality].state_dict()).items():
+            digest.update(f"{modality} {name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def set_digest(data: LabelledSet) -> str:
+    """SHA-256 over what a result depends on: rows, their items, classes and splits."""
+    digest = hashlib.sha256(f"{data.digest}\n{data.classes}\n{data.items}\n".encode())
+    for array in (data.item_N, data.target_V, *(a for s in data.splits for a in (s.train, s.validation, s.test))):
+        digest.update(np.ascontiguousarray(array).tobytes() + b"\n")
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,162 @@
+"""How is one split done? Choose its training items, start, train, test, keep; or read what an earlier call came to."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seehear.clips import Clips
+from seehear.encoders import Pair
+from seehear.errors import SettingsError
+from seehear.evaluation.classifiers import few_of_each
+from seehear.evaluation.datasets import Split
+from seehear.evaluation.finetuning.files import (
+    forget_epochs,
+    last_state,
+    read_finished,
+    save_epoch,
+    save_finished,
+    split_folder,
+)
+from seehear.evaluation.finetuning.learning import Lesson, State, learn_classes, make_anew
+from seehear.evaluation.finetuning.results import epoch_line
+from seehear.evaluation.finetuning.settings import Finetune
+from seehear.evaluation.finetuning.testing import HEAD, ItemScores, item_scores, values_of
+from seehear.evaluation.sets import LabelledSet
+from seehear.features import calibrate
+from seehear.method import derive
+from seehear.model import Model
+from seehear.numerics import Numerics
+from seehear.progress import Console, Count
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all splits."""
+
+    model: Model
+    data: LabelledSet
+    clips: Clips
+    settings: Finetune
+    numerics: Numerics
+    seed: int
+    low_shot: int | None
+    scratch: bool
+    out: Path
+    console: Console
+
+
+def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str, Any]]:
+    """Train and test on one split, or read what an earlier call came to."""
+    folder, cfg, console = split_folder(job.out, number), job.settings, job.console
+    finished = read_finished(folder)
+    if finished is not None:
+        forget_epochs(folder)  # which a crash may have left
+        return finished
+    state, begin = last_state(folder), time.perf_counter()
+    train, kept_out = training_items(job.data, split, job.low_shot, cfg.heldout_share, derive(job.seed, number))
+    lesson = lesson_of(job.data, job.clips, cfg, job.numerics, train, kept_out, f"split {split.name}")
+    pair = starting_pair(job.model.pair, lesson, len(job.data.classes), job.scratch, derive(job.seed, number))
+    total = cfg.epochs * lesson.epoch_steps
+
+    def after_epoch(now: State) -> None:
+        save_epoch(folder, now)
+        console.say(epoch_line(now["history"][-1], split.name, cfg.epochs))
+
+    progress = console.watch(f"split {split.name}: training", total)
+    history = learn_classes(pair, lesson, state, after_epoch=after_epoch, progress=progress)
+    job.clips.failures.clear()  # what follows is counted for the test items alone
+    rows = rows_of(job.data, split.test)
+    progress = console.watch(f"split {split.name}: testing", len(rows) * cfg.clips)
+    found = scored(pair, job, rows, progress)
+    result = {
+        "split": split.name,
+        "values": values_of(found, job.data.target_V),
+        "n_train": len(train),
+        "n_test": len(found.items),
+        "n_clips": found.clips,
+        "unreadable": dict(job.clips.failures),
+        "history": history,
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+    validation = rows_of(job.data, split.validation)
+    if len(validation):
+        result["validation"] = values_of(scored(pair, job, validation), job.data.target_V)
+    origin = {**job.model.info, "classes": list(job.data.classes), "multilabel": job.data.multilabel}
+    origin["finetuned"] = {"data": job.data.name, "split": split.name, "scratch": job.scratch, "settings": asdict(cfg)}
+    save_finished(folder, pair, origin, job.clips.clip, found, result)
+    return found, result
+
+
+def scored(pair: Pair, job: Job, rows: np.ndarray, progress: Count = lambda done: None) -> ItemScores:
+    """Test some rows as the settings say."""
+    data = job.data
+    return item_scores(
+        pair, job.clips, job.numerics, data.item_N, data.target_V, rows, job.settings.clips, progress=progress
+    )
+
+
+def training_items(
+    data: LabelledSet, split: Split, low_shot: int | None, heldout_share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Items to train on and items of the training part that are only looked at, ascending, of those that can be read.
+
+    Low-shot choices are nested: what is drawn for 5 a class holds what is drawn for 1.
+    """
+    items = np.array(sorted(set(split.train.tolist()) & set(data.item_N.tolist())), dtype=np.int64)
+    order = np.random.default_rng((seed, 0x4E1D)).permutation(items)
+    count = round(heldout_share * len(items))
+    kept_out, items = np.sort(order[:count]), np.sort(order[count:])
+    if low_shot is not None:
+        items = items[few_of_each(data.target_V[items], low_shot, np.random.default_rng((seed, 0xF05)))]
+    return items, kept_out
+
+
+def lesson_of(
+    data: LabelledSet,
+    clips: Clips,
+    settings: Finetune,
+    numerics: Numerics,
+    train: np.ndarray,
+    kept_out: np.ndarray,
+    name: str,
+) -> Lesson:
+    """The lesson on some items.
+
+    Raises:
+        SettingsError: fewer than two rows to train on.
+    """
+    rows = rows_of(data, train)
+    if len(rows) < 2:
+        raise SettingsError(
+            f"{name} of {data.name} has {len(rows)} row(s) to train on. Batch norm needs 2: raise --low-shot or lower "
+            f"finetune.heldout_share."
+        )
+    return Lesson(clips, data.item_N, data.target_V, rows, rows_of(data, kept_out), settings, numerics, name)
+
+
+def starting_pair(pretrained: Pair, lesson: Lesson, num_classes: int, scratch: bool, seed: int) -> Pair:
+    """What a split begins with: copies of the encoders, or new ones, and a new head for each modality of the clips.
+
+    New encoders have their batch norms set to the statistics of the training rows, as pretraining begins.
+    """
+    modalities, numerics = lesson.clips.modalities, lesson.numerics
+    pair = copy.deepcopy(pretrained).cpu()
+    if scratch:
+        make_anew(pair, modalities, derive(seed, 1))
+    pair.renew_heads({m: {HEAD: num_classes} for m in modalities}, torch.Generator().manual_seed(derive(seed, 2)))
+    numerics.place(pair)
+    if scratch:
+        calibrate(pair, lesson.clips, numerics, rows=lesson.train_rows, batch_size=min(64, len(lesson.train_rows)))
+    return pair
+
+
+def rows_of(data: LabelledSet, items: np.ndarray) -> np.ndarray:
+    """The rows of some items, ascending."""
+    return np.flatnonzero(np.isin(data.item_N, items))

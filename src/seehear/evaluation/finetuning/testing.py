@@ -1,0 +1,136 @@
+"""What does a classifier say of each item? Scores of clips spread evenly over it, averaged.
+
+A clip's scores are the softmax over classes, or where items have several classes the sigmoid of each. Shapes: scores
+(n, C) in [0, 1] for n items; hits are counted over clips too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from seehear.clips import Clips, evenly
+from seehear.encoders import Pair
+from seehear.evaluation.classifiers import average_precisions, in_top
+from seehear.features import encoder_inputs
+from seehear.numerics import Numerics
+
+HEAD = "class"  # the name of the heads that classify
+SEVERAL = 5  # the k of top-k beside 1, where there are more classes than that
+
+
+@dataclass
+class ItemScores:
+    """What was found in testing.
+
+    Args:
+        items: (n,) int64 numbers of the items of which a clip could be read, ascending.
+        scores: modality -> (n, C) float64, the mean over clips.
+        clips: how many clips were read.
+        clip_hits: modality -> k -> share of the clips whose class is among the k best; empty for several classes.
+    """
+
+    items: np.ndarray
+    scores: dict[str, np.ndarray]
+    clips: int = 0
+    clip_hits: dict[str, dict[int, float]] = field(default_factory=dict)
+
+
+@torch.inference_mode()
+def item_scores(
+    pair: Pair,
+    clips: Clips,
+    numerics: Numerics,
+    item_N: np.ndarray,
+    target_V: np.ndarray,
+    rows: np.ndarray,
+    num_clips: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> ItemScores:
+    """Score the items that some rows belong to, without augmentation, in evaluation mode.
+
+    Args:
+        item_N: the item of each row.
+        target_V: (V,) int64 or (V, C) bool.
+        rows: the rows to read; all rows of an item, as a rule.
+        num_clips: at least so many clips of each item. An item of R rows gives `clips_a_row` of each.
+        progress: called with the number of clips done.
+    """
+    pair.eval()
+    several = target_V.ndim == 2
+    items, place_n = np.unique(item_N[rows], return_inverse=True)
+    place_of = dict(zip(rows.tolist(), place_n.tolist(), strict=True))
+    sums: dict[str, np.ndarray] = {}
+    hits: dict[str, dict[int, float]] = {}
+    counts, done = np.zeros(len(items)), 0
+    for part, position in plan(rows, place_n, num_clips):
+        for batch in clips.batches(part, epoch=position, batch_size=64):
+            with numerics.autocast():
+                found = pair(encoder_inputs(batch, clips.clip, numerics, pair))
+            places = np.array([place_of[row] for row in batch.rows_B.tolist()])
+            np.add.at(counts, places, 1)
+            for modality, heads in found.items():
+                raw_BC = heads[HEAD].double()
+                scores_BC = (raw_BC.sigmoid() if several else raw_BC.softmax(dim=1)).cpu().numpy()
+                np.add.at(sums.setdefault(modality, np.zeros((len(items), scores_BC.shape[1]))), places, scores_BC)
+                if not several:
+                    count_hits(hits.setdefault(modality, {}), scores_BC, target_V[item_N[batch.rows_B]])
+            done += len(places)
+            progress(done)
+    there = counts > 0
+    return ItemScores(
+        items[there],
+        {m: total[there] / counts[there, None] for m, total in sums.items()},
+        done,
+        {m: {k: count / done for k, count in by_k.items()} for m, by_k in hits.items()},
+    )
+
+
+def plan(rows: np.ndarray, item_n: np.ndarray, num_clips: int) -> list[tuple[np.ndarray, Any]]:
+    """(rows, position) of every pass: rows of items with equally many rows have the same positions."""
+    rows_of_item = np.bincount(item_n)
+    each_n = np.array([clips_a_row(num_clips, int(count)) for count in rows_of_item[item_n]])
+    return [(rows[each_n == each], place) for each in np.unique(each_n) for place in evenly(int(each))]
+
+
+def clips_a_row(num_clips: int, num_rows: int) -> int:
+    """So many clips of each of an item's rows make at least `num_clips` of the item."""
+    return math.ceil(num_clips / num_rows)
+
+
+def count_hits(hits: dict[int, float], scores_BC: np.ndarray, classes_B: np.ndarray) -> None:
+    """Add a batch's hits among the best 1 and, with more classes than that, the best 5."""
+    for k in ks(scores_BC.shape[1]):
+        hits[k] = hits.get(k, 0.0) + float(in_top(scores_BC, classes_B, k).sum())
+
+
+def ks(num_classes: int) -> tuple[int, ...]:
+    """Which top-k are worth counting."""
+    return (1, SEVERAL) if num_classes > SEVERAL else (1,)
+
+
+def values_of(found: ItemScores, target_V: np.ndarray) -> dict[str, dict[str, float]]:
+    """modality -> top1, clip_top1 and, with more than 5 classes, top5, clip_top5, in [0, 1]; or map."""
+    values: dict[str, dict[str, float]] = {}
+    for modality, scores_nC in found.scores.items():
+        targets = target_V[found.items]
+        if target_V.ndim == 2:
+            values[modality] = {"map": float(np.mean(average_precisions(scores_nC, targets)))}
+            continue
+        which = ks(scores_nC.shape[1])
+        of_items = {f"top{k}": float(in_top(scores_nC, targets, k).mean()) for k in which}
+        values[modality] = of_items | {f"clip_top{k}": found.clip_hits[modality][k] for k in which}
+    return values
+
+
+def mean_values(splits: list[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
+    """The mean over splits of each value of each modality."""
+    return {
+        modality: {key: float(np.mean([split[modality][key] for split in splits])) for key in splits[0][modality]}
+        for modality in splits[0]
+    }
