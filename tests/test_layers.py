@@ -11,7 +11,7 @@ SOURCE = Path(seehear.__file__).parent
 LAYERS = """
 cli
 showcase
-pretraining | evaluation
+pretraining | evaluation | library | diagnosis
 journal
 method
 trainer | model

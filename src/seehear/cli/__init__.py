@@ -9,13 +9,13 @@ import sys
 
 import click
 
-from seehear.cli import evaluating, training
+from seehear.cli import doctor, evaluating, training, using
 from seehear.cli.base import cli
 from seehear.errors import SeehearError
 
 __all__ = ["cli", "main"]
 
-for command in (*training.COMMANDS, *evaluating.COMMANDS):  # in the order of --help
+for command in (*training.COMMANDS, *evaluating.COMMANDS, *using.COMMANDS, *doctor.COMMANDS):  # in the order of --help
     cli.add_command(command)
 
 
