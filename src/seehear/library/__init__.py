@@ -7,9 +7,9 @@
     hits = search("runs/mine", "query.wav", top=20)      # nearest segments of the training videos
     export_labels("runs/mine", "csv", "labels.csv")
 
-`trained` opens a run, `naming` reads the names of its clusters, `pieces` cuts files into segments, `embedding` and
-`resuming` run the encoders over them, `assigning` finds clusters, `gallery`, `querying`, `searching` and `approximate`
-find neighbours, `exporting` writes labels for other programs. All tables are Arrow tables.
+`trained` opens a run, `clusters` measures distances, `naming` reads names; `pieces` cuts files into segments,
+`embedding` and `resuming` run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching`
+and `approximate` find neighbours; `exporting` writes labels for other programs. All tables are Arrow tables.
 """
 
 from __future__ import annotations

@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 
 from seehear.errors import UsageError
 from seehear.indexing import Index
+from seehear.library.clusters import Clustering
 from seehear.library.embedding import embed
 from seehear.library.gallery import TableGallery, matrix
 from seehear.library.pieces import Paths
-from seehear.library.trained import Clustering, Trained, open_run
+from seehear.library.trained import Trained, open_run
 from seehear.model import Model
 from seehear.progress import Console
 from seehear.runs import atomic_file

@@ -26,7 +26,7 @@ from seehear.config import Data
 from seehear.features import extract
 from seehear.indexing import Index
 from seehear.indexing.table import FACTS, Video
-from seehear.library.pieces import Cutting, Paths, Piece, Source, source_of
+from seehear.library.pieces import Cutting, Paths, Piece, Source, group_of, num_groups, source_of
 from seehear.library.resuming import Plan, write_groups
 from seehear.library.trained import digest_of
 from seehear.model import MODALITIES, Model, load
@@ -72,8 +72,8 @@ def embed(
     cutting = cutting_of(model, segment_seconds, min_seconds, workers, timeout_s)
     source = source_of(videos, cutting)
     watch = console.watch if console else unwatched
-    tables = [table for _, table in groups(model, source, num_clips, cutting.workers, watch)]
-    return pa.concat_tables([schema_of(model).empty_table(), *tables]).replace_schema_metadata(
+    found = tables(model, source, num_clips, cutting.workers, watch)
+    return pa.concat_tables([schema_of(model).empty_table(), *found]).replace_schema_metadata(
         metadata_of(model, source, cutting, num_clips)
     )
 
@@ -110,9 +110,9 @@ def embed_to_file(
     with nullcontext(console) if console else Console() as console:
 
         def missing(begin: int) -> Iterator[pa.Table]:
-            return (table for _, table in groups(model, source, num_clips, cutting.workers, console.watch, begin))
+            return tables(model, source, num_clips, cutting.workers, console.watch, begin)
 
-        return write_groups(plan, missing, len(list(source.groups())))
+        return write_groups(plan, missing, num_groups(source))
 
 
 def cutting_of(
@@ -146,22 +146,25 @@ def metadata_of(model: Model, source: Source, cutting: Cutting, num_clips: int) 
         "segment_seconds": cutting.segment_seconds,
         "min_seconds": cutting.min_seconds,
         "num_clips": num_clips,
+        "group_size": source.group_size,
     }
     return {"format": FORMAT, "model": digest_of(model), "source": source.digest, "settings": json.dumps(settings)}
 
 
-def groups(
+def tables(
     model: Model, source: Source, num_clips: int, workers: int, watch: Watch, begin: int = 0
-) -> Iterator[tuple[range, pa.Table]]:
-    """The features of a source from its group number `begin` on, one group after the other."""
+) -> Iterator[pa.Table]:
+    """The features of a source from its group number `begin` on, a table a group."""
     count = watch("embedding", len(source))
-    for part in itertools.islice(source.groups(), begin, None):
+    for number in range(begin, num_groups(source)):
+        part = group_of(source, number)
         count(part.start)
         pieces = source.pieces(part)
-        yield (
-            part,
-            embed_pieces(model, pieces, num_clips, workers, lambda share, p=part: count(p.start + int(share * len(p)))),
-        )
+
+        def step(share: float, part: range = part) -> None:
+            count(part.start + int(share * len(part)))
+
+        yield embed_pieces(model, pieces, num_clips, workers, step)
         count(part.stop)
 
 

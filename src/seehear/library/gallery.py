@@ -18,8 +18,9 @@ from torch import Tensor
 
 from seehear.errors import UsageError
 from seehear.indexing import Index
+from seehear.library.clusters import BLOCK_ROWS, blocks_of
 from seehear.library.embedding import FORMAT, embed_to_file
-from seehear.library.trained import BLOCK_ROWS, Trained, blocks_of
+from seehear.library.trained import Trained
 from seehear.model import MODALITIES
 from seehear.progress import Console
 
@@ -92,7 +93,9 @@ class TableGallery:
         start = 0
         for batch in self.batches(_PLACE.names):
             here = [n for n in numbers if start <= n < start + len(batch)]
-            found.update(zip(here, batch.take([n - start for n in here]).to_pylist(), strict=True))
+            found.update(
+                zip(here, batch.take(pa.array([n - start for n in here], pa.int64())).to_pylist(), strict=True)
+            )
             start += len(batch)
         return pa.Table.from_pylist([found[n] for n in numbers], _PLACE)
 

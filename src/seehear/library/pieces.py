@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,14 +81,10 @@ class IndexSource:
 
     def __init__(self, index: Index, modalities: tuple[str, ...]) -> None:
         self.index, self.modalities = index, modalities
-        self.digest = index.digest
+        self.digest, self.group_size = index.digest, ROWS_A_GROUP
 
     def __len__(self) -> int:
         return len(self.index)
-
-    def groups(self) -> Iterator[range]:
-        """Which rows go together."""
-        return (range(s, min(s + ROWS_A_GROUP, len(self))) for s in range(0, len(self), ROWS_A_GROUP))
 
     def pieces(self, rows: range) -> list[Piece]:
         """The segments of some rows."""
@@ -111,7 +107,7 @@ class FileSource:
 
     def __init__(self, paths: Paths, cutting: Cutting) -> None:
         cutting.check()
-        self.cutting = cutting
+        self.cutting, self.group_size = cutting, FILES_A_GROUP
         named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
         self.named = {path for path in named if not Path(path).is_dir()}
         self.files = find_candidates(named)
@@ -124,10 +120,6 @@ class FileSource:
 
     def __len__(self) -> int:
         return len(self.files)
-
-    def groups(self) -> Iterator[range]:
-        """Which files go together."""
-        return (range(s, min(s + FILES_A_GROUP, len(self))) for s in range(0, len(self), FILES_A_GROUP))
 
     def pieces(self, files: range) -> list[Piece]:
         """The segments of some files, and a piece with a reason for each that cannot be read.
@@ -171,6 +163,16 @@ class FileSource:
 
 
 Source = IndexSource | FileSource
+
+
+def num_groups(source: Source) -> int:
+    """In how many parts a source is done."""
+    return -(-len(source) // source.group_size)
+
+
+def group_of(source: Source, number: int) -> range:
+    """The things of one part."""
+    return range(number * source.group_size, min((number + 1) * source.group_size, len(source)))
 
 
 def extent(info: MediaInfo, modalities: tuple[str, ...]) -> tuple[float, float]:

@@ -1,16 +1,14 @@
-"""What does a finished run know? Its encoders, its clusters with their names, and how far away is far.
+"""What does a finished run know? Its encoders, its clusters with their names, and the features of its rows.
 
-Distances are Euclidean, between prepared features (`spaces.Space`) and centroids. A cluster's radius is the 99th
-percentile of the distances of its training rows; beyond it a segment is far from everything seen in training. Where a
-cluster has fewer than `FEW_ROWS` rows, its radius is the percentile over all rows of its clustering. Radii are computed
-once, from `features/*.npy`, and kept in `clusters/radii.safetensors`, which vanishes with the clusters that it is of.
+The radii of its clusters (`clusters`) are computed once, from `features/*.npy`, and kept in
+`clusters/radii.safetensors`, which vanishes with the clusters that it is of when a run goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,57 +19,13 @@ from torch import Tensor
 
 from seehear.errors import CheckpointError, RunError
 from seehear.indexing import Index
+from seehear.library.clusters import Clustering, clusterings_of, radii_of
 from seehear.library.naming import Names, read_names
-from seehear.matching import Matching, space_of
+from seehear.matching import Matching
 from seehear.model import MODALITIES, Model, load
 from seehear.runs import Run, atomic_file
-from seehear.spaces import Space
 
-FAR_PERCENTILE = 99.0
-FEW_ROWS = 20
-BLOCK_ROWS = 16_384  # read, prepared and compared at once: 34 MB as 512 float32 columns
 DIGEST_DIGITS = 12  # of a SHA-256 in hexadecimal
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """One clustering of the finished encoders.
-
-    Args:
-        name: "video", "audio" or "joint"; with the number of clusters after it where there are several.
-        space: the preparation of the features before distances.
-        centroids_KD: (K, D) float32.
-    """
-
-    name: str
-    space: Space
-    centroids_KD: Tensor
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Which features it needs."""
-        space = space_of(self.name)
-        return MODALITIES if space == "joint" else (space,)
-
-    def nearest(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Where features belong.
-
-        Args:
-            features: (N, D) float32 of each modality that the clustering needs.
-        Returns:
-            The nearest centroid, (N,) int64; the distance to it, (N,) float32; and by how much the second nearest is
-            farther, (N,) float32, infinite with a single centroid.
-        """
-        prepared_ND = self.space([features[modality] for modality in self.modalities])
-        scores_NK = prepared_ND @ self.centroids_KD.T - self.centroids_KD.square().sum(dim=1) / 2
-        best_N2 = scores_NK.topk(min(2, len(self.centroids_KD)), dim=1).indices
-        exact_N2 = (prepared_ND[:, None] - self.centroids_KD[best_N2]).norm(dim=2)
-        first_N = exact_N2.argmin(dim=1, keepdim=True)  # products round; differences do not
-        distance_N = exact_N2.gather(1, first_N)[:, 0]
-        margin_N = exact_N2[:, -1:].new_full((len(exact_N2),), torch.inf)
-        if exact_N2.shape[1] > 1:
-            margin_N = exact_N2.amax(dim=1) - distance_N
-        return best_N2.gather(1, first_N)[:, 0], distance_N, margin_N
 
 
 @dataclass(frozen=True)
@@ -143,7 +97,7 @@ class Trained:
         path = self.path / "clusters" / "radii.safetensors"
         if path.exists():
             return dict(load_file(path))
-        radii = {name: radii_of(clustering, self) for name, clustering in self.clusterings.items()}
+        radii = {name: radii_of(c, self.labels[name], self.features) for name, c in self.clusterings.items()}
         with contextlib.suppress(OSError), atomic_file(path) as temporary:  # a run may be read-only
             save_file(radii, temporary)
         return radii
@@ -197,49 +151,6 @@ def open_run(run: str | Path | Trained, *, model: Model | None = None, device: s
     clusterings = clusterings_of(tensors)
     names = read_names(opened.path, {name: len(c.centroids_KD) for name, c in clusterings.items()})
     return Trained(opened, model or load(opened.path, device=device), clusterings, names)
-
-
-def clusterings_of(tensors: Mapping[str, Tensor]) -> dict[str, Clustering]:
-    """What `centroids.safetensors` holds, in the order video, audio, joint."""
-    found = {}
-    for key in tensors:
-        name, _, what = key.partition(".")
-        if what == "centroids":
-            prefix = f"{name}.space."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            found[name] = Clustering(name, Space.from_state_dict(state), tensors[key].float())
-    order = {space: i for i, space in enumerate((*MODALITIES, "joint"))}
-    return {name: found[name] for name in sorted(found, key=lambda name: (order[space_of(name)], name))}
-
-
-def blocks_of(
-    arrays: Mapping[str, np.ndarray], modalities: Sequence[str], block_rows: int = BLOCK_ROWS
-) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-    """Features on disk, some rows at a time: the numbers of the readable rows, and modality -> (n, D) float32."""
-    num_rows = len(arrays[modalities[0]])
-    for start in range(0, num_rows, block_rows):
-        parts = {m: np.asarray(arrays[m][start : start + block_rows], dtype=np.float32) for m in modalities}
-        good = ~np.isnan(np.stack([part[:, 0] for part in parts.values()])).any(axis=0)
-        yield start + np.flatnonzero(good), {m: torch.from_numpy(part[good]) for m, part in parts.items()}
-
-
-def radii_of(clustering: Clustering, trained: Trained) -> Tensor:
-    """The radius of each cluster, (K,) float32, from the training rows."""
-    labels_N = trained.labels[clustering.name]
-    distance_N = np.full(len(labels_N), np.nan, dtype=np.float32)
-    for rows, features in blocks_of(trained.features, clustering.modalities):
-        own_n = torch.from_numpy(labels_N[rows].astype(np.int64)).clamp(min=0)
-        prepared_nD = clustering.space([features[modality] for modality in clustering.modalities])
-        distance_N[rows] = (prepared_nD - clustering.centroids_KD[own_n]).norm(dim=1).numpy()
-    known_N = (labels_N >= 0) & ~np.isnan(distance_N)
-    everywhere = np.percentile(distance_N[known_N], FAR_PERCENTILE) if known_N.any() else np.inf
-    radii_K = np.full(len(clustering.centroids_KD), everywhere, dtype=np.float32)
-    order = np.argsort(labels_N[known_N], kind="stable")
-    clusters, first = np.unique(labels_N[known_N][order], return_index=True)
-    for cluster, members in zip(clusters, np.split(distance_N[known_N][order], first[1:]), strict=True):
-        if len(members) >= FEW_ROWS:
-            radii_K[cluster] = np.percentile(members, FAR_PERCENTILE)
-    return torch.from_numpy(radii_K)
 
 
 def digest_of(model: Model) -> str:
