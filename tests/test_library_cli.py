@@ -17,7 +17,6 @@ import pytest
 
 from seehear import progress
 from seehear.cli.base import visible
-from test_stretches import write_wav
 from test_story import run
 
 

@@ -130,7 +130,8 @@ def choose(query: tuple[str, ...], gallery: tuple[str, ...], by: str, use: str) 
 def prepared(trained: Trained, space: str, features: dict[str, Tensor]) -> Tensor:
     """Features (N, D) of each modality as unit vectors (N, d) in the space of the clusters."""
     found = next(c for name, c in trained.clusterings.items() if space_of(name) == space)
-    return F.normalize(found.space([features[m] for m in found.modalities]), dim=1)
+    prepared_ND = found.space([features[m] for m in found.modalities])
+    return prepared_ND if found.space.parts[0].unit_length else F.normalize(prepared_ND, dim=1)
 
 
 def score_all(
