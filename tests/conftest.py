@@ -42,3 +42,15 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from report_run import make_run
 
     return make_run(tmp_path_factory.mktemp("shown"))
+
+
+@pytest.fixture(scope="session")
+def finished_run(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the smallest settings on `index_folder`; it has learned nothing worth having. Leave it be."""
+    import seehear
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    settings = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0}
+    settings["data.cache_gigabytes"] = 0  # sound cut from memory differs at a clip's edges from sound that is read
+    seehear.pretrain(index_folder, folder, preset="debug", settings=settings)
+    return folder

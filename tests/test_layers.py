@@ -13,6 +13,7 @@ cli
 showcase
 reporting
 pretraining | evaluation | exporting
+library | diagnosis
 journal | hub
 method
 trainer | model

@@ -121,6 +121,7 @@ class Clips:
         self.index, self.clip, self.data, self.seed = index, clip, data, seed
         self.modalities = tuple(modalities)
         self.failures: Counter[str] = Counter()
+        self.reasons: dict[int, str] = {}  # row -> why it could not be read the last time
         self._cached: list[Segment | MediaError] | None = None
         self._loader: _Loader | None = None
 
@@ -196,10 +197,11 @@ class Clips:
         failed: Counter[str] = Counter()
         for items, chunk in zip(self._items(chunks, epoch), chunks, strict=True):
             good = [(row, item) for row, item in zip(chunk, items, strict=True) if not isinstance(item, MediaError)]
-            for item in items:
+            for row, item in zip(chunk, items, strict=True):
                 if isinstance(item, MediaError):
                     failed[item.reason] += 1
                     self.failures[item.reason] += 1
+                    self.reasons[int(row)] = item.reason
                     self._check_failures(failed, len(rows), item)
             if good:
                 yield _batch(good)

@@ -1,11 +1,13 @@
 """How does a person see that work goes on? Bars with rate and time left, on stderr, only where it is a terminal.
 
-Elsewhere (a log file, a job's output) there are plain lines and no bars. Nothing here prints to stdout.
+Elsewhere (a log file, a job's output) there are plain lines and no bars: for a stage that takes long, one every
+`PLAIN_SECONDS` with rate and time left. Nothing here prints to stdout.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 Count = Callable[[int], None]  # called with how many are done
 Watch = Callable[[str, int], Count]  # called with what begins and how many there are
+
+
+PLAIN_SECONDS = 60.0
 
 
 def unwatched(what: str, total: int) -> Count:
@@ -63,14 +68,30 @@ class Console:
         """Begin a stage of `total` things; the last stage's bar makes room for its own."""
         progress = self._progress
         if progress is None:
-            return lambda done: None
+            return self._plainly(what, total)
         for task in progress.task_ids:
             progress.remove_task(task)
         task = progress.add_task(what, total=total, rate="")
 
         def count(done: int) -> None:
             speed = progress.tasks[0].speed if progress.tasks else None
-            progress.update(task, completed=done, rate=f"{speed:.0f}/s" if speed else "")
+            progress.update(task, completed=done, rate=rate(speed) if speed else "")
+
+        return count
+
+    def _plainly(self, what: str, total: int) -> Count:
+        """A line now and then."""
+        begin = last = time.monotonic()
+        first: int | None = None  # what was done before, by an earlier call perhaps
+
+        def count(done: int) -> None:
+            nonlocal last, first
+            first = done if first is None else first
+            now = time.monotonic()
+            if now - last < PLAIN_SECONDS or done <= first:
+                return
+            last, speed = now, (done - first) / (now - begin)
+            self.say(f"{what}: {done}/{total}, {rate(speed)}, {duration((total - done) / speed)} left")
 
         return count
 
@@ -91,3 +112,17 @@ class Console:
             self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def rate(speed: float) -> str:
+    """How many a second, or a minute where they are slow."""
+    if speed >= 10:
+        return f"{speed:.0f}/s"
+    return f"{speed:.1f}/s" if speed >= 1 else f"{speed * 60:.1f}/min"
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

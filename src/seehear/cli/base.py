@@ -32,6 +32,9 @@ def cli() -> None:
       seehear index VIDEOS --out INDEX             which files can be used, and why not the others
       seehear pretrain INDEX --out RUN             learn, without labels
       seehear evaluate RUN --data INDEX --classes classes.csv
+    What the encoders are for:
+      seehear assign RUN VIDEOS --out labels.parquet
+      seehear search RUN --query sound.wav --by video
     No videos at hand? `seehear demo` makes some and shows that the method works.
     """
 
@@ -53,14 +56,30 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def print_table(rows: list[list[str]]) -> None:
-    """A table on stdout, the first row its head."""
+    """A table on stdout, the first row its head; words are text, whatever brackets and control characters they hold.
+
+    On a terminal, long cells are folded. Elsewhere the table is as wide as it must be.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD)
     for i, head in enumerate(rows[0]):
-        grid.add_column(head, justify="right" if i else "left")
+        words = i > 0 and any(not is_number(row[i]) for row in rows[1:])
+        grid.add_column(head, justify="left" if i == 0 or words else "right", overflow="fold")
     for row in rows[1:]:
-        grid.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 100).print(grid)
+        grid.add_row(*(Text(visible(cell)) for cell in row))
+    wide = sum(max(len(visible(row[i])) for row in rows) + 4 for i in range(len(rows[0])))
+    Console(width=None if sys.stdout.isatty() else max(100, wide), markup=False, highlight=False).print(grid)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell begins like a number, so that it stands on the right; empty cells do too."""
+    return not cell or cell.lstrip("-")[:1].isdigit()
+
+
+def visible(text: str) -> str:
+    """A text whose control characters and directional marks are written out, so that it moves nothing on a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

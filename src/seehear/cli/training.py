@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +69,20 @@ def pretrain(
     Every setting is an option by its dotted name, such as --train.lr 0.01 or --cluster.num_clusters 128;
     `seehear settings PRESET` prints them all with their meaning.
     """
-    from seehear.progress import Console
+    from seehear.progress import Console, duration
 
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other.")
     from_file = config.read_toml(config_file) if config_file else {}
+    begin = time.perf_counter()
     run = seehear.pretrain(index, out, settings=from_file | settings, console=Console(quiet=quiet), **options)
+    log = run.read_log()
+    moved = [c["nmi_last"] for c in log[-1]["clusters"].values() if c["nmi_last"] is not None]
+    settled = f"; NMI with the round before {'/'.join(f'{value:.2f}' for value in moved)}" if moved else ""
+    print(f"{len(log)} rounds, {log[-1]['rows']} segments, {duration(time.perf_counter() - begin)} this time{settled}.")
     print(f"Trained encoders: {run.path / 'encoders'}")
-    print(f"Next: seehear evaluate {out} --data INDEX --classes classes.csv")
+    print(f"Next, on new videos: seehear assign {shlex.quote(str(out))} VIDEOS --out labels.parquet")
+    print(f"Or where classes are known: seehear evaluate {shlex.quote(str(out))} --data INDEX --classes classes.csv")
 
 
 @click.command(short_help="Show in minutes that the method works.")
@@ -86,8 +94,6 @@ def pretrain(
 @click.option("--videos", default=1500, show_default=True, help="How many to synthesise for each seed.")
 def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     """Show in minutes that the method works: synthesise, index, train, probe, compare."""
-    import time
-
     from seehear.showcase import table
 
     begin = time.perf_counter()

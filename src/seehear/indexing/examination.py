@@ -45,7 +45,7 @@ class Rejection:
 
 
 def examine(
-    path: str, is_promised: bool, min_seconds: float, wanted: Sequence[str] = ()
+    path: str, is_promised: bool, min_seconds: float, wanted: Sequence[str] = (), any_of_them: bool = False
 ) -> MediaInfo | Rejection | None:
     """Look at one file.
 
@@ -55,6 +55,7 @@ def examine(
         min_seconds: the least stretch with both picture and sound.
         wanted: streams that must be there, of "video" and "audio", whatever is to be seen or heard in them; by default
             both, and neither still nor silent.
+        any_of_them: one of `wanted` is enough.
 
     Returns:
         What it holds, or why it cannot be used, or None for a file that nobody would take for a video.
@@ -65,7 +66,7 @@ def examine(
             return None
         with Reader(path) as reader:
             has_video = reader.has_video
-            return _with_streams(reader, wanted) if wanted else _examine(reader, min_seconds)
+            return _with_streams(reader, wanted, any_of_them) if wanted else _examine(reader, min_seconds)
     except MediaError as error:
         return Rejection(error.reason, error.detail) if is_promised or has_video else None
 
@@ -78,11 +79,11 @@ def _begins_like_media(path: str) -> bool:
         return False
 
 
-def _with_streams(reader: Reader, wanted: Sequence[str]) -> MediaInfo:
+def _with_streams(reader: Reader, wanted: Sequence[str], any_of_them: bool = False) -> MediaInfo:
     info = reader.info()
-    for kind in wanted:
-        if not (info.video_codec if kind == "video" else info.audio_codec):
-            raise MediaError(info.path, f"no {kind} stream")
+    missing = [kind for kind in wanted if not (info.video_codec if kind == "video" else info.audio_codec)]
+    if missing and (not any_of_them or len(missing) == len(wanted)):
+        raise MediaError(info.path, f"no {missing[0]} stream")
     return info
 
 

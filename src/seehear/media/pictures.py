@@ -111,7 +111,7 @@ class Pictures:
         """Width and height as displayed, and by how many degrees the stored picture is turned clockwise for that."""
         _, packets = self._source.packets_from("video", -math.inf)
         for still in self._decoded(packets, lambda: -math.inf):
-            matrix = _display_matrix(still.frame)
+            matrix = display_matrix(still.frame)
             width, height = self._scaled_size(None)
             if _is_transposed(matrix):
                 width, height = height, width
@@ -218,7 +218,7 @@ class Pictures:
             raise self._source.fail(
                 "unreadable", f"a frame of format {frame.format.name} cannot be converted"
             ) from error
-        return _turn(np.asarray(rgb.to_ndarray(), np.uint8), _display_matrix(frame))
+        return turn(np.asarray(rgb.to_ndarray(), np.uint8), display_matrix(frame))
 
 
 def _spans(decoded: Iterator[_Still], at_start: bool) -> Iterator[tuple[_Still | None, float]]:
@@ -251,7 +251,7 @@ def _with_square_pixels(video: VideoStream) -> tuple[float, float]:
     return float(video.width * aspect), video.height
 
 
-def _display_matrix(frame: VideoFrame) -> NDArray[np.int32]:
+def display_matrix(frame: VideoFrame) -> NDArray[np.int32]:
     """The linear part of the display matrix: rows are where the stored x and y axes point to, y downwards."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(data, SideData):
@@ -263,7 +263,7 @@ def _is_transposed(matrix: NDArray[np.int32]) -> bool:
     return bool(abs(int(matrix[0, 1])) > abs(int(matrix[0, 0])))
 
 
-def _turn(image_HWC: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+def turn(image_HWC: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
     """A view of the picture as the display matrix wants it, to the nearest right angle and with its mirroring."""
     if _is_transposed(matrix):
         image_HWC = image_HWC.swapaxes(0, 1)

@@ -1,0 +1,194 @@
+"""Where is searched? Rows with features, some at a time: those of a run, of an index, or of a file of features.
+
+Every gallery hands out blocks of at most `BLOCK_ROWS` rows, so that a million rows take no more memory than a thousand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from seehear.errors import UsageError
+from seehear.indexing import Index
+from seehear.library.clusters import BLOCK_ROWS, blocks_of
+from seehear.library.embedding import FORMAT, embed_to_file
+from seehear.library.trained import Trained
+from seehear.model import MODALITIES
+from seehear.progress import Console
+
+Block = tuple[np.ndarray, dict[str, Tensor]]  # numbers of rows (n,), and modality -> their features (n, D) float32
+
+
+class RunGallery:
+    """The rows that a run was trained on."""
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+        self.modalities = tuple(trained.features)
+        self.name = f"run-{trained.digest}"
+
+    def __len__(self) -> int:
+        return len(next(iter(self.trained.features.values())))
+
+    def blocks(self, modalities: Sequence[str]) -> Iterator[Block]:
+        """All rows that have these features."""
+        return blocks_of(self.trained.features, modalities)
+
+    def rows(self, numbers: Sequence[int]) -> pa.Table:
+        """path, start_s, seconds of some rows."""
+        index = self.trained.index()
+        columns = {
+            "path": [index.path(row) for row in numbers],
+            "start_s": index.start_s[list(numbers)],
+            "seconds": index.seconds[list(numbers)],
+        }
+        return pa.table(columns, _PLACE)
+
+
+class TableGallery:
+    """A file of features, or a table of them in memory."""
+
+    def __init__(self, source: pa.Table | Path, trained: Trained) -> None:
+        self.source: Any = source if isinstance(source, pa.Table) else open_features(source)
+        schema = source.schema if isinstance(source, pa.Table) else self.source.schema_arrow
+        what = "The table" if isinstance(source, pa.Table) else str(source)
+        metadata = check_features(schema, what, trained)
+        self.modalities = tuple(m for m in MODALITIES if m in schema.names)
+        self.name = f"{metadata['model']}-{metadata['source'].removeprefix('sha256:')[:12]}"
+
+    def __len__(self) -> int:
+        if isinstance(self.source, pa.Table):
+            return len(self.source)
+        return int(self.source.metadata.num_rows)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of all rows, in parts."""
+        if isinstance(self.source, pa.Table):
+            yield from self.source.select(list(columns)).to_batches(BLOCK_ROWS)
+        else:
+            yield from self.source.iter_batches(BLOCK_ROWS, columns=list(columns))
+
+    def blocks(self, modalities: Sequence[str]) -> Iterator[Block]:
+        """All rows that have these features."""
+        start = 0
+        for batch in self.batches(modalities):
+            good = np.ones(len(batch), dtype=bool)
+            for modality in modalities:
+                good &= batch[modality].is_valid().to_numpy(zero_copy_only=False)
+            features = {m: torch.from_numpy(matrix(batch[m])[good].astype(np.float32)) for m in modalities}
+            yield start + np.flatnonzero(good), features
+            start += len(batch)
+
+    def rows(self, numbers: Sequence[int]) -> pa.Table:
+        """path, start_s, seconds of some rows."""
+        found: dict[int, dict[str, object]] = {}
+        start = 0
+        for batch in self.batches(_PLACE.names):
+            here = [n for n in numbers if start <= n < start + len(batch)]
+            found.update(
+                zip(here, batch.take(pa.array([n - start for n in here], pa.int64())).to_pylist(), strict=True)
+            )
+            start += len(batch)
+        return pa.Table.from_pylist([found[n] for n in numbers], _PLACE)
+
+    def features(self, number: int) -> dict[str, Tensor]:
+        """The features that one row has: modality -> (1, D) float32."""
+        start = 0
+        for batch in self.batches(self.modalities):
+            if number < start + len(batch):
+                row = batch.slice(number - start, 1)
+                there = [m for m in self.modalities if row[m].null_count == 0]
+                return {m: torch.from_numpy(matrix(row[m]).astype(np.float32)) for m in there}
+            start += len(batch)
+        raise AssertionError(f"row {number} of {start}")
+
+
+Gallery = RunGallery | TableGallery
+
+_PLACE = pa.schema([("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())])
+
+
+def gallery_of(
+    trained: Trained, place: str | Path | pa.Table | Index | None, console: Console | None = None
+) -> Gallery:
+    """Open a gallery.
+
+    Args:
+        place: None for the rows that the run was trained on; a file or table of features; or an index, whose features
+            are computed once and kept in the run's folder, in `library/`.
+    Raises:
+        UsageError: there is nothing to search in at `place`.
+    """
+    if place is None:
+        return RunGallery(trained)
+    if isinstance(place, pa.Table):
+        return TableGallery(place, trained)
+    if isinstance(place, Index):
+        return of_index(trained, place, console)
+    path = Path(place)
+    if path.is_file():
+        return TableGallery(path, trained)
+    if (path / "index.json").exists():
+        return of_index(trained, Index.open(path), console)
+    what = "is no index and no file of features" if path.exists() else "does not exist"
+    raise UsageError(f"{path} {what}. Make one: seehear embed {trained.path} VIDEOS --out features.parquet")
+
+
+def of_index(trained: Trained, index: Index, console: Console | None) -> Gallery:
+    """The rows of an index; features that were computed before are found again."""
+    if index.digest == trained.run.record["index"]["digest"]:
+        return RunGallery(trained)
+    kept = trained.path / "library" / f"{index.digest.removeprefix('sha256:')[:12]}-{trained.digest}.parquet"
+    if not kept.exists():
+        index.check()
+        kept.parent.mkdir(exist_ok=True)
+        embed_to_file(trained.model, index, kept, console=console)
+    return TableGallery(kept, trained)
+
+
+def open_features(path: Path) -> pq.ParquetFile:
+    """A file of features.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(
+            f"{path} cannot be read as a file of features ({error}). Make it with `seehear embed`."
+        ) from None
+
+
+def check_features(schema: pa.Schema, what: str, trained: Trained) -> dict[str, str]:
+    """The metadata of a table of features, which must be of the encoders of this run.
+
+    Raises:
+        UsageError: it is of others, or no table of features.
+    """
+    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    if metadata.get("format") != FORMAT:
+        raise UsageError(f"{what} holds no features of seehear embed. Make them: seehear embed {trained.path} VIDEOS")
+    if metadata["model"] != trained.digest:
+        raise UsageError(
+            f"{what} holds features of other encoders ({metadata['model']}, here {trained.digest}), which cannot be "
+            f"compared. Make them anew: seehear embed {trained.path} VIDEOS"
+        )
+    settings = json.loads(metadata["settings"])
+    assert {"segment_seconds", "min_seconds", "num_clips"} <= settings.keys(), settings
+    return metadata
+
+
+def matrix(column: pa.Array) -> np.ndarray:
+    """A column of fixed-size lists as (n, D); rows that are null hold anything."""
+    width = column.type.list_size
+    values: np.ndarray = column.values.to_numpy(zero_copy_only=False)
+    return values[column.offset * width : (column.offset + len(column)) * width].reshape(-1, width)

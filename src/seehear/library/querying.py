@@ -1,0 +1,76 @@
+"""What do the encoders say of a query: a video, a sound, or a picture?
+
+Of a video or a sound the middle clip counts, as of a segment of the gallery; one that is longer than a usual segment is
+taken as several, evenly spread, whose features are averaged. A picture is shown to
+the video encoder as a clip in which nothing moves. That finds what looks alike (a scene, colours, an object that fills
+the frame); what an event is known by its motion for, it cannot find, and no encoder here was trained on stills.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seehear.augment import CENTRE
+from seehear.clips import Batch, window
+from seehear.errors import MediaError, UsageError
+from seehear.features import encoder_inputs
+from seehear.library.embedding import embed_pieces
+from seehear.library.pieces import Cutting, FileSource
+from seehear.media.stills import is_still, read_still
+from seehear.model import MODALITIES, Model
+
+SECONDS_A_CLIP = 10.0  # as long as segments usually are
+MOST_CLIPS = 10
+
+
+def features_of_query(model: Model, path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """A file's features: modality -> (1, D) float32, for what both the file and the model have.
+
+    Raises:
+        UsageError: there is no such file.
+        MediaError: it cannot be read, or has no stream that the model has an encoder for.
+    """
+    if not Path(path).is_file():
+        what = "is no file" if Path(path).exists() else "does not exist"
+        raise UsageError(f"{os.fspath(path)} {what}. Give a video, a sound file or a picture as --query.")
+    if is_still(path):
+        return {"video": features_of_picture(model, path)}
+    modalities = tuple(m for m in MODALITIES if m in model.pair.encoders)
+    cutting = Cutting(None, 0.0, modalities, workers=1, timeout_s=60.0)
+    pieces = FileSource(path, cutting).pieces(range(1))
+    clips = min(MOST_CLIPS, max(1, round(pieces[0].seconds / SECONDS_A_CLIP)))
+    table = embed_pieces(model, pieces, clips, workers=0)
+    found = {}
+    for modality in modalities:
+        values = table[modality][0].as_py()
+        if values is not None:
+            found[modality] = torch.from_numpy(np.array(values, np.float32))[None]
+    if not found:
+        raise MediaError(path, table["reason"][0].as_py())
+    return found
+
+
+@torch.inference_mode()
+def features_of_picture(model: Model, path: str | os.PathLike[str]) -> Tensor:
+    """A picture's features as a clip in which nothing moves, (1, D) float32.
+
+    Raises:
+        UsageError: the model has no video encoder.
+        MediaError: the picture cannot be read.
+    """
+    if "video" not in model.pair.encoders:
+        raise UsageError(f"{os.fspath(path)} is a picture, and this model has no video encoder. Give a sound file.")
+    clip = model.clip
+    picture_HWC = read_still(path, short_side_pixels=clip.short_side_pixels)
+    square_THWC = window(np.repeat(picture_HWC[None], clip.frames, axis=0), CENTRE, clip)
+    frames = torch.from_numpy(np.ascontiguousarray(square_THWC))[None]
+    batch = Batch(np.zeros(1, np.int64), frames, None, torch.from_numpy(CENTRE[None].copy()))
+    inputs = encoder_inputs(batch, clip, model.numerics, model.pair)
+    with model.numerics.autocast():
+        features: Tensor = model.pair.encoders["video"](inputs["video"])
+    return features.float().cpu()
