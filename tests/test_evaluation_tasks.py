@@ -19,6 +19,7 @@ from seehear.encoders.wrapping import wrap
 from seehear.errors import RunError, SettingsError
 from seehear.evaluation.clusters import agreement
 from seehear.evaluation.datasets import Split
+from seehear.evaluation.finetuning import load_classifier
 from seehear.evaluation.retrieval import RANKS, random_recall, recall_over_splits
 from seehear.evaluation.sets import LabelledSet
 from seehear.evaluation.table import compare
@@ -132,6 +133,32 @@ def test_one_door_for_all_tasks_and_a_table_of_what_they_found(index_folder, vid
     lines = compare([tmp_path / "plain"]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert any("audio to audio R@1 (train), %" in line for line in lines)
+
+
+def test_a_fine_tune_through_the_door(finished_run, index_folder, videos, tmp_path):
+    given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path, "console": QUIET}
+    given |= {"task": "finetune", "num_clips": 1, "changes": {"epochs": 1, "batch_size": 4}}
+    result = seehear.evaluate(finished_run, low_shot=[2], **given)
+    assert result["written"] == str(tmp_path / "finetune-2-shot-index.json")
+    assert (result["chance"], result["clips"]["per_segment"]) == (0.25, 1)
+    classifier = load_classifier(result["folder"])
+    assert classifier.classes == tuple(sorted(classifier.classes))
+    assert len(classifier.classes) == 4
+    scores = classifier.audio(torch.zeros(2, 8000))
+    assert scores.sum(dim=1).tolist() == pytest.approx([1, 1])
+    again = seehear.evaluate(finished_run, low_shot=2, resume=True, **given)
+    assert again["values"] == result["values"]
+    with pytest.raises(RunError, match="Go on with --resume"):
+        seehear.evaluate(finished_run, low_shot=2, **given)
+    with pytest.raises(SettingsError, match="takes one number"):
+        seehear.evaluate(finished_run, low_shot=[2, 3], **given)
+    with pytest.raises(SettingsError, match=r"finetune\.epoch"):
+        seehear.evaluate(finished_run, **given | {"changes": {"epoch": 1}})
+    new = seehear.evaluate(finished_run, low_shot=2, scratch=True, **given)
+    assert new["variant"] == ["2-shot", "scratch"]
+    lines = compare([tmp_path])
+    assert "finetune 2-shot scratch" in lines
+    assert "finetune 2-shot  " in lines
 
 
 def test_results_of_two_sets_of_the_same_name_do_not_overwrite_each_other(index_folder, videos, tmp_path):

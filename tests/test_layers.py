@@ -28,6 +28,7 @@ presets
 config | distributed
 errors
 """
+DOORS = {("model", "library")}  # methods for users, which import what is above them when they are called
 DEPTH = {name: i for i, names in enumerate(LAYERS.split("\n")) for name in names.replace("|", " ").split()}
 
 
@@ -51,7 +52,7 @@ def test_imports_point_down():
         if own in ("__init__", "__main__"):
             continue
         assert own in DEPTH, f"{path.name} has no layer: add it to LAYERS in this test, and to docs/architecture.md"
-        upwards = [name for name in imported(path) - {own} if DEPTH[name] <= DEPTH[own]]
+        upwards = [name for name in imported(path) - {own} if DEPTH[name] <= DEPTH[own] and (own, name) not in DOORS]
         wrong += [f"{path.relative_to(SOURCE)} imports {name}, which is not below {own}" for name in upwards]
     assert not wrong, "\n".join(wrong)
 

@@ -59,6 +59,13 @@ def test_a_file_without_the_wanted_stream_is_rejected_and_silence_is_not(tmp_pat
     assert not look_up([Stretch(str(tmp_path / "silent.wav"))], ("audio",), workers=1).rejected
 
 
+def test_a_file_as_long_as_a_stretch_that_begins_after_its_end_is_the_stretch_cut_out(tmp_path):
+    cut, longer = write_wav(tmp_path / "cut.wav", 10.4), write_wav(tmp_path / "longer.wav", 12.0)
+    found = look_up([Stretch(cut, 47.0, 10.0), Stretch(longer, 47.0, 10.0)], ("audio",), workers=1)
+    assert (found.index.start_s.tolist(), found.index.seconds.tolist()) == ([0.0], pytest.approx([10.4], abs=0.01))
+    assert found.rejected[1].reason == "past the end"
+
+
 def test_nothing_is_an_empty_index():
     found = look_up([], ("audio",))
     assert len(found.index) == 0

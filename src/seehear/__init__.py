@@ -3,6 +3,7 @@
     seehear.index("videos", "index")                      # which files can be used, and why not the others
     seehear.pretrain("index", "runs/mine", preset="small")
     model = seehear.load("runs/mine")                     # model.video(frames), model.audio(waveform)
+    seehear.assign("runs/mine", "new videos")             # their clusters, as an Arrow table
 
 Names are imported when they are first used, so that `import seehear` is instant and needs no torch.
 """
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from seehear.evaluation import evaluate
     from seehear.exporting import export
     from seehear.indexing import Index, index
+    from seehear.library import assign, embed, export_labels, search
     from seehear.model import Model, load
     from seehear.pretraining import pretrain
     from seehear.reporting import report
@@ -29,13 +31,17 @@ __all__ = [
     "Model",
     "SeehearError",
     "__version__",
+    "assign",
     "demo",
+    "embed",
     "evaluate",
     "export",
+    "export_labels",
     "index",
     "load",
     "pretrain",
     "report",
+    "search",
     "synth",
 ]
 
@@ -43,13 +49,17 @@ _HOMES = {
     "Index": "indexing",
     "Model": "model",
     "SeehearError": "errors",
+    "assign": "library",
     "demo": "showcase",
+    "embed": "library",
     "evaluate": "evaluation",
     "export": "exporting",
+    "export_labels": "library",
     "index": "indexing",
     "load": "model",
     "pretrain": "pretraining",
     "report": "reporting",
+    "search": "library",
     "synth": "synthetic",
 }
 

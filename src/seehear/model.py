@@ -4,6 +4,9 @@
     features_BD = model.video(frames)      # (B, 3, T, H, W) uint8, or float in [0, 1]
     features_BD = model.audio(waveform)    # (B, L) float in [-1, 1] at model.clip.sample_rate_hz
     features = model.embed("clip.mp4")     # {"video": (D,), "audio": (D,)}
+    table = model.embed(["new", "b.mp4"])  # files and folders: an Arrow table, a row a segment
+    table = model.assign("new")            # the clusters of a run, for new files
+    table = model.search("query.wav")      # nearest segments
 
 `load` opens a run, an `encoders/` folder (`seehear.stored`), released weights by name or file (`seehear.weights`), and
 networks of Hugging Face (`seehear.huggingface`).
@@ -13,11 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -37,6 +41,9 @@ from seehear.stored import save_encoders as save_encoders
 from seehear.weights import RELEASED, fetch, open_checkpoint
 from seehear.weights.released import suggestion
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 DIGEST_DIGITS = 12  # of a SHA-256 in hexadecimal
 _GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
 
@@ -51,6 +58,7 @@ class Model:
         numerics: where and how precisely they run.
         info: what `encoders.json` says of their origin.
         matching: compares sights with sounds, for the encoders of a run.
+        run: the folder of the run that they are of, if they are of one.
     """
 
     pair: Pair
@@ -58,6 +66,7 @@ class Model:
     numerics: Numerics
     info: dict[str, Any]
     matching: Matching | None = None
+    run: Path | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -109,16 +118,43 @@ class Model:
             features: Tensor = encoder(inputs)
         return features.float()
 
-    def embed(self, path: str | os.PathLike[str], *, num_clips: int = 10) -> dict[str, np.ndarray]:
-        """The features of one media file: modality -> (D,) float32, for what both the file and the model have.
+    @overload
+    def embed(self, videos: str | os.PathLike[str], *, num_clips: int = 10) -> dict[str, np.ndarray]: ...
+
+    @overload
+    def embed(self, videos: Sequence[str | os.PathLike[str]], **how: Any) -> pa.Table: ...
+
+    def embed(self, videos: Any, **how: Any) -> Any:
+        """The features of one file, or of the segments of many.
 
         Args:
-            path: a video or audio file.
-            num_clips: so many clips, spread evenly over the file, are averaged.
+            videos: a video or audio file; or a list of files and folders, or the folder of an index.
+            how: for one file num_clips, so many clips, spread evenly over it, are averaged; for many, what
+                `seehear.library.embed` takes.
+        Returns:
+            Of a file, modality -> (D,) float32, for what both the file and the model have; otherwise the table of
+            `seehear.library.embed`, a row a segment.
         Raises:
-            MediaError: the file cannot be read, or has no stream that the model has an encoder for.
+            MediaError: the one file cannot be read, or has no stream that the model has an encoder for.
+            UsageError: there is nothing at a path.
         """
-        return embed_file(self.pair, self.clip, self.numerics, path, num_clips)
+        if isinstance(videos, str | os.PathLike) and not Path(videos).is_dir():
+            return embed_file(self.pair, self.clip, self.numerics, videos, how.get("num_clips", 10))
+        from seehear.library import embed
+
+        return embed(self, videos, **how)
+
+    def assign(self, videos: Any, **how: Any) -> pa.Table:
+        """The clusters of new segments, of a run's model: `seehear.library.assign`."""
+        from seehear.library import assign
+
+        return assign(self, videos, **how)
+
+    def search(self, query: str | Path, gallery: Any = None, **how: Any) -> pa.Table:
+        """The segments nearest to a video, sound or picture, of a run's model: `seehear.library.search`."""
+        from seehear.library import search
+
+        return search(self, query, gallery, **how)
 
     def _encoder(self, modality: str) -> torch.nn.Module:
         if modality not in self.modalities:
@@ -149,7 +185,7 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     numerics = Numerics(find_device(device), "fp32", "contiguous")
     name, place = str(path), Path(path)
     info: dict[str, Any]
-    matching = None
+    matching, run = None, None
     if name.startswith(PREFIX):
         encoder, modality, clip, info = huggingface_encoder(name.removeprefix(PREFIX))
         pair = Pair(**{modality: encoder})
@@ -159,9 +195,10 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     elif place.is_dir():
         stored = load_encoders(place)
         pair, clip, info, matching = stored.pair, stored.clip, stored.record, stored.matching
+        run = next((folder for folder in (place, place.parent) if (folder / "run.json").exists()), None)
     else:
         raise RunError(
             f"{path} has no trained encoders: there is no such run, folder, file or name of released weights. "
             f"{suggestion(name)}"
         )
-    return Model(numerics.place(pair).eval(), clip, numerics, info, matching)
+    return Model(numerics.place(pair).eval(), clip, numerics, info, matching, run)

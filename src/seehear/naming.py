@@ -16,30 +16,51 @@ from typing import Any
 from seehear.errors import RunError
 from seehear.runs import write_json
 
+FILE = "names.json"
 FORMAT = 1
 LONGEST = 80  # characters of one name
 
 Names = dict[str, dict[int, str]]
 
 
-def read_names(run: Path) -> Names:
+def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
     """The names that were given to a run's clusters: clustering -> cluster -> name; empty where none were.
 
+    Args:
+        run: the run's folder.
+        sizes: clustering -> how many clusters it has: names are checked against it, and each has an entry.
     Raises:
-        RunError: the file is there and is not what it should be.
+        RunError: the file is there and is not what it should be, or names clusters that the run does not have.
     """
-    path = run / "names.json"
+    path = run / FILE
     try:
-        return checked_names(json.loads(path.read_text(encoding="utf-8")))
+        names = checked_names(json.loads(path.read_text(encoding="utf-8")))
+        if sizes is not None:
+            check_clusters(names, sizes)
     except FileNotFoundError:
-        return {}
+        names = {}
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}). Correct it, or move it away.") from None
+    return {clustering: names.get(clustering, {}) for clustering in (names if sizes is None else sizes)}
+
+
+def check_clusters(names: Names, sizes: Mapping[str, int]) -> None:
+    """Raise ValueError for the name of a cluster that is not there."""
+    for clustering, of in names.items():
+        if clustering not in sizes:
+            raise ValueError(f"the run has no clustering {clustering}, only {', '.join(sizes)}")
+        if of and max(of) >= sizes[clustering]:
+            raise ValueError(f"{clustering} has clusters 0 to {sizes[clustering] - 1}, and {max(of)} is named")
+
+
+def label_of(names: Names, clustering: str, cluster: int) -> str:
+    """What to call a cluster: its name, or "video 3"."""
+    return names[clustering].get(cluster) or f"{clustering} {cluster}"
 
 
 def write_names(run: Path, names: Names) -> Path:
     """Write `names.json`, whole or not at all; names of no characters are left out."""
-    path = run / "names.json"
+    path = run / FILE
     write_json(path, as_json(names))
     return path
 

@@ -32,6 +32,7 @@ def cli() -> None:
       seehear index VIDEOS --out INDEX             which files can be used, and why not the others
       seehear pretrain INDEX --out RUN             learn, without labels
       seehear evaluate RUN --data INDEX --classes classes.csv
+      seehear report RUN --open                    look at the clusters, listen to them, name them
     What the encoders are for:
       seehear assign RUN VIDEOS --out labels.parquet
       seehear search RUN --query sound.wav --by video

@@ -23,7 +23,7 @@ OF_TASK = {  # option -> the tasks that it belongs to; the others are for all of
     "scratch": ("finetune",),
     "resume": ("finetune",),
     "overwrite": ("finetune", "features"),
-    "set": ("finetune",),
+    "changes": ("finetune",),
     "form": ("features",),
     "stride_seconds": ("features",),
     "out": ("features",),
@@ -81,7 +81,9 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.option("--table", is_flag=True, help="Print results of several runs side by side instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--classifier", hidden=True, help="logistic or svm. [default: logistic]")
-@click.option("--low-shot", callback=numbers, hidden=True, help="Also with so many examples a class: 1,5,10,20.")
+@click.option(
+    "--low-shot", callback=numbers, hidden=True, help="Examples a class: 1,5,10,20, beside all; finetune: one number."
+)
 @click.option("--baseline", is_flag=True, hidden=True, help="Also classify plain colour and log-mel statistics.")
 @click.option("--num-clusters", type=int, hidden=True, help="Cluster anew with this K. [default: the run's clusters]")
 @click.option("--preset", hidden=True, help="ucf101, hmdb51, esc50 or default.")
@@ -113,11 +115,13 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
     if task == "features" and given["out"] is None:
         raise click.UsageError("Missing option '--out': the folder for the features.")
     for name, tasks in OF_TASK.items():
-        key = "changes" if name == "set" else name
-        if task not in tasks and given[key] not in (None, False, [], ()):
-            raise click.UsageError(f"--{name.replace('_', '-')} belongs to --task {' or '.join(tasks)}, not to {task}.")
-        if task not in tasks or given[key] in (None, [], ()):
-            del given[key]
+        option = {"changes": "set", "form": "format"}.get(name, name)
+        if task not in tasks and given[name] not in (None, False, [], ()):
+            raise click.UsageError(
+                f"--{option.replace('_', '-')} belongs to --task {' or '.join(tasks)}, not to {task}."
+            )
+        if task not in tasks or given[name] in (None, [], ()):
+            del given[name]
     if "changes" in given:
         given["changes"] = dict(parted(change) for change in given["changes"])
     if given["num_clips"] is None:
@@ -165,6 +169,8 @@ def show_accuracy(result: Mapping[str, Any]) -> None:
             listing = ", ".join(f"{count}: {share(v['mean'])}" for count, v in counts.items())
             print(f"{modality}{label}, examples a class: {listing}")
     majority = f", majority {result['majority']:.1%}" if result["majority"] is not None else ""
+    if "folder" in result:
+        print(f"networks and checkpoints: {result['folder']}")
     tests = result["n_test"] if isinstance(result["n_test"], int) else sum(result["n_test"])
     print(f"chance {result['chance']:.1%}{majority}; {tests} test items, {result['num_classes']} classes")
 

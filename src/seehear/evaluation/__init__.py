@@ -23,6 +23,7 @@ from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import evaluate_clusters
 from seehear.evaluation.context import Evaluation, rates
+from seehear.evaluation.finetuning import evaluate_finetune
 from seehear.evaluation.probe import evaluate_probe
 from seehear.evaluation.retrieval import evaluate_retrieval
 from seehear.evaluation.sets import LabelledSet, only, open_set
@@ -35,6 +36,7 @@ __all__ = ["TASKS", "Classes", "evaluate", "read_classes"]
 
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "probe": evaluate_probe,
+    "finetune": evaluate_finetune,
     "retrieval": evaluate_retrieval,
     "clusters": evaluate_clusters,
     "features": evaluate_features,
@@ -50,7 +52,7 @@ def evaluate(
     classes: str | Path | None = None,
     dataset: str = "auto",
     modality: str | None = None,
-    num_clips: int = 1,
+    num_clips: int | None = None,
     seed: int = 0,
     device: str = "auto",
     results: str | Path | None = None,
@@ -67,7 +69,8 @@ def evaluate(
             `split`.
         dataset: the layout of the benchmark, a name of `seehear.evaluation.datasets.LAYOUTS`; "auto" finds it out.
         modality: "video" or "audio" to measure one; by default all that the model and the set have.
-        num_clips: so many clips of each item, spread evenly, have their features averaged.
+        num_clips: so many clips of each item, spread evenly, have their features averaged, 1 by default; after a
+            fine-tune their scores, 10 by default.
         seed: draws what is drawn: a split where there is none, few examples, bootstrap replicates.
         device: where the encoders run.
         results: the folder to write to; by default `results` of the run, or `results/<model>` here.
@@ -85,7 +88,7 @@ def evaluate(
         raise SettingsError(f"There is no task {task}. {hint}Tasks: {', '.join(TASKS)}.")
     if modality not in (None, *MODALITIES):
         raise SettingsError(f"There is no modality {modality}. It must be video or audio.")
-    if num_clips < 1:
+    if num_clips is not None and num_clips < 1:
         raise SettingsError(f"--clips is {num_clips}. It must be at least 1; 10 is usual for videos of 10 s.")
     loaded = model if isinstance(model, Model) else load(model, device=device)
     path = None if isinstance(model, Model) else Path(model)
@@ -103,11 +106,11 @@ def evaluate(
             console=shown,
         )
         opened = measurable(opened, there, wanted)
-        context = Evaluation(loaded, opened, seed, num_clips, shown, run=run_of(path))
+        folder = Path(results) if results else home_of(path, loaded)
+        context = Evaluation(loaded, opened, seed, num_clips, shown, folder)
         found = TASKS[task](context, **options)
-        result = {**head(task, path, loaded, opened), **found, **about(context), "created": now(), **versions()}
-    folder = Path(results) if results else home_of(path, loaded)
-    written = file_of(folder, task, opened)
+        result = {**head(task, path, loaded, opened), **about(context), **found, "created": now(), **versions()}
+    written = file_of(folder, "-".join([task, *found.get("variant", ())]), opened)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(written, result)
     return {**result, "written": str(written)}
@@ -124,19 +127,10 @@ def measurable(data: LabelledSet, there: tuple[str, ...], wanted: tuple[str, ...
     return left
 
 
-def run_of(path: Path | None) -> Path | None:
-    """The folder of the run that a model is from."""
-    for folder in (path, path.parent) if path else ():
-        if folder is not None and (folder / "run.json").exists():
-            return folder
-    return None
-
-
 def home_of(path: Path | None, model: Model) -> Path:
     """Where results of a model go."""
-    run = run_of(path)
-    if run is not None:
-        return run / "results"
+    if model.run is not None:
+        return model.run / "results"
     return Path("results") / plain(path.stem if path else str(model.info.get("name", "model")))
 
 
@@ -181,7 +175,7 @@ def about(context: Evaluation) -> dict[str, Any]:
     return {
         **rated,
         "modalities": list(context.modalities),
-        "clips": {**asdict(context.model.clip), "per_segment": context.num_clips},
+        "clips": {**asdict(context.model.clip), "per_segment": context.clips_a_row},
         "seed": context.seed,
         "unreadable": dict(context.reading.failures),
     }

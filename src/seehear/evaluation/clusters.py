@@ -78,10 +78,10 @@ def evaluate_clusters(context: Evaluation, *, num_clusters: int | None = None) -
 
 def groupings_of(context: Evaluation, num_clusters: int | None) -> tuple[dict[str, Grouping], str]:
     """The clusterings to measure, and a sentence on how they came about."""
-    if context.run is not None and num_clusters is None:
-        opened = Run.open(context.run)
+    if context.model.run is not None and num_clusters is None:
+        opened = Run.open(context.model.run)
         if opened.record["index"]["digest"] == context.data.index.digest:
-            return final_groupings(context.run), "the run's final clusters of the index that it was trained on"
+            return final_groupings(context.model.run), "the run's final clusters of the index that it was trained on"
         num_clusters = int(opened.record["settings"]["cluster"]["num_clusters"][0])
     k = num_clusters or len(context.data.classes)
     rows = len(context.features.rows)

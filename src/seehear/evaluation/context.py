@@ -29,24 +29,29 @@ class Evaluation:
         model: the encoders.
         data: what is measured on.
         seed: draws what a task draws.
-        num_clips: clips of each row whose features are averaged.
+        num_clips: clips of each row whose features or scores are averaged, None for what a task usually takes.
         console: where progress is shown.
-        run: the folder of the run that the model is from, if it is from one.
+        results: the folder that results are written to.
         clips: of the set's index, where they are there already.
     """
 
     model: Model
     data: LabelledSet
     seed: int
-    num_clips: int
+    num_clips: int | None
     console: Console
-    run: Path | None = None
+    results: Path = Path("results")
     clips: Clips | None = None
 
     @cached_property
     def reading(self) -> Clips:
         """The clips of the set, of the modalities that are measured."""
         return self.clips or Clips(self.data.index, self.model.clip, Data(), self.seed, self.modalities)
+
+    @property
+    def clips_a_row(self) -> int:
+        """How many clips of each row have their features averaged."""
+        return self.num_clips or 1
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -57,13 +62,13 @@ class Evaluation:
     def features(self) -> Features:
         """Of the rows that have a class and can be read."""
         rows = self.data.rows
-        progress = self.console.watch("features", len(rows) * self.num_clips)
+        progress = self.console.watch("features", len(rows) * self.clips_a_row)
         return extract(
             self.model.pair,
             self.reading,
             self.model.numerics,
             rows=rows,
-            num_clips=self.num_clips,
+            num_clips=self.clips_a_row,
             progress=progress,
         )
 
@@ -86,7 +91,7 @@ class Evaluation:
         """How features are made, for the protocol."""
         clip, how = (
             self.model.clip,
-            "the middle clip" if self.num_clips == 1 else f"{self.num_clips} clips, spread evenly,",
+            "the middle clip" if self.clips_a_row == 1 else f"{self.clips_a_row} clips, spread evenly,",
         )
         parts = []
         if "video" in self.modalities:

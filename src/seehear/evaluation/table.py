@@ -44,13 +44,14 @@ def compare(folders: Sequence[str | Path]) -> str:
     for folder, results in columns.items():
         for result in results:
             for measure, value in numbers(result):
-                key = (result["task"], result["data"]["name"], measure)
+                task = " ".join([result["task"], *result.get("variant", ())])
+                key = (task, result["data"]["name"], measure)
                 lines.setdefault(key, {})[folder] = value
                 beside[key] = chance_of(result, measure)
     names = short_names(list(columns))
     head = ["task", "set", "measure", "chance", *(names[folder] for folder in columns)]
     rows = [[*key, beside[key], *(found.get(folder, "") for folder in columns)] for key, found in sorted(lines.items())]
-    return "\n".join([*markdown(head, rows), *published_for({key[:2] for key in lines})])
+    return "\n".join([*markdown(head, rows), *published_for({(key[0].split()[0], key[1]) for key in lines})])
 
 
 def results_of(folder: Path) -> list[dict[str, Any]]:

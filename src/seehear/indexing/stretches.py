@@ -19,6 +19,8 @@ from seehear.indexing.workers import examine_all
 from seehear.media import MediaInfo
 from seehear.progress import Console
 
+CUT_SLACK_S = 1.0  # a stretch that was cut out of its video may be so much longer: cutters stop at frames
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -26,7 +28,8 @@ class Stretch:
 
     Args:
         path: of the file.
-        start_s: since the container's start.
+        start_s: since the container's start. A file that is no longer than `seconds` and ends before `start_s` is
+            taken for the stretch itself, already cut out of a video.
         seconds: how long; None is to the end.
     """
 
@@ -109,8 +112,13 @@ def _examined(
 
 
 def _within(stretch: Stretch, info: MediaInfo, wanted: Sequence[str]) -> tuple[float, float]:
-    """Start and end of the part of a stretch in which all wanted streams are there."""
+    """Start and end of the part of a stretch in which all wanted streams are there.
+
+    A file that ends before the stretch begins, and is as long as the stretch, is the stretch: somebody has cut it out.
+    """
     first_s, last_s = info.extent_s(wanted)
+    if stretch.seconds is not None and first_s < last_s <= min(stretch.start_s, stretch.seconds + CUT_SLACK_S):
+        return first_s, last_s
     end_s = last_s if stretch.seconds is None else min(last_s, stretch.start_s + stretch.seconds)
     return max(first_s, stretch.start_s), end_s
 

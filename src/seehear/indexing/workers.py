@@ -57,9 +57,7 @@ class _Worker:
     is_ready: bool = False
 
 
-def examine_all(
-    jobs: Sequence[tuple[str, bool, float]], workers: int, timeout_s: float
-) -> Iterator[tuple[int, Answer]]:
+def examine_all(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[tuple[int, Answer]]:
     """Examine files in parallel processes; `jobs` are arguments of `examine`. See `in_workers`."""
     return in_workers("seehear.indexing.examination:examine", jobs, workers, timeout_s)
 

@@ -7,7 +7,7 @@
     hits = search("runs/mine", "query.wav", top=20)      # nearest segments of the training videos
     export_labels("runs/mine", "csv", "labels.csv")
 
-`trained` opens a run, `clusters` measures distances, `naming` reads names; `pieces` cuts files into segments,
+`trained` opens a run, `clusters` measures distances; `pieces` cuts files into segments,
 `embedding` and `resuming` run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching`
 and `approximate` find neighbours; `exporting` writes labels for other programs. All tables are Arrow tables.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 from seehear.library.assigning import assign, assign_to_file
 from seehear.library.embedding import embed, embed_to_file
 from seehear.library.exporting import FORMATS, export_labels
-from seehear.library.naming import read_names
 from seehear.library.searching import search
 from seehear.library.trained import Trained, open_run
 
@@ -30,6 +29,5 @@ __all__ = [
     "embed_to_file",
     "export_labels",
     "open_run",
-    "read_names",
     "search",
 ]

@@ -31,10 +31,9 @@ from seehear.runs import atomic_file
 
 
 def assign(
-    run: str | Path | Trained,
+    run: str | Path | Model | Trained,
     videos: Paths | Index | pa.Table,
     *,
-    model: Model | None = None,
     device: str = "auto",
     console: Console | None = None,
     **how: Any,
@@ -42,9 +41,8 @@ def assign(
     """The clusters of new segments.
 
     Args:
-        run: the folder of a finished run.
+        run: the folder of a finished run, or its loaded model.
         videos: a table of features, a Parquet file of them (`embed_to_file`), an index, or files and folders.
-        model: the run's encoders, where they are loaded already.
         device: where encoders run that are not.
         console: where progress is shown.
         how: as for `embed`: segment_seconds, min_seconds, num_clips, workers, timeout_s.
@@ -54,7 +52,7 @@ def assign(
         UsageError: features of other encoders, or nothing there.
         RunError: the run is missing or unfinished, or its names are malformed.
     """
-    trained = open_run(run, model=model, device=device)
+    trained = open_run(run, device=device)
     if is_features(videos):
         gallery = TableGallery(videos if isinstance(videos, pa.Table) else Path(videos), trained)  # type: ignore[arg-type]
     else:
@@ -65,7 +63,7 @@ def assign(
 
 
 def assign_to_file(
-    run: str | Path | Trained, videos: Any, out: str | Path, *, overwrite: bool = False, **how: Any
+    run: str | Path | Model | Trained, videos: Any, out: str | Path, *, overwrite: bool = False, **how: Any
 ) -> dict[str, Any]:
     """Write the clusters of new segments to a Parquet file, or to CSV where its name ends so.
 

@@ -28,7 +28,6 @@ from seehear.indexing import Index
 from seehear.indexing.table import FACTS, Video
 from seehear.library.pieces import Cutting, Paths, Piece, Source, group_of, num_groups, source_of
 from seehear.library.resuming import Plan, write_groups
-from seehear.library.trained import digest_of
 from seehear.model import MODALITIES, Model, load
 from seehear.progress import Console, Watch, unwatched
 
@@ -148,7 +147,7 @@ def metadata_of(model: Model, source: Source, cutting: Cutting, num_clips: int) 
         "num_clips": num_clips,
         "group_size": source.group_size,
     }
-    return {"format": FORMAT, "model": digest_of(model), "source": source.digest, "settings": json.dumps(settings)}
+    return {"format": FORMAT, "model": model.digest, "source": source.digest, "settings": json.dumps(settings)}
 
 
 def tables(

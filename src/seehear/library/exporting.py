@@ -27,8 +27,9 @@ import pyarrow as pa
 from seehear.errors import SettingsError, UsageError
 from seehear.indexing import Index
 from seehear.library.assigning import check_free, write_table
-from seehear.library.naming import label_of
 from seehear.library.trained import Trained, open_run
+from seehear.model import Model
+from seehear.naming import label_of
 from seehear.runs import is_empty_folder, whole_folder, write_json
 
 FORMATS = ("csv", "parquet", "fiftyone", "label-studio")
@@ -48,12 +49,17 @@ class Segment:
 
 
 def export_labels(
-    run: str | Path | Trained, to: str, out: str | Path, *, overwrite: bool = False, root: str | Path | None = None
+    run: str | Path | Model | Trained,
+    to: str,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    root: str | Path | None = None,
 ) -> dict[str, Any]:
     """Write the clusters of the segments that a run was trained on, with their names, for another program.
 
     Args:
-        run: the folder of a finished run.
+        run: the folder of a finished run, or its loaded model.
         to: "csv", "parquet", "fiftyone" or "label-studio".
         out: the file (csv, parquet) or folder (fiftyone, label-studio) to write.
         overwrite: replace what an earlier export wrote there.
@@ -159,7 +165,7 @@ def write_fiftyone(folder: Path, trained: Trained, index: Index) -> None:
 
 def write_label_studio(folder: Path, trained: Trained, index: Index, root: Path) -> None:
     """tasks.json, a task a video with a prediction, and config.xml, a row of labels a clustering."""
-    version = f"seehear {trained.digest}"
+    version = f"seehear {trained.model.digest}"
     tasks = []
     for path, parts in by_video(trained, index).items():
         fps = parts[0].fps or UNKNOWN_FPS

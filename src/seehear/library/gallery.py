@@ -33,7 +33,7 @@ class RunGallery:
     def __init__(self, trained: Trained) -> None:
         self.trained = trained
         self.modalities = tuple(trained.features)
-        self.name = f"run-{trained.digest}"
+        self.name = f"run-{trained.model.digest}"
 
     def __len__(self) -> int:
         return len(next(iter(self.trained.features.values())))
@@ -146,7 +146,7 @@ def of_index(trained: Trained, index: Index, console: Console | None) -> Gallery
     """The rows of an index; features that were computed before are found again."""
     if index.digest == trained.run.record["index"]["digest"]:
         return RunGallery(trained)
-    kept = trained.path / "library" / f"{index.digest.removeprefix('sha256:')[:12]}-{trained.digest}.parquet"
+    kept = trained.path / "library" / f"{index.digest.removeprefix('sha256:')[:12]}-{trained.model.digest}.parquet"
     if not kept.exists():
         index.check()
         kept.parent.mkdir(exist_ok=True)
@@ -177,10 +177,10 @@ def check_features(schema: pa.Schema, what: str, trained: Trained) -> dict[str, 
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     if metadata.get("format") != FORMAT:
         raise UsageError(f"{what} holds no features of seehear embed. Make them: seehear embed {trained.path} VIDEOS")
-    if metadata["model"] != trained.digest:
+    if metadata["model"] != trained.model.digest:
         raise UsageError(
-            f"{what} holds features of other encoders ({metadata['model']}, here {trained.digest}), which cannot be "
-            f"compared. Make them anew: seehear embed {trained.path} VIDEOS"
+            f"{what} holds features of other encoders ({metadata['model']}, here {trained.model.digest}), which cannot "
+            f"be compared. Make them anew: seehear embed {trained.path} VIDEOS"
         )
     settings = json.loads(metadata["settings"])
     assert {"segment_seconds", "min_seconds", "num_clips"} <= settings.keys(), settings

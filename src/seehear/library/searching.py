@@ -52,7 +52,7 @@ class Comparison:
 
 
 def search(
-    run: str | Path | Trained,
+    run: str | Path | Model | Trained,
     query: str | Path,
     gallery: str | Path | pa.Table | Index | None = None,
     *,
@@ -60,14 +60,13 @@ def search(
     use: str = "auto",
     top: int = 20,
     exact: bool = False,
-    model: Model | None = None,
     device: str = "auto",
     console: Console | None = None,
 ) -> pa.Table:
     """The segments of a gallery that are nearest to a query.
 
     Args:
-        run: the folder of a finished run.
+        run: the folder of a finished run, or its loaded model.
         query: a video, a sound file, or a picture (JPEG, PNG, WebP, BMP).
         gallery: where to search: None for the rows that the run was trained on, an index or its folder, a Parquet file
             of features (`embed_to_file`), or a table of them.
@@ -76,7 +75,6 @@ def search(
         use: what of the query is compared: "video", "audio", or "auto": what fits `by`.
         top: how many, 1 up.
         exact: score every row, however many there are.
-        model: the run's encoders, where they are loaded already.
         device: where encoders run that are not.
         console: where progress is shown.
     Returns:
@@ -88,7 +86,7 @@ def search(
     """
     if top < 1:
         raise SettingsError(f"top is {top}. It must be at least 1.")
-    trained = open_run(run, model=model, device=device)
+    trained = open_run(run, device=device)
     features = features_of_query(trained.model, query)
     place = gallery_of(trained, gallery, console)
     chosen = choose(tuple(features), place.modalities, by, use)

@@ -7,25 +7,21 @@ The radii of its clusters (`clusters`) are computed once, from `features/*.npy`,
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from seehear.errors import CheckpointError, RunError
 from seehear.indexing import Index
 from seehear.library.clusters import Clustering, clusterings_of, radii_of
-from seehear.library.naming import Names, read_names
 from seehear.matching import Matching
 from seehear.model import MODALITIES, Model, load
+from seehear.naming import Names, read_names
 from seehear.runs import Run, atomic_file
-
-DIGEST_DIGITS = 12  # of a SHA-256 in hexadecimal
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,6 @@ class Trained:
         return self.run.path
 
     @cached_property
-    def digest(self) -> str:
-        """Which encoders these are; features of others cannot be compared with theirs."""
-        return digest_of(self.model)
-
-    @cached_property
     def features(self) -> dict[str, np.ndarray]:
         """The features of the training rows, modality -> (N, D) float16, on disk; NaN where a row was unreadable.
 
@@ -75,19 +66,19 @@ class Trained:
         table = pq.read_table(self.path / "clusters" / "labels.parquet")
         return {name: table[name].to_numpy() for name in self.clusterings}
 
-    @cached_property
+    @property
     def matching(self) -> Matching:
         """What compares sights with sounds.
 
         Raises:
             RunError: the run has none.
         """
-        from safetensors.torch import load_file
-
-        path = self.path / "encoders" / "matching.safetensors"
-        if not path.exists():
-            raise RunError(f"{path} is missing, so that sights and sounds cannot be compared. Compare like with like.")
-        return Matching.from_state_dict(load_file(path))
+        if self.model.matching is None:
+            raise RunError(
+                f"{self.path / 'encoders' / 'matching.safetensors'} is missing, so that sights and sounds cannot be "
+                "compared. Compare like with like."
+            )
+        return self.model.matching
 
     @cached_property
     def radii(self) -> dict[str, Tensor]:
@@ -122,13 +113,12 @@ class Trained:
         return index
 
 
-def open_run(run: str | Path | Trained, *, model: Model | None = None, device: str = "auto") -> Trained:
+def open_run(run: str | Path | Model | Trained, *, device: str = "auto") -> Trained:
     """Open a finished run.
 
     Args:
-        run: its folder; what is open already stays as it is.
-        model: its encoders, where they are loaded already.
-        device: where encoders run that are not.
+        run: its folder, or its encoders where they are loaded already; what is open stays as it is.
+        device: where encoders run that are not loaded yet.
     Raises:
         RunError: no run there, or one that has not finished, or malformed names.
         CheckpointError: damaged files.
@@ -138,27 +128,19 @@ def open_run(run: str | Path | Trained, *, model: Model | None = None, device: s
 
     if isinstance(run, Trained):
         return run
-    opened = Run.open(Path(run))
+    if isinstance(run, Model) and run.run is None:
+        raise RunError("These encoders are of no run, so that there are no clusters. Load the folder of a run.")
+    opened = Run.open(Path(run.run if isinstance(run, Model) else run))  # type: ignore[arg-type]
     path = opened.path / "clusters" / "centroids.safetensors"
     try:
         tensors = load_file(path)
     except FileNotFoundError:
         raise RunError(
-            f"{run} has no final clusters: it has not finished. Go on: seehear pretrain ... --resume"
+            f"{opened.path} has no final clusters: it has not finished. Go on: seehear pretrain ... --resume"
         ) from None
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}).") from None
     clusterings = clusterings_of(tensors)
     names = read_names(opened.path, {name: len(c.centroids_KD) for name, c in clusterings.items()})
-    return Trained(opened, model or load(opened.path, device=device), clusterings, names)
-
-
-def digest_of(model: Model) -> str:
-    """What a model's weights are, in 12 hexadecimal digits: the start of a SHA-256 over all of them by name."""
-    digest = hashlib.sha256()
-    state = model.pair.encoders.state_dict()
-    for key in sorted(state):
-        array = state[key].detach().cpu().contiguous()
-        digest.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
-        digest.update(array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
-    return digest.hexdigest()[:DIGEST_DIGITS]
+    model = run if isinstance(run, Model) else load(opened.path, device=device)
+    return Trained(opened, model, clusterings, names)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seehear.clips import Batch, Clips
-from seehear.encoders import AudioEncoder, Pair, VideoEncoder, initialise
+from seehear.encoders import AudioEncoder, Pair, VideoEncoder
+from seehear.encoders.resnets import initialise
 from seehear.errors import SettingsError, TrainingError
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import HEAD, item_scores, values_of
