@@ -81,8 +81,10 @@ def pretrain(
     settled = f"; NMI with the round before {'/'.join(f'{value:.2f}' for value in moved)}" if moved else ""
     print(f"{len(log)} rounds, {log[-1]['rows']} segments, {duration(time.perf_counter() - begin)} this time{settled}.")
     print(f"Trained encoders: {run.path / 'encoders'}")
-    print(f"Next, on new videos: seehear assign {shlex.quote(str(out))} VIDEOS --out labels.parquet")
-    print(f"Or where classes are known: seehear evaluate {shlex.quote(str(out))} --data INDEX --classes classes.csv")
+    named = shlex.quote(str(out))
+    print(f"Next, look and listen: seehear report {named} --open")
+    print(f"On new videos: seehear assign {named} VIDEOS --out labels.parquet")
+    print(f"Where classes are known: seehear evaluate {named} --data INDEX --classes classes.csv")
 
 
 @click.command(short_help="Show in minutes that the method works.")
