@@ -137,7 +137,7 @@ def test_one_door_for_all_tasks_and_a_table_of_what_they_found(index_folder, vid
 
 def test_a_fine_tune_through_the_door(finished_run, index_folder, videos, tmp_path):
     given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path, "console": QUIET}
-    given |= {"task": "finetune", "num_clips": 1, "changes": {"epochs": 1, "batch_size": 4}}
+    given |= {"task": "finetune", "num_clips": 1, "changes": {"epochs": 1, "batch_size": 4, "workers": 0}}
     result = seehear.evaluate(finished_run, low_shot=[2], **given)
     assert result["written"] == str(tmp_path / "finetune-2-shot-index.json")
     assert (result["chance"], result["clips"]["per_segment"]) == (0.25, 1)

@@ -275,8 +275,8 @@ def test_what_is_compared_with_what(query, gallery, by, use, is_):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "JSON"),
-        ("[]", "format is None"),
+        ("{", "Expecting property name"),
+        ("[]", "it is not"),
         ('{"format": 2, "names": {}}', "it is not"),
         ('{"format": 1}', "it is not"),
         ('{"format": 1, "names": {"smell": {}}}', "'smell' is no clustering"),

@@ -12,10 +12,9 @@ from test_promises import ROOT, blocks
 
 
 def execute(script: str, folder: Path) -> str:
-    """What a script prints; it must not fail or warn."""
-    (folder / "script.py").write_text(script)
+    """What a script prints, run as in a notebook, which worker processes do not import; it must not fail or warn."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "script.py"], cwd=folder, capture_output=True, text=True, timeout=240
+        [sys.executable, "-W", "error", "-c", script], cwd=folder, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

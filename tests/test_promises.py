@@ -35,7 +35,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_of_the_documentation_are_commands(line):
-    words = shlex.split(line)
+    words = shlex.split(line.split(" > ")[0])
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
         return
@@ -55,8 +55,9 @@ def workplace(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_python_of_the_readme_runs_from_top_to_bottom(workplace):
-    script = "\n".join(text for name, text in blocks("python") if name == "README.md")
+def test_the_python_of_the_readme_and_of_evaluation_runs_from_top_to_bottom(workplace):
+    pages = [ROOT / "README.md", ROOT / "docs" / "evaluation.md", ROOT / "docs" / "finetuning.md"]
+    script = "\n".join(text for page in pages for _, text in blocks("python", [page]))
     guarded = "if __name__ == '__main__':\n" + "\n".join("    " + line for line in script.splitlines())
     (workplace / "readme.py").write_text(guarded)
     done = subprocess.run(
@@ -65,6 +66,7 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom(workplace):
     assert done.returncode == 0, done.stderr
     assert "torch.Size([2, 32]) torch.Size([2, 32])" in done.stdout
     assert "\n0 {'video': [" in done.stdout
+    assert "torch.Size([2, 4])" in done.stdout.splitlines()[-1]
 
 
 def test_links_of_the_documentation_lead_to_files():

@@ -20,6 +20,8 @@ from seehear.features import Features, extract
 from seehear.model import Model
 from seehear.progress import Console
 
+FEW_ROWS = 64  # are decoded in this process: starting others would take longer
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -46,7 +48,9 @@ class Evaluation:
     @cached_property
     def reading(self) -> Clips:
         """The clips of the set, of the modalities that are measured."""
-        return self.clips or Clips(self.data.index, self.model.clip, Data(), self.seed, self.modalities)
+        few = len(self.data.index) < FEW_ROWS
+        data = Data(workers=0 if few else -1)
+        return self.clips or Clips(self.data.index, self.model.clip, data, self.seed, self.modalities)
 
     @property
     def clips_a_row(self) -> int:
