@@ -1,6 +1,6 @@
 """Does a run that has learned something put new videos where they belong, and find sights by sound?
 
-Needs a finished demo: SEEHEAR_DEMO names its folder (with seedN/videos, seedN/index-train, seedN/xdc).
+Needs a finished demo: runs/demo, or the folder that SEEHEAR_DEMO names (with seedN/videos, seedN/index-train, seedN/xdc).
 
 Measure of assigning: a cluster is *of* the event that most of its training rows show. An event was *consistently
 assigned* in training when at least 80 % of its rows lie in clusters that are of it. For each such event, at least 80 %
@@ -31,12 +31,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def seed_folder() -> Path:
-    place = os.environ.get("SEEHEAR_DEMO")
-    if not place:
-        pytest.skip("SEEHEAR_DEMO names no folder of a finished demo")
+    place = os.environ.get("SEEHEAR_DEMO", Path(__file__).parent.parent / "runs" / "demo")
     found = [p for p in sorted(Path(place).glob("seed*")) if (p / "xdc" / "encoders").is_dir()]
     if not found:
-        pytest.skip(f"{place} holds no finished XDC run of a demo")
+        pytest.skip(f"{place} holds no finished XDC run: run `make demo`, or name another folder in SEEHEAR_DEMO")
     return found[0]
 
 
