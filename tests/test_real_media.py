@@ -117,6 +117,25 @@ def test_sound_files_of_many_kinds() -> None:
         assert sound_S.std() > 1e-4, path.name
 
 
+def test_families_of_real_sounds_are_probed_beside_plain_statistics(tmp_path: Path, finished_run: Path) -> None:
+    import seehear
+
+    families: dict[str, list[Path]] = {}
+    for path in sorted(folder_of("sonic-pi").glob("*.flac")):
+        families.setdefault(path.name.split("_")[0], []).append(path)
+    families = {name: paths for name, paths in families.items() if len(paths) >= 8}
+    assert len(families) == 10
+    for name, paths in families.items():
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for path in paths[:8]:
+            (tmp_path / "set" / name / path.name).symlink_to(path)
+    result = seehear.evaluate(finished_run, data=tmp_path / "set", baseline=True, results=tmp_path / "results")
+    assert set(result["values"]) == {"audio"}  # they are sounds without pictures
+    assert (result["n_test"], result["chance"], result["data"]["num_missing"]) == (20, 0.1, 0)
+    assert result["unreadable"] == result["data"]["unopened"] == {}
+    assert result["baseline"]["audio"]["top1"] >= 0.3  # families differ in plain spectra
+
+
 def test_real_videos_go_through_to_encoders_and_labels(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
     import torch
