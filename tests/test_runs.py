@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from seehear.checkpoint import KEPT, last_good_round, load_round, save_round
 from seehear.errors import CheckpointError, RunError
@@ -128,3 +129,14 @@ def test_the_log_is_cut_back_to_the_round_that_is_gone_on_from(tmp_path):
     assert sorted(p.name for p in (run.path / "rounds").iterdir()) == ["000", "001"]
     run.log({"round": 2})
     assert [entry["round"] for entry in run.read_log()] == [0, 1, 2]
+
+
+def test_files_have_the_permissions_that_the_umask_gives(tmp_path):
+    (tmp_path / "plain").touch()
+    usual = (tmp_path / "plain").stat().st_mode
+    with whole_folder(tmp_path / "folder") as folder:
+        save_file({"x": torch.zeros(1)}, folder / "a.safetensors")
+    with atomic_file(tmp_path / "b.safetensors") as temporary:
+        save_file({"x": torch.zeros(1)}, temporary)
+    assert (tmp_path / "folder" / "a.safetensors").stat().st_mode == usual
+    assert (tmp_path / "b.safetensors").stat().st_mode == usual

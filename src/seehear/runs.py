@@ -139,7 +139,9 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        mode = temporary.stat().st_mode & 0o666  # as the umask wants it; safetensors leaves 0600
         for file in [p for p in temporary.rglob("*") if p.is_file()]:
+            file.chmod(mode)
             sync(file)
         sync(temporary)
         old = path.parent / f"{TEMPORARY}old-{path.name}-{os.getpid()}"
@@ -158,7 +160,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path that replaces `path` when the block ends well."""
     temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask wants it; safetensors leaves 0600
         yield temporary
+        temporary.chmod(mode & 0o777)
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
