@@ -1,6 +1,6 @@
 """Does a run that has learned something put new videos where they belong, and find sights by sound?
 
-Needs a finished demo: runs/demo, or the folder that SEEHEAR_DEMO names (with seedN/videos, seedN/index-train, seedN/xdc).
+Needs a finished demo: runs/demo, or the folder that SEEHEAR_DEMO names (seedN/videos, seedN/index-train, seedN/xdc).
 
 Measure of assigning: a cluster is *of* the event that most of its training rows show. An event was *consistently
 assigned* in training when at least 80 % of its rows lie in clusters that are of it. For each such event, at least 80 %
