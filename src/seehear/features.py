@@ -100,7 +100,7 @@ def calibrate(
     for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, keep_last=False):
         if len(batch.rows_B) > 1:
             inputs = encoder_inputs(batch, clips.clip, numerics, pair)
-            with numerics.autocast():
+            with numerics.autocast(), distributed.alone():
                 for modality, tensor in inputs.items():
                     pair.encoders[modality](tensor)
     for norm, momentum in zip(norms, momenta, strict=True):
