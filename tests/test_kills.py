@@ -17,8 +17,9 @@ import torch
 
 import seehear
 from seehear.checkpoint import midways, newest, parse, save_midway
-from seehear.errors import CheckpointError
+from seehear.errors import CheckpointError, Interrupted
 from seehear.runs import TEMPORARY, Run
+from seehear.signals import REQUESTS, Interruptions, shielded
 from test_resume import contents
 
 SETTINGS = {
@@ -38,8 +39,8 @@ def command(index: Path, run: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "seehear", *words]
 
 
-def start(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def start(words: list[str], said: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said, text=True)
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
@@ -60,7 +61,7 @@ def killed_again_and_again(index: Path, run: Path, seconds: float, kills: int, s
     """Kill and resume a run at drawn moments after it came to life; says how many kills hit it alive."""
     moments, hits = random.Random(seed), 0
     for kill in range(kills):
-        process = start(command(index, run))
+        process = start(command(index, run), subprocess.DEVNULL)
         wait_for(run, "run.json", process)
         time.sleep(moments.uniform(0, seconds) + (2.0 if kill else 0.0))  # what a start takes, once there is a run
         process.kill()
@@ -85,38 +86,61 @@ def test_killed_at_ten_random_times_ends_bit_identical(index_folder, unbroken, t
     assert contents(tmp_path / "run") == wanted
 
 
-@pytest.mark.parametrize("request_", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda s: s.name)
-def test_a_request_to_stop_saves_and_says_how_to_go_on(index_folder, unbroken, tmp_path, request_):
+def test_a_request_to_stop_saves_and_says_how_to_go_on_and_a_damaged_checkpoint_gives_way(
+    index_folder, unbroken, tmp_path
+):
     run = tmp_path / "run"
     process = start(command(index_folder, run, "--checkpoint.steps", "1"))
-    wait_for(run, "midway/0*.pt", process)
+    wait_for(run, "midway/000-000000002*.pt", process)
     begin = time.monotonic()
-    process.send_signal(request_)
+    process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1].strip().splitlines()
     assert time.monotonic() - begin < 20
     assert process.returncode == 75, said
-    assert re.search(rf"Stopped by {request_.name}\. Round \d is (saved after step \d+|over and saved)\.", said[-2])
+    assert re.search(r"Stopped by SIGTERM\. Round \d is (saved after step \d+|over and saved)\.", said[-2])
     assert shlex.split(said[-1]) == ["seehear", "pretrain", str(index_folder), "--out", str(run), "--resume"]
-    seehear.pretrain(index_folder, run, resume=True)
-    assert contents(run) == unbroken[0]
-
-
-def test_a_damaged_checkpoint_within_a_round_gives_way_to_the_one_before(index_folder, unbroken, tmp_path):
-    run = tmp_path / "run"
-    process = start(command(index_folder, run, "--checkpoint.steps", "1"))
-    wait_for(run, "midway/000-000000004*.pt", process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    opened = Run.open(run)
-    one, two = midways(opened)
+    one, two = midways(Run.open(run))
     data = bytearray(two.read_bytes())
     data[len(data) // 2] ^= 1
     two.write_bytes(data)
-    number, over, content = newest(opened)
+    number, over, content = newest(Run.open(run))
     assert (number, over) == (int(one.name[:3]), False)
     assert parse(content)["training"]["learning"]["steps"] == int(one.name.split("-")[1])
     seehear.pretrain(index_folder, run, resume=True)
     assert contents(run) == unbroken[0]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda s: s.name)
+def test_each_request_is_noted_or_ends_the_work_at_once(request_):
+    handler = signal.getsignal(request_)
+    with Interruptions("go on") as requests:
+        requests.patient = True
+        signal.raise_signal(request_)
+        assert requests.asked == request_.name
+        requests.patient = False
+        with pytest.raises(KeyboardInterrupt if request_ == signal.SIGINT else Interrupted):
+            signal.raise_signal(request_)
+    assert signal.getsignal(request_) == handler
+    with Interruptions("go on") as requests, pytest.raises(Interrupted, match=rf"by {request_.name}\..*\ngo on$"):
+        signal.raise_signal(request_)
+
+
+def test_decoding_processes_do_not_die_of_a_request():
+    with shielded():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    time.sleep(0.3)
+    child.send_signal(signal.SIGUSR1)
+    child.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert child.poll() is None
+    child.kill()
+    child.wait()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(REQUESTS)
+
+
+def test_a_run_that_is_not_there_is_begun_only_if_that_was_asked_for(index_folder, tmp_path):
+    with pytest.raises(seehear.SeehearError, match=r"has no run\.json"):
+        seehear.pretrain(index_folder, tmp_path / "run", preset="debug", resume=True)
 
 
 def test_two_checkpoints_are_kept_and_the_newest_good_one_counts(tmp_path):

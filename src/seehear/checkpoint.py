@@ -58,7 +58,8 @@ def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> P
     folder.mkdir(exist_ok=True)
     name = f"{number:03d}-{step:09d}"
     with unfinished(folder / name) as temporary:
-        torch.save(dict(state), temporary)
+        with temporary.open("wb") as file:  # a file of Python's: PyTorch's own writer refuses such a name
+            torch.save(dict(state), file)
         path = folder / f"{name}-{digest_of(temporary)[:16]}.pt"
         sync(temporary)
         temporary.replace(path)
