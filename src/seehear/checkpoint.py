@@ -4,11 +4,16 @@ A round's folder holds `checkpoint.pt` (weights, labels, position; a dictionary 
 and centroids again in formats for other programs, the line of the log as `round.json`, and the SHA-256 of the
 checkpoint, by which truncation and flipped bits are found. The folder appears whole or not at all. Loading uses
 `weights_only=True`: a checkpoint from a stranger is data, never code.
+
+Within a round a checkpoint is one file, `midway/ROUND-STEP-DIGEST.pt`; its name ends with the first 16 digits of its
+own SHA-256.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,7 +24,7 @@ import torch
 from torch import Tensor
 
 from seehear.errors import CheckpointError
-from seehear.runs import Run, whole_folder, write_json
+from seehear.runs import Run, sync, unfinished, whole_folder, write_json
 
 KEPT = 2  # the last so many rounds keep their checkpoint; labels and numbers of all rounds stay
 
@@ -45,6 +50,69 @@ def load_round(run: Run, number: int) -> dict[str, Any]:
         CheckpointError: the checkpoint is missing, truncated or changed.
     """
     return read_state(run.round_path(number))
+
+
+def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> Path:
+    """Write a checkpoint within round `number`, after `step` steps of it; only the last two are kept."""
+    folder = run.path / "midway"
+    folder.mkdir(exist_ok=True)
+    name = f"{number:03d}-{step:09d}"
+    with unfinished(folder / name) as temporary:
+        with temporary.open("wb") as file:  # a file of Python's: PyTorch's own writer refuses such a name
+            torch.save(dict(state), file)
+        path = folder / f"{name}-{digest_of(temporary)[:16]}.pt"
+        sync(temporary)
+        temporary.replace(path)
+        sync(folder)
+    for old in midways(run)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def midways(run: Run) -> list[Path]:
+    """The checkpoints within rounds, the newest last."""
+    return sorted((run.path / "midway").glob("[0-9]*.pt"))
+
+
+def newest(run: Run) -> tuple[int, bool, bytes] | None:
+    """The checkpoint that is furthest of those that are whole; None where none was written.
+
+    Returns:
+        Its round, whether that round is over, and its content, for `parse`.
+    Raises:
+        CheckpointError: there are some, and none can be read.
+    """
+    whole = [(number, math.inf, run.round_path(number) / "checkpoint.pt") for number in run.rounds()[-KEPT:]]
+    within = [(int(p.name.split("-")[0]), float(p.name.split("-")[1]), p) for p in midways(run)]
+    problems = []
+    for number, step, path in sorted(whole + within, reverse=True):
+        try:
+            data = path.read_bytes()
+            wanted = path.stem[-16:] if step < math.inf else path.with_suffix(".sha256").read_text("ascii").strip()
+            if not hashlib.sha256(data).hexdigest().startswith(wanted) or len(wanted) < 16:
+                raise CheckpointError(f"{path} is damaged: its SHA-256 is not {wanted[:12]}...")
+            parse(data)
+            return number, step == math.inf, data
+        except CheckpointError as error:
+            problems.append(str(error))
+        except (OSError, ValueError) as error:
+            problems.append(f"{path} cannot be read ({error}).")
+    if problems:
+        raise CheckpointError(" ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite.")
+    return None
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """The state in a checkpoint's content; never runs code.
+
+    Raises:
+        CheckpointError: it holds something else than tensors and data.
+    """
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"This is no checkpoint of tensors and data ({str(error).splitlines()[0]}).") from None
+    return state
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:

@@ -25,8 +25,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seehear.augment import CENTRE, START, WINDOW, draw
 from seehear.config import Clip, Data
+from seehear.distributed import ranks_here
 from seehear.errors import MediaError, SeehearError, TrainingError
 from seehear.media import Reader
+from seehear.signals import end_slowly, shielded
 
 MODALITIES = ("video", "audio")
 
@@ -194,7 +196,17 @@ class Clips:
         chunks = _chunks(rows, batch_size)
         if not keep_last and len(chunks) > 1 and len(chunks[-1]) < batch_size:
             chunks.pop()
+        for batch in self.pieces(chunks, epoch=epoch):
+            if batch is not None:
+                yield batch
+
+    def pieces(self, chunks: list[np.ndarray], *, epoch: int | Position) -> Iterator[Batch | None]:
+        """The clips of each chunk of rows as a batch; None for a chunk of which no row could be read, or an empty one.
+
+        Raises: as `batches`.
+        """
         failed: Counter[str] = Counter()
+        num_rows = sum(map(len, chunks))
         for items, chunk in zip(self._items(chunks, epoch), chunks, strict=True):
             good = [(row, item) for row, item in zip(chunk, items, strict=True) if not isinstance(item, MediaError)]
             for row, item in zip(chunk, items, strict=True):
@@ -202,9 +214,8 @@ class Clips:
                     failed[item.reason] += 1
                     self.failures[item.reason] += 1
                     self.reasons[int(row)] = item.reason
-                    self._check_failures(failed, len(rows), item)
-            if good:
-                yield _batch(good)
+                    self._check_failures(failed, num_rows, item)
+            yield _batch(good) if good else None
 
     def _items(self, chunks: list[np.ndarray], epoch: int | Position) -> Iterator[list[Any]]:
         """For each chunk of rows, a list of (frames, waveform, draws) or MediaError."""
@@ -270,8 +281,8 @@ def window(frames_THWC: np.ndarray, draws: np.ndarray, clip: Clip) -> np.ndarray
 
 
 def default_workers(data: Data) -> int:
-    """How many decoding processes: the setting, or one for each core this process may use."""
-    return data.workers if data.workers >= 0 else len(os.sched_getaffinity(0))
+    """How many decoding processes: the setting, or this rank's share of the cores that it may use."""
+    return data.workers if data.workers >= 0 else max(1, len(os.sched_getaffinity(0)) // ranks_here())
 
 
 class _Rows(Dataset[Any]):
@@ -331,7 +342,7 @@ class _Loader:
         self.loader = DataLoader(
             rows,
             batch_sampler=self.plan,
-            collate_fn=_as_list,
+            collate_fn=list,
             num_workers=workers,
             multiprocessing_context=context,
             persistent_workers=workers > 0,
@@ -346,7 +357,9 @@ class _Loader:
         """
         self.plan.batches = list(batches)
         try:
-            yield from self.loader
+            with shielded():  # the fork server and its processes start here
+                batches_of_items = iter(self.loader)
+            yield from batches_of_items
         except RuntimeError as error:
             if "exited unexpectedly" not in str(error) and "is killed by signal" not in str(error):
                 raise
@@ -357,12 +370,9 @@ class _Loader:
             ) from error
 
 
-def _as_list(items: list[Any]) -> list[Any]:
-    return items
-
-
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
+    end_slowly()
 
 
 def _starts(segment_seconds: Any, clip: Clip) -> Any:

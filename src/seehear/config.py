@@ -83,7 +83,8 @@ class Train:
 
     epochs: int = setting(3, "most epochs a round", low=1)
     patience: int = setting(0, "a round ends when held-out loss has not improved for so many epochs; 0: never", low=0)
-    batch_size: int = setting(32, "clips a step", low=2)
+    batch_size: int = setting(32, "clips a step, over all ranks together", low=2)
+    batch_parts: int = setting(1, "cut a batch into at least so many parts, one after another or on ranks", low=1)
     optimizer: Literal["sgd", "adamw"] = setting("sgd", "sgd with momentum, or adamw")
     lr: float = setting(0.01, "peak learning rate", low=0, usual="0.01 for sgd, 0.001 for adamw")
     momentum: float = setting(0.9, "of sgd", low=0, high=1)
@@ -115,6 +116,16 @@ class Compute:
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "fp32, bf16 autocast, or the faster one (probed)")
     memory_format: Literal["auto", "contiguous", "channels_last"] = setting("auto", "layout of video, or probed")
     threads: int = setting(0, "CPU threads; 0: PyTorch's choice", low=0)
+    sync_batch_norm: bool = setting(False, "batch norm over the clips of all ranks instead of each rank's")
+    timeout_minutes: float = setting(30.0, "how long ranks wait for each other before they give up", low=0.01)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How often training is saved in the middle of a round; whole rounds are always saved."""
+
+    minutes: float = setting(10.0, "save when so many minutes have passed; 0: never", low=0, usual="5 to 30")
+    steps: int = setting(0, "save after every so many steps; 0: by minutes alone", low=0)
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,7 @@ class Settings:
     train: Train = Train()
     data: Data = Data()
     compute: Compute = Compute()
+    checkpoint: Checkpoint = Checkpoint()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested data, as `run.json` holds it."""
@@ -249,7 +261,12 @@ def describe(wanted: Any) -> str:
 
 def check_together(settings: Settings) -> None:
     """Raise SettingsError for settings that contradict each other."""
-    clip = settings.clip
+    clip, train = settings.clip, settings.train
+    if train.batch_size < 2 * train.batch_parts:
+        raise SettingsError(
+            f"train.batch_parts is {train.batch_parts}, which leaves less than 2 of the {train.batch_size} clips of "
+            f"train.batch_size to a part. Raise the batch size, or lower the parts."
+        )
     if clip.crop_pixels > clip.short_side_pixels:
         raise SettingsError(
             f"clip.crop_pixels is {clip.crop_pixels}, more than clip.short_side_pixels ({clip.short_side_pixels}). "

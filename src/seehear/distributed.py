@@ -7,16 +7,26 @@ is 0, `world_size()` is 1, and the collectives return their tensor untouched. Re
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from seehear.errors import SettingsError
+from seehear import errors
+from seehear.errors import MediaError, RankError, SeehearError, SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 Reduction = Literal["sum", "min", "max"]
+T = TypeVar("T")
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 def rank() -> int:
@@ -33,6 +43,11 @@ def world_size() -> int:
     return dist.get_world_size() if _active() else 1
 
 
+def ranks_here() -> int:
+    """How many processes of this job run on this machine; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> torch.device:
     """Join the process group that torchrun's environment describes, and return the device of this rank.
 
@@ -45,6 +60,7 @@ def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> t
 
     Raises:
         SettingsError: "cuda" was asked for and there is no such device.
+        RankError: the other processes cannot be reached.
     """
     import torch
     import torch.distributed as dist
@@ -54,7 +70,8 @@ def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> t
         chosen = _cuda_device(chosen)
     if "WORLD_SIZE" in os.environ and not _active():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        with _together():
+            dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
     return chosen
 
 
@@ -80,7 +97,8 @@ def all_reduce(tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
         return tensor
     ops = {"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
     travelling = _where_the_group_works(tensor)
-    dist.all_reduce(travelling, op=ops[op])
+    with _together():
+        dist.all_reduce(travelling, op=ops[op])
     return tensor if travelling is tensor else tensor.copy_(travelling)
 
 
@@ -91,7 +109,8 @@ def broadcast(tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
     if not _active():
         return tensor
     travelling = _where_the_group_works(tensor)
-    dist.broadcast(travelling, src=source)
+    with _together():
+        dist.broadcast(travelling, src=source)
     return tensor if travelling is tensor else tensor.copy_(travelling)
 
 
@@ -100,7 +119,116 @@ def barrier() -> None:
     import torch.distributed as dist
 
     if _active():
-        dist.barrier()
+        with _together():
+            dist.barrier()
+
+
+def all_reduce_at_once(tensors: Sequence[torch.Tensor]) -> None:
+    """Sum each of the tensors over all ranks, in place, by one message.
+
+    Args:
+        tensors: of one dtype and on one device, in the same order and of the same shapes on every rank.
+    """
+    import torch
+
+    if not _active() or not tensors:
+        return
+    flat = all_reduce(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+    start = 0
+    for tensor in tensors:
+        tensor.copy_(flat[start : start + tensor.numel()].view(tensor.shape))
+        start += tensor.numel()
+
+
+def align(module: torch.nn.Module) -> None:
+    """Give every rank the parameters and buffers of rank 0, so that rounding on unlike machines cannot add up."""
+    for tensor in module.state_dict().values():
+        broadcast(tensor)
+
+
+def share(data: bytes, source: int = 0) -> bytes:
+    """What rank `source` gives, on every rank."""
+    import torch
+
+    if not _active():
+        return data
+    length = int(broadcast(torch.tensor([len(data)]), source))
+    if not length:
+        return b""
+    held = bytearray(data if rank() == source else bytes(length))
+    return broadcast(torch.frombuffer(held, dtype=torch.uint8), source).numpy().tobytes()
+
+
+def add_up(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by name, summed over all ranks; names are sorted where there are several ranks."""
+    if world_size() == 1:
+        return dict(counts)
+    total: Counter[str] = Counter()
+    for source in range(world_size()):
+        total.update(json.loads(share(json.dumps(counts).encode(), source)))
+    return dict(sorted(total.items()))
+
+
+def gather_rows(
+    rows: NDArray[np.int64], parts: Mapping[str, torch.Tensor]
+) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
+    """The rows of all ranks, on rank 0; elsewhere this rank's own.
+
+    Args:
+        rows: (n,) numbers, n another on each rank, ascending through the ranks.
+        parts: (n, D) float32 by name.
+    Returns:
+        The same of all N rows.
+    """
+    import numpy as np
+    import torch
+
+    if world_size() == 1:
+        return rows, dict(parts)
+    numbers, found = [], {name: [] for name in parts}  # type: ignore[var-annotated]
+    for source in range(world_size()):  # one rank after another, so that ranks but the first hold two shards at most
+        numbers.append(np.frombuffer(share(rows.astype(np.int64).tobytes(), source), dtype=np.int64))
+        for name, part in parts.items():
+            there = broadcast(part.new_empty(len(numbers[-1]), part.shape[1]) if rank() != source else part, source)
+            if rank() == 0:
+                found[name].append(there)
+    if rank() > 0:
+        return rows, dict(parts)
+    return np.concatenate(numbers), {name: torch.cat(pieces) for name, pieces in found.items()}
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """What `work` returns on rank 0, the only one that does it, on every rank.
+
+    Args:
+        work: returns plain data, which travels as JSON. What it raises of ours is raised on every rank.
+    """
+    if world_size() == 1:
+        return work()
+    error: SeehearError | None = None
+    answer: dict[str, Any] = {}
+    if rank() == 0:
+        try:
+            answer = {"value": work()}
+        except SeehearError as raised:
+            error, answer = raised, {"error": type(raised).__name__, "message": str(raised)}
+    answer = json.loads(share(json.dumps(answer).encode()))
+    if error is not None:
+        raise error
+    if "error" in answer:
+        kind = getattr(errors, answer["error"])
+        raise (SeehearError if kind is MediaError else kind)(answer["message"])
+    return answer["value"]  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """In this block this rank works by itself, as the only process would."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def rows_of_rank(num_rows: int, of_rank: int | None = None, of_ranks: int | None = None) -> range:
@@ -117,10 +245,23 @@ def rows_of_rank(num_rows: int, of_rank: int | None = None, of_ranks: int | None
     return range(num_rows * this // many, num_rows * (this + 1) // many)
 
 
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Name what it means when ranks cannot work together any more."""
+    try:
+        yield
+    except RuntimeError as error:  # what torch.distributed raises is one
+        reason = str(error).strip().splitlines()[0][:200]
+        raise RankError(
+            f"Another process of this job is gone or does not answer ({reason}). What it said is above or in its own "
+            f"log; start the same command again with --resume to go on from the last checkpoint."
+        ) from error
+
+
 def _active() -> bool:
     import torch.distributed as dist
 
-    return dist.is_available() and dist.is_initialized()
+    return not _alone.get() and dist.is_available() and dist.is_initialized()
 
 
 def _cuda_device(asked: torch.device) -> torch.device:

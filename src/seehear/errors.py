@@ -7,7 +7,9 @@
     │   └── RunError        a run folder that exists already, is missing, or was made with other settings
     ├── MediaError          one file that cannot be decoded as wanted; carries `path` and `reason`
     ├── CheckpointError     a checkpoint that is damaged or of another kind
-    └── TrainingError       training that cannot go on: non-finite loss, too many unreadable rows
+    ├── TrainingError       training that cannot go on: non-finite loss, too many unreadable rows
+    ├── RankError           another process of the same job is gone, or does not answer
+    └── Interrupted         exit code 75: stopped by a signal, after saving what there is to save; run it again
 
 Every message says what happened, with the value and the path, and then what to do. A bug of ours is an
 `AssertionError`, never one of these.
@@ -67,3 +69,13 @@ class CheckpointError(SeehearError):
 
 class TrainingError(SeehearError):
     """Training that cannot go on: a non-finite loss, or too many rows that cannot be read."""
+
+
+class RankError(SeehearError):
+    """Another process of the same job is gone, or did not answer in time."""
+
+
+class Interrupted(SeehearError):
+    """A signal asked to stop, and what there was to save is saved; the message ends with the command that goes on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later

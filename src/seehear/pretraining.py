@@ -1,40 +1,59 @@
 """A folder of indexed videos in, trained encoders out: builds everything from the settings, drives the method's rounds,
-logs each, saves each, and goes on after a crash from the last whole one.
+logs each, saves each, and goes on after a crash from the last checkpoint.
 
-The method itself is in `method.py`; this file only feeds it and keeps its results. The run's folder: `runs.py`.
+The method itself is in `method.py`; this file only feeds it and keeps its results. The run's folder: `runs.py`. Under
+torchrun every rank runs this file; rank 0 alone reads and writes the run's folder and says anything.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from seehear.checkpoint import last_good_round, save_round, write_clusters
+from seehear import distributed
+from seehear.checkpoint import save_midway, save_round, write_clusters
 from seehear.clips import Clips
-from seehear.config import Settings, differences, from_dict, override
+from seehear.config import Compute, Settings, differences, from_dict, override
 from seehear.encoders import Pair
+from seehear.encoders.synced import synchronise_norms
 from seehear.errors import IndexFileError, RunError, SettingsError
-from seehear.features import extract, write_features
+from seehear.features import Features, extract, write_features
 from seehear.indexing import Index
 from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
-from seehear.kmeans import Clustering
 from seehear.matching import fit_matching
-from seehear.method import ALL_SPACES, TEACHERS, Round, cluster_features, deep_cluster, derive, heads_of
+from seehear.method import ALL_SPACES, Midway, Round, cluster_features, deep_cluster
 from seehear.model import build_pair, save_encoders
 from seehear.numerics import Numerics, choose, find_device, set_threads
 from seehear.presets import preset_settings
 from seehear.progress import Console
+from seehear.restoring import Restored, restore, state_of, state_within, tensors_of
 from seehear.runs import Run, whole_folder
-from seehear.spaces import Clusters, Space
-from seehear.trainer import Learning
+from seehear.signals import Interruptions
+from seehear.spaces import Clusters
+from seehear.trainer import GO_ON, LEAVE, SAVE, Keep
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
-FREE_ON_RESUME = frozenset({"rounds", "data.workers", "data.max_failed_share", "compute.threads"})
+FREE_ON_RESUME = frozenset(
+    {
+        "rounds",
+        "data.workers",
+        "data.max_failed_share",
+        "compute.threads",
+        "compute.timeout_minutes",
+        "checkpoint.minutes",
+        "checkpoint.steps",
+    }
+)
 
 
 def pretrain(
@@ -43,7 +62,7 @@ def pretrain(
     *,
     preset: str = "small",
     settings: Mapping[str, Any] | None = None,
-    resume: bool = False,
+    resume: bool | Literal["if there"] = False,
     overwrite: bool = False,
     tensorboard: bool = False,
     console: Console | None = None,
@@ -51,13 +70,15 @@ def pretrain(
 ) -> Run:
     """Train a video and an audio encoder on the segments of an index, by cross-modal deep clustering.
 
+    Under torchrun all processes call it alike; the group that it joins stays until the process ends.
+
     Args:
         index: the folder that `seehear.index` wrote.
         out: the run's folder; must not exist, unless `resume` or `overwrite` is set.
         preset: the settings to start from: a name of `seehear.presets.PRESETS`.
         settings: changes by dotted name, such as {"variant": "sdc", "train.lr": 0.01}.
-        resume: go on after the last whole round of `out`, with the settings recorded there, of which only
-            `FREE_ON_RESUME` may be changed.
+        resume: go on from the last checkpoint of `out`, with the settings recorded there, of which only
+            `FREE_ON_RESUME` may be changed. "if there" begins where there is no run yet.
         overwrite: remove the run at `out` first.
         tensorboard: also write TensorBoard's files to `out/tensorboard`.
         console: where progress is shown; stderr by default.
@@ -67,40 +88,115 @@ def pretrain(
     Raises:
         UsageError: wrong settings, an index that does not fit, an existing run (see its subclasses).
         TrainingError: the loss is not finite, or too many rows cannot be read.
+        Interrupted: SIGTERM, SIGINT or SIGUSR1 came; training is saved.
+        RankError: another rank is gone.
     """
-    out = Path(out)
+    out, changes = Path(out), dict(settings or {})
     if tensorboard:
         check_tensorboard()
     index = index if isinstance(index, Index) else Index.open(index)
-    if resume:
-        run, cfg = reopen(out, index, settings or {})
-    else:
-        cfg = override(preset_settings(preset), settings or {})
-    check_size(cfg, index)
-    index.check()
-    pair = build_pair(cfg)
-    with nullcontext(console) if console else Console() as console:
+    join({name: value for name, value in changes.items() if name.startswith("compute.")})
+    if resume == "if there":
+        resume = distributed.by_first(lambda: (out / "run.json").exists())
+    console = console if distributed.rank() == 0 else Console(quiet=True)
+    with (
+        nullcontext(console) if console else Console() as console,
+        Interruptions(f"{launcher()} pretrain {quoted(index.folder)} --out {quoted(out)} --resume") as requests,
+    ):
+        prepare = go_on if resume else partial(begin, preset=preset, overwrite=overwrite)
+        record = distributed.by_first(partial(prepare, out, index, changes))
+        run, cfg = Run(out, record), from_dict(record["settings"])
         set_threads(cfg.compute)
-        if resume:
-            numerics = recorded_numerics(run)
-            run.went_on(cfg.to_dict())
-        else:
-            Run.check_free(out, overwrite=overwrite)
-            numerics = choose(cfg.compute, pair, cfg.clip)
-            run = Run.create(out, new_record(cfg, index, numerics), overwrite=overwrite)
+        pair, numerics = build_pair(cfg), recorded_numerics(run)
         numerics.place(pair)
-        last = restore(run, pair, cfg) if resume else None
-        if last is not None and last.number + 1 >= cfg.rounds and (run.path / "encoders").is_dir():
+        if cfg.compute.sync_batch_norm:
+            synchronise_norms(pair, numerics.device)
+        start = restore(run, pair, cfg) if resume else Restored()
+        if is_over(run, start, cfg):
             console.say(f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}.")
             return run
-        console.say(
-            f"{cfg.variant.upper()} on {len(index)} segments: {numerics.device}, {numerics.precision}, "
-            f"{numerics.memory_format} -> {out}" + (f", going on after round {last.number + 1}" if last else "")
-        )
+        console.say("\n".join(introduction(run, cfg, numerics, start, len(index))))
         clips = clips or Clips(index, cfg.clip, cfg.data, cfg.seed)
-        last = train_rounds(run, cfg, pair, clips, numerics, last, console, tensorboard)
+        last = train_rounds(run, cfg, pair, clips, numerics, start, console, requests, tensorboard)
         finish(run, cfg, pair, clips, numerics, last, console)
+        distributed.barrier()
     return run
+
+
+def join(compute_settings: Mapping[str, Any]) -> None:
+    """Join the other ranks, if torchrun started this process."""
+    compute = override(Compute(), compute_settings, "compute.")
+    if "WORLD_SIZE" in os.environ:
+        distributed.start(find_device(compute.device), timeout_s=60 * compute.timeout_minutes)
+
+
+def begin(out: Path, index: Index, changes: Mapping[str, Any], *, preset: str, overwrite: bool) -> dict[str, Any]:
+    """Make the folder of a new run; returns its record."""
+    cfg = override(preset_settings(preset), changes)
+    check_size(cfg, index)
+    index.check()
+    Run.check_free(out, overwrite=overwrite)
+    set_threads(cfg.compute)
+    numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
+    return Run.create(out, new_record(cfg, index, numerics), overwrite=overwrite).record
+
+
+def go_on(out: Path, index: Index, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Open a run that is to go on, and record that; returns its record."""
+    run, cfg = reopen(out, index, changes)
+    check_size(cfg, index)
+    index.check()
+    recorded_numerics(run)
+    run.went_on(cfg.to_dict())
+    return run.record
+
+
+def is_over(run: Run, start: Restored, cfg: Settings) -> bool:
+    """Whether a run has nothing left to do."""
+    rounds_are = start.midway is None and start.last is not None and start.last.number + 1 >= cfg.rounds
+    return rounds_are and distributed.by_first(lambda: (run.path / "encoders").is_dir())
+
+
+def introduction(run: Run, cfg: Settings, numerics: Numerics, start: Restored, rows: int) -> list[str]:
+    """What a run is about to do, in a few lines."""
+    ranks, train = distributed.world_size(), cfg.train
+    after = ""
+    if start.midway:
+        after = f", going on in round {start.midway.number + 1}, step {start.midway.training['learning']['steps']}"
+    elif start.last:
+        after = f", going on after round {start.last.number + 1}"
+    parts = train.batch_parts if cfg.compute.sync_batch_norm else max(train.batch_parts, ranks)
+    lines = [
+        f"{cfg.variant.upper()} on {rows} segments: {numerics.device}, {numerics.precision}, "
+        f"{numerics.memory_format} -> {run.path}{after}"
+    ]
+    if ranks > 1 or train.batch_parts > 1:
+        over = "all ranks" if cfg.compute.sync_batch_norm else "a part"
+        lines.append(
+            f"{ranks} ranks; {train.batch_size} clips a step over all of them in {parts} parts, learning rate "
+            f"{train.lr:g} for that batch; batch norm over {over}"
+        )
+    gpus = torch.cuda.device_count() if numerics.device.startswith("cuda") else 0
+    if ranks == 1 and gpus > 1:
+        lines.append(
+            f"This machine has {gpus} GPUs, and one is used. To use all: torchrun --nproc-per-node {gpus} -m seehear "
+            f"pretrain ..."
+        )
+    return lines
+
+
+def launcher() -> str:
+    """How this process was started, as a person types it."""
+    ranks, here = distributed.world_size(), distributed.ranks_here()
+    if ranks == 1:
+        return "seehear"
+    nodes = f"--nnodes {ranks // here} " if ranks > here else ""
+    return f"torchrun {nodes}--nproc-per-node {here} -m seehear"
+
+
+def quoted(path: Path) -> str:
+    """A path for a shell."""
+    return shlex.quote(str(path))
 
 
 def train_rounds(
@@ -109,24 +205,36 @@ def train_rounds(
     pair: Pair,
     clips: Clips,
     numerics: Numerics,
-    last: Round | None,
+    start: Restored,
     console: Console,
+    requests: Interruptions,
     tensorboard: bool,
 ) -> Round:
     """Drive the method, saving and logging each round when it is over; returns the last one."""
     if not clips.cached:
         clips.fill(console.watch("decoding segments", len(clips)))
-    writer = summary_writer(run.path / "tensorboard") if tensorboard else None
-    for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch):
-        entry = summary(now, last, dict(clips.failures))
+    writer = summary_writer(run.path / "tensorboard") if tensorboard and distributed.rank() == 0 else None
+    last, saver = start.last, Saver(run, cfg, pair, clips, console, requests)
+    if distributed.rank() == 0:
+        clips.failures.update(start.failures or {})
+
+    def keep(number: int, clusters: Mapping[str, Clusters]) -> Keep:
+        requests.patient = True
+        return Keep(saver.wish, lambda training, wish: saver.save(Midway(number, clusters, training), last, wish))
+
+    for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch, start.midway, keep):
+        failures = saver.failures()
         clips.failures.clear()  # the next round counts its own
-        save_round(run, now.number, state_of(now, pair), entry)
-        run.log(entry)
-        console.say(line(entry, cfg.rounds))
-        for warning in warnings_of(entry):
-            console.say(f"  warning: {warning}")
-        if writer is not None:
-            write_scalars(writer, entry)
+        if distributed.rank() == 0:
+            entry = summary(now, last, failures)
+            save_round(run, now.number, state_of(now, pair), entry)
+            run.log(entry)
+            console.say(line(entry, cfg.rounds))
+            for warning in warnings_of(entry):
+                console.say(f"  warning: {warning}")
+            if writer is not None:
+                write_scalars(writer, entry)
+        saver.round_is_saved(now)
         last = now
     if writer is not None:
         writer.close()
@@ -134,23 +242,74 @@ def train_rounds(
     return last
 
 
+class Saver:
+    """Saves training within a round when its time has come or a signal asked for it."""
+
+    def __init__(
+        self, run: Run, cfg: Settings, pair: Pair, clips: Clips, console: Console, requests: Interruptions
+    ) -> None:
+        self.run, self.cfg, self.pair, self.clips = run, cfg.checkpoint, pair, clips
+        self.console, self.requests = console, requests
+        self.steps, self.saved_s = 0, time.monotonic()
+
+    def wish(self) -> int:
+        """What this rank wants after the step at hand; the clock is that of rank 0."""
+        if self.requests.asked:
+            return LEAVE
+        if distributed.rank() > 0:
+            return GO_ON
+        self.steps += 1
+        late = self.cfg.minutes and time.monotonic() - self.saved_s > 60 * self.cfg.minutes
+        return SAVE if late or (self.cfg.steps and self.steps % self.cfg.steps == 0) else GO_ON
+
+    def save(self, midway: Midway, last: Round | None, wish: int) -> None:
+        """Write a checkpoint; with the wish LEAVE also raise `Interrupted`, on every rank, after it is written."""
+        failures, step = self.failures(), int(midway.training["learning"]["steps"])
+        if distributed.rank() == 0:
+            try:
+                save_midway(self.run, midway.number, step, state_within(midway, last, self.pair, self.run, failures))
+            except OSError as error:  # a full disk, say: the checkpoints before are still there
+                self.console.say(f"warning: no checkpoint could be written ({error}); the one before stays.")
+        self.saved_s = time.monotonic()
+        if wish == LEAVE:
+            distributed.barrier()
+            raise self.requests.error(f"Round {midway.number + 1} is saved after step {step}.")
+
+    def failures(self) -> dict[str, int]:
+        """Rows that could not be read in this round so far, by reason, over all ranks."""
+        return dict(distributed.add_up(self.clips.failures))
+
+    def round_is_saved(self, now: Round) -> None:
+        """From here on to the next training a request ends the run at once; one that came before ends it now."""
+        asked = distributed.all_reduce(torch.tensor(bool(self.requests.asked), dtype=torch.int32), "max")
+        self.requests.patient, self.saved_s = False, time.monotonic()
+        if asked:
+            raise self.requests.error(f"Round {now.number + 1} is over and saved.")
+
+
 def finish(
     run: Run, cfg: Settings, pair: Pair, clips: Clips, numerics: Numerics, last: Round, console: Console
 ) -> None:
     """Keep what the finished encoders say of every row, cluster every space once more, and write the encoders."""
-    features = extract(pair, clips, numerics, progress=console.watch("features", len(clips)))
-    with whole_folder(run.path / "features", overwrite=True) as folder:
-        write_features(folder, features, len(clips))
+    span = distributed.rows_of_rank(len(clips))
+    mine = np.arange(span.start, span.stop)
+    features = extract(pair, clips, numerics, rows=mine, progress=console.watch("features", len(mine)))
     used = next(iter(last.clusters.values())).clustering.precision  # not probed again: a resumed run must agree
     fixed = override(cfg, {"cluster.precision": used})
     final = cluster_features(features, len(clips), fixed, numerics.device, cfg.rounds, ALL_SPACES)
+    everything = Features(*distributed.gather_rows(features.rows, features.of))
+    if distributed.rank() > 0:
+        return
+    with whole_folder(run.path / "features", overwrite=True) as folder:
+        write_features(folder, everything, len(clips))
     with whole_folder(run.path / "clusters", overwrite=True) as folder:
         write_clusters(folder, {name: tensors_of(c) for name, c in final.items()})
     origin = {key: run.record[key] for key in ("seehear", "commit", "index")}
     origin |= {"rounds": cfg.rounds, "variant": cfg.variant}
-    save_encoders(
-        run.path / "encoders", pair, cfg, origin, fit_matching(pair, features, last.clusters, cfg.cluster.features)
-    )
+    with distributed.alone():
+        matching = fit_matching(pair, everything, last.clusters, cfg.cluster.features)
+    save_encoders(run.path / "encoders", pair, cfg, origin, matching)
+    shutil.rmtree(run.path / "midway", ignore_errors=True)
 
 
 def new_record(cfg: Settings, index: Index, numerics: Numerics) -> dict[str, Any]:
@@ -202,51 +361,3 @@ def check_size(cfg: Settings, index: Index) -> None:
         )
     if len(index) < 2:
         raise IndexFileError(f"{index.folder} has {len(index)} row(s). Training needs at least 2; index more videos.")
-
-
-def state_of(now: Round, pair: Pair) -> dict[str, Any]:
-    """A round as tensors and plain data, for its checkpoint."""
-    return {
-        "number": now.number,
-        "next_epoch": now.next_epoch,
-        "learning": asdict(now.learning),
-        "clusters": {name: tensors_of(c) for name, c in now.clusters.items()},
-        "precision": {name: c.clustering.precision for name, c in now.clusters.items()},
-        "pair": pair.state_dict(),
-    }
-
-
-def tensors_of(c: Clusters) -> dict[str, torch.Tensor]:
-    """One clustering as tensors."""
-    return {
-        "labels": torch.from_numpy(c.labels_N),
-        "centroids": c.clustering.centroids,
-        "sizes": c.clustering.sizes,
-        **{f"space.{key}": value for key, value in c.space.state_dict().items()},
-    }
-
-
-def clusters_from(tensors: Mapping[str, torch.Tensor], precision: str) -> Clusters:
-    """The inverse of `tensors_of`, as far as going on needs it."""
-    labels, centroids, sizes = tensors["labels"], tensors["centroids"], tensors["sizes"]
-    space = Space.from_state_dict({k.removeprefix("space."): v for k, v in tensors.items() if k.startswith("space.")})
-    clustering = Clustering(
-        labels, centroids, sizes, inertia=float("nan"), reseeded=0, iterations=0, precision=precision
-    )
-    return Clusters(labels.numpy(), clustering, space)
-
-
-def restore(run: Run, pair: Pair, cfg: Settings) -> Round | None:
-    """The last whole round of a run, with `pair` set to its weights; what came after it is removed.
-
-    None where no round was finished: the run then begins again, in the same folder.
-    """
-    found = last_good_round(run)
-    run.forget_after(found[0] if found else -1)
-    if found is None:
-        return None
-    number, state = found
-    clusters = {name: clusters_from(tensors, state["precision"][name]) for name, tensors in state["clusters"].items()}
-    pair.renew_heads(heads_of(clusters, TEACHERS[cfg.variant]), torch.Generator().manual_seed(derive(cfg.seed)))
-    pair.load_state_dict(state["pair"], strict=True)
-    return Round(number, clusters, Learning(**state["learning"]), state["next_epoch"])

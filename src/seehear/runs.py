@@ -2,6 +2,7 @@
 
     run.json     settings, command, versions, commit, device and numerics, digest of the index, format
     log.jsonl    one line a round
+    midway/      the last two checkpoints within a round, while the run goes on
     rounds/000/  checkpoint.pt, labels.parquet, centroids.safetensors, round.json
     clusters/    labels.parquet, centroids.safetensors: the clusters of the finished encoders
     encoders/    video.safetensors, audio.safetensors, encoders.json
@@ -109,8 +110,11 @@ class Run:
     def forget_after(self, number: int) -> None:
         """Cut `rounds/` and `log.jsonl` back to rounds up to `number`, before going on from there.
 
-        The log is written anew from the rounds, since a crash may have come between a round and its line.
+        The log is written anew from the rounds, since a crash may have come between a round and its line. Of what was
+        being written when a process was killed, nothing is left.
         """
+        for left in (*self.path.glob(f"{TEMPORARY}*"), *(self.path / "midway").glob(f"{TEMPORARY}*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         for folder in (self.path / "rounds").glob("*"):
             if folder.name.startswith(TEMPORARY) or int(folder.name) > number:
                 shutil.rmtree(folder)
@@ -158,8 +162,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path that replaces `path` when the block ends well."""
-    temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
-    try:
+    with unfinished(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask wants it; safetensors leaves 0600
         yield temporary
@@ -167,6 +170,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; a file that is still there when the block ends is removed."""
+    temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
+    try:
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seehear import distributed
 from seehear.config import Cluster
 from seehear.kmeans import Clustering, Preprocessing, balanced_kmeans, fit_preprocessing, kmeans
 from seehear.kmeans.precision import Precision
@@ -94,8 +95,8 @@ def group(
     """Cluster prepared features as the settings say.
 
     Args:
-        prepared_nD: features of the rows that could be read, after `space`.
-        rows_n: which rows these are, of `num_rows`.
+        prepared_nD: features of the rows of this rank that could be read, after `space`.
+        rows_n: which rows these are, of `num_rows` over all ranks.
         device: where to compute.
         before: the last round's clusters of the same space, or None.
     """
@@ -120,4 +121,5 @@ def group(
     clustering = replace(clustering, centroids=clustering.centroids.cpu(), sizes=clustering.sizes.cpu())
     labels_N = np.full(num_rows, UNLABELLED, dtype=np.int32)
     labels_N[rows_n] = clustering.labels.cpu().numpy()
+    distributed.all_reduce(torch.from_numpy(labels_N), "max")  # 4 bytes a row: all that ranks tell each other of rows
     return Clusters(labels_N, clustering, space)

@@ -1,6 +1,7 @@
 """How do two encoders learn one round's labels? Cross-entropy on pseudo-labels, both losses summed in each step.
 
-Every choice derives from (seed, epoch, row), so that a round is a function of its starting weights and its labels.
+Every choice derives from (seed, epoch, row), so that a round is a function of its starting weights and its labels, and
+the batches of an epoch are the same whatever the number of ranks; `updates` divides each among them.
 Where the paper is silent (learning rate, warm-up, saturation) the settings `train.*` decide.
 """
 
@@ -9,21 +10,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
+from seehear import distributed
 from seehear.clips import CENTRED, Batch, Clips
 from seehear.config import Train
 from seehear.encoders import Pair
-from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
+from seehear.updates import Labels, Sums, Update, losses
 
-Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
+GO_ON, SAVE, LEAVE = range(3)  # what may be wished for after a step
 
 
 @dataclass
@@ -55,6 +56,21 @@ class Learning:
         return self.waiting_seconds / max(self.seconds, 1e-9)
 
 
+@dataclass(frozen=True)
+class Keep:
+    """When training that is not over is saved.
+
+    wish: asked in each step: GO_ON, SAVE, or LEAVE (save and stop). The largest wish of all ranks is done by all.
+    save: called between steps with what `learn(begun=...)` needs beside the pair, and the wish; on every rank.
+    """
+
+    wish: Callable[[], int]
+    save: Callable[[dict[str, Any], int], None]
+
+
+never = Keep(lambda: GO_ON, lambda state, wish: None)
+
+
 def learn(
     pair: Pair,
     clips: Clips,
@@ -66,6 +82,8 @@ def learn(
     train_rows: np.ndarray,
     heldout_rows: np.ndarray,
     progress: Callable[[int], None] = lambda done: None,
+    begun: Mapping[str, Any] | None = None,
+    keep: Keep = never,
 ) -> Learning:
     """Train both encoders of `pair` in place on `labels`, through the heads that it has.
 
@@ -74,90 +92,74 @@ def learn(
         first_epoch: the number, over the whole run, of the first epoch; draws derive from it.
         train_rows, heldout_rows: rows to train on, and rows only to look at.
         progress: called with the number of clips learned from so far, after each step.
+        begun: what `keep.save` got, to go on from there, with `pair` as it was then.
+        keep: saves the state between steps.
     Raises:
-        TrainingError: a loss that is not finite (names epoch, step and rows), or too many unreadable rows.
+        TrainingError: a loss that is not finite (names epoch and rows), or too many unreadable rows.
     """
     batch_size = min(cfg.batch_size, len(train_rows))
-    steps_an_epoch = len(train_rows) // batch_size
-    steps = cfg.epochs * steps_an_epoch
+    batches = len(train_rows) // batch_size
+    distributed.align(pair)
     optimizer = make_optimizer(pair, cfg)
-    learning, begin = Learning(), time.perf_counter()
-    for epoch in range(first_epoch, first_epoch + cfg.epochs):
+    update = Update(pair, clips.clip, labels, cfg, numerics, optimizer)
+    learning, sums, done = Learning(), Sums(pair, numerics.device), 0
+    if begun is not None:
+        learning, done = Learning(**begun["learning"]), int(begun["batches"])
+        optimizer.load_state_dict(begun["optimizer"])
+        sums.add(begun["sums"].to(numerics.device), int(begun["sums_clips"]))
+    begin = time.perf_counter() - learning.seconds
+
+    def state(batches_done: int) -> dict[str, Any]:
+        learning.seconds = time.perf_counter() - begin
+        at = {"learning": asdict(learning), "batches": batches_done, "optimizer": optimizer.state_dict()}
+        return at | {"sums": sums.table_S2, "sums_clips": sums.clips}
+
+    for epoch in range(first_epoch + learning.epochs, first_epoch + cfg.epochs):
         rows = epoch_rows(train_rows, labels, clips.seed, epoch, uniform=cfg.uniform_clusters)
-        sums = _Sums()
+        plan = [update.pieces(rows_B) for rows_B in rows[: batches * batch_size].reshape(batches, batch_size)]
         pair.train()
-        stream = timed(clips.batches(rows, epoch=epoch, batch_size=batch_size, keep_last=False), learning)
-        for batch in stream:
-            if len(batch.rows_B) < 2:
-                continue  # batch norm needs two clips; only failures make a batch so small
+        stream = timed(clips.pieces([rows for pieces in plan[done:] for rows in pieces], epoch=epoch), learning)
+        for number in range(done, batches):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(learning.steps, steps, cfg)
-            train_step(pair, batch, labels, clips, cfg, numerics, optimizer, sums, epoch)
-            learning.steps += 1
-            learning.clips += len(batch.rows_B)
+                group["lr"] = learning_rate(learning.steps, cfg.epochs * batches, cfg)
+            before = sums.clips
+            pieces = [next(stream) for _ in plan[number]]
+            wish = update(pieces, rows[number * batch_size :][:batch_size], epoch, keep.wish(), sums)
+            learning.steps += sums.clips > before
+            learning.clips += sums.clips - before
             progress(learning.clips)
+            if wish:
+                keep.save(state(number + 1), wish)
+        measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep)
+        if wish:
+            keep.save(state(batches), wish)
         learning.epochs += 1
         sums.append_to(learning.loss, learning.accuracy)
-        measure(pair, clips, labels, heldout_rows, numerics, batch_size).append_to(
-            learning.heldout_loss, learning.heldout_accuracy
-        )
+        measured.append_to(learning.heldout_loss, learning.heldout_accuracy)
+        sums, done = Sums(pair, numerics.device), 0
         if saturated(learning.heldout_loss, cfg.patience):
             break
     learning.seconds = time.perf_counter() - begin
     return learning
 
 
-def train_step(
-    pair: Pair,
-    batch: Batch,
-    labels: Labels,
-    clips: Clips,
-    cfg: Train,
-    numerics: Numerics,
-    optimizer: torch.optim.Optimizer,
-    sums: _Sums,
-    epoch: int,
-) -> None:
-    """One update of both encoders by the sum of their losses."""
-    with numerics.autocast():
-        scores = pair(encoder_inputs(batch, clips.clip, numerics, pair))
-    loss = losses(scores, labels, batch.rows_B, cfg.label_smoothing, sums)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"The loss is {value} in epoch {epoch}, batch rows {batch.rows_B[:8].tolist()}... Lower train.lr "
-            f"({cfg.lr:g}) or set compute.precision to fp32, then go on from the last round with --resume."
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-
-
-def losses(
-    scores: dict[str, dict[str, Tensor]], labels: Labels, rows_B: np.ndarray, smoothing: float, sums: _Sums
-) -> Tensor:
-    """The sum over students of the mean over their heads of the cross-entropy; also adds to `sums`."""
-    total = torch.zeros(())
-    for student, heads in scores.items():
-        for space, scores_BK in heads.items():
-            wanted_B = torch.from_numpy(labels[space][rows_B].astype(np.int64)).to(scores_BK.device)
-            loss = F.cross_entropy(scores_BK.float(), wanted_B, label_smoothing=smoothing)
-            correct = (scores_BK.detach().argmax(dim=1) == wanted_B).sum()
-            sums.add(student, len(rows_B) / len(heads), loss.detach(), correct / len(heads))
-            total = total.to(loss.device) + loss / len(heads)
-    return total
-
-
 @torch.inference_mode()
-def measure(pair: Pair, clips: Clips, labels: Labels, rows: np.ndarray, numerics: Numerics, batch_size: int) -> _Sums:
-    """Loss and accuracy on the unaugmented clips of `rows`."""
-    sums = _Sums()
+def measure(
+    pair: Pair, clips: Clips, labels: Labels, rows: np.ndarray, numerics: Numerics, batch_size: int, keep: Keep = never
+) -> tuple[Sums, int]:
+    """Loss and accuracy on the unaugmented clips of `rows`, and the wish for which it was broken off, or 0."""
+    sums, span, leave = Sums(pair, numerics.device), distributed.rows_of_rank(len(rows)), 0
     pair.eval()
-    for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size):
+    for batch in clips.batches(rows[span.start : span.stop], epoch=CENTRED, batch_size=batch_size):
+        if leave := LEAVE * (keep.wish() == LEAVE):
+            break
         with numerics.autocast():
             scores = pair(encoder_inputs(batch, clips.clip, numerics, pair))
-        losses(scores, labels, batch.rows_B, 0.0, sums)
-    return sums
+        sums.add(losses(scores, labels, batch.rows_B, 0.0)[1].double(), len(batch.rows_B))
+    counts = sums.table_S2.new_tensor([sums.clips, leave])
+    distributed.all_reduce_at_once([sums.table_S2, counts])
+    sums.clips = round(float(counts[0]))
+    return sums, LEAVE * (float(counts[1]) > 0)
 
 
 def epoch_rows(rows: np.ndarray, labels: Labels, seed: int, epoch: int, *, uniform: bool) -> np.ndarray:
@@ -218,31 +220,14 @@ def saturated(heldout_loss: Mapping[str, list[float]], patience: int) -> bool:
     return len(totals) > patience and min(totals[-patience:]) >= min(totals[:-patience])
 
 
-def timed(batches: Iterator[Batch], learning: Learning) -> Iterator[Batch]:
+def timed(batches: Iterator[Batch | None], learning: Learning) -> Iterator[Batch | None]:
     """The batches, with the time spent waiting for each added to `learning`."""
     while True:
         begin = time.perf_counter()
-        batch = next(batches, None)
-        learning.waiting_seconds += time.perf_counter() - begin
-        if batch is None:
+        try:
+            batch = next(batches)
+        except StopIteration:
             return
+        finally:
+            learning.waiting_seconds += time.perf_counter() - begin
         yield batch
-
-
-class _Sums:
-    """Loss and hits of each student over an epoch; kept on the device, read once."""
-
-    def __init__(self) -> None:
-        self.loss: dict[str, Tensor] = {}
-        self.hits: dict[str, Tensor] = {}
-        self.clips: dict[str, float] = {}
-
-    def add(self, student: str, clips: float, loss: Tensor, hits: Tensor) -> None:
-        self.loss[student] = self.loss.get(student, torch.zeros((), device=loss.device)) + loss.double() * clips
-        self.hits[student] = self.hits.get(student, torch.zeros((), device=hits.device)) + hits.double()
-        self.clips[student] = self.clips.get(student, 0.0) + clips
-
-    def append_to(self, losses: dict[str, list[float]], accuracies: dict[str, list[float]]) -> None:
-        for student, loss in self.loss.items():
-            losses.setdefault(student, []).append(float(loss) / self.clips[student])
-            accuracies.setdefault(student, []).append(float(self.hits[student]) / self.clips[student])

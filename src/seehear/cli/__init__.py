@@ -1,17 +1,22 @@
 """The command `seehear`: parse, call, print. One function a command, one file a group; the work is done elsewhere.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
+75 stopped by a signal and saved, to be run again, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 
 import click
 
 from seehear.cli import doctor, evaluating, reporting, sharing, training, using
 from seehear.cli.base import cli
-from seehear.errors import SeehearError
+from seehear.errors import Interrupted, SeehearError
+
+LEAVE_SECONDS = 10  # after a request to stop, once all is saved
 
 __all__ = ["cli", "main"]
 
@@ -27,6 +32,8 @@ def main() -> None:
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "seehear"
         code = fail(f"{' '.join(error.format_message().split())} See `{where} --help`.", 2)
+    except Interrupted as error:
+        code = leave(error)
     except SeehearError as error:
         code = fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -39,6 +46,18 @@ def main() -> None:
 
 
 def fail(message: str, code: int) -> int:
-    """Print one line on stderr and give back the exit code."""
-    print(f"Error: {message}", file=sys.stderr)
+    """Print one line on stderr and give back the exit code; under torchrun it says which rank."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    who = f"Error on rank {os.environ.get('RANK')} of {ranks}" if ranks > 1 else "Error"
+    print(f"{who}: {message}", file=sys.stderr, flush=True)
     return code
+
+
+def leave(error: Interrupted) -> int:
+    """Print what was saved and, on the last line, the command that goes on; make sure that the process ends soon."""
+    if os.environ.get("RANK", "0") == "0":
+        print(error, file=sys.stderr, flush=True)
+    last = threading.Timer(LEAVE_SECONDS, os._exit, [error.exit_code])  # should a decoding process not end
+    last.daemon = True
+    last.start()
+    return error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import click
 import seehear
 from seehear import config
 
+ON_RANKS = {"pretrain"}  # commands that torchrun may start
 SHOWN = ("variant", "seed", "rounds")  # settings with a line of their own in --help; the others work by dotted name
 
 
@@ -24,7 +26,8 @@ class InOrder(click.Group):
 
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(seehear.__version__, prog_name="seehear")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Learn to see by hearing and to hear by seeing, from a folder of unlabelled videos.
 
     \b
@@ -38,6 +41,11 @@ def cli() -> None:
       seehear search RUN --query sound.wav --by video
     No videos at hand? `seehear demo` makes some and shows that the method works.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and ctx.invoked_subcommand not in ON_RANKS:
+        raise click.UsageError(
+            f"`seehear {ctx.invoked_subcommand}` runs as one process, and torchrun started {os.environ['WORLD_SIZE']}. "
+            f"Run it without torchrun; pretrain alone works on several ranks."
+        )
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:

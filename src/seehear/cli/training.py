@@ -56,26 +56,42 @@ def index(videos: tuple[Path, ...], out: Path, as_json: bool, **options: Any) ->
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the run.")
 @click.option("--preset", default="small", show_default=True, help="debug, demo, small or paper; `seehear settings`.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="A TOML file with settings.")
-@click.option("--resume", is_flag=True, help="Go on after the last whole round.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--resume-if-there", is_flag=True, help="The same, or begin where there is no run yet.")
 @click.option("--overwrite", is_flag=True, help="Remove the run that is there first.")
 @click.option("--tensorboard", is_flag=True, help="Also write RUN/tensorboard.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @with_settings
 def pretrain(
-    index: Path, out: Path, config_file: Path | None, quiet: bool, settings: dict[str, Any], **options: Any
+    index: Path,
+    out: Path,
+    config_file: Path | None,
+    quiet: bool,
+    settings: dict[str, Any],
+    resume: bool,
+    resume_if_there: bool,
+    **options: Any,
 ) -> None:
     """Train a video and an audio encoder on the segments of INDEX, without labels.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m seehear pretrain ... Stopped by a signal it saves and exits with 75.
 
     Every setting is an option by its dotted name, such as --train.lr 0.01 or --cluster.num_clusters 128;
     `seehear settings PRESET` prints them all with their meaning.
     """
+    from seehear import distributed
     from seehear.progress import Console, duration
 
-    if options["resume"] and options["overwrite"]:
+    if (resume or resume_if_there) and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other.")
+    options["resume"] = "if there" if resume_if_there else resume
     from_file = config.read_toml(config_file) if config_file else {}
     begin = time.perf_counter()
     run = seehear.pretrain(index, out, settings=from_file | settings, console=Console(quiet=quiet), **options)
+    first = distributed.rank() == 0
+    distributed.stop()
+    if not first:
+        return
     log = run.read_log()
     moved = [c["nmi_last"] for c in log[-1]["clusters"].values() if c["nmi_last"] is not None]
     settled = f"; NMI with the round before {'/'.join(f'{value:.2f}' for value in moved)}" if moved else ""

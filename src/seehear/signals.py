@@ -1,0 +1,73 @@
+"""What happens when somebody asks the program to stop? It finishes the step, saves, and leaves with exit code 75.
+
+SIGTERM (torchrun, Kubernetes, `kill`), SIGINT (Ctrl-C) and SIGUSR1 (what SLURM is usually told to send before a time
+limit) are the same request. They reach whole process groups, so the decoding processes must not die of them: they are
+started with these signals blocked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from seehear.errors import Interrupted
+
+REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+WORKER_SECONDS = 30  # how long a decoding process outlives the request to end
+
+
+class Interruptions:
+    """Notices requests to stop, between `with` and its end; does nothing outside the main thread.
+
+    Args:
+        advice: what ends the message of `Interrupted`: the command that goes on.
+
+    While `patient` is set a request is only noted in `asked`, and the work at hand looks there by itself. Otherwise it
+    raises `Interrupted` where the program is. A second Ctrl-C always is a `KeyboardInterrupt`.
+    """
+
+    def __init__(self, advice: str = "") -> None:
+        self.advice = advice
+        self.asked: str | None = None
+        self.patient = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interruptions:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {request: signal.signal(request, self._notice) for request in REQUESTS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for request, handler in self._before.items():
+            signal.signal(request, handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.asked:
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(number).name
+        if not self.patient:
+            raise self.error("Nothing was to be saved since the last checkpoint.")
+
+    def error(self, what: str) -> Interrupted:
+        """The error to leave with; `what` says what was saved."""
+        return Interrupted(f"Stopped by {self.asked or 'a signal to another rank'}. {what} Go on with:\n{self.advice}")
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Processes that are started in this block never receive requests to stop; this one receives them after it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_slowly() -> None:
+    """In a decoding process: let SIGTERM end it, but only after the program had time to leave in good order."""
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(WORKER_SECONDS))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

@@ -1,0 +1,225 @@
+"""One update of both encoders from one batch, which ranks share and parts divide.
+
+The batch is the same whatever the number of ranks: rank and part decide who computes what, never what is computed.
+
+    batch norm of each rank   the batch is cut into P = max(train.batch_parts, ranks) parts, dealt out to the ranks;
+                              batch norm sees one part at a time
+    batch norm over ranks     it is cut into train.batch_parts parts, each shared by all ranks
+
+A part's running statistics all start from those before the step and are averaged after it. Gradients of summed losses,
+these statistics, losses and the wish to stop travel in one all-reduce: unreadable rows leave ranks with different
+numbers of clips, so the sum over clips is divided by their number over all ranks, which DistributedDataParallel's mean
+over ranks would not do, and weights, statistics and decisions are the same on all ranks after every step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seehear import distributed
+from seehear.augment import DRAWS
+from seehear.clips import Batch
+from seehear.config import Clip, Train
+from seehear.encoders import Pair
+from seehear.encoders.synced import BatchNorm, are_synchronised
+from seehear.errors import TrainingError
+from seehear.features import encoder_inputs
+from seehear.numerics import Numerics
+
+Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
+
+
+class Sums:
+    """Loss and hits of each student, and clips, over an epoch and all ranks.
+
+    table_S2: (students, 2) float64, losses in nats and hits.
+    """
+
+    def __init__(self, pair: Pair, device: str) -> None:
+        self.students = [name for name, heads in pair.heads.items() if len(heads)]  # type: ignore[arg-type]
+        self.table_S2 = torch.zeros(len(self.students), 2, dtype=torch.float64, device=device)
+        self.clips = 0
+
+    def add(self, table_S2: Tensor, clips: int) -> None:
+        """Count some clips."""
+        self.table_S2 += table_S2
+        self.clips += clips
+
+    def append_to(self, losses: dict[str, list[float]], accuracies: dict[str, list[float]]) -> None:
+        """Add the means to the lists of each student; nothing where there were no clips."""
+        if self.clips:
+            for student, (loss, hits) in zip(self.students, self.table_S2.tolist(), strict=True):
+                losses.setdefault(student, []).append(loss / self.clips)
+                accuracies.setdefault(student, []).append(hits / self.clips)
+
+
+class Update:
+    """Updates a pair in place, one batch a call."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        clip: Clip,
+        labels: Labels,
+        cfg: Train,
+        numerics: Numerics,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self.pair, self.clip, self.labels, self.cfg = pair, clip, labels, cfg
+        self.numerics, self.optimizer = numerics, optimizer
+        self.synced = are_synchronised(pair)
+        self.parameters = [p for p in pair.parameters() if p.requires_grad]
+        self.statistics = _Statistics(pair)
+
+    def pieces(self, rows_B: np.ndarray) -> list[np.ndarray]:
+        """What this rank computes of a batch, part by part."""
+        ranks, me = distributed.world_size(), distributed.rank()
+        wanted = self.cfg.batch_parts if self.synced else max(self.cfg.batch_parts, ranks)
+        count = max(1, min(wanted, len(rows_B) // 2))
+        if self.synced:
+            return [_share(_share(rows_B, part, count), me, ranks) for part in range(count)]
+        return [_share(rows_B, part, count) for part in distributed.rows_of_rank(count)]
+
+    def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, epoch: int, wish: int, sums: Sums) -> int:
+        """Learn from a batch of which this rank has read `pieces`.
+
+        Args:
+            rows_B: the rows of the whole batch.
+            wish: what this rank wants to happen after the step, 0 to 2.
+            sums: gets the losses and hits.
+        Returns:
+            The largest wish of all ranks.
+        Raises:
+            TrainingError: the loss is not finite; on every rank.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        alone = distributed.world_size() == 1 and len(pieces) == 1
+        table_S2 = torch.zeros(len(sums.students), 2, device=self.numerics.device)
+        clips = parts = 0
+        if not alone:
+            self.statistics.begin()
+        for batch in pieces:
+            if not self.synced and (batch is None or len(batch.rows_B) < 2):
+                continue  # batch norm needs two clips; only failures make a part so small
+            if not alone:
+                self.statistics.restore()
+            table_S2 += self._learn(batch, len(rows_B))
+            if not alone:
+                self.statistics.keep()
+            clips, parts = clips + (len(batch.rows_B) if batch else 0), parts + 1
+        clips, parts, wish, table_S2 = self._over_ranks(clips, parts, wish, table_S2, alone)
+        if not math.isfinite(value := float(table_S2[:, 0].sum())):
+            raise TrainingError(
+                f"The loss is {value} in epoch {epoch}, batch rows {rows_B[:8].tolist()}... Lower train.lr "
+                f"({self.cfg.lr:g}) or set compute.precision to fp32, then go on from the last checkpoint with "
+                f"--resume."
+            )
+        if clips >= 2:
+            if clips != len(rows_B):
+                torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], len(rows_B) / clips)
+            self.optimizer.step()
+            sums.add(table_S2.double(), clips)
+        return wish
+
+    def _learn(self, batch: Batch | None, batch_size: int) -> Tensor:
+        """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
+        rows_B = batch.rows_B if batch else np.zeros(0, dtype=np.int64)
+        with self.numerics.autocast():
+            inputs = encoder_inputs(batch or _one_empty_clip(self.clip), self.clip, self.numerics, self.pair)
+            if batch is None:  # its batch norms must meet those of the other ranks
+                inputs = {modality: x[:0] for modality, x in inputs.items()}
+            scores = self.pair(inputs)
+        loss, table_S2 = losses(scores, self.labels, rows_B, self.cfg.label_smoothing)
+        (loss / batch_size).backward()  # type: ignore[no-untyped-call]
+        return table_S2
+
+    def _over_ranks(
+        self, clips: int, parts: int, wish: int, table_S2: Tensor, alone: bool
+    ) -> tuple[int, int, int, Tensor]:
+        """Sum all that a step needs over the ranks, and set the running statistics."""
+        if alone:
+            return clips, parts, wish, table_S2
+        for p in self.parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        counts = table_S2.new_tensor([clips, parts, wish >= 1, wish >= 2])
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        distributed.all_reduce_at_once([*gradients, *self.statistics.totals, table_S2, counts])
+        clips, parts, any_1, any_2 = (round(number) for number in counts.tolist())
+        self.statistics.end(parts)
+        return clips, parts, 2 if any_2 else min(any_1, 1), table_S2
+
+
+def losses(
+    scores: dict[str, dict[str, Tensor]], labels: Labels, rows_B: np.ndarray, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """The sum over clips and students of the mean over a student's heads of the cross-entropy.
+
+    Returns:
+        It, and (students, 2): its parts, and how many clips were labelled right (mean over heads), without gradient.
+    """
+    table = []
+    for heads in scores.values():
+        loss, hits = torch.zeros(()), torch.zeros(())
+        for space, scores_BK in heads.items():
+            wanted_B = torch.from_numpy(labels[space][rows_B].astype(np.int64)).to(scores_BK.device)
+            one = F.cross_entropy(scores_BK.float(), wanted_B, label_smoothing=smoothing, reduction="sum")
+            loss = loss.to(one.device) + one / len(heads)
+            hits = hits.to(one.device) + (scores_BK.detach().argmax(dim=1) == wanted_B).sum() / len(heads)
+        table.append(torch.stack([loss, hits]))
+    table_S2 = torch.stack(table)
+    return table_S2[:, 0].sum(), table_S2.detach()
+
+
+class _Statistics:
+    """The running statistics of all batch norms, as a mean over the parts of a batch."""
+
+    def __init__(self, pair: Pair) -> None:
+        norms = [m for m in pair.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
+        self.tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
+        self.counters: list[Any] = [m.num_batches_tracked for m in norms]
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Remember them as they are before a step."""
+        self.start = [tensor.clone() for tensor in self.tensors]
+        self.counted = [counter.clone() for counter in self.counters]
+        self.totals = [torch.zeros_like(tensor) for tensor in self.tensors]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Set them back to before the step."""
+        torch._foreach_copy_(self.tensors, self.start)
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Add what a part made of them to the totals."""
+        torch._foreach_add_(self.totals, self.tensors)
+
+    @torch.no_grad()
+    def end(self, parts: int) -> None:
+        """Set them to the mean over so many parts."""
+        torch._foreach_copy_(self.tensors, [total / parts for total in self.totals] if parts else self.start)
+        torch._foreach_copy_(self.counters, [counter + min(parts, 1) for counter in self.counted])
+
+
+def _share(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
+    span = distributed.rows_of_rank(len(rows), part, parts)
+    return rows[span.start : span.stop]
+
+
+def _one_empty_clip(clip: Clip) -> Batch:
+    """A black and silent clip, for its shapes."""
+    side, sound = clip.short_side_pixels, round(clip.sound_seconds * clip.sample_rate_hz)
+    return Batch(
+        rows_B=np.zeros(1, dtype=np.int64),
+        frames_BTHWC=torch.zeros(1, clip.frames, side, side, 3, dtype=torch.uint8),
+        waveform_BL=torch.zeros(1, sound),
+        draws_BD=torch.zeros(1, DRAWS),
+    )

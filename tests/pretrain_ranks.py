@@ -1,0 +1,144 @@
+"""What each rank does in test_ranks.py; run under torchrun with a folder, then the numbers of ranks, falling."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from planted import planted_clips, tiny_settings
+from seehear import distributed
+from seehear.clips import Clips
+from seehear.encoders.synced import synchronise_norms
+from seehear.errors import MediaError, SettingsError
+from seehear.method import deep_cluster
+from seehear.model import build_pair
+from seehear.numerics import Numerics
+from seehear.trainer import GO_ON, SAVE, Keep, learn
+
+CPU = Numerics("cpu", "fp32", "contiguous")
+WAYS = {
+    "each rank": {"train.batch_parts": 4},
+    "all ranks": {"compute.sync_batch_norm": True, "train.batch_parts": 2},
+}
+UNREADABLE = (3, 10, 11, 30)
+ROWS = 32
+SAVED_STEP = 2
+
+
+def method(way: str) -> dict[str, Any]:
+    """Two rounds on planted clips, a few of which cannot be read."""
+    cfg = tiny_settings({"rounds": 2, "train.batch_size": 16, "train.optimizer": "sgd", "train.lr": 0.02, **WAYS[way]})
+    clips, _ = planted_clips(cfg, ROWS)
+    for row in UNREADABLE:
+        clips._cached[row] = MediaError("bad.mp4", "unreadable")  # type: ignore[index]
+    clips.data = tiny_settings({"data.max_failed_share": 0.5}).data
+    pair = build_pair(cfg)
+    if cfg.compute.sync_batch_norm:
+        synchronise_norms(pair, "cpu")
+    rounds = list(deep_cluster(pair, clips, cfg, CPU))
+    return {
+        "labels": [{name: torch.from_numpy(c.labels_N) for name, c in r.clusters.items()} for r in rounds],
+        "learning": [asdict(r.learning) for r in rounds],
+        "pair": pair.state_dict(),
+        "failures": distributed.add_up(clips.failures),
+    }
+
+
+def lesson(begun: dict[str, Any] | None) -> dict[str, Any]:
+    """Two epochs on known labels, or the rest of them; which rows this rank read, and the state after a step."""
+    cfg = tiny_settings({"train.epochs": 2, "train.batch_parts": 4, "train.uniform_clusters": False})
+    clips, classes_N = planted_clips(cfg, ROWS)
+    pair, read, kept = build_pair(cfg), [], []
+    pair.renew_heads({"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0))
+    if begun:
+        pair.load_state_dict(begun["pair"])
+
+    class Recording(Clips):
+        def pieces(self, chunks: list[np.ndarray], **which: Any) -> Any:
+            for rows, batch in zip(chunks, super().pieces(chunks, **which), strict=True):
+                read.append((which["epoch"], rows.tolist())) if isinstance(which["epoch"], int) else None
+                yield batch
+
+    clips.__class__ = Recording
+    steps = iter(range(1, 100))
+
+    def save(training: dict[str, Any], wish: int) -> None:
+        kept.append({"training": copy.deepcopy(training), "pair": {k: v.clone() for k, v in pair.state_dict().items()}})
+        read.append(("saved", []))
+
+    keep = Keep(lambda: SAVE if next(steps) == SAVED_STEP and not begun else GO_ON, save)
+    rows, labels = np.arange(len(clips)), {"class": classes_N.astype(np.int32)}
+    training = begun["training"] if begun else None
+    how = {"first_epoch": 0, "train_rows": rows, "heldout_rows": rows[:5], "begun": training, "keep": keep}
+    learning = learn(pair, clips, labels, cfg.train, CPU, **how)  # type: ignore[arg-type]
+    return {"read": read, "state": kept[0] if kept else None, "learning": asdict(learning), "pair": pair.state_dict()}
+
+
+def helpers() -> None:
+    """What ranks tell each other."""
+    me, ranks = distributed.rank(), distributed.world_size()
+    assert distributed.share(bytes([me, 7])) == bytes([0, 7])
+    assert distributed.share(b"") == b""
+    assert distributed.by_first(lambda: {"rank": me}) == {"rank": 0}
+    assert distributed.add_up({"x": 1, f"y{me}": 2}) == {"x": ranks} | {f"y{i}": 2 for i in range(ranks)}
+    rows = np.arange(me, 2 * me + 1)
+    numbers, parts = distributed.gather_rows(rows, {"video": torch.full((len(rows), 3), float(me))})
+    assert len(numbers) == len(parts["video"]) == (ranks * (ranks + 1) // 2 if me == 0 else me + 1)
+    several = [torch.ones(2, 3).t(), torch.full((2,), float(me))]
+    distributed.all_reduce_at_once(several)
+    assert several[0].tolist() == [[ranks] * 2] * 3
+    assert several[1].tolist() == [ranks * (ranks - 1) / 2] * 2
+    try:
+        distributed.by_first(refuse)
+    except SettingsError as error:
+        assert str(error) == "no"  # noqa: PT017 - on every rank
+    else:
+        raise AssertionError("nothing was raised")
+    with distributed.alone():
+        assert (distributed.rank(), distributed.world_size()) == (0, 1)
+
+
+def refuse() -> None:
+    """An error of ours."""
+    raise SettingsError("no")
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """All that a rank reports."""
+    saved = folder / "begun.pt"
+    found: dict[str, Any] = {way: method(way) for way in WAYS}
+    found["lesson"] = lesson(None)
+    if saved.exists():  # what more ranks have begun
+        found["resumed"] = lesson(torch.load(saved))
+    return found
+
+
+def main() -> None:
+    folder, *counts = sys.argv[1:]
+    distributed.start("cpu", timeout_s=120)
+    started_as = distributed.rank()
+    for ranks in map(int, counts):
+        if distributed.world_size() != ranks:
+            distributed.stop()
+            if started_as >= ranks:
+                break
+            meeting = f"file://{folder}/group{ranks}"
+            dist.init_process_group("gloo", init_method=meeting, rank=started_as, world_size=ranks)
+        helpers()
+        found = everything(Path(folder))
+        torch.save(found, Path(folder, f"{ranks}-{started_as}.pt"))
+        if started_as == 0 and not Path(folder, "begun.pt").exists():
+            torch.save(found["lesson"]["state"], Path(folder, "begun.pt"))
+        distributed.barrier()
+    distributed.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""A run killed at any moment, or asked to stop, and resumed is the run that never stopped, bit for bit on a CPU."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import seehear
+from seehear.checkpoint import midways, newest, parse, save_midway
+from seehear.errors import CheckpointError, Interrupted
+from seehear.runs import TEMPORARY, Run
+from seehear.signals import REQUESTS, Interruptions, shielded
+from test_resume import contents
+
+SETTINGS = {
+    "rounds": 2,
+    "train.epochs": 2,
+    "train.batch_size": 6,
+    "compute.precision": "fp32",
+    "compute.memory_format": "contiguous",
+    "data.workers": 0,
+    "checkpoint.steps": 2,
+}
+
+
+def command(index: Path, run: Path, *more: str) -> list[str]:
+    options = [word for name, value in SETTINGS.items() for word in (f"--{name}", str(value))]
+    words = ["pretrain", str(index), "--out", str(run), "--preset", "debug", "--resume-if-there", *options, *more]
+    return [sys.executable, "-m", "seehear", *words]
+
+
+def start(words: list[str], said: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said, text=True)
+
+
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 120
+    while not list(path.glob(pattern)) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def unbroken(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], float]:
+    """What a run that never stopped came to, and how many seconds it took."""
+    run, begin = tmp_path_factory.mktemp("runs") / "unbroken", time.monotonic()
+    seehear.pretrain(index_folder, run, preset="debug", settings=SETTINGS)
+    return contents(run), time.monotonic() - begin
+
+
+def killed_again_and_again(index: Path, run: Path, seconds: float, kills: int, seed: int) -> int:
+    """Kill and resume a run at drawn moments after it came to life; says how many kills hit it alive."""
+    moments, hits = random.Random(seed), 0
+    for kill in range(kills):
+        process = start(command(index, run), subprocess.DEVNULL)
+        wait_for(run, "run.json", process)
+        time.sleep(moments.uniform(0, seconds) + (2.0 if kill else 0.0))  # what a start takes, once there is a run
+        process.kill()
+        hits += process.wait() == -signal.SIGKILL
+    assert subprocess.run(command(index, run), capture_output=True, timeout=300).returncode == 0
+    return hits
+
+
+def test_killed_at_three_random_times_ends_bit_identical(index_folder, unbroken, tmp_path):
+    wanted, seconds = unbroken
+    assert killed_again_and_again(index_folder, tmp_path / "run", seconds / 2, 3, seed=1) >= 1
+    assert contents(tmp_path / "run") == wanted
+    assert not (tmp_path / "run" / "midway").exists()
+    assert not list((tmp_path / "run").rglob(f"{TEMPORARY}*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+def test_killed_at_ten_random_times_ends_bit_identical(index_folder, unbroken, tmp_path, seed):
+    wanted, seconds = unbroken
+    assert killed_again_and_again(index_folder, tmp_path / "run", seconds / 3, 10, seed) >= 3
+    assert contents(tmp_path / "run") == wanted
+
+
+def test_a_request_to_stop_saves_and_says_how_to_go_on_and_a_damaged_checkpoint_gives_way(
+    index_folder, unbroken, tmp_path
+):
+    run = tmp_path / "run"
+    process = start(command(index_folder, run, "--checkpoint.steps", "1"))
+    wait_for(run, "midway/000-000000002*.pt", process)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1].strip().splitlines()
+    assert time.monotonic() - begin < 20
+    assert process.returncode == 75, said
+    assert re.search(r"Stopped by SIGTERM\. Round \d is (saved after step \d+|over and saved)\.", said[-2])
+    assert shlex.split(said[-1]) == ["seehear", "pretrain", str(index_folder), "--out", str(run), "--resume"]
+    one, two = midways(Run.open(run))
+    data = bytearray(two.read_bytes())
+    data[len(data) // 2] ^= 1
+    two.write_bytes(data)
+    number, over, content = newest(Run.open(run))
+    assert (number, over) == (int(one.name[:3]), False)
+    assert parse(content)["training"]["learning"]["steps"] == int(one.name.split("-")[1])
+    seehear.pretrain(index_folder, run, resume=True)
+    assert contents(run) == unbroken[0]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda s: s.name)
+def test_each_request_is_noted_or_ends_the_work_at_once(request_):
+    handler = signal.getsignal(request_)
+    with Interruptions("go on") as requests:
+        requests.patient = True
+        signal.raise_signal(request_)
+        assert requests.asked == request_.name
+        requests.patient = False
+        with pytest.raises(KeyboardInterrupt if request_ == signal.SIGINT else Interrupted):
+            signal.raise_signal(request_)
+    assert signal.getsignal(request_) == handler
+    with Interruptions("go on") as requests, pytest.raises(Interrupted, match=rf"by {request_.name}\..*\ngo on$"):
+        signal.raise_signal(request_)
+
+
+def test_decoding_processes_do_not_die_of_a_request():
+    with shielded():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    time.sleep(0.3)
+    child.send_signal(signal.SIGUSR1)
+    child.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert child.poll() is None
+    child.kill()
+    child.wait()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(REQUESTS)
+
+
+def test_a_run_that_is_not_there_is_begun_only_if_that_was_asked_for(index_folder, tmp_path):
+    with pytest.raises(seehear.SeehearError, match=r"has no run\.json"):
+        seehear.pretrain(index_folder, tmp_path / "run", preset="debug", resume=True)
+
+
+def test_two_checkpoints_are_kept_and_the_newest_good_one_counts(tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    for step in range(1, 5):
+        save_midway(run, 0, step, {"step": step, "x": torch.arange(9)})
+    assert [p.name.split("-")[1] for p in midways(run)] == ["000000003", "000000004"]
+    assert parse(newest(run)[2])["step"] == 4
+    midways(run)[1].write_bytes(midways(run)[1].read_bytes()[:-1])
+    assert parse(newest(run)[2])["step"] == 3
+    midways(run)[0].write_bytes(b"")
+    with pytest.raises(CheckpointError, match="--overwrite"):
+        newest(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victims", ["worker", "agent"])
+def test_torchrun_ends_or_restarts_what_lost_a_rank(index_folder, tmp_path, victims):
+    """A killed rank: the group restarts and goes on by itself. A request to torchrun: all ranks save and leave."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = ["-m", *command(index_folder, tmp_path / "whole")[2:]]
+    assert subprocess.run([*torchrun, *words], env=environment, capture_output=True, timeout=300).returncode == 0
+    run = tmp_path / "run"
+    words = ["-m", *command(index_folder, run)[2:]]
+    process = subprocess.Popen([*torchrun, *words], env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for(run, "midway/0*.pt", process)
+    if victims == "worker":
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(workers[-1]), signal.SIGKILL)
+    else:
+        process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=300)[1]
+    if victims == "worker":
+        assert process.returncode == 0, said
+        assert "going on in round" in said
+    else:
+        assert "torchrun --nproc-per-node 2 -m seehear pretrain" in said
+        assert subprocess.run([*torchrun, *words], env=environment, capture_output=True, timeout=300).returncode == 0
+    assert contents(run) == contents(tmp_path / "whole")
