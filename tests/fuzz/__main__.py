@@ -61,7 +61,13 @@ def main() -> int:
                     wanted.keep.mkdir(parents=True, exist_ok=True)
                     shutil.copy(path, wanted.keep)
             shutil.rmtree(folder)
-            print(f"{numbers[-1] + 1} cases, {time.monotonic() - begin:.0f} s: {outcomes.seconds}", file=sys.stderr)
+            slowest = max(outcomes.read, key=lambda name: outcomes.seconds.get(name, 0.0))
+            ways = ", ".join(f"{way} {outcomes.seconds[way]:.0f} s" for way in outcomes.counts())
+            print(
+                f"{numbers[-1] + 1} cases, {time.monotonic() - begin:.0f} s ({ways}); the slowest: {slowest}, "
+                f"{outcomes.seconds.get(slowest, 0.0):.1f} s",
+                file=sys.stderr,
+            )
     result = {
         "cases": wanted.cases,
         "seed": wanted.seed,

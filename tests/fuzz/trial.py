@@ -35,7 +35,7 @@ class Outcomes:
     clips: dict[str, str] = field(default_factory=dict)  # by clips of what was indexed, the worst of some epochs
     read: dict[str, str] = field(default_factory=dict)  # by `Reader`, whatever the index said
     details: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # of each way, and of each case by `Reader`
 
     def counts(self) -> dict[str, Counter[str]]:
         """How often each outcome came, by the way of reading."""
@@ -93,13 +93,19 @@ def by_reader(paths: Sequence[Path], outcomes: Outcomes, workers: int, timeout_s
     jobs = [(str(path), number) for number, path in enumerate(paths)]
     for number, answer in in_workers("fuzz.trial:read_anyhow", jobs, workers, timeout_s):
         name = paths[number].name
-        outcomes.read[name] = answer.reason if isinstance(answer, Rejection) else answer
         if isinstance(answer, Rejection):
-            outcomes.details[name] = answer.detail
+            outcomes.read[name], outcomes.details[name] = answer.reason, answer.detail
+        else:
+            outcomes.read[name], outcomes.seconds[name] = answer
 
 
-def read_anyhow(path: str, seed: int) -> str | Rejection:
-    """Pictures and sound at places drawn anywhere, and what the file says of itself; runs in a worker."""
+def read_anyhow(path: str, seed: int) -> tuple[str, float] | Rejection:
+    """Pictures and sound at places drawn anywhere, and what the file says of itself; runs in a worker.
+
+    Returns:
+        `USED` or the last reason, and how long it took, in seconds; a Rejection for what is no reason.
+    """
+    begin = time.monotonic()
     rng = np.random.default_rng(seed)
     said = USED
     for what in ("info", "frames", "sound", "frames", "sound"):
@@ -119,4 +125,4 @@ def read_anyhow(path: str, seed: int) -> str | Rejection:
             if error.reason not in REASONS:
                 return Rejection(error.reason, "Error: an unknown reason")
             said = error.reason
-    return said
+    return said, time.monotonic() - begin
