@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow test-gpu check format bench-kmeans bench-report real-media environment clean help
+CASES ?= 2000
+
+.PHONY: demo test test-slow test-gpu check format fuzz bench-kmeans bench-report bench-scale real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -38,12 +40,18 @@ format: $(READY)     ## put files into the format that check wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+fuzz: $(READY)       ## mutilated videos through index and clips: make fuzz CASES=10000
+	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES)
+
 bench-kmeans: $(READY) ## k-means against faiss and scikit-learn
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/kmeans.py
 
 bench-report: $(READY) ## the report of runs of 100,000 and 1,000,000 rows
 	$(BIN)/python benchmarks/report.py
+
+bench-scale: $(READY) ## index, sampler and labels of up to 65 million simulated rows
+	$(BIN)/python benchmarks/scale.py
 
 real-media: $(READY) ## fetch real videos into .cache/real-media, for the tests that use them
 	$(BIN)/python tests/real_media/fetch.py

@@ -19,6 +19,7 @@ from seehear.indexing import Index, index
 from seehear.indexing.examination import Rejection
 from seehear.indexing.workers import examine_all
 from seehear.media import REASONS
+from striking import holds
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +57,6 @@ def strike(path: Path, what: signal.Signals, seconds: float = 60.0) -> threading
     thread = threading.Thread(target=hunt)
     thread.start()
     return thread
-
-
-def holds(process: Path, path: Path) -> bool:
-    try:
-        return any(entry.readlink() == path for entry in (process / "fd").iterdir())
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ stored | embedding
 matching
 features
 clips | checkpoint | spaces | numerics | excerpts
+decoding
 indexing | synthetic | naming
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets

@@ -10,27 +10,29 @@ Shapes of a batch: frames (B, T, S, S, 3) uint8, waveform (B, L) float32 in [-1,
 
 from __future__ import annotations
 
+import contextlib
 import math
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seehear.augment import CENTRE, START, WINDOW, draw
 from seehear.config import Clip, Data
+from seehear.decoding import Decoded, Decoders, Request, square
 from seehear.distributed import ranks_here
-from seehear.errors import MediaError, SeehearError, TrainingError
-from seehear.media import Reader
-from seehear.signals import end_slowly, shielded
+from seehear.errors import MediaError, TrainingError
+from seehear.indexing.examination import Rejection
+from seehear.progress import Console
 
 MODALITIES = ("video", "audio")
+FILL_ROWS = 16  # segments decoded ahead while memory is filled
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,6 @@ class Position:
 
 
 CENTRED = Position(0.5)  # the middle of each segment
-
-Key = tuple[int | Position, int]  # epoch and row
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,9 @@ class Clips:
         self.modalities = tuple(modalities)
         self.failures: Counter[str] = Counter()
         self.reasons: dict[int, str] = {}  # row -> why it could not be read the last time
+        self.say: Callable[[str], None] = _say  # told of each decoding process that was lost, and of its file
         self._cached: list[Segment | MediaError] | None = None
-        self._loader: _Loader | None = None
+        self._decoders: Decoders | None = None
 
     @classmethod
     def from_memory(cls, segments: Sequence[Segment], clip: Clip, data: Data, seed: int) -> Clips:
@@ -147,6 +148,17 @@ class Clips:
         """Whether batches are cut from memory."""
         return self._cached is not None
 
+    @property
+    def quarantine(self) -> Mapping[int, Rejection]:
+        """Rows that took a decoding process with them twice, and how; they are not tried again."""
+        return self._decoders.quarantine if self._decoders else {}
+
+    def close(self) -> None:
+        """End the decoding processes; later batches start new ones."""
+        if self._decoders is not None:
+            self._decoders.close()
+        self._decoders = None
+
     def cache_bytes(self) -> int:
         """What all decoded segments take in memory."""
         clip, index = self.clip, self.index
@@ -165,12 +177,11 @@ class Clips:
         if self.cached or self.cache_bytes() > self.data.cache_gigabytes * 1e9:
             return self.cached
         store: list[Segment | MediaError] = []
-        plan: list[list[Key]] = [[(CENTRED, row) for row in rows] for rows in _chunks(np.arange(len(self)), 16)]
-        loader = _Loader(_Rows(self, whole=True), self.data)
-        for items in loader.run(plan):
-            store.extend(x if isinstance(x, MediaError) else Segment(*(_own(part) for part in x[:2])) for x in items)
+        for item in self._decoded(np.arange(len(self)), CENTRED, ahead=FILL_ROWS, whole=True):
+            store.append(item if isinstance(item, MediaError) else Segment(*item))
             progress(len(store))
         self._cached = store
+        self.close()
         return True
 
     def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -223,9 +234,45 @@ class Clips:
             for chunk in chunks:
                 yield [self._cut(int(row), epoch) for row in chunk]
             return
-        if self._loader is None:
-            self._loader = _Loader(_Rows(self, whole=False), self.data)
-        yield from self._loader.run([[(epoch, int(row)) for row in chunk] for chunk in chunks])
+        rows = (row for chunk in chunks for row in chunk)
+        decoded = self._decoded(rows, epoch, ahead=2 * max(map(len, chunks), default=0))
+        with contextlib.closing(decoded):
+            for chunk in chunks:
+                items = zip(chunk, islice(decoded, len(chunk)), strict=True)
+                yield [
+                    i if isinstance(i, MediaError) else (*i, draws_of(self.seed, epoch, int(row))) for row, i in items
+                ]
+
+    def _decoded(
+        self, rows: Iterable[int], epoch: int | Position, *, ahead: int, whole: bool = False
+    ) -> Generator[Decoded | MediaError]:
+        """Frames and sound of each row, or why it cannot be read."""
+        if self._decoders is None:
+            self._decoders = Decoders(default_workers(self.data), self.data.timeout_s)
+        requests = (self._request(int(row), epoch, whole=whole) for row in rows)
+        yield from self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
+
+    def _request(self, row: int, epoch: int | Position, *, whole: bool) -> Request:
+        """What is to be decoded of a row: a clip, or all moments at which a clip of it may start."""
+        clip, seconds = self.clip, float(self.index.seconds[row])
+        draws = draws_of(self.seed, epoch, row)
+        count = int(_starts(seconds, clip)) if whole else 1
+        first = 0 if whole else start_of(draws, seconds, clip)
+        begin_s = float(self.index.start_s[row]) + first / clip.frame_rate_hz
+        frames_s = begin_s + (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
+        sound_s = begin_s + (clip.seconds - clip.sound_seconds) / 2
+        sound_seconds = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
+        return Request(
+            row,
+            self.index.path(row),
+            times_s=frames_s + np.arange(count + clip.frames - 1) / clip.frame_rate_hz
+            if "video" in self.modalities
+            else None,
+            short_side_pixels=clip.short_side_pixels,
+            sound_s=(sound_s, sound_seconds) if "audio" in self.modalities else None,
+            sample_rate_hz=clip.sample_rate_hz,
+            place=None if whole else place_of(draws),
+        )
 
     def _cut(self, row: int, epoch: int | Position) -> tuple[Any, Any, np.ndarray] | MediaError:
         """One clip from the segment in memory."""
@@ -274,10 +321,12 @@ def start_of(draws: np.ndarray, segment_seconds: float, clip: Clip) -> int:
 
 def window(frames_THWC: np.ndarray, draws: np.ndarray, clip: Clip) -> np.ndarray:
     """A square of `short_side_pixels` out of frames that are longer on one side, placed by the draw."""
-    side = clip.short_side_pixels
-    height, width = frames_THWC.shape[1:3]
-    top, left = int(draws[WINDOW] * (height - side + 1)), int(draws[WINDOW] * (width - side + 1))
-    return frames_THWC[:, top : top + side, left : left + side]
+    return square(frames_THWC, place_of(draws), clip.short_side_pixels)
+
+
+def place_of(draws: np.ndarray) -> float:
+    """Where on the longer side the square is, a share in [0, 1) of the way."""
+    return float(draws[WINDOW])
 
 
 def default_workers(data: Data) -> int:
@@ -285,94 +334,8 @@ def default_workers(data: Data) -> int:
     return data.workers if data.workers >= 0 else max(1, len(os.sched_getaffinity(0)) // ranks_here())
 
 
-class _Rows(Dataset[Any]):
-    """Decodes one row: a clip of it, or the whole segment. Lives in worker processes, so it holds little."""
-
-    def __init__(self, clips: Clips, *, whole: bool) -> None:
-        self.index, self.clip, self.seed, self.whole = clips.index, clips.clip, clips.seed, whole
-        self.modalities = clips.modalities
-
-    def __getitem__(self, key: Key) -> Any:
-        epoch, row = key
-        clip, seconds = self.clip, float(self.index.seconds[row])
-        draws = draws_of(self.seed, epoch, row)
-        count = int(_starts(seconds, clip)) if self.whole else 1
-        first = 0 if self.whole else start_of(draws, seconds, clip)
-        begin_s = float(self.index.start_s[row]) + first / clip.frame_rate_hz
-        frames_s = begin_s + (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
-        times_s = frames_s + np.arange(count + clip.frames - 1) / clip.frame_rate_hz
-        sound_s = begin_s + (clip.seconds - clip.sound_seconds) / 2
-        sound_seconds = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
-        frames = sound = None
-        try:
-            with Reader(self.index.path(row)) as reader:
-                if "video" in self.modalities:
-                    frames = reader.frames(times_s.tolist(), short_side_pixels=clip.short_side_pixels)
-                if "audio" in self.modalities:
-                    sound = reader.sound(sound_s, sound_seconds, sample_rate_hz=clip.sample_rate_hz)
-        except MediaError as error:
-            return error
-        if frames is not None and not self.whole:
-            frames = np.ascontiguousarray(window(frames, draws, clip))
-        return frames, sound, draws
-
-
-class _Plan(Sampler[list[Key]]):
-    """The batches of the pass at hand; replaced before each pass, while the worker processes live on."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Key]] = []
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-class _Loader:
-    """A DataLoader whose workers stay alive from pass to pass. They are never forked from a process with threads."""
-
-    def __init__(self, rows: _Rows, data: Data) -> None:
-        workers = default_workers(data)
-        self.plan = _Plan()
-        context = multiprocessing.get_context("forkserver") if workers else None
-        if context is not None:
-            context.set_forkserver_preload(["seehear.clips"])
-        self.loader = DataLoader(
-            rows,
-            batch_sampler=self.plan,
-            collate_fn=list,
-            num_workers=workers,
-            multiprocessing_context=context,
-            persistent_workers=workers > 0,
-            worker_init_fn=_one_thread,
-        )
-
-    def run(self, batches: Sequence[list[Key]]) -> Iterator[list[Any]]:
-        """One pass over the given batches of (epoch, row).
-
-        Raises:
-            SeehearError: a worker process died.
-        """
-        self.plan.batches = list(batches)
-        try:
-            with shielded():  # the fork server and its processes start here
-                batches_of_items = iter(self.loader)
-            yield from batches_of_items
-        except RuntimeError as error:
-            if "exited unexpectedly" not in str(error) and "is killed by signal" not in str(error):
-                raise
-            raise SeehearError(
-                f"A decoding process died ({str(error).splitlines()[0]}). In a script, put the call under "
-                f"`if __name__ == '__main__':`, since worker processes import the script again; short of memory, lower "
-                f"data.workers; to decode in the main process, set it to 0."
-            ) from error
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
-    end_slowly()
+def _say(line: str) -> None:
+    Console().say(line)
 
 
 def _starts(segment_seconds: Any, clip: Clip) -> Any:
@@ -383,11 +346,6 @@ def _starts(segment_seconds: Any, clip: Clip) -> Any:
 
 def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[i * size : (i + 1) * size] for i in range(math.ceil(len(rows) / size))]
-
-
-def _own(array: np.ndarray | None) -> np.ndarray | None:
-    """A copy in this process's memory."""
-    return None if array is None else array.copy()
 
 
 def _batch(good: list[tuple[int, Any]]) -> Batch:

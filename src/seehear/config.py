@@ -105,6 +105,7 @@ class Data:
 
     workers: int = setting(-1, "decoding processes; -1: one a core", low=-1, high=1024)
     cache_gigabytes: float = setting(2.0, "keep decoded segments in memory when all of them fit", low=0)
+    timeout_s: float = setting(60.0, "a clip that takes longer to decode is tried once more, then left out", low=0.1)
     max_failed_share: float = setting(0.05, "stop when more than this share of rows cannot be read", low=0, high=1)
 
 

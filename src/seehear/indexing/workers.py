@@ -49,12 +49,55 @@ Answer = MediaInfo | Rejection | None
 
 
 @dataclass
-class _Worker:
+class Worker:
+    """A process that does one job at a time, and the pipe to it."""
+
     process: subprocess.Popen[bytes]
     connection: Connection
     deadline: float  # by time.monotonic(); for a report at first, then for an answer
     job: int | None = None  # which job it is at
     is_ready: bool = False
+
+    @classmethod
+    def start(cls, task: str, timeout_s: float) -> Worker:
+        """Start a process for "module:function"; the first thing that it sends is None, when it is ready."""
+        ours, theirs = Pipe()
+        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(timeout_s), task]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAMME, *arguments],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | _ONE_THREAD,
+            start_new_session=True,  # Ctrl-C is the parent's business
+        )
+        theirs.close()  # so that its end is noticed here
+        return cls(process, ours, time.monotonic() + START_SECONDS)
+
+    def how_it_ended(self) -> str:
+        """After its pipe has closed: "ended by SIGKILL"."""
+        self.wait()
+        code = self.process.returncode or 0
+        with contextlib.suppress(ValueError):
+            return f"ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def wait(self) -> None:
+        """Give a process that is about to end the time for it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_SECONDS)
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+    def did_not_start(self, detail: str) -> SeehearError:
+        """The error to raise when it was lost before it was ready."""
+        return SeehearError(
+            f"A worker process did not start ({detail}). What does this say: {sys.executable} -c 'import "
+            f"seehear.indexing'"
+        )
 
 
 def examine_all(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[tuple[int, Answer]]:
@@ -93,21 +136,11 @@ class _Pool:
         self._jobs = jobs
         self._waiting = deque(range(len(jobs)))
         self._timeout_s = timeout_s
-        self.workers: list[_Worker] = []
+        self.workers: list[Worker] = []
 
     def start_worker(self) -> None:
         """Start one more process."""
-        ours, theirs = Pipe()
-        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(self._timeout_s), self._task]
-        process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAMME, *arguments],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=os.environ | _ONE_THREAD,
-            start_new_session=True,  # Ctrl-C is the parent's business
-        )
-        theirs.close()  # so that its end is noticed here
-        self.workers.append(_Worker(process, ours, time.monotonic() + START_SECONDS))
+        self.workers.append(Worker.start(self._task, self._timeout_s))
 
     def step(self) -> Iterator[tuple[int, Any]]:
         """Wait until something happens, and hand out what came of it."""
@@ -128,19 +161,18 @@ class _Pool:
             worker.connection.close()
         self.workers.clear()
 
-    def _hear(self, worker: _Worker) -> Iterator[tuple[int, Any]]:
+    def _hear(self, worker: Worker) -> Iterator[tuple[int, Any]]:
         try:
             answer = worker.connection.recv()
         except (EOFError, ConnectionError):
-            _wait_for_end(worker.process)
-            yield from self._lose(worker, Rejection("crashed the decoder", _how_it_ended(worker.process)))
+            yield from self._lose(worker, Rejection("crashed the decoder", worker.how_it_ended()))
             return
         if worker.job is not None:
             yield worker.job, answer
         worker.is_ready, worker.job = True, None
         self._give_work(worker)
 
-    def _give_work(self, worker: _Worker) -> None:
+    def _give_work(self, worker: Worker) -> None:
         """The next job, or leave to go."""
         number = self._waiting.popleft() if self._waiting else None
         try:
@@ -154,24 +186,20 @@ class _Pool:
         if number is None:
             self._remove(worker)
 
-    def _lose(self, worker: _Worker, rejection: Rejection) -> Iterator[tuple[int, Any]]:
+    def _lose(self, worker: Worker, rejection: Rejection) -> Iterator[tuple[int, Any]]:
         """Give up a worker, and with it the file it was at."""
         self._remove(worker)
         if worker.job is None:
-            raise SeehearError(
-                f"A worker process did not start ({rejection.detail}). What does this say: "
-                f"{sys.executable} -c 'import seehear.indexing'"
-            )
+            raise worker.did_not_start(rejection.detail)
         yield worker.job, rejection
 
-    def _remove(self, worker: _Worker) -> None:
+    def _remove(self, worker: Worker) -> None:
         """End a worker; another takes its place while there are more jobs than workers."""
         self.workers.remove(worker)
-        worker.connection.close()
+        worker.connection.close()  # which tells it to go
         if worker.job is None and worker.is_ready:
-            _wait_for_end(worker.process)
-        worker.process.kill()
-        worker.process.wait()
+            worker.wait()
+        worker.end()
         if self._waiting:
             self.start_worker()
 
@@ -184,6 +212,8 @@ def serve(descriptor: int, timeout_s: float, task: str) -> None:
         timeout_s: after which the parent, if it is still there, ends this process.
         task: "module:function".
     """
+    # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is this one's.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     connection = Connection(descriptor)
     module, name = task.split(":")
     function = getattr(import_module(module), name)
@@ -195,18 +225,6 @@ def serve(descriptor: int, timeout_s: float, task: str) -> None:
             signal.alarm(math.ceil(timeout_s) + _GRACE_SECONDS)  # should the parent not be there any more to do it
             connection.send(_do_safely(function, job))
             signal.alarm(0)
-
-
-def _wait_for_end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_END_SECONDS)
-
-
-def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
-    code = process.returncode or 0
-    with contextlib.suppress(ValueError):
-        return f"ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
 
 
 def _do_safely(function: Callable[..., Any], job: Job) -> Any:

@@ -1,0 +1,1 @@
+"""Mutilated media by the thousand: what do index and clips make of it? `make fuzz`, or `python -m fuzz`."""

@@ -1,0 +1,95 @@
+"""Fuzz for as long as wanted: `PYTHONPATH=tests python -m fuzz --cases 2000 --seed 0`.
+
+Cases are made and tried in lots, so that a disk holds little; the counts are printed, and written with `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from fuzz.corpus import damage_of, whole_files, write_case
+from fuzz.trial import USED, try_cases
+
+LOT = 500
+MEMORY_BYTES = 16 * 2**30  # address space of this process; each worker has its own, smaller limit
+
+
+def main() -> int:
+    """Try all cases; 0 when every one of them was answered as it must be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--timeout-s", type=float, default=30.0)
+    parser.add_argument("--keep", type=Path, help="where files of cases go that crash, hang or raise")
+    parser.add_argument("--out", type=Path, help="a JSON file for the counts")
+    wanted = parser.parse_args()
+    limit_memory()
+    begin = time.monotonic()
+    totals: dict[str, Counter[str]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        whole = whole_files(Path(temporary) / "whole")
+        for first in range(0, wanted.cases, LOT):
+            folder = Path(temporary) / "cases"
+            folder.mkdir()
+            numbers = range(first, min(first + LOT, wanted.cases))
+            paths = [write_case(folder, whole, wanted.seed, number) for number in numbers]
+            try:
+                outcomes = try_cases(
+                    paths, Path(temporary) / f"index{first}", workers=wanted.workers, timeout_s=wanted.timeout_s
+                )
+            except AssertionError as error:
+                print(f"cases {first} to {numbers[-1]}: {error}", file=sys.stderr)
+                if wanted.keep:
+                    shutil.copytree(folder, wanted.keep, dirs_exist_ok=True)
+                return 1
+            for way, counts in outcomes.counts().items():
+                totals.setdefault(way, Counter()).update(counts)
+            for path in paths:
+                read = outcomes.read[path.name]
+                totals.setdefault("damage", Counter())[
+                    f"{damage_of(path)}: {'read' if read == USED else 'refused'}"
+                ] += 1
+                if wanted.keep and read in ("crashed the decoder", "timed out"):
+                    wanted.keep.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, wanted.keep)
+            shutil.rmtree(folder)
+            slowest = max(outcomes.read, key=lambda name: outcomes.seconds.get(name, 0.0))
+            ways = ", ".join(f"{way} {outcomes.seconds[way]:.0f} s" for way in outcomes.counts())
+            print(
+                f"{numbers[-1] + 1} cases, {time.monotonic() - begin:.0f} s ({ways}); the slowest: {slowest}, "
+                f"{outcomes.seconds.get(slowest, 0.0):.1f} s",
+                file=sys.stderr,
+            )
+    result = {
+        "cases": wanted.cases,
+        "seed": wanted.seed,
+        "whole_files": len(whole),
+        "seconds": round(time.monotonic() - begin, 1),
+        "outcomes": {way: dict(counts.most_common()) for way, counts in totals.items()},
+    }
+    print(json.dumps(result, indent=1))
+    if wanted.out:
+        wanted.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def limit_memory() -> None:
+    """Let this process fail rather than take the machine's memory."""
+    try:
+        import resource
+    except ImportError:  # another system than Linux or macOS
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""A hundred mutilated files through index, clips and reader; `make fuzz` tries thousands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fuzz.corpus import DAMAGES, damage_of, whole_files, write_case
+from fuzz.trial import USED, try_cases
+
+CASES = 100
+
+
+def test_mutilated_media_get_a_reason_or_are_read(tmp_path: Path) -> None:
+    whole = whole_files(tmp_path / "whole", real=False)
+    (tmp_path / "cases").mkdir()
+    paths = [write_case(tmp_path / "cases", whole, 7, number) for number in range(CASES)]
+    assert {damage_of(path) for path in paths} == set(DAMAGES)
+    outcomes = try_cases(paths, tmp_path / "index")
+    counts = outcomes.counts()
+    assert sum(counts["index"].values()) == sum(counts["reader"].values()) == CASES
+    assert sum(counts["clips"].values()) == counts["index"][USED]
+    assert 10 < counts["index"][USED] < 90  # the damage is neither nothing nor everything
+
+
+def test_a_case_is_a_function_of_its_number(tmp_path: Path) -> None:
+    whole = whole_files(tmp_path / "whole", real=False, names=("h264.mp4", "mpeg4.avi"))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    a, b = (write_case(tmp_path / name, whole, 1, 5) for name in "ab")
+    assert a.name == b.name
+    assert a.read_bytes() == b.read_bytes()
+    assert a.read_bytes() != whole[5 % len(whole)].read_bytes()
