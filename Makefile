@@ -21,8 +21,8 @@ environment: $(READY) ## make .venv with the pinned versions
 demo: $(READY)       ## show on synthetic videos that the method works (minutes)
 	$(BIN)/seehear demo
 
-test: $(READY)       ## the test suite, under 5 minutes on two cores
-	$(BIN)/python -m pytest
+test: $(READY)       ## the test suite, some minutes on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)  ## tests that take minutes each
 	$(BIN)/python -m pytest -m slow

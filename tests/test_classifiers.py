@@ -65,11 +65,11 @@ def test_items_of_several_classes_are_ranked_class_by_class(kind):
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     generator = np.random.default_rng(0)
     covered = 0
-    for trial in range(60):
+    for trial in range(30):
         right = generator.random(150) < 0.7
         low, high = interval([(np.arange(150), right.astype(float))], seed=trial)
         covered += low <= 0.7 <= high
-    assert 52 <= covered <= 60  # 57 expected
+    assert 25 <= covered <= 30  # 28.5 expected
 
 
 def test_the_interval_of_several_splits_draws_an_item_with_all_of_them():

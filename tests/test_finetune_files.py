@@ -60,6 +60,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_bit_for_bit(encoders, videos, index_folder, tmp_path):
     unbroken = tuned(encoders, videos, index_folder, tmp_path / "unbroken")
     broken = tmp_path / "broken"

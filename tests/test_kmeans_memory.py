@@ -49,7 +49,7 @@ print(peak[0] - before)
     [
         # 131 MB of float16 on disk, 262 MB as float32. Chunk 17 MB, again while sums or distances are taken, scores 8,
         # five (K, D) float64 arrays of 0.5, labels 1; int8 codes 66 with chunk 16 + 16
-        ("fp32", 256_000, 256, 256, 110),
+        pytest.param("fp32", 256_000, 256, 256, 110, marks=pytest.mark.slow),
         ("int8", 256_000, 256, 256, 150),
     ],
 )

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from test_promises import ROOT, blocks
 
 
@@ -31,6 +33,7 @@ def test_the_python_of_the_page_runs(finished_run, videos, tmp_path):
     assert shown.splitlines()[-1] == "40"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_holds_no_results(tmp_path):
     notebook = json.loads((ROOT / "examples" / "folder_to_names.ipynb").read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]

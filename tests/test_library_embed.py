@@ -124,6 +124,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.slow
 def test_killed_and_called_again_equals_never_killed(finished_run, videos, model, tmp_path, monkeypatch):
     (tmp_path / "embed.py").write_text(textwrap.dedent(SCRIPT))
     out = tmp_path / "f.parquet"

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -354,7 +355,14 @@ def test_the_command_prints_json_and_serves_until_it_is_interrupted(copy):
     command = [sys.executable, "-W", "error", "-m", "seehear", "report", str(copy), "--previews", "0"]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)["path"] == str(copy / "report" / "index.html")
-    with subprocess.Popen([*command, "--serve"], stdout=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(
+        [*command, "--serve"],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with process, ExitStack() as at_the_end:
+        at_the_end.callback(process.kill)
         assert process.stdout is not None
         lines = iter(process.stdout)
         assert "index.html" in next(lines)

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from seehear.showcase import demo, table
 
 
+@pytest.mark.slow
 def test_a_small_demo_goes_through_and_a_second_call_reuses_it(tmp_path):
     arguments = {"seeds": (7,), "videos": 48, "settings": {"rounds": 1, "train.epochs": 1, "compute.threads": 1}}
     report = demo(tmp_path / "demo", **arguments)

@@ -21,6 +21,7 @@ from seehear.weights import RELEASED, convert
 PAGE = (Path(__file__).parent.parent / "docs" / "weights.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_runs_from_top_to_bottom(tmp_path, monkeypatch, index_folder):
     torch.save(r2plus1d.state_dict("conv"), tmp_path / "file.pth")
     convert(tmp_path / "file.pth", tmp_path / "encoders-xdc")
