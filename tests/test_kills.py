@@ -19,7 +19,7 @@ import seehear
 from seehear.checkpoint import midways, newest, parse, save_midway
 from seehear.errors import CheckpointError, Interrupted
 from seehear.runs import TEMPORARY, Run
-from seehear.signals import REQUESTS, Interruptions, shielded
+from seehear.signals import REQUESTS, Interruptions
 from test_resume import contents
 
 SETTINGS = {
@@ -125,16 +125,38 @@ def test_each_request_is_noted_or_ends_the_work_at_once(request_):
         signal.raise_signal(request_)
 
 
-def test_decoding_processes_do_not_die_of_a_request():
-    with shielded():
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
-    time.sleep(0.3)
-    child.send_signal(signal.SIGUSR1)
-    child.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    assert child.poll() is None
-    child.kill()
-    child.wait()
+DECODE = """
+import signal, sys, numpy as np
+from planted import tiny_settings
+from seehear.clips import CENTRED, Clips
+from seehear.indexing import Index
+if __name__ == "__main__":
+    cfg = tiny_settings({"data.workers": 2})
+    clips = Clips(Index.open(sys.argv[1]), cfg.clip, cfg.data, 0)
+    seen = []
+    for request in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(request, lambda number, frame: seen.append(number))
+    batches = clips.batches(np.arange(40), epoch=CENTRED, batch_size=2)
+    read = len(next(batches).rows_B)
+    import os
+    for request in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        os.killpg(0, request)
+    print(read + sum(len(batch.rows_B) for batch in batches), len(seen))
+"""
+
+
+def test_decoding_processes_outlive_a_request_to_their_whole_group(index_folder, tmp_path):
+    (tmp_path / "decode.py").write_text(DECODE)
+    path = os.pathsep.join(map(str, (Path(__file__).parent, Path(seehear.__file__).parent.parent)))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "decode.py"), str(index_folder)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        start_new_session=True,
+    )
+    assert done.stdout.split() == ["40", "3"], done.stderr
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(REQUESTS)
 
 

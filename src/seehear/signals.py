@@ -11,10 +11,11 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from types import FrameType
+from multiprocessing import resource_tracker
+from types import FrameType, TracebackType
 from typing import Any
 
-from seehear.errors import Interrupted
+from seehear.errors import Interrupted, SeehearError
 
 REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 WORKER_SECONDS = 30  # how long a decoding process outlives the request to end
@@ -41,9 +42,15 @@ class Interruptions:
             self._before = {request: signal.signal(request, self._notice) for request in REQUESTS}
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for request, handler in self._before.items():
             signal.signal(request, handler)
+        if self.asked and isinstance(error, SeehearError) and not isinstance(error, Interrupted):
+            raise self.error(
+                "The last checkpoint stays."
+            ) from error  # others left first, and this is what it did to us
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.asked:
@@ -60,6 +67,7 @@ class Interruptions:
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
     """Processes that are started in this block never receive requests to stop; this one receives them after it."""
+    resource_tracker.ensure_running()  # where it starts later, with the first process, it unblocks what is blocked here
     before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     try:
         yield

@@ -16,7 +16,7 @@ from seehear.cli import doctor, evaluating, reporting, sharing, training, using
 from seehear.cli.base import cli
 from seehear.errors import Interrupted, SeehearError
 
-LEAVE_SECONDS = 10  # after a request to stop, once all is saved
+LEAVE_SECONDS = 5  # after a request to stop, once all is saved
 
 __all__ = ["cli", "main"]
 
