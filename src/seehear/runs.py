@@ -74,8 +74,10 @@ class Run:
             record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{path} is no run: it has no run.json. Make one with `seehear pretrain`.") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}/run.json cannot be read ({error}). Restore it, or use another run.") from None
+        if not isinstance(record, dict):
+            raise RunError(f"{path}/run.json is no record of a run. Restore it, or use another run.")
         if record.get("format") != FORMAT:
             raise RunError(
                 f"{path} has run format {record.get('format')}; this seehear reads {FORMAT}. Install the version "
