@@ -65,7 +65,7 @@ def with_huge_frames(folder: Path) -> dict[str, Path]:
 def test_huge_frames_are_refused_before_they_take_memory(tmp_path: Path) -> None:
     paths = with_huge_frames(tmp_path)
     # Where the pictures say otherwise than the container, they are believed.
-    assert media.read_frames(paths.pop("container.mp4"), [0.1], short_side_pixels=None).shape == (1, 48, 64, 3)
+    assert media.read_frames(paths.pop("container.mp4"), [0.1], short_side_pixels=None).size < 20_000
     for name, path in paths.items():
         assert reason_of(path) in ("absurd size", "unreadable"), name
     code = "import sys\n" + "".join(
