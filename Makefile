@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 CASES ?= 2000
 
-.PHONY: demo test test-slow test-gpu check format fuzz bench-kmeans bench-report bench-scale real-media environment clean help
+.PHONY: demo test test-slow test-gpu check format fuzz bench-kmeans bench-report real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -49,9 +49,6 @@ bench-kmeans: $(READY) ## k-means against faiss and scikit-learn
 
 bench-report: $(READY) ## the report of runs of 100,000 and 1,000,000 rows
 	$(BIN)/python benchmarks/report.py
-
-bench-scale: $(READY) ## index, sampler and labels of up to 65 million simulated rows
-	$(BIN)/python benchmarks/scale.py
 
 real-media: $(READY) ## fetch real videos into .cache/real-media, for the tests that use them
 	$(BIN)/python tests/real_media/fetch.py

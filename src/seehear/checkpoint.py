@@ -55,9 +55,9 @@ def load_round(run: Run, number: int) -> dict[str, Any]:
 def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> Path:
     """Write a checkpoint within round `number`, after `step` steps of it; only the last two are kept."""
     folder = run.path / "midway"
-    folder.mkdir(exist_ok=True)
     name = f"{number:03d}-{step:09d}"
     with unfinished(folder / name) as temporary:
+        folder.mkdir(exist_ok=True)
         with temporary.open("wb") as file:  # a file of Python's: PyTorch's own writer refuses such a name
             torch.save(dict(state), file)
         path = folder / f"{name}-{digest_of(temporary)[:16]}.pt"

@@ -19,6 +19,8 @@ from typing import Any, Literal, TypeVar
 
 from seehear.errors import SettingsError
 
+LARGEST = 2**63  # no setting is a whole number that 64 bits do not hold
+
 T = TypeVar("T")
 Variant = Literal["xdc", "sdc", "mdc", "cdc"]
 
@@ -213,9 +215,12 @@ def convert(leaf: Leaf, value: Any) -> Any:
     """A string from a shell, or a value from TOML, JSON or Python, as the setting's type and within its range."""
     try:
         value = parse(leaf.type, value)
-    except (ValueError, TypeError):
-        wanted = describe(leaf.type)
-        raise SettingsError(f"{leaf.name} is {value!r}. It must be {wanted} ({leaf.help}).") from None
+    except (ValueError, TypeError, OverflowError):
+        wanted, shown = (
+            describe(leaf.type),
+            f"{str(value)[:40]!r}" if isinstance(value, str | int) else f"{value!r:.40}",
+        )
+        raise SettingsError(f"{leaf.name} is {shown}. It must be {wanted} ({leaf.help}).") from None
     for number in value if isinstance(value, tuple) else (value,):
         too_low = leaf.low is not None and not number >= leaf.low
         if too_low or (leaf.high is not None and not number <= leaf.high):
@@ -248,7 +253,10 @@ def parse(wanted: Any, value: Any) -> Any:
         raise ValueError
     if wanted is str and not isinstance(value, str):
         raise ValueError
-    return wanted(value)
+    made = wanted(value)
+    if wanted is int and abs(made) >= LARGEST:
+        raise ValueError
+    return made
 
 
 def describe(wanted: Any) -> str:
@@ -305,7 +313,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise SettingsError(f"There is no settings file {path}. `seehear settings` prints one to start from.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, endless numbers
         raise SettingsError(f"{path} is not readable as TOML: {error}.") from None
 
 

@@ -6,6 +6,7 @@
     │   ├── IndexFileError  an index that is missing, empty, of another format, or whose videos changed
     │   └── RunError        a run folder that exists already, is missing, or was made with other settings
     ├── MediaError          one file that cannot be decoded as wanted; carries `path` and `reason`
+    ├── StorageError        what was to be written does not fit, or may not be written there; also an OSError
     ├── CheckpointError     a checkpoint that is damaged or of another kind
     ├── TrainingError       training that cannot go on: non-finite loss, too many unreadable rows
     ├── RankError           another process of the same job is gone, or does not answer
@@ -61,6 +62,10 @@ class MediaError(SeehearError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+class StorageError(SeehearError, OSError):
+    """A file or folder that cannot be written: the disk is full, or it is read-only. What was there before still is."""
 
 
 class CheckpointError(SeehearError):

@@ -39,7 +39,7 @@ def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
             check_clusters(names, sizes)
     except FileNotFoundError:
         names = {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read ({error}). Correct it, or move it away.") from None
     return {clustering: names.get(clustering, {}) for clustering in (names if sizes is None else sizes)}
 
@@ -96,6 +96,7 @@ def checked_names(data: Any) -> Names:
                 raise ValueError(f"{number!r} is no number of a cluster")
             if not isinstance(name, str) or len(name) > LONGEST:
                 raise ValueError(f"the name of {clustering} {number} is not a text of at most {LONGEST} characters")
+            name.encode()  # half of a surrogate pair is no text; UnicodeEncodeError is a ValueError
             if text := " ".join(name.split()):
                 names[clustering][int(number)] = text
     return names

@@ -16,9 +16,11 @@ between any two lines leaves either what was there or what was meant.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +31,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from seehear.errors import RunError
+from seehear.errors import RunError, StorageError
+
+_CANNOT_STORE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+)
 
 FORMAT = 1  # of the run folder; raised when an older program could not read it any more
 TEMPORARY = ".unfinished-"  # what stands under such a name is nothing yet
@@ -75,8 +81,10 @@ class Run:
             record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{path} is no run: it has no run.json. Make one with `seehear pretrain`.") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}/run.json cannot be read ({error}). Restore it, or use another run.") from None
+        if not isinstance(record, dict):
+            raise RunError(f"{path}/run.json is no record of a run. Restore it, or use another run.")
         if record.get("format") != FORMAT:
             raise RunError(
                 f"{path} has run format {record.get('format')}; this seehear reads {FORMAT}. Install the version "
@@ -137,11 +145,11 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     With `overwrite`, what stood at `path` is moved aside first and removed after.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         yield temporary
         mode = temporary.stat().st_mode & 0o666  # as the umask wants it; safetensors leaves 0600
         for file in [p for p in temporary.rglob("*") if p.is_file()]:
@@ -154,8 +162,10 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary.rename(path)
         sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if cannot_store(error):
+            raise unwritten(path, error) from error
         raise
 
 
@@ -178,8 +188,32 @@ def unfinished(path: Path) -> Iterator[Path]:
     temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
     try:
         yield temporary
+    except Exception as error:
+        if cannot_store(error):
+            raise unwritten(path, error) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that may not be written
+            temporary.unlink(missing_ok=True)
+
+
+def cannot_store(error: BaseException) -> bool:
+    """Whether an error says that something cannot be written for want of space or permission.
+
+    Libraries that write files themselves say it in words of their own.
+    """
+    if isinstance(error, OSError) and not isinstance(error, StorageError):
+        return error.errno in _CANNOT_STORE
+    return isinstance(error, Exception) and bool(re.search(r"os error (27|28|122)\b|StorageFull", str(error)))
+
+
+def unwritten(path: Path, error: BaseException) -> StorageError:
+    """The error for what could not be written."""
+    why = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
+    return StorageError(
+        f"{path} cannot be written ({why}). What was there before is untouched. Make room or choose another place, "
+        f"then run the same command again."
+    )
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

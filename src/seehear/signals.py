@@ -1,24 +1,20 @@
 """What happens when somebody asks the program to stop? It finishes the step, saves, and leaves with exit code 75.
 
 SIGTERM (torchrun, Kubernetes, `kill`), SIGINT (Ctrl-C) and SIGUSR1 (what SLURM is usually told to send before a time
-limit) are the same request. They reach whole process groups, so the decoding processes must not die of them: they are
-started with these signals blocked.
+limit) are the same request. They may reach every process of a job, so the decoding processes do not heed them
+(`indexing.workers`): they end with the process that they decode for.
 """
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
-from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any
 
 from seehear.errors import Interrupted, SeehearError
 
 REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-WORKER_SECONDS = 30  # how long a decoding process outlives the request to end
 
 
 class Interruptions:
@@ -62,20 +58,3 @@ class Interruptions:
     def error(self, what: str) -> Interrupted:
         """The error to leave with; `what` says what was saved."""
         return Interrupted(f"Stopped by {self.asked or 'a signal to another rank'}. {what} Go on with:\n{self.advice}")
-
-
-@contextlib.contextmanager
-def shielded() -> Iterator[None]:
-    """Processes that are started in this block never receive requests to stop; this one receives them after it."""
-    resource_tracker.ensure_running()  # where it starts later, with the first process, it unblocks what is blocked here
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_slowly() -> None:
-    """In a decoding process: let SIGTERM end it, but only after the program had time to leave in good order."""
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(WORKER_SECONDS))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

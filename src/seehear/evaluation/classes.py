@@ -70,7 +70,10 @@ def read_classes(path: Path) -> Classes:
     for number, line in lines:
         if not line["path"] or not line["class"] or None in line:
             raise SettingsError(f"{path}, line {number}: every line must have a path and a class and no more columns.")
-        video = real(path.parent / line["path"])
+        try:
+            video = real(path.parent / line["path"])
+        except (ValueError, OSError) as error:  # what the file system refuses as a path, such as a zero byte
+            raise SettingsError(f"{path}, line {number}: the path cannot be one ({error}).") from None
         if named.setdefault(video, line["class"]) != line["class"]:
             raise SettingsError(f"{path}, line {number}: {line['path']} already has the class {named[video]!r}.")
         if "split" in line:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,26 @@ _REJECTED_SCHEMA = pa.schema(
         ("modified_ns", pa.int64()),
     ]
 )
+_FORM: dict[str, Callable[[Any], object]] = {
+    "digest": lambda value: isinstance(value, str) and re.fullmatch("sha256:[0-9a-f]{64}", value),
+    "rows": lambda value: type(value) is int and value >= 0,
+    "videos": lambda value: type(value) is int and value >= 0,
+    "root": lambda value: isinstance(value, str) and os.path.isabs(value) and "\0" not in value,  # noqa: PTH117
+    "paths": lambda value: value is None or (isinstance(value, list) and all(isinstance(path, str) for path in value)),
+    "settings": lambda value: (
+        value is None
+        or (
+            isinstance(value, dict)
+            and {"segment_seconds", "min_seconds"} <= value.keys()
+            and all(isinstance(x, float | int) for x in value.values())
+        )
+    ),
+    "rejected": lambda value: (
+        value is None or (isinstance(value, dict) and all(type(count) is int for count in value.values()))
+    ),
+}
+"""What is in index.json, by which others name files and count: it is data, and may have been tampered with."""
+
 _UPDATE = ".update"
 _NAMES = ("index.parquet", "rejected.parquet", "index.json")
 _EXAMPLES = 3  # of changed files in a message
@@ -134,6 +155,13 @@ class Index:
             table = _read_table(folder, "index.parquet")
         except (OSError, pa.ArrowException) as error:
             raise _damaged(folder, f"index.parquet cannot be read: {error}") from None
+        wrong = (
+            [field.name for field in _SCHEMA if table.schema.field(field.name).type != field.type]
+            if set(_SCHEMA.names) <= set(table.schema.names)
+            else []
+        )
+        if wrong or not set(_SCHEMA.names) <= set(table.schema.names) or len(table) != info["rows"]:
+            raise _damaged(folder, "index.parquet has not the columns or the rows of an index")
         if (table.schema.metadata or {}).get(b"digest", b"").decode() != info["digest"]:
             raise _damaged(folder, "index.parquet and index.json do not belong together")
         return cls(folder, info, table)
@@ -269,7 +297,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         what = "does not exist" if not folder.exists() else "is no index: it has no index.json"
         raise IndexFileError(f"{folder} {what}. Make one: seehear index VIDEOS --out {folder}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"index.json cannot be read: {error}") from None
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         found = info.get("format") if isinstance(info, dict) else None
@@ -277,6 +305,9 @@ def read_info(folder: Path) -> dict[str, Any]:
             f"{folder} has index format {found}; this seehear reads {FORMAT}. Install the version that made it, or "
             f"make the index anew: seehear index VIDEOS --out {folder} --overwrite"
         )
+    for name, is_right in _FORM.items():
+        if not is_right(info.get(name)):
+            raise _damaged(folder, f"{name} in index.json is {str(info.get(name))[:40]!r}")
     return info
 
 

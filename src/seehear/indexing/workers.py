@@ -213,7 +213,8 @@ def serve(descriptor: int, timeout_s: float, task: str) -> None:
         task: "module:function".
     """
     # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is this one's.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for request in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(request, signal.SIG_IGN)
     connection = Connection(descriptor)
     module, name = task.split(":")
     function = getattr(import_module(module), name)
