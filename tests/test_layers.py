@@ -21,7 +21,7 @@ weights | huggingface
 stored | embedding
 matching
 features
-clips | checkpoint | spaces | numerics | excerpts
+clips | checkpoint | spaces | numerics | excerpts | packing
 indexing | synthetic | naming
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets

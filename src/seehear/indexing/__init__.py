@@ -24,6 +24,7 @@ from seehear.indexing.discovery import Candidate, absolute_paths, common_root, f
 from seehear.indexing.examination import Rejection
 from seehear.indexing.table import (
     FACTS,
+    PACKING,
     Index,
     Rejected,
     Video,
@@ -113,8 +114,8 @@ def index(
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     folder = Path(out)
-    old = None if overwrite else _open_old(folder, settings, named)
     _check_free(folder)
+    old = None if overwrite else _open_old(folder, settings, named)
     old_videos = old.videos() if old else []
     old_rejected = old.rejected_files() if old else []
     candidates = _without(folder, find_candidates(named))
@@ -195,6 +196,8 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
 
 
 def _check_free(folder: Path) -> None:
+    if (folder / PACKING).exists() or next(folder.glob("shard-*.tar"), None) is not None:
+        raise UsageError(f"{folder} holds a packed index. Choose another --out; nothing was touched.")
     if folder.exists() and not is_empty_folder(folder) and not (folder / "index.json").exists():
         raise UsageError(f"{folder} exists and is no index. Choose another --out; nothing was touched.")
 

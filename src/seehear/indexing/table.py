@@ -26,10 +26,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from seehear.errors import IndexFileError
+from seehear.media import Member
 from seehear.runs import TEMPORARY, sync, whole_folder, write_json
 
 FORMAT = 1
 """Of the folder; raised when an older program could not read it any more."""
+
+PACKED_FORMAT = 2
+"""Of the folder of a packed index (`packed`), whose segments lie in shards beside its table."""
 
 FACTS = {
     "fps": pa.float64(),  # mean frame rate; 0 if the file does not say
@@ -45,7 +49,7 @@ FACTS = {
 }
 """What the table holds of each video, the same in all of its rows."""
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
         ("path", pa.string()),  # relative to the root in index.json
@@ -64,6 +68,9 @@ _REJECTED_SCHEMA = pa.schema(
         ("modified_ns", pa.int64()),
     ]
 )
+PACKING = ".packing"
+"""The folder in a packed index that is there until all of it is packed."""
+
 _UPDATE = ".update"
 _NAMES = ("index.parquet", "rejected.parquet", "index.json")
 _EXAMPLES = 3  # of changed files in a message
@@ -100,6 +107,7 @@ class Index:
         video: int32 (N,), which file a row is from, 0 up; rows of one file are neighbours.
         start_s, seconds: float64 (N,), the segment, in seconds since the container's start.
         fps, width, height, rotation_degrees, sample_rate_hz, channels, file_bytes, modified_ns: (N,), of the file.
+        original_start_s: float64 (N,), when the segment starts in its video: `start_s`, but where it was packed.
     """
 
     def __init__(self, folder: Path, info: dict[str, Any], table: pa.Table) -> None:
@@ -118,6 +126,11 @@ class Index:
         self.channels: NDArray[np.int16] = table["channels"].to_numpy()
         self.file_bytes: NDArray[np.int64] = table["file_bytes"].to_numpy()
         self.modified_ns: NDArray[np.int64] = table["modified_ns"].to_numpy()
+        self.is_packed = "shard" in table.column_names
+        self.original_start_s: NDArray[np.float64] = (
+            table["original_start_s"].to_numpy() if self.is_packed else self.start_s
+        )
+        self._places = [table[name].to_numpy() for name in ("shard", "source_row", "offset")] if self.is_packed else []
         self._first_rows = np.flatnonzero(np.diff(self.video, prepend=-1))  # of each video
         self._paths: list[str] = table["path"].take(self._first_rows).to_pylist()
 
@@ -158,9 +171,21 @@ class Index:
         return _read_table(self.folder, "rejected.parquet").select(["path", "reason", "detail"])
 
     def path(self, row: int) -> str:
-        """The file of a row, absolute."""
+        """The file to read for a row, absolute; where it was packed, its place in a shard (`seehear.media.Member`)."""
+        if not self.is_packed:
+            return self.original_path(row)
+        shard, key, offset = (int(column_N[row]) for column_N in self._places)
+        path = os.path.join(os.path.abspath(self.folder), shard_name(shard))  # noqa: PTH100, PTH118
+        return Member(path, f"{member_key(key)}.mp4", offset, int(self.file_bytes[row])).path
+
+    def original_path(self, row: int) -> str:
+        """The video that a row is a segment of, absolute; it may be gone where the segment was packed."""
         root: str = self.info["root"]
         return os.path.join(root, self._paths[self.video[row]])  # noqa: PTH118
+
+    def original_names(self, rows: NDArray[np.int64]) -> pa.Array:
+        """The videos that some rows are of, relative to the root."""
+        return pa.array(self._paths, pa.string()).take(pa.array(self.video[rows]))
 
     def check(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> None:
         """See that the files of some rows, of all by default, are as they were.
@@ -168,6 +193,9 @@ class Index:
         Raises:
             IndexFileError: files have vanished, or differ in size or in the time of their last change.
         """
+        if self.is_packed:
+            self._check_shards()
+            return
         videos = range(self.num_videos) if rows is None else np.unique(self.video[np.asarray(rows)])
         wrong = []
         for row in self._first_rows[videos]:
@@ -186,6 +214,20 @@ class Index:
                 f"{', '.join(wrong[:_EXAMPLES])}{more}. Bring them back, or update: {update}"
             )
 
+    def _check_shards(self) -> None:
+        wrong = []
+        for shard in self.info["shards"]:
+            path = self.folder / shard["name"]
+            if not path.is_file():
+                wrong.append(f"{path} has vanished")
+            elif path.stat().st_size != shard["bytes"]:
+                wrong.append(f"{path} has {path.stat().st_size} bytes, not {shard['bytes']}")
+        if wrong:
+            raise IndexFileError(
+                f"{len(wrong)} of {len(self.info['shards'])} shards are not as they were packed: "
+                f"{', '.join(wrong[:_EXAMPLES])}. Copy them again, or pack anew with --overwrite."
+            )
+
     def videos(self) -> list[Video]:
         """The files with their segments."""
         bounds = np.append(self._first_rows, len(self))
@@ -200,6 +242,16 @@ class Index:
         rows = _read_table(self.folder, "rejected.parquet").to_pylist()
         root = self.info["root"]
         return [Rejected(**{**row, "path": os.path.join(root, row["path"])}) for row in rows]  # noqa: PTH118
+
+
+def shard_name(number: int) -> str:
+    """The file of a shard."""
+    return f"shard-{number:05d}.tar"
+
+
+def member_key(source_row: int) -> str:
+    """What the files of a segment in a shard are called, without their endings, by its row in the index it is from."""
+    return f"{source_row:09d}"
 
 
 def write_index(
@@ -268,14 +320,16 @@ def read_info(folder: Path) -> dict[str, Any]:
         info = json.loads(_read_bytes(folder, "index.json"))
     except (FileNotFoundError, NotADirectoryError):
         what = "does not exist" if not folder.exists() else "is no index: it has no index.json"
+        if (folder / PACKING).exists():
+            raise IndexFileError(f"{folder} is not packed to the end. Go on with the same `seehear pack`.") from None
         raise IndexFileError(f"{folder} {what}. Make one: seehear index VIDEOS --out {folder}") from None
     except (OSError, ValueError) as error:
         raise _damaged(folder, f"index.json cannot be read: {error}") from None
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
+    if not isinstance(info, dict) or info.get("format") not in (FORMAT, PACKED_FORMAT):
         found = info.get("format") if isinstance(info, dict) else None
         raise IndexFileError(
-            f"{folder} has index format {found}; this seehear reads {FORMAT}. Install the version that made it, or "
-            f"make the index anew: seehear index VIDEOS --out {folder} --overwrite"
+            f"{folder} has index format {found}; this seehear reads {FORMAT} and {PACKED_FORMAT}. Install the version "
+            f"that made it, or make the index anew: seehear index VIDEOS --out {folder} --overwrite"
         )
     return info
 
@@ -319,7 +373,7 @@ def _table(videos: Sequence[Video], root: str) -> pa.Table:
     }
     for name, kind in FACTS.items():
         columns[name] = _repeated([video.facts[name] for video in videos], kind, number_N)
-    return pa.table(columns, _SCHEMA)
+    return pa.table(columns, SCHEMA)
 
 
 def _repeated(values: list[Any], kind: pa.DataType, number_N: NDArray[np.int32]) -> pa.Array:
