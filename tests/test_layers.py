@@ -20,7 +20,7 @@ trainer | model
 weights | huggingface
 stored | embedding
 matching
-features
+features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
 indexing | synthetic | naming
 media | spectrogram | augment | encoders | kmeans | runs | progress

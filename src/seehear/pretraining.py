@@ -31,6 +31,7 @@ from seehear.presets import preset_settings
 from seehear.progress import Console
 from seehear.runs import Run, whole_folder
 from seehear.spaces import Clusters, Space
+from seehear.throughput import facts_of
 from seehear.trainer import Learning
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
@@ -118,7 +119,7 @@ def train_rounds(
         clips.fill(console.watch("decoding segments", len(clips)))
     writer = summary_writer(run.path / "tensorboard") if tensorboard else None
     for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch):
-        entry = summary(now, last, dict(clips.failures))
+        entry = summary(now, last, dict(clips.failures)) | {"data": facts_of(clips)}
         clips.failures.clear()  # the next round counts its own
         save_round(run, now.number, state_of(now, pair), entry)
         run.log(entry)

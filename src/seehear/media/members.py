@@ -47,9 +47,9 @@ class Member:
             if not stat.S_ISREG(os.stat(self.shard).st_mode):  # noqa: PTH116 (opening a pipe would wait)
                 raise MediaError(self.path, "not a regular file")
             with open(self.shard, "rb", buffering=0) as file:  # noqa: PTH123
-                file.seek(max(0, self.offset - HEADER_BYTES))
-                header = file.read(HEADER_BYTES)
                 end = os.fstat(file.fileno()).st_size
+                file.seek(max(0, min(self.offset, end) - HEADER_BYTES))
+                header = file.read(HEADER_BYTES)
         except PermissionError as error:
             raise MediaError(self.path, "no permission", error.strerror or "") from None
         except OSError as error:

@@ -64,8 +64,8 @@ class PackSummary:
         """A line or two for a person."""
         hours = self.seconds / 3600
         if not self.digest:
-            return f"{self.rows} segments, {hours:.1f} hours: about {self.gigabytes:.2f} GB when packed."
-        lines = [f"{self.folder}: {self.rows} segments, {self.gigabytes:.2f} GB in {self.shards} shards."]
+            return f"{self.rows} segments, {hours:.1f} hours: about {_size(self.gigabytes * 1e9)} when packed."
+        lines = [f"{self.folder}: {self.rows} segments, {_size(self.gigabytes * 1e9)} in {self.shards} shards."]
         if self.rejected:
             listing = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
             lines.append(f"Not packed: {listing}. Which: {self.folder}/rejected.parquet")
@@ -252,16 +252,16 @@ def _estimate(job: _Job) -> PackSummary:
     free = shutil.disk_usage(job.folder).free
     hours = float(source.seconds.sum()) / 3600
     job.console.say(
-        f"{len(source)} segments, {hours:.1f} hours -> about {total / 1e9:.2f} GB in {job.folder} "
-        f"({needed / 1e9:.2f} GB needed on the way, {free / 1e9:.0f} GB free)"
+        f"{len(source)} segments, {hours:.1f} hours -> about {_size(total)} in {job.folder} "
+        f"({_size(needed)} needed on the way, {_size(free)} free)"
     )
     if needed > free:
         raise UsageError(
-            f"Packing needs about {needed / 1e9:.2f} GB more in {job.folder}, and {free / 1e9:.2f} GB are free. Choose "
+            f"Packing needs about {_size(needed)} more in {job.folder}, and {_size(free)} are free. Choose "
             "an --out on a larger disk, or a smaller --short-side or --fps."
         )
     count = max(1, round(total / job.shard_bytes))
-    return PackSummary(str(job.folder), len(source), hours * 3600, round(total / 1e9, 3), count, {}, "")
+    return PackSummary(str(job.folder), len(source), hours * 3600, total / 1e9, count, {}, "")
 
 
 def _pack_rest(job: _Job) -> None:
@@ -333,6 +333,10 @@ class _Jobs(Sequence[tuple[Any, ...]]):
         folder = str(self._job.work / "parts")
         text = json.dumps(note, ensure_ascii=False)
         return path, start_s, seconds, size, self._job.recipe, folder, member_key(row), text
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _finish(job: _Job) -> dict[str, Any]:
