@@ -17,6 +17,8 @@ time of the process. `packed` is read from its shard by ours, and from the same 
 Frames are checked once for each decoder and set: decoded without scaling, they must be within 3 levels, on average, of
 the frame that FFmpeg shows at that time when it decodes the whole file. Torchcodec needs FFmpeg's shared libraries on
 the system; what cannot be imported is left out and named.
+
+After that: what packing a segment costs, and what the loader adds to reading a clip.
 """
 
 from __future__ import annotations
@@ -66,7 +68,71 @@ def main() -> None:
             for sound in (False, True):
                 rows.append(measure(name, files, decoders, args.clips, sound) | {"frames_off": wrong})
                 print(json.dumps(rows[-1]), file=sys.stderr)
-    report(rows, absent, args)
+        extra = {"packing": packing_costs(folder), "loader": loader_costs(folder, args.clips)}
+    report(rows, absent, args, extra)
+
+
+def packing_costs(folder: Path) -> list[dict[str, Any]]:
+    """CPU seconds and bytes of a packed segment of 10 s, by what it is packed for; the originals are of `long`."""
+    from seehear.packing.encoding import Recipe, encode
+
+    files = make_set(folder, "long")
+    found = []
+    for side, rate_hz in ((128, 15.0), (128, 30.0), (256, 30.0)):
+        seconds, sizes_bytes = [], []
+        for path in files:
+            with tempfile.TemporaryDirectory() as place:
+                begin = time.process_time()
+                record = encode(
+                    path, 0.0, float(SECONDS), (340, 256), Recipe(side, rate_hz, RATE_HZ, 20), place, "k", "{}"
+                )
+                seconds.append(time.process_time() - begin)
+                sizes_bytes.append(record["bytes"])
+        found.append(
+            {
+                "short_side_pixels": side,
+                "frame_rate_hz": rate_hz,
+                "cpu_seconds": round(statistics.median(seconds), 3),
+                "bytes": round(statistics.mean(sizes_bytes)),
+            }
+        )
+        print(json.dumps(found[-1]), file=sys.stderr)
+    return found
+
+
+def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
+    """CPU milliseconds a clip through the loader, in this process, beside reading the same clips and nothing else."""
+    from seehear.clips import Clips, draws_of, start_of
+    from seehear.config import Data
+    from seehear.presets import preset_settings
+
+    clip = preset_settings("small").clip
+    found = []
+    for name, at in (("long", folder / "index"), ("packed", folder / "packed")):
+        if not at.exists():
+            continue
+        index = seehear.Index.open(at)
+        clips = Clips(index, clip, Data(workers=0, cache_gigabytes=0), 0)
+        rows = np.arange(count) % len(index)
+        spent: dict[str, list[float]] = {"loader": [], "bare": []}
+        for epoch, row in enumerate(rows.tolist()):
+            begin = time.process_time()
+            list(clips.batches(np.array([row]), epoch=epoch, batch_size=1))
+            spent["loader"].append(time.process_time() - begin)
+            first = start_of(draws_of(0, epoch, row), float(index.seconds[row]), clip) / clip.frame_rate_hz
+            start_s = float(index.start_s[row]) + first
+            shift_s = (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
+            times_s = start_s + shift_s + np.arange(clip.frames) / clip.frame_rate_hz
+            begin = time.process_time()
+            media.read_clip(index.path(row), times_s, start_s, clip.sound_seconds, short_side_pixels=SIDE)
+            spent["bare"].append(time.process_time() - begin)
+        ratios = np.array(spent["loader"]) / np.array(spent["bare"])
+        loader_ms, bare_ms = (round(statistics.median(values) * 1e3, 2) for values in spent.values())
+        found.append(
+            {"set": name, "loader_ms": loader_ms, "bare_ms": bare_ms, "ratio": round(statistics.median(ratios), 3)}
+        )
+        print(json.dumps(found[-1]), file=sys.stderr)
+    return found
 
 
 def scene(number: int, width: int, height: int) -> Iterator[np.ndarray]:
@@ -298,7 +364,7 @@ def measure(name: str, files: list[str], decoders: dict[str, Clip], count: int, 
     return row
 
 
-def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Namespace) -> None:
+def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Namespace, extra: dict[str, Any]) -> None:
     """Write the results as JSON and as a table."""
     packages = {}
     for name in ("av", "torch", "torchcodec", "decord2", "decord", "opencv-python-headless", "numpy"):
@@ -314,6 +380,7 @@ def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Na
         "not_run": absent,
         "clips": args.clips,
         "rows": rows,
+        **extra,
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "decode.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -336,6 +403,16 @@ def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Na
             cells.append("not run" if value is None else f"{value} ({row['times_as_fast'][decoder]})")
         wrong = ", ".join(f"{k} {v}" for k, v in row["frames_off"].items() if v) or "none"
         lines.append("| " + " | ".join([*cells, wrong]) + " |")
+    lines += ["", "| packed for | CPU s a segment of 10 s | kB |", "|---|---:|---:|"]
+    for cost in extra["packing"]:
+        what = f"{cost['short_side_pixels']} pixels, {cost['frame_rate_hz']:g} frames/s"
+        lines.append(f"| {what} | {cost['cpu_seconds']} | {cost['bytes'] / 1000:.0f} |")
+    lines += [
+        "",
+        "| clips of preset small | through the loader, ms | reading alone, ms | ratio |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [f"| {c['set']} | {c['loader_ms']} | {c['bare_ms']} | {c['ratio']} |" for c in extra["loader"]]
     (RESULTS / "decode.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
