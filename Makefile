@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 CASES ?= 2000
 
-.PHONY: demo test test-slow test-gpu check format fuzz bench-kmeans bench-report real-media environment clean help
+.PHONY: demo test test-slow test-gpu check format fuzz bench-kmeans bench-report bench-decode real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -49,6 +49,11 @@ bench-kmeans: $(READY) ## k-means against faiss and scikit-learn
 
 bench-report: $(READY) ## the report of runs of 100,000 and 1,000,000 rows
 	$(BIN)/python benchmarks/report.py
+
+bench-decode: $(READY) ## decoding against torchcodec, decord and OpenCV, and what a run costs by it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/cost.py
 
 real-media: $(READY) ## fetch real videos into .cache/real-media, for the tests that use them
 	$(BIN)/python tests/real_media/fetch.py

@@ -21,8 +21,8 @@ updates
 weights | huggingface
 stored | embedding
 matching
-features
-clips | checkpoint | spaces | numerics | excerpts
+features | throughput
+clips | checkpoint | spaces | numerics | excerpts | packing
 decoding
 indexing | synthetic | naming
 media | spectrogram | augment | encoders | kmeans | runs | progress

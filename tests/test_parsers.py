@@ -20,7 +20,7 @@ from seehear.errors import IndexFileError, SeehearError, SettingsError
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.datasets import LAYOUTS, read_benchmark
 from seehear.indexing import Index
-from seehear.indexing.table import read_info
+from seehear.indexing.info import read_info
 from seehear.naming import read_names
 from seehear.runs import Run
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seehear.indexing import Index, index
     from seehear.library import assign, embed, export_labels, search
     from seehear.model import Model, load
+    from seehear.packing import pack
     from seehear.pretraining import pretrain
     from seehear.reporting import report
     from seehear.showcase import demo
@@ -39,6 +40,7 @@ __all__ = [
     "export_labels",
     "index",
     "load",
+    "pack",
     "pretrain",
     "report",
     "search",
@@ -57,6 +59,7 @@ _HOMES = {
     "export_labels": "library",
     "index": "indexing",
     "load": "model",
+    "pack": "packing",
     "pretrain": "pretraining",
     "report": "reporting",
     "search": "library",

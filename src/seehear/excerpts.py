@@ -9,7 +9,6 @@ This module is imported by worker processes, so it imports little.
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from seehear.errors import MediaError
 from seehear.indexing.examination import Rejection
 from seehear.media import read_clip
+from seehear.media import stamp as stamp_of
 from seehear.runs import TEMPORARY
 
 SECONDS = 2.0
@@ -52,10 +52,12 @@ def cut(
         None, or why it could not be done.
     """
     try:
-        status = os.stat(path)  # noqa: PTH116
+        found = stamp_of(path)
+    except MediaError as error:
+        return Rejection(error.reason, error.detail)
     except OSError:
         return Rejection("not found")
-    if (status.st_size, status.st_mtime_ns) != tuple(stamp):
+    if found != tuple(stamp):
         return Rejection("changed since it was indexed")
     longest = min(SIDE_PIXELS, max(size))  # a small picture is not blown up
     short = max(2, round(longest * min(size) / max(size)))

@@ -15,6 +15,7 @@ import numpy as np
 from seehear.errors import SettingsError
 from seehear.method import Round
 from seehear.spaces import UNLABELLED
+from seehear.throughput import advice
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -102,9 +103,9 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
             )
             found.append(("not learning", text))
     if entry["timing"]["waiting_share"] > WAITING_SHARE:
-        text = (
-            f"Training waits for data {entry['timing']['waiting_share']:.0%} of the time. Raise --data.workers, or "
-            f"--data.cache_gigabytes if the segments fit in memory."
+        known = entry.get("data")
+        text = f"Training waits for data {entry['timing']['waiting_share']:.0%} of the time. " + (
+            advice(known) if known else "Raise --data.workers, or --data.cache_gigabytes if the segments fit in memory."
         )
         found.append(("waiting", text))
     return found

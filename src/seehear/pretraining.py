@@ -40,6 +40,7 @@ from seehear.restoring import Restored, restore, state_of, state_within, tensors
 from seehear.runs import Run, whole_folder
 from seehear.signals import Interruptions
 from seehear.spaces import Clusters
+from seehear.throughput import facts_of
 from seehear.trainer import GO_ON, LEAVE, SAVE, Keep
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
@@ -226,7 +227,7 @@ def train_rounds(
         failures = saver.failures()
         clips.failures.clear()  # the next round counts its own
         if distributed.rank() == 0:
-            entry = summary(now, last, failures)
+            entry = summary(now, last, failures) | {"data": facts_of(clips)}
             save_round(run, now.number, state_of(now, pair), entry)
             run.log(entry)
             console.say(line(entry, cfg.rounds))

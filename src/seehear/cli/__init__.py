@@ -12,7 +12,7 @@ import threading
 
 import click
 
-from seehear.cli import doctor, evaluating, reporting, sharing, training, using
+from seehear.cli import doctor, evaluating, measuring, reporting, sharing, training, using
 from seehear.cli.base import cli
 from seehear.errors import Interrupted, SeehearError
 
@@ -20,7 +20,7 @@ LEAVE_SECONDS = 5  # after a request to stop, once all is saved
 
 __all__ = ["cli", "main"]
 
-for group in (training, evaluating, reporting, using, sharing, doctor):  # in the order of --help
+for group in (training, evaluating, reporting, using, sharing, measuring, doctor):  # in the order of --help
     for command in group.COMMANDS:
         cli.add_command(command)
 

@@ -33,7 +33,7 @@ class Classes:
 
     def of_rows(self, index: Index) -> np.ndarray:
         """The class of every row of an index, (N,) int64; -1 for a video without one."""
-        return np.array([self.of.get(real(index.path(row)), -1) for row in range(len(index))], dtype=np.int64)
+        return np.array([self.of.get(real(index.original_path(row)), -1) for row in range(len(index))], dtype=np.int64)
 
     def is_test(self, paths: list[str], seed: int, share: float = 0.25) -> np.ndarray:
         """Which of some videos are for testing, (V,) bool.

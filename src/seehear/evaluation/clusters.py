@@ -218,7 +218,8 @@ def purest(g: Grouping, data: LabelledSet, class_N: np.ndarray) -> list[dict[str
                 "share": float(counts[top[0]] / len(rows)),
                 "classes": {data.classes[c]: int(counts[c]) for c in top if counts[c]},
                 "central": [
-                    {"item": data.items[data.item_N[row]], "start_s": float(data.index.start_s[row])} for row in central
+                    {"item": data.items[data.item_N[row]], "start_s": float(data.index.original_start_s[row])}
+                    for row in central
                 ],
             }
         )

@@ -133,7 +133,7 @@ def of_index(index: Index, classes: Classes, seed: int) -> LabelledSet:
     Raises:
         SettingsError: no video of the index has a class, or train or test has fewer than two classes.
     """
-    path_N = [real(index.path(row)) for row in range(len(index))]
+    path_N = [real(index.original_path(row)) for row in range(len(index))]
     paths = sorted({path for path in path_N if path in classes.of})
     if not paths:
         raise SettingsError(

@@ -60,8 +60,8 @@ def write_rows(folder: Path, context: Evaluation, form: str) -> dict[str, int]:
     lines: dict[str, list[Any]] = {
         "item": [data.items[i] for i in data.item_N[rows]],
         "class": [class_names(context, int(item)) for item in data.item_N[rows]],
-        "path": [data.index.path(int(row)) for row in rows],
-        "start_s": data.index.start_s[rows].tolist(),
+        "path": [data.index.original_path(int(row)) for row in rows],
+        "start_s": data.index.original_start_s[rows].tolist(),
         "seconds": data.index.seconds[rows].tolist(),
     }
     if form == "parquet":

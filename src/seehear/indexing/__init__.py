@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing.discovery import Candidate, absolute_paths, common_root, find_candidates
 from seehear.indexing.examination import Rejection
+from seehear.indexing.info import PACKING, command, read_info
 from seehear.indexing.table import (
     FACTS,
     Index,
     Rejected,
     Video,
-    command,
     finish_update,
-    read_info,
     write_index,
     write_rejected,
 )
@@ -113,8 +112,8 @@ def index(
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     folder = Path(out)
-    old = None if overwrite else _open_old(folder, settings, named)
     _check_free(folder)
+    old = None if overwrite else _open_old(folder, settings, named)
     old_videos = old.videos() if old else []
     old_rejected = old.rejected_files() if old else []
     candidates = _without(folder, find_candidates(named))
@@ -195,6 +194,8 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
 
 
 def _check_free(folder: Path) -> None:
+    if (folder / PACKING).exists() or next(folder.glob("shard-*.tar"), None) is not None:
+        raise UsageError(f"{folder} holds a packed index. Choose another --out; nothing was touched.")
     if folder.exists() and not is_empty_folder(folder) and not (folder / "index.json").exists():
         raise UsageError(f"{folder} exists and is no index. Choose another --out; nothing was touched.")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seehear.indexing.examination import Rejection
 from seehear.indexing.table import FACTS, Index, Video
 from seehear.indexing.workers import examine_all
-from seehear.media import MediaInfo
+from seehear.media import MediaInfo, stamp
 from seehear.progress import Console
 
 CUT_SLACK_S = 1.0  # a stretch that was cut out of its video may be so much longer: cutters stop at frames
@@ -124,6 +124,5 @@ def _within(stretch: Stretch, info: MediaInfo, wanted: Sequence[str]) -> tuple[f
 
 
 def _facts(path: str, info: MediaInfo) -> dict[str, object]:
-    status = os.stat(path)  # noqa: PTH116
-    known = {"file_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    known = dict(zip(("file_bytes", "modified_ns"), stamp(path), strict=True))
     return {name: getattr(info, name, None) for name in FACTS} | known

@@ -12,11 +12,9 @@ index or the new one, and other files in the folder stay.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from seehear.errors import IndexFileError
+from seehear.indexing.info import FORMAT, UPDATE, command, damaged, read_info
+from seehear.media import Member
 from seehear.runs import TEMPORARY, sync, whole_folder, write_json
-
-FORMAT = 1
-"""Of the folder; raised when an older program could not read it any more."""
 
 FACTS = {
     "fps": pa.float64(),  # mean frame rate; 0 if the file does not say
@@ -46,7 +43,7 @@ FACTS = {
 }
 """What the table holds of each video, the same in all of its rows."""
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
         ("path", pa.string()),  # relative to the root in index.json
@@ -65,27 +62,6 @@ _REJECTED_SCHEMA = pa.schema(
         ("modified_ns", pa.int64()),
     ]
 )
-_FORM: dict[str, Callable[[Any], object]] = {
-    "digest": lambda value: isinstance(value, str) and re.fullmatch("sha256:[0-9a-f]{64}", value),
-    "rows": lambda value: type(value) is int and value >= 0,
-    "videos": lambda value: type(value) is int and value >= 0,
-    "root": lambda value: isinstance(value, str) and os.path.isabs(value) and "\0" not in value,  # noqa: PTH117
-    "paths": lambda value: value is None or (isinstance(value, list) and all(isinstance(path, str) for path in value)),
-    "settings": lambda value: (
-        value is None
-        or (
-            isinstance(value, dict)
-            and {"segment_seconds", "min_seconds"} <= value.keys()
-            and all(isinstance(x, float | int) for x in value.values())
-        )
-    ),
-    "rejected": lambda value: (
-        value is None or (isinstance(value, dict) and all(type(count) is int for count in value.values()))
-    ),
-}
-"""What is in index.json, by which others name files and count: it is data, and may have been tampered with."""
-
-_UPDATE = ".update"
 _NAMES = ("index.parquet", "rejected.parquet", "index.json")
 _EXAMPLES = 3  # of changed files in a message
 
@@ -121,6 +97,7 @@ class Index:
         video: int32 (N,), which file a row is from, 0 up; rows of one file are neighbours.
         start_s, seconds: float64 (N,), the segment, in seconds since the container's start.
         fps, width, height, rotation_degrees, sample_rate_hz, channels, file_bytes, modified_ns: (N,), of the file.
+        original_start_s: float64 (N,), when the segment starts in its video: `start_s`, but where it was packed.
     """
 
     def __init__(self, folder: Path, info: dict[str, Any], table: pa.Table) -> None:
@@ -139,6 +116,11 @@ class Index:
         self.channels: NDArray[np.int16] = table["channels"].to_numpy()
         self.file_bytes: NDArray[np.int64] = table["file_bytes"].to_numpy()
         self.modified_ns: NDArray[np.int64] = table["modified_ns"].to_numpy()
+        self.is_packed = "shard" in table.column_names
+        self.original_start_s: NDArray[np.float64] = (
+            table["original_start_s"].to_numpy() if self.is_packed else self.start_s
+        )
+        self._places = [table[name].to_numpy() for name in ("shard", "source_row", "offset")] if self.is_packed else []
         self._first_rows = np.flatnonzero(np.diff(self.video, prepend=-1))  # of each video
         self._paths: list[str] = table["path"].take(self._first_rows).to_pylist()
 
@@ -154,16 +136,16 @@ class Index:
         try:
             table = _read_table(folder, "index.parquet")
         except (OSError, pa.ArrowException) as error:
-            raise _damaged(folder, f"index.parquet cannot be read: {error}") from None
+            raise damaged(folder, f"index.parquet cannot be read: {error}") from None
         wrong = (
-            [field.name for field in _SCHEMA if table.schema.field(field.name).type != field.type]
-            if set(_SCHEMA.names) <= set(table.schema.names)
+            [field.name for field in SCHEMA if table.schema.field(field.name).type != field.type]
+            if set(SCHEMA.names) <= set(table.schema.names)
             else []
         )
-        if wrong or not set(_SCHEMA.names) <= set(table.schema.names) or len(table) != info["rows"]:
-            raise _damaged(folder, "index.parquet has not the columns or the rows of an index")
+        if wrong or not set(SCHEMA.names) <= set(table.schema.names) or len(table) != info["rows"]:
+            raise damaged(folder, "index.parquet has not the columns or the rows of an index")
         if (table.schema.metadata or {}).get(b"digest", b"").decode() != info["digest"]:
-            raise _damaged(folder, "index.parquet and index.json do not belong together")
+            raise damaged(folder, "index.parquet and index.json do not belong together")
         return cls(folder, info, table)
 
     @classmethod
@@ -186,9 +168,21 @@ class Index:
         return _read_table(self.folder, "rejected.parquet").select(["path", "reason", "detail"])
 
     def path(self, row: int) -> str:
-        """The file of a row, absolute."""
+        """The file to read for a row, absolute; where it was packed, its place in a shard (`seehear.media.Member`)."""
+        if not self.is_packed:
+            return self.original_path(row)
+        shard, key, offset = (int(column_N[row]) for column_N in self._places)
+        path = os.path.join(os.path.abspath(self.folder), shard_name(shard))  # noqa: PTH100, PTH118
+        return Member(path, f"{member_key(key)}.mp4", offset, int(self.file_bytes[row])).path
+
+    def original_path(self, row: int) -> str:
+        """The video that a row is a segment of, absolute; it may be gone where the segment was packed."""
         root: str = self.info["root"]
         return os.path.join(root, self._paths[self.video[row]])  # noqa: PTH118
+
+    def original_names(self, rows: NDArray[np.int64]) -> pa.Array:
+        """The videos that some rows are of, relative to the root."""
+        return pa.array(self._paths, pa.string()).take(pa.array(self.video[rows]))
 
     def check(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> None:
         """See that the files of some rows, of all by default, are as they were.
@@ -196,6 +190,9 @@ class Index:
         Raises:
             IndexFileError: files have vanished, or differ in size or in the time of their last change.
         """
+        if self.is_packed:
+            self._check_shards()
+            return
         videos = range(self.num_videos) if rows is None else np.unique(self.video[np.asarray(rows)])
         wrong = []
         for row in self._first_rows[videos]:
@@ -214,6 +211,20 @@ class Index:
                 f"{', '.join(wrong[:_EXAMPLES])}{more}. Bring them back, or update: {update}"
             )
 
+    def _check_shards(self) -> None:
+        wrong = []
+        for shard in self.info["shards"]:
+            path = self.folder / shard["name"]
+            if not path.is_file():
+                wrong.append(f"{path} has vanished")
+            elif path.stat().st_size != shard["bytes"]:
+                wrong.append(f"{path} has {path.stat().st_size} bytes, not {shard['bytes']}")
+        if wrong:
+            raise IndexFileError(
+                f"{len(wrong)} of {len(self.info['shards'])} shards are not as they were packed: "
+                f"{', '.join(wrong[:_EXAMPLES])}. Copy them again, or pack anew with --overwrite."
+            )
+
     def videos(self) -> list[Video]:
         """The files with their segments."""
         bounds = np.append(self._first_rows, len(self))
@@ -228,6 +239,16 @@ class Index:
         rows = _read_table(self.folder, "rejected.parquet").to_pylist()
         root = self.info["root"]
         return [Rejected(**{**row, "path": os.path.join(root, row["path"])}) for row in rows]  # noqa: PTH118
+
+
+def shard_name(number: int) -> str:
+    """The file of a shard."""
+    return f"shard-{number:05d}.tar"
+
+
+def member_key(source_row: int) -> str:
+    """What the files of a segment in a shard are called, without their endings, by its row in the index it is from."""
+    return f"{source_row:09d}"
 
 
 def write_index(
@@ -258,7 +279,7 @@ def write_index(
         finish_update(folder)  # that an earlier process could not
         for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
             shutil.rmtree(rest, ignore_errors=True)
-        with whole_folder(folder / _UPDATE) as target:
+        with whole_folder(folder / UPDATE) as target:
             write(target)
         finish_update(folder)
     else:
@@ -269,7 +290,7 @@ def write_index(
 
 def finish_update(folder: Path) -> None:
     """Move the files of an update, if there is one, to where they belong."""
-    update = folder / _UPDATE
+    update = folder / UPDATE
     if not update.is_dir():
         return
     for name in _NAMES:
@@ -286,54 +307,8 @@ def write_rejected(path: Path, rejected: Sequence[Rejected], root: str) -> None:
     pq.write_table(pa.table(columns, _REJECTED_SCHEMA), path, compression="zstd")
 
 
-def read_info(folder: Path) -> dict[str, Any]:
-    """What is in an index's index.json.
-
-    Raises:
-        IndexFileError: there is none, or one of another format, or a damaged one.
-    """
-    try:
-        info = json.loads(_read_bytes(folder, "index.json"))
-    except (FileNotFoundError, NotADirectoryError):
-        what = "does not exist" if not folder.exists() else "is no index: it has no index.json"
-        raise IndexFileError(f"{folder} {what}. Make one: seehear index VIDEOS --out {folder}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(folder, f"index.json cannot be read: {error}") from None
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        found = info.get("format") if isinstance(info, dict) else None
-        raise IndexFileError(
-            f"{folder} has index format {found}; this seehear reads {FORMAT}. Install the version that made it, or "
-            f"make the index anew: seehear index VIDEOS --out {folder} --overwrite"
-        )
-    for name, is_right in _FORM.items():
-        if not is_right(info.get(name)):
-            raise _damaged(folder, f"{name} in index.json is {str(info.get(name))[:40]!r}")
-    return info
-
-
-def command(paths: Sequence[str], folder: Path) -> str:
-    """What to type to make or update an index."""
-    import shlex
-
-    return shlex.join(["seehear", "index", *paths, "--out", str(folder)])
-
-
-def _damaged(folder: Path, what: str) -> IndexFileError:
-    return IndexFileError(
-        f"The index {folder} is damaged: {what}. Make it anew: seehear index VIDEOS --out {folder} --overwrite"
-    )
-
-
-def _read_bytes(folder: Path, name: str) -> bytes:
-    """A file of the index, from an update that is on its way if there is one."""
-    try:
-        return (folder / _UPDATE / name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return (folder / name).read_bytes()
-
-
 def _read_table(folder: Path, name: str) -> pa.Table:
-    path = folder / _UPDATE / name
+    path = folder / UPDATE / name
     return pq.read_table(path if path.exists() else folder / name, memory_map=True)
 
 
@@ -350,7 +325,7 @@ def _table(videos: Sequence[Video], root: str) -> pa.Table:
     }
     for name, kind in FACTS.items():
         columns[name] = _repeated([video.facts[name] for video in videos], kind, number_N)
-    return pa.table(columns, _SCHEMA)
+    return pa.table(columns, SCHEMA)
 
 
 def _repeated(values: list[Any], kind: pa.DataType, number_N: NDArray[np.int32]) -> pa.Array:

@@ -236,8 +236,8 @@ def table_of(
     schema = schema_of(model)
     timed = [bool(piece.modalities) for piece in pieces]
     columns: dict[str, Any] = {
-        "path": [piece.path for piece in pieces],
-        "start_s": [piece.start_s if known else None for piece, known in zip(pieces, timed, strict=True)],
+        "path": [piece.shown[0] for piece in pieces],
+        "start_s": [piece.shown[1] if known else None for piece, known in zip(pieces, timed, strict=True)],
         "seconds": [piece.seconds if known else None for piece, known in zip(pieces, timed, strict=True)],
         "reason": [reasons.get(i) for i in range(len(pieces))],
     }

@@ -116,7 +116,12 @@ def segments(trained: Trained, index: Index) -> Iterator[Segment]:
     for row in range(len(index)):
         clusters = {name: int(labels_N[row]) for name, labels_N in trained.labels.items()}
         yield Segment(
-            row, index.path(row), float(index.start_s[row]), float(index.seconds[row]), float(index.fps[row]), clusters
+            row,
+            index.original_path(row),
+            float(index.original_start_s[row]),
+            float(index.seconds[row]),
+            float(index.fps[row]),
+            clusters,
         )
 
 
@@ -124,8 +129,8 @@ def table_of(trained: Trained, index: Index) -> pa.Table:
     """A row a segment; a cluster is null where the segment could not be read, a name where there is none."""
     columns: dict[str, Any] = {
         "row": np.arange(len(index), dtype=np.int64),
-        "path": [index.path(row) for row in range(len(index))],
-        "start_s": index.start_s,
+        "path": [index.original_path(row) for row in range(len(index))],
+        "start_s": index.original_start_s,
         "seconds": index.seconds,
     }
     for name, labels_N in trained.labels.items():

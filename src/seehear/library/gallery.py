@@ -46,8 +46,8 @@ class RunGallery:
         """path, start_s, seconds of some rows."""
         index = self.trained.index()
         columns = {
-            "path": [index.path(row) for row in numbers],
-            "start_s": index.start_s[list(numbers)],
+            "path": [index.original_path(row) for row in numbers],
+            "start_s": index.original_start_s[list(numbers)],
             "seconds": index.seconds[list(numbers)],
         }
         return pa.table(columns, _PLACE)

@@ -38,6 +38,7 @@ class Piece:
         modalities: the streams that are there; none where the file cannot be read.
         width, height: of the picture as displayed; 0 without.
         reason: a key of `seehear.media.REASONS` where the file cannot be read, otherwise empty.
+        origin: the video and the start in it, where the segment was packed and is read from elsewhere.
     """
 
     path: str
@@ -47,6 +48,12 @@ class Piece:
     width: int = 0
     height: int = 0
     reason: str = ""
+    origin: tuple[str, float] | None = None
+
+    @property
+    def shown(self) -> tuple[str, float]:
+        """The path and the start that a person knows the segment by."""
+        return self.origin or (self.path, self.start_s)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ class IndexSource:
                 self.modalities,
                 int(index.width[row]),
                 int(index.height[row]),
+                origin=(index.original_path(row), float(index.original_start_s[row])) if index.is_packed else None,
             )
             for row in rows
         ]

@@ -9,7 +9,8 @@ All times are seconds since the container's start: the start time of MPEG-TS (1.
 honoured, and a gap between the streams stays one. A frame is chosen by its timestamp, never by `t * fps`, which is
 wrong for variable frame rates and edited files. One thread: parallelism belongs to the caller's processes.
 
-`container` opens a file and finds where to start, `pictures` and `sound` decode, `reader` puts them together.
+A path may lead into a shard (`members`). `container` opens a file and finds where to start, `pictures` and `sound`
+decode, `reader` puts them together.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
+from seehear.media.members import Member, stamp
 from seehear.media.pictures import Times
 from seehear.media.reader import MediaInfo, Reader
 from seehear.media.reasons import MAX_CHANNELS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ, REASONS
@@ -29,11 +31,13 @@ __all__ = [
     "MAX_SAMPLE_RATE_HZ",
     "REASONS",
     "MediaInfo",
+    "Member",
     "Reader",
     "probe",
     "read_clip",
     "read_frames",
     "read_sound",
+    "stamp",
 ]
 
 

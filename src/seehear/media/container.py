@@ -1,7 +1,8 @@
 """Which streams of a file are its picture and its sound, when do they run, and where must reading start?
 
-A file is data, not a programme: only regular files are opened, only by the demuxers of `FORMATS`, so that playlists,
-network addresses, image patterns and devices are refused. All times are seconds since the container's start.
+A file is data, not a programme: only regular files, and members of tar files, are opened, only by the demuxers of
+`FORMATS`, so that playlists, network addresses, image patterns and devices are refused. All times are seconds since the
+container's start.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from seehear.errors import MediaError
+from seehear.media.members import Member, member_of
 from seehear.media.reasons import MAX_CHANNELS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ
 from seehear.media.signatures import HEAD_BYTES, looks_like_media, looks_like_playlist
 
@@ -245,6 +247,10 @@ class Source:
 
 
 def _open_container(path: str) -> InputContainer:
+    member = member_of(path)
+    if member is not None:
+        member.check()
+        return _open_address(path, _address_in_shard(member), _OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"})
     try:
         status = Path(path).stat()
     except PermissionError as error:
@@ -255,10 +261,18 @@ def _open_container(path: str) -> InputContainer:
         raise MediaError(path, "not a regular file")
     if status.st_size == 0:
         raise MediaError(path, "empty file")
+    # An absolute path never looks like a protocol ("concat:", "http:").
+    return _open_address(path, os.path.abspath(path), _OPEN_OPTIONS)  # noqa: PTH100 (the links are the user's business)
+
+
+def _address_in_shard(member: Member) -> str:
+    """FFmpeg's address of some bytes of a file; the path is absolute, so it can be nothing but a file."""
+    return f"subfile,,start,{member.offset},end,{member.offset + member.size},,:{member.shard}"
+
+
+def _open_address(path: str, address: str, options: dict[str, str]) -> InputContainer:
     try:
-        # An absolute path never looks like a protocol ("concat:", "http:"). Metadata may be in any encoding.
-        absolute = os.path.abspath(path)  # noqa: PTH100 (the links in it are the user's business)
-        return av.open(absolute, "r", options=_OPEN_OPTIONS, metadata_errors="replace")
+        return av.open(address, "r", options=options, metadata_errors="replace")  # metadata may be in any encoding
     except PermissionError as error:
         raise MediaError(path, "no permission", error.strerror or "") from None
     except av.FFmpegError as error:
@@ -266,8 +280,10 @@ def _open_container(path: str) -> InputContainer:
 
 
 def _reason_of_failed_open(path: str, error: av.FFmpegError) -> str:
-    with Path(path).open("rb") as file:
-        head = file.read(HEAD_BYTES)
+    member = member_of(path)
+    with Path(member.shard if member else path).open("rb") as file:
+        file.seek(member.offset if member else 0)
+        head = file.read(min(HEAD_BYTES, member.size) if member else HEAD_BYTES)
     if looks_like_playlist(head):
         return "playlist"
     # A demuxer that is not in FORMATS is refused as a wrong argument.

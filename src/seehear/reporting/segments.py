@@ -50,7 +50,7 @@ class Rows:
             del found["failed"]
         if self.index is not None:
             found["path"] = [self.path(row) for row in numbers]
-            found["start"] = self.index.start_s[rows].round(2).tolist()
+            found["start"] = self.index.original_start_s[rows].round(2).tolist()
             found["seconds"] = self.index.seconds[rows].round(2).tolist()
         if self.class_N is not None:
             found["class"] = self.class_N[rows].tolist()
@@ -61,7 +61,7 @@ class Rows:
     def path(self, row: int) -> str:
         """The file of a row, relative to the root of the index."""
         assert self.index is not None
-        return os.path.relpath(self.index.path(row), str(self.index.info["root"]))
+        return os.path.relpath(self.index.original_path(row), str(self.index.info["root"]))
 
 
 def find_index(run: Run, given: str | Path | None) -> tuple[Index | None, str]:
@@ -101,5 +101,5 @@ def find_classes(index: Index | None, given: str | Path | None) -> tuple[Classes
     if index is None:
         return None
     _, first = np.unique(index.video, return_index=True)
-    of_video = np.array([classes.of.get(real(index.path(row)), -1) for row in first], np.int64)
+    of_video = np.array([classes.of.get(real(index.original_path(row)), -1) for row in first], np.int64)
     return classes, of_video[index.video]

@@ -1,0 +1,421 @@
+"""How much of a core does one clip cost, and how much does it cost with what people would use instead?
+
+    python benchmarks/decode.py                     # about 5 minutes of one core
+    python benchmarks/decode.py --clips 12 --sets packed,long
+
+Sets, made here with x264 from moving scenes with grain, 10 s each at 30 frames/s, with AAC stereo at 44.1 kHz:
+
+    long     340x256, a key frame every 250 frames: Kinetics as it is usually distributed
+    gop30    340x256, a key frame every 30
+    packed   the files of `long` after `seehear pack --preset small --fps 30`
+    hd       1280x720, a key frame every 250
+
+A clip is 8 frames, 4 apart, opened anew, scaled to a short side of 128, as uint8 RGB; with sound, 2 s of mono at 16 kHz
+go with it. All decoders get the same drawn clips in turn, in a turning order, one thread each; the clock is the CPU
+time of the process. `packed` is read from its shard by ours, and from the same bytes as a file of its own by others.
+
+Frames are checked once for each decoder and set: decoded without scaling, they must be within 3 levels, on average, of
+the frame that FFmpeg shows at that time when it decodes the whole file. Torchcodec needs FFmpeg's shared libraries on
+the system; what cannot be imported is left out and named.
+
+After that: what packing a segment costs, and what the loader adds to reading a clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+import seehear
+from seehear import media
+from seehear.media.members import member_of
+from seehear.runs import commit, processor
+
+RESULTS = Path(__file__).parent / "results"
+SETS = {"long": (340, 256, 250), "gop30": (340, 256, 30), "packed": (340, 256, 250), "hd": (1280, 720, 250)}
+FILES, SECONDS, FPS = 3, 10, 30
+SIDE, FRAMES, APART, RATE_HZ, SOUND_S = 128, 8, 4, 16000, 2.0
+Clip = Callable[[str, np.ndarray, float | None, int | None], tuple[np.ndarray, np.ndarray | None]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=40, help="clips a set, decoder and kind")
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--cache", type=Path, help="keep the videos in this folder")
+    args = parser.parse_args()
+    decoders, absent = find_decoders()
+    print(f"decoders: {', '.join(decoders)}; not here: {absent or 'none'}", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as place:
+        folder = args.cache or Path(place)
+        rows = []
+        for name in args.sets.split(","):
+            files = make_set(folder, name)
+            wrong = {d: check(decode, files, d) for d, decode in decoders.items()}
+            for sound in (False, True):
+                rows.append(measure(name, files, decoders, args.clips, sound) | {"frames_off": wrong})
+                print(json.dumps(rows[-1]), file=sys.stderr)
+        extra = {"packing": packing_costs(folder), "loader": loader_costs(folder, args.clips)}
+    report(rows, absent, args, extra)
+
+
+def packing_costs(folder: Path) -> list[dict[str, Any]]:
+    """CPU seconds and bytes of a packed segment of 10 s, by what it is packed for; the originals are of `long`."""
+    from seehear.packing.encoding import Recipe, encode
+
+    files = make_set(folder, "long")
+    found = []
+    for side, rate_hz in ((128, 15.0), (128, 30.0), (256, 30.0)):
+        seconds, sizes_bytes = [], []
+        for path in files:
+            with tempfile.TemporaryDirectory() as place:
+                begin = time.process_time()
+                record = encode(
+                    path, 0.0, float(SECONDS), (340, 256), Recipe(side, rate_hz, RATE_HZ, 20), place, "k", "{}"
+                )
+                seconds.append(time.process_time() - begin)
+                sizes_bytes.append(record["bytes"])
+        found.append(
+            {
+                "short_side_pixels": side,
+                "frame_rate_hz": rate_hz,
+                "cpu_seconds": round(statistics.median(seconds), 3),
+                "bytes": round(statistics.mean(sizes_bytes)),
+            }
+        )
+        print(json.dumps(found[-1]), file=sys.stderr)
+    return found
+
+
+def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
+    """CPU milliseconds a clip through the loader, in this process, beside reading the same clips and nothing else."""
+    from seehear.clips import Clips, draws_of, start_of
+    from seehear.config import Data
+    from seehear.presets import preset_settings
+
+    clip = preset_settings("small").clip
+    found = []
+    for name, at in (("long", folder / "index"), ("packed", folder / "packed")):
+        if not at.exists():
+            continue
+        index = seehear.Index.open(at)
+        clips = Clips(index, clip, Data(workers=0, cache_gigabytes=0), 0)
+        rows = np.arange(count) % len(index)
+        spent: dict[str, list[float]] = {"loader": [], "bare": []}
+        for epoch, row in enumerate(rows.tolist()):
+            begin = time.process_time()
+            list(clips.batches(np.array([row]), epoch=epoch, batch_size=1))
+            spent["loader"].append(time.process_time() - begin)
+            first = start_of(draws_of(0, epoch, row), float(index.seconds[row]), clip) / clip.frame_rate_hz
+            start_s = float(index.start_s[row]) + first
+            shift_s = (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
+            times_s = start_s + shift_s + np.arange(clip.frames) / clip.frame_rate_hz
+            begin = time.process_time()
+            media.read_clip(index.path(row), times_s, start_s, clip.sound_seconds, short_side_pixels=SIDE)
+            spent["bare"].append(time.process_time() - begin)
+        ratios = np.array(spent["loader"]) / np.array(spent["bare"])
+        loader_ms, bare_ms = (round(statistics.median(values) * 1e3, 2) for values in spent.values())
+        found.append(
+            {"set": name, "loader_ms": loader_ms, "bare_ms": bare_ms, "ratio": round(statistics.median(ratios), 3)}
+        )
+        print(json.dumps(found[-1]), file=sys.stderr)
+    return found
+
+
+def scene(number: int, width: int, height: int) -> Iterator[np.ndarray]:
+    """Frames of a textured background that moves, with a disc before it and fresh grain on all; uint8 (H, W, 3)."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    scale = height / 256
+    ground = 127 + 60 * np.sin(x / (37 * scale)) + 50 * np.cos(y / (23 * scale)) + rng.normal(0, 12, (height, width))
+    ground = ground.astype(np.float32)
+    grains = rng.normal(0, 3, (8, height, width)).astype(np.float32)
+    for i in range(SECONDS * FPS):
+        shift = int(2 * i * scale)
+        frame = np.roll(ground, (shift // 4, shift), (0, 1))
+        centre_x, centre_y = (i * 5 * scale) % width, height / 2 + height / 4 * np.sin(i / 20 + number)
+        disc = (x - centre_x) ** 2 + (y - centre_y) ** 2 < (height / 6) ** 2
+        frame = np.where(disc, 220 - frame * 0.3, frame) + grains[i % 8]
+        yield np.stack([frame, frame * 0.8 + 20, 255 - frame * 0.7], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def write(path: Path, number: int, width: int, height: int, group: int) -> None:
+    """One video with sound."""
+    options = {"preset": "fast", "crf": "23", "g": str(group), "keyint_min": str(min(group, 30)), "threads": "1"}
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as file:
+        video = file.add_stream("libx264", rate=FPS, options=options)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        audio = file.add_stream("aac", rate=44100, layout="stereo", bit_rate=128000)
+        for frame_HWC in scene(number, width, height):
+            file.mux(video.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
+        file.mux(video.encode(None))
+        time_s = np.arange(SECONDS * 44100) / 44100
+        noise = np.random.default_rng(number).normal(0, 0.05, len(time_s))
+        tone = (0.3 * np.sin(2 * np.pi * (300 * time_s + 10 * time_s**2)) + noise).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
+        file.mux(audio.encode(frame))
+        file.mux(audio.encode(None))
+
+
+def make_set(folder: Path, name: str) -> list[str]:
+    """The paths of a set, made where they are not there yet."""
+    width, height, group = SETS[name]
+    plain = "long" if name == "packed" else name
+    (folder / plain).mkdir(parents=True, exist_ok=True)
+    paths = [folder / plain / f"{number}.mp4" for number in range(FILES)]
+    for number, path in enumerate(paths):
+        if not path.exists():
+            write(path, number, width, height, group)
+    if name != "packed":
+        return [str(path) for path in paths]
+    seehear.index(paths, folder / "index", progress=False, workers=1)
+    seehear.pack(folder / "index", folder / "packed", preset="small", frame_rate_hz=FPS, workers=1)
+    index = seehear.Index.open(folder / "packed")
+    return [index.path(row) for row in range(len(index))]
+
+
+def plain_file(path: str) -> str:
+    """A file for those who cannot read a shard."""
+    member = member_of(path)
+    if member is None:
+        return path
+    target = Path(member.shard).parent / "extracted" / member.name
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        with open(member.shard, "rb") as file:  # noqa: PTH123
+            file.seek(member.offset)
+            target.write_bytes(file.read(member.size))
+    return str(target)
+
+
+def find_decoders() -> tuple[dict[str, Clip], dict[str, str]]:
+    """Those that can be imported, and why others cannot."""
+    found: dict[str, Clip] = {"ours": ours}
+    absent: dict[str, str] = {}
+    for name, make in (("torchcodec", with_torchcodec), ("decord", with_decord), ("opencv", with_opencv)):
+        try:
+            found[name] = make()
+        except (ImportError, OSError, RuntimeError) as error:
+            absent[name] = str(error).splitlines()[0]
+    return found, absent
+
+
+def ours(
+    path: str, times_s: np.ndarray, sound_s: float | None, side: int | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    with media.Reader(path) as reader:
+        frames_THWC = reader.frames(times_s.tolist(), short_side_pixels=side)
+        return frames_THWC, None if sound_s is None else reader.sound(sound_s, SOUND_S, sample_rate_hz=RATE_HZ)
+
+
+def with_torchcodec() -> Clip:
+    import torch
+    from torchcodec.decoders import AudioDecoder, VideoDecoder
+    from torchcodec.transforms import Resize
+
+    torch.set_num_threads(1)
+
+    def decode(path, times_s, sound_s, side):  # type: ignore[no-untyped-def]
+        path = plain_file(path)
+        transforms = None
+        if side is not None:
+            transforms = [Resize(size=scaled(sizes(path), side)[::-1])]
+        decoder = VideoDecoder(path, num_ffmpeg_threads=1, dimension_order="NHWC", transforms=transforms)
+        frames_THWC = decoder.get_frames_played_at(times_s.tolist()).data.numpy()
+        if sound_s is None:
+            return frames_THWC, None
+        sounds = AudioDecoder(path, sample_rate=RATE_HZ, num_channels=1)
+        return frames_THWC, sounds.get_samples_played_in_range(sound_s, sound_s + SOUND_S).data.numpy()[0]
+
+    return decode
+
+
+def with_decord() -> Clip:
+    import decord
+
+    def decode(path, times_s, sound_s, side):  # type: ignore[no-untyped-def]
+        path = plain_file(path)
+        width, height = scaled(sizes(path), side) if side else (-1, -1)
+        reader = decord.VideoReader(path, num_threads=1, width=width, height=height)
+        numbers = np.floor(times_s * reader.get_avg_fps() + 1e-3).astype(int).clip(0, len(reader) - 1)
+        frames_THWC = reader.get_batch(numbers.tolist()).asnumpy()
+        if sound_s is None:
+            return frames_THWC, None
+        sounds = decord.AudioReader(path, sample_rate=RATE_HZ, mono=True)
+        first = round(sound_s * RATE_HZ)
+        return frames_THWC, sounds[first : first + round(SOUND_S * RATE_HZ)].asnumpy()[0]
+
+    return decode
+
+
+def with_opencv() -> Clip:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+    def decode(path, times_s, sound_s, side):  # type: ignore[no-untyped-def]
+        path = plain_file(path)
+        capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        numbers = np.floor(times_s * rate + 1e-3).astype(int)
+        capture.set(cv2.CAP_PROP_POS_FRAMES, numbers[0])
+        size = scaled(sizes(path), side) if side else None
+        frames = []
+        for number in range(numbers[0], numbers[-1] + 1):
+            if not capture.grab():
+                break
+            if number in numbers:
+                frame = capture.retrieve()[1]
+                frame = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) if size else frame
+                frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        capture.release()
+        # OpenCV has no sound: it is read with PyAV's plain decoding and resampling, as a user of OpenCV would.
+        return np.stack(frames), None if sound_s is None else plain_sound(path, sound_s)
+
+    return decode
+
+
+def plain_sound(path: str, start_s: float) -> np.ndarray:
+    """Two seconds of sound, decoded from a seek on and resampled."""
+    parts = []
+    with av.open(path) as file:
+        stream = file.streams.audio[0]
+        file.seek(int(start_s / stream.time_base), stream=stream)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+        for frame in file.decode(stream):
+            if frame.time > start_s + SOUND_S:
+                break
+            parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+    return np.concatenate(parts)[: round(SOUND_S * RATE_HZ)]
+
+
+_SIZES: dict[str, tuple[int, int]] = {}
+
+
+def sizes(path: str) -> tuple[int, int]:
+    """Width and height, known beforehand, as from an index."""
+    if path not in _SIZES:
+        info = media.probe(path)
+        _SIZES[path] = info.width, info.height
+    return _SIZES[path]
+
+
+def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height with that short side."""
+    return round(size[0] * side / min(size)), round(size[1] * side / min(size))
+
+
+def draw(files: list[str], count: int) -> list[tuple[str, np.ndarray, float]]:
+    """Clips, the same for everybody: file, times in the middle of frames, start of the sound."""
+    rng = np.random.default_rng(7)
+    last = SECONDS * FPS - FRAMES * APART - 1
+    starts = rng.integers(0, last, count)
+    times = [(start + np.arange(FRAMES) * APART + 0.5) / FPS for start in starts]
+    return [(files[i % len(files)], t, min(float(t[0]), SECONDS - SOUND_S)) for i, t in enumerate(times)]
+
+
+def check(decode: Clip, files: list[str], name: str) -> int:
+    """How many of the frames of some clips are not what is to be seen at their times."""
+    off = 0
+    for path, times_s, _ in draw(files, 4):
+        found_THWC, _ = decode(path, times_s, None, None)
+        with av.open(plain_file(path)) as file:
+            every = [(f.time, f) for f in file.decode(video=0) if f.time <= times_s[-1]]
+        for time_s, found in zip(times_s, found_THWC, strict=True):
+            wanted = max((f for f in every if f[0] <= time_s), key=lambda f: f[0])[1].to_ndarray(format="rgb24")
+            off += int(np.abs(found.astype(np.int16) - wanted).mean() > 3)
+    return off
+
+
+def measure(name: str, files: list[str], decoders: dict[str, Clip], count: int, sound: bool) -> dict[str, Any]:
+    """Median CPU milliseconds a clip of each decoder, over the same clips, in turn."""
+    spent: dict[str, list[float]] = {decoder: [] for decoder in decoders}
+    order = list(decoders)
+    for number, (path, times_s, sound_s) in enumerate(draw(files, count + 2)):
+        for decoder in order[number % len(order) :] + order[: number % len(order)]:
+            begin = time.process_time()
+            decoders[decoder](path, times_s, sound_s if sound else None, SIDE)
+            if number >= 2:  # the first ones import and allocate
+                spent[decoder].append((time.process_time() - begin) * 1e3)
+    row: dict[str, Any] = {"set": f"{name} + sound" if sound else name}
+    for decoder in ("ours", "torchcodec", "decord", "opencv"):
+        values = spent.get(decoder)
+        row[f"{decoder}_ms"] = round(statistics.median(values), 2) if values else None
+    # The machine's speed drifts, so ratios are those of the same clip at nearly the same moment.
+    row["times_as_fast"] = {
+        decoder: round(statistics.median(np.array(values) / np.array(spent["ours"])), 2)
+        for decoder, values in spent.items()
+        if decoder != "ours"
+    }
+    return row
+
+
+def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Namespace, extra: dict[str, Any]) -> None:
+    """Write the results as JSON and as a table."""
+    packages = {}
+    for name in ("av", "torch", "torchcodec", "decord2", "decord", "opencv-python-headless", "numpy"):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    data = {
+        "command": "python benchmarks/decode.py " + " ".join(sys.argv[1:]),
+        "commit": commit(),
+        "machine": {"processor": processor(), "platform": platform.platform(), "threads": 1, "clock": "CPU time"},
+        "versions": {"python": platform.python_version(), **packages},
+        "not_run": absent,
+        "clips": args.clips,
+        "rows": rows,
+        **extra,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "decode.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        "# Decoding: CPU milliseconds a clip",
+        "",
+        f"- command: {data['command']}",
+        f"- processor: {processor()}, one thread, CPU time, median of {args.clips} clips; commit {data['commit']}",
+        f"- versions: {', '.join(f'{k} {v}' for k, v in data['versions'].items())}",
+        "- in brackets: times as long as ours on the same clip, median; `wrong`: frames of 32 that are not those to be"
+        " seen",
+        "",
+        "| set | ours | torchcodec | decord | opencv | wrong |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        cells = [row["set"], f"{row['ours_ms']}"]
+        for decoder in ("torchcodec", "decord", "opencv"):
+            value = row[f"{decoder}_ms"]
+            cells.append("not run" if value is None else f"{value} ({row['times_as_fast'][decoder]})")
+        wrong = ", ".join(f"{k} {v}" for k, v in row["frames_off"].items() if v) or "none"
+        lines.append("| " + " | ".join([*cells, wrong]) + " |")
+    lines += ["", "| packed for | CPU s a segment of 10 s | kB |", "|---|---:|---:|"]
+    for cost in extra["packing"]:
+        what = f"{cost['short_side_pixels']} pixels, {cost['frame_rate_hz']:g} frames/s"
+        lines.append(f"| {what} | {cost['cpu_seconds']} | {cost['bytes'] / 1000:.0f} |")
+    lines += [
+        "",
+        "| clips of preset small | through the loader, ms | reading alone, ms | ratio |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [f"| {c['set']} | {c['loader_ms']} | {c['bare_ms']} | {c['ratio']} |" for c in extra["loader"]]
+    (RESULTS / "decode.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
