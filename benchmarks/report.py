@@ -142,7 +142,12 @@ def simulated_index(folder: Path, rows: int, files: int, seconds: int) -> Path:
         count = rows // files + (number < rows % files)
         start_s = np.linspace(0, seconds - 3, count).round(6)
         videos.append(Video(str(path), facts, start_s, np.full(count, 2.0)))
-    info = {"root": str(folder / "videos"), "paths": [str(folder / "videos")], "settings": {}, "rejected": {}}
+    info = {
+        "root": str(folder / "videos"),
+        "paths": [str(folder / "videos")],
+        "settings": {"segment_seconds": seconds, "min_seconds": 0.0},
+        "rejected": {},
+    }
     write_index(folder / "index", videos, [], info)
     return folder / "index"
 

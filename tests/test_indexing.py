@@ -302,7 +302,7 @@ def test_opening_what_is_no_index(tmp_path: Path, good_bytes: bytes) -> None:
     (folder / "index.json").write_text(json.dumps(info | {"format": 99}))
     with pytest.raises(IndexFileError, match="index format 99"):
         Index.open(folder)
-    (folder / "index.json").write_text(json.dumps(info | {"digest": "sha256:0"}))
+    (folder / "index.json").write_text(json.dumps(info | {"digest": f"sha256:{0:064}"}))
     with pytest.raises(IndexFileError, match="do not belong together"):
         Index.open(folder)
     (folder / "index.json").write_text("{")

@@ -58,8 +58,7 @@ def workplace(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_python_of_the_readme_and_of_evaluation_runs_from_top_to_bottom(workplace):
     pages = [ROOT / "README.md", ROOT / "docs" / "evaluation.md", ROOT / "docs" / "finetuning.md"]
     script = "\n".join(text for page in pages for _, text in blocks("python", [page]))
-    guarded = "if __name__ == '__main__':\n" + "\n".join("    " + line for line in script.splitlines())
-    (workplace / "readme.py").write_text(guarded)
+    (workplace / "readme.py").write_text(script)
     done = subprocess.run(
         [sys.executable, "-W", "error", "readme.py"], cwd=workplace, capture_output=True, text=True, timeout=180
     )
@@ -132,11 +131,10 @@ def test_every_reason_for_leaving_a_file_out_is_documented():
     assert all(f"| {reason} | {meaning} |" in page for reason, meaning in REASONS.items())
 
 
-def test_a_script_without_a_main_guard_is_told_so(workplace, index_folder):
+def test_a_script_needs_no_main_guard(workplace, index_folder):
     (workplace / "unguarded.py").write_text(
         f"import seehear\nseehear.pretrain({str(index_folder)!r}, 'unguarded', preset='debug', "
-        "settings={'data.workers': 1})\n"
+        "settings={'data.workers': 1, 'rounds': 1})\n"
     )
     done = subprocess.run([sys.executable, "unguarded.py"], cwd=workplace, capture_output=True, text=True, timeout=120)
-    assert done.returncode != 0
-    assert "put the call under `if __name__ == '__main__':`" in done.stderr
+    assert done.returncode == 0, done.stderr

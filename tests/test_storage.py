@@ -112,7 +112,7 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine"), whole_folder(tmp_path / "a"):
         raise ValueError("mine")
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "b") as temporary:
-        temporary.read_text()
+        temporary.with_name("nowhere").read_text()
     with pytest.raises(StorageError, match=r"a cannot be written \(No space left"), whole_folder(tmp_path / "a"):
         raise OSError(28, os.strerror(28))
     assert not list(tmp_path.iterdir())

@@ -58,8 +58,7 @@ def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> P
     name = f"{number:03d}-{step:09d}"
     with unfinished(folder / name) as temporary:
         folder.mkdir(exist_ok=True)
-        with temporary.open("wb") as file:  # a file of Python's: PyTorch's own writer refuses such a name
-            torch.save(dict(state), file)
+        _save(state, temporary)
         path = folder / f"{name}-{digest_of(temporary)[:16]}.pt"
         sync(temporary)
         temporary.replace(path)
@@ -117,7 +116,7 @@ def parse(data: bytes) -> dict[str, Any]:
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write `checkpoint.pt`, tensors and plain data, and its SHA-256 into a folder that is being made."""
-    torch.save(dict(state), folder / "checkpoint.pt")
+    _save(state, folder / "checkpoint.pt")
     (folder / "checkpoint.sha256").write_text(digest_of(folder / "checkpoint.pt") + "\n", encoding="ascii")
 
 
@@ -175,6 +174,12 @@ def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Tensor]]) -
         if key != "labels"
     }
     save_file(tensors, folder / "centroids.safetensors")
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    # A file of Python's: PyTorch's own writer refuses some names, and does not say what the system said.
+    with path.open("wb") as file:
+        torch.save(dict(state), file)
 
 
 def digest_of(path: Path) -> str:

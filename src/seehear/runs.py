@@ -204,6 +204,8 @@ def cannot_store(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and not isinstance(error, StorageError):
         return error.errno in _CANNOT_STORE
+    if isinstance(error, RuntimeError) and error.__context__ is not None:  # PyTorch's writer, ending what failed
+        return cannot_store(error.__context__)
     return isinstance(error, Exception) and bool(re.search(r"os error (27|28|122)\b|StorageFull", str(error)))
 
 
