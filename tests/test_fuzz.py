@@ -1,4 +1,4 @@
-"""A hundred mutilated files through index, clips and reader; `make fuzz` tries thousands."""
+"""Forty mutilated files through index, clips and reader; `make fuzz` tries thousands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from fuzz.corpus import DAMAGES, damage_of, whole_files, write_case
 from fuzz.trial import USED, try_cases
 
-CASES = 100
+CASES = 40
 
 
 def test_mutilated_media_get_a_reason_or_are_read(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_mutilated_media_get_a_reason_or_are_read(tmp_path: Path) -> None:
     counts = outcomes.counts()
     assert sum(counts["index"].values()) == sum(counts["reader"].values()) == CASES
     assert sum(counts["clips"].values()) == counts["index"][USED]
-    assert 10 < counts["index"][USED] < 90  # the damage is neither nothing nor everything
+    assert 4 < counts["index"][USED] < 36  # the damage is neither nothing nor everything
 
 
 def test_a_case_is_a_function_of_its_number(tmp_path: Path) -> None:

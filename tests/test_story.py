@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import seehear
+from seehear.cli import main
 
 FIXED = ("--compute.precision", "fp32", "--compute.memory_format", "contiguous", "--data.workers", "0")
 
@@ -129,15 +131,19 @@ def test_python_and_the_command_line_do_the_same(story):
         (("dmeo",), r"No such command 'dmeo'"),
     ],
 )
-def test_wrong_use_is_one_line_that_says_what_to_do_and_exit_code_2(story, tmp_path, arguments, says):
-    filled = [a.format(story=story) for a in arguments]
-    done = run(*filled, code=2, cwd=tmp_path)
-    import re
-
-    assert done.stderr.startswith("Error: ")
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert re.search(says, done.stderr), done.stderr
-    assert done.stdout == ""
+def test_wrong_use_is_one_line_that_says_what_to_do_and_exit_code_2(
+    story, tmp_path, arguments, says, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["seehear", *(a.format(story=story) for a in arguments)])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2, said
+    assert said.err.startswith("Error: ")
+    assert len(said.err.splitlines()) == 1, said.err
+    assert re.search(says, said.err), said.err
+    assert said.out == ""
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
