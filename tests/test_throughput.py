@@ -22,6 +22,7 @@ FACTS = {
     "packed": False,
     "cached": False,
     "decoded_gigabytes": 500.0,
+    "cache_gigabytes": 1.0,
     "memory_gigabytes": 16.0,
     "workers": 4,
     "cores": 4,
@@ -56,6 +57,7 @@ def test_measuring_reads_real_clips(index_folder):
 
 def test_advice_names_what_helps_most():
     assert "--data.cache_gigabytes 2.2" in advice({**FACTS, "decoded_gigabytes": 2.0})
+    assert "within --data.cache_gigabytes" in advice({**FACTS, "decoded_gigabytes": 0.5})
     assert "--data.workers" in advice({**FACTS, "workers": 1})
     decoding = {"open": 1.0, "seek": 1.0, "decode": 30.0, "resize": 3.0, "sound": 6.0, "collate": 0.1}
     assert "seehear pack" in advice(FACTS, decoding)

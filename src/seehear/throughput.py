@@ -62,6 +62,7 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
     """
     index.check()
     console = console or Console(quiet=True)
+    kept_gigabytes = cfg.data.cache_gigabytes
     cfg = override(cfg, {"data.cache_gigabytes": 0.0, "data.max_failed_share": 1.0})
     clips = Clips(index, cfg.clip, cfg.data, cfg.seed)
     rows = np.random.default_rng((cfg.seed, 0xBE)).integers(0, len(index), num_clips)
@@ -80,7 +81,7 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
         raise IndexFileError(f"No clip of {index.folder} can be read: {dict(clips.failures)}. Index the videos again.")
     milliseconds = {name: float(np.mean(times)) * 1e3 for name, times in stages.items()}
     milliseconds["collate"] = float(np.mean(collate_s)) * 1e3
-    facts = facts_of(clips)
+    facts = facts_of(clips) | {"cache_gigabytes": kept_gigabytes}
     rate = read / seconds
     return Throughput(
         round(rate, 2),
@@ -94,11 +95,12 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
 
 
 def facts_of(clips: Clips) -> dict[str, Any]:
-    """What decides how fast clips come: packed, cached, the gigabytes that a cache would take, workers and cores."""
+    """What decides how fast clips come: whether packed, whether cached, what a cache would take, workers, cores."""
     return {
         "packed": bool(getattr(clips.index, "is_packed", False)),
         "cached": clips.cached,
         "decoded_gigabytes": round(clips.cache_bytes() / 1e9, 3),
+        "cache_gigabytes": clips.data.cache_gigabytes,
         "memory_gigabytes": round(_memory_bytes() / 1e9, 1),
         "workers": default_workers(clips.data),
         "cores": default_workers(Data()),
@@ -119,6 +121,11 @@ def advice(facts: Mapping[str, Any], milliseconds: Mapping[str, float] | None = 
     decoded = facts["decoded_gigabytes"]
     if facts["cached"]:
         return "Clips are cut from memory already: a larger --train.batch_size or a smaller clip is all that is left."
+    if decoded <= facts["cache_gigabytes"]:
+        return (
+            f"All segments take {decoded:.1f} GB when decoded, within --data.cache_gigabytes "
+            f"({facts['cache_gigabytes']:g}): training decodes each of them once, and cuts clips from memory."
+        )
     if decoded <= _MEMORY_SHARE * facts["memory_gigabytes"]:
         return (
             f"All segments take {decoded:.1f} GB when decoded, which fits in memory: "
