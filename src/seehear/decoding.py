@@ -275,7 +275,7 @@ class _Hand:
                 if time.monotonic() > worker.deadline:
                     self.end()
                     return Rejection("timed out", f"after {self._timeout_s:g} s")
-            content: Decoded | Rejection = worker.connection.recv()
+            content: Decoded | Rejection = worker.answer()
         except (EOFError, ConnectionError):
             how = worker.how_it_ended()
             self.end()
