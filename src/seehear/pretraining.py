@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from seehear import distributed
-from seehear.checkpoint import save_midway, save_round, write_clusters
+from seehear.checkpoint import furthest_first, save_midway, save_round, write_clusters
 from seehear.clips import Clips
 from seehear.config import Compute, Settings, differences, from_dict, override
 from seehear.encoders import Pair
@@ -221,7 +221,12 @@ def train_rounds(
 
     def keep(number: int, clusters: Mapping[str, Clusters]) -> Keep:
         requests.patient = True
-        return Keep(saver.wish, lambda training, wish: saver.save(Midway(number, clusters, training), last, wish))
+        return Keep(
+            saver.wish,
+            lambda training, wish: saver.save(Midway(number, clusters, training), last, wish),
+            console.say,
+            saver.last_good,
+        )
 
     for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch, start.midway, keep):
         failures = saver.failures()
@@ -275,6 +280,10 @@ class Saver:
         if wish == LEAVE:
             distributed.barrier()
             raise self.requests.error(f"Round {midway.number + 1} is saved after step {step}.")
+
+    def last_good(self) -> str:
+        """The file of the furthest checkpoint, for a message; on every rank."""
+        return distributed.by_first(lambda: next((str(path) for *_, path in furthest_first(self.run)), "none yet"))
 
     def failures(self) -> dict[str, int]:
         """Rows that could not be read in this round so far, by reason, over all ranks."""
