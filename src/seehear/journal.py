@@ -28,10 +28,11 @@ WAITING_SHARE = 0.1  # training that waits for data longer than this is bound by
 def summary(now: Round, last: Round | None, failures: dict[str, int]) -> dict[str, Any]:
     """A round as plain data.
 
-    Keys: round, epochs, steps, skipped (steps more, from which nothing was learned), clips; per student loss, accuracy, heldout_loss, heldout_accuracy (one number an epoch;
-    losses in nats, accuracies in [0, 1]); per clustering num_clusters, sizes (largest, smallest, empty), reseeded,
-    inertia, nmi_last (with the last round's labels, null in the first); nmi_video_audio (null where either is not
-    clustered); unreadable (reason -> times in this round); timing (clips_per_second, waiting_share, seconds).
+    Keys: round, epochs, steps, skipped (steps beside these, from which nothing was learned), clips; per student loss,
+    accuracy, heldout_loss, heldout_accuracy (one number an epoch; losses in nats, accuracies in [0, 1]); per clustering
+    num_clusters, sizes (largest, smallest, empty), reseeded, inertia, nmi_last (with the last round's labels, null in
+    the first); nmi_video_audio (null where either is not clustered); unreadable (reason -> times in this round); timing
+    (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
     clusterings = {}
@@ -105,8 +106,8 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
             found.append(("not learning", text))
     if skipped := entry.get("skipped", 0):
         text = (
-            f"{skipped} of {skipped + entry['steps']} steps were skipped, because loss or gradient was not finite. If it "
-            f"goes on, lower --train.lr, or take --compute.precision fp32."
+            f"{skipped} of {skipped + entry['steps']} steps were skipped: the loss was not finite. Should it "
+            f"go on, lower --train.lr, or take --compute.precision fp32."
         )
         found.append(("not finite", text))
     if entry["timing"]["waiting_share"] > WAITING_SHARE:

@@ -28,6 +28,7 @@ from seehear.encoders import Pair
 from seehear.encoders.synced import synchronise_norms
 from seehear.errors import IndexFileError, RunError, SettingsError
 from seehear.features import Features, extract, write_features
+from seehear.fingerprint import fingerprint, what_changed
 from seehear.indexing import Index
 from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
 from seehear.matching import fit_matching
@@ -324,7 +325,7 @@ def finish(
 
 def new_record(cfg: Settings, index: Index, numerics: Numerics) -> dict[str, Any]:
     """What `run.json` holds beside versions and command."""
-    place = {"path": str(index.folder), "digest": index.digest, "rows": len(index)}
+    place = {"path": str(index.folder), **fingerprint(index)}
     return {"settings": cfg.to_dict(), "index": place, "numerics": numerics.describe()}
 
 
@@ -337,16 +338,20 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
     run = Run.open(out)
     recorded = from_dict(run.record["settings"])
     cfg = override(recorded, changes)
-    for name, (old, new) in differences(recorded, cfg).items():
-        if name not in FREE_ON_RESUME:
-            raise RunError(
-                f"{name} is {new}, and the run at {out} was made with {old}. Leave it out to go on, "
-                f"or choose another --out."
-            )
-    if run.record["index"]["digest"] != index.digest:
+    changed = {name: both for name, both in differences(recorded, cfg).items() if name not in FREE_ON_RESUME}
+    if changed:
+        what = "; ".join(
+            f"{name} is {new}, and the run at {out} was made with {old}" for name, (old, new) in changed.items()
+        )
         raise RunError(
-            f"The index {index.folder} has changed since the run at {out} began ({run.record['index']['rows']} rows "
-            f"then, {len(index)} now), so its labels belong to other rows. Use --overwrite or another --out."
+            f"{what}. Leave it out to go on, or choose another --out. These may change: "
+            f"{', '.join(sorted(FREE_ON_RESUME))}."
+        )
+    if run.record["index"]["digest"] != index.digest:
+        what = what_changed(run.record["index"], index)
+        raise RunError(
+            f"The index {index.folder} has changed since the run at {out} began ({what}), so its labels "
+            f"belong to other rows. Use --overwrite or another --out."
         )
     return run, cfg
 

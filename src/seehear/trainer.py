@@ -69,8 +69,8 @@ class Keep:
     """When training that is not over is saved.
 
     wish: asked in each step: GO_ON, SAVE, or LEAVE (save and stop). The largest wish of all ranks is done by all.
-    save: called between steps with what `learn(begun=...)` needs beside the pair, and the wish; on every rank. It is not
-        called to SAVE right after a step whose loss was not finite.
+    save: called between steps with what `learn(begun=...)` needs beside the pair, and the wish; on every rank. Right
+        after a step whose loss was not finite it is not called to SAVE.
     say: told of each step that is skipped.
     last_good: called on every rank; names the last checkpoint, for a message.
     """
@@ -170,10 +170,10 @@ def skip(learning: Learning, where: str, rows_B: np.ndarray, cfg: Train, batches
         keep.say(f"warning: {what} The step is skipped; {learning.skipped} skipped in this round.")
         return
     raise TrainingError(
-        f"{what} It is step number {learning.skipped} of this round that would be skipped, {learning.in_a_row} of them "
-        f"in a row, and that is too many. Last good checkpoint: {keep.last_good()}. Start anew with a train.lr below "
-        f"{cfg.lr:g}, or with compute.precision fp32; --resume repeats the same steps from that checkpoint, which helps "
-        f"only if the machine was at fault."
+        f"{what} With this step {learning.skipped} would be skipped in this round, {learning.in_a_row} in a row: too "
+        f"many. Last good checkpoint: {keep.last_good()}. Start anew with a train.lr below {cfg.lr:g}, or with "
+        f"compute.precision fp32. --resume repeats the same steps from that checkpoint, and helps only if the machine "
+        f"was at fault."
     )
 
 

@@ -173,7 +173,7 @@ def losses(
 
 
 def are_finite(tensors: list[Tensor]) -> bool:
-    """Whether all numbers in some tensors on one device are finite; so large that their squares are not counts as no."""
+    """Whether all numbers in some tensors on one device are finite; numbers beyond 1e19 or so count as if not."""
     return bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors))).all())
 
 

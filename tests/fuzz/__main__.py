@@ -17,10 +17,9 @@ from collections import Counter
 from pathlib import Path
 
 from fuzz.corpus import damage_of, whole_files, write_case
-from fuzz.trial import USED, try_cases
+from fuzz.trial import LOT, USED, try_cases
 from seehear.decoding import LOST
 
-LOT = 500
 MEMORY_BYTES = 16 * 2**30  # address space of this process; each worker has its own, smaller limit
 
 
