@@ -171,7 +171,7 @@ def test_sound_of_eight_channels_or_more_is_that_of_two(tmp_path: Path, layout: 
     heard = []
     for which in ("stereo", layout):
         path = write_media(tmp_path / f"{which}.mkv", audio_codec=codec, sample_rate_hz=48000, layout=which)
-        with Reader(path) as reader:
+        with media.Reader(path) as reader:
             heard.append(reader.sound(0.3, 0.5, sample_rate_hz=16000))
     assert np.corrcoef(heard)[0, 1] > 0.95
 
