@@ -137,7 +137,8 @@ def _write_sound(
     noise = np.random.default_rng(0).uniform(-0.9, 0.9, len(sound))
     samples_CS = np.stack([noise if name == "LFE" else sound for name in channels]).astype(np.float32)
     resampler = av.AudioResampler(format=audio.codec_context.format, layout=layout, rate=rate_hz, frame_size=1024)
-    frame = av.AudioFrame.from_ndarray(samples_CS, format="fltp", layout=layout)
+    # Interleaved: PyAV miscounts the planes of 8 channels.
+    frame = av.AudioFrame.from_ndarray(samples_CS.T.reshape(1, -1), format="flt", layout=layout)
     frame.sample_rate = rate_hz
     frame.pts, frame.time_base = 0, Fraction(1, rate_hz)
     position = first + round(shift_s * rate_hz)

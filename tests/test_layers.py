@@ -23,7 +23,7 @@ stored | embedding
 matching
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
-decoding
+decoding | fingerprint
 indexing | synthetic | naming
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets

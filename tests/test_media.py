@@ -166,6 +166,16 @@ def test_lossless_sound_is_that_which_was_written(tmp_path: Path) -> None:
     np.testing.assert_allclose(media.read_sound(path, 0.25, 1.0), exact_S, atol=1e-6)
 
 
+@pytest.mark.parametrize(("layout", "codec"), [("7.1", "aac"), ("7.1", "libopus"), ("hexadecagonal", "aac")])
+def test_sound_of_eight_channels_or_more_is_that_of_two(tmp_path: Path, layout: str, codec: str) -> None:
+    heard = []
+    for which in ("stereo", layout):
+        path = write_media(tmp_path / f"{which}.mkv", audio_codec=codec, sample_rate_hz=48000, layout=which)
+        with media.Reader(path) as reader:
+            heard.append(reader.sound(0.3, 0.5, sample_rate_hz=16000))
+    assert np.corrcoef(heard)[0, 1] > 0.95
+
+
 def test_the_same_moment_sounds_the_same_whatever_the_start(tmp_path: Path) -> None:
     for name in ("v.mp4", "v.mkv"):
         path = write_media(tmp_path / name, seconds=5.0)

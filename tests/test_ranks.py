@@ -61,6 +61,20 @@ def test_the_same_labels_losses_and_weights_on_1_2_and_4_ranks(found: Found, way
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_all_ranks_skip_the_same_steps_or_stop_at_the_same_one(found: Found, ranks: int) -> None:
+    for rank in found[ranks]:
+        for case in ("one bad", "many bad"):
+            assert rank[case]["said"] == found[1][0][case]["said"]
+            assert rank[case]["error"] == found[1][0][case]["error"]
+        assert rank["one bad"]["skipped"] == len(rank["one bad"]["said"]) > 0
+        assert rank["many bad"]["error"]
+        assert weights(rank["one bad"]["pair"]).isfinite().all()
+        assert weights(rank["one bad"]["pair"]).numpy() == pytest.approx(
+            weights(found[1][0]["one bad"]["pair"]).numpy(), abs=RELATIVE
+        )
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_every_clip_is_drawn_exactly_once_an_epoch(found: Found, ranks: int) -> None:
     for epoch in (0, 1):
         drawn = [row for rank in found[ranks] for e, rows in rank["lesson"]["read"] if e == epoch for row in rows]

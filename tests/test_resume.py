@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,13 +79,36 @@ def test_a_damaged_last_checkpoint_falls_back_and_ends_alike(index_folder, unbro
     assert contents(run) == unbroken
 
 
-def test_resuming_with_another_index_says_what_changed(index_folder, videos, tmp_path):
-    run = tmp_path / "run"
-    seehear.pretrain(index_folder, run, preset="debug", settings={**SETTINGS, "rounds": 1})
-    some = sorted(videos.rglob("*.mp4"))[:20]
-    seehear.index(some, tmp_path / "other", progress=False)
-    with pytest.raises(seehear.SeehearError, match="40 rows then, 20 now"):
-        seehear.pretrain(tmp_path / "other", run, preset="debug", resume=True)
+def test_resuming_with_other_settings_or_another_index_says_what_changed(finished_run, index_folder, videos, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    def refusal(index, **changes):
+        with pytest.raises(seehear.SeehearError) as error:
+            seehear.pretrain(index, tmp_path / "run", preset="debug", settings=changes, resume=True)
+        return str(error.value)
+
+    said = refusal(index_folder, **{"train.lr": 0.5, "clip.frames": 3, "data.workers": 1})
+    assert re.search(r"train\.lr is 0\.5, and the run at \S+ was made with 0\.0\d+", said)
+    assert "clip.frames is 3" in said
+    assert "data.workers is" not in said
+    assert "compute.threads, compute.timeout_minutes, data.max_failed_share, data.workers, rounds." in said
+    seehear.index(sorted(videos.rglob("*.mp4"))[:20], tmp_path / "fewer", progress=False)
+    said = refusal(tmp_path / "fewer")
+    assert "40 rows then, 20 now; 40 videos then, 20 now" in said
+    assert "other than then: the list of files" in said
+    seehear.index([videos], tmp_path / "shorter", segment_seconds=1, min_seconds=0.5, progress=False)
+    said = refusal(tmp_path / "shorter")
+    assert "min_seconds was 1 and is 0.5; segment_seconds was 10 and is 1" in said
+    assert "the segments that files are cut into" in said
+    assert "the list of files" not in said
+    shutil.copytree(videos, tmp_path / "videos")
+    with sorted((tmp_path / "videos").rglob("*.mp4"))[0].open("ab") as file:
+        file.write(bytes(100))
+    seehear.index([tmp_path / "videos"], tmp_path / "longer", progress=False)
+    said = refusal(tmp_path / "longer")
+    assert "other than then: the sizes of files)" in said
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
 def test_run_json_records_what_was_used_after_going_on(index_folder, tmp_path):

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import seehear
+from seehear.checkpoint import midways, newest, parse, save_midway
 from seehear.errors import StorageError
 from seehear.indexing import Index
 from seehear.runs import Run, atomic_file, whole_folder, write_json
+from test_resume import contents
 
 LIMITED = """
 import resource, sys
@@ -97,6 +100,41 @@ def test_a_file_that_gets_too_long_in_a_run(index_folder: Path, tmp_path: Path) 
     assert not leftovers(out)
     assert run_cli("pretrain", index_folder, "--out", out, "--resume", *settings).returncode == 0
     assert len(Run.open(out).rounds()) > len(rounds)
+
+
+def test_a_full_disk_within_a_round_leaves_the_checkpoint_before(small_disk: Path) -> None:
+    run, state = Run.create(small_disk / "run", {}), {"x": torch.arange(2000)}
+    before = save_midway(run, 0, 1, state)
+    fill(small_disk)
+    with pytest.raises(StorageError, match=r"midway/000-000000002 cannot be written \(No space left"):
+        save_midway(run, 0, 2, state)
+    assert midways(run) == [before]
+    found = newest(run)
+    assert found is not None
+    assert parse(found[2])["x"].equal(state["x"])
+    assert not leftovers(small_disk)
+
+
+def test_checkpoints_within_rounds_that_cannot_be_written_cost_a_warning_each(
+    index_folder: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    """They hold the optimiser too, so there is a limit that stops them and not those of whole rounds."""
+    out, words = tmp_path / "run", ["--preset", "debug", "--data.workers", "0", "--data.cache_gigabytes", "0"]
+    words += ["--compute.precision", "fp32", "--compute.memory_format", "contiguous", "--checkpoint.steps", "2"]
+    largest = max(p.stat().st_size for p in finished_run.rglob("*") if p.is_file())
+    done = run_cli("pretrain", index_folder, "--out", out, *words, largest_bytes=round(1.2 * largest))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning: no checkpoint could be written") >= 2
+    assert "File too large" in done.stderr
+    assert contents(out) == contents(finished_run)
+    assert not leftovers(out)
+
+
+def test_an_index_that_vanished_is_told_and_the_run_stays(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    with pytest.raises(seehear.SeehearError, match="gone does not exist"):
+        seehear.pretrain(tmp_path / "gone", tmp_path / "run", settings={"rounds": 9}, resume=True)
+    assert contents(tmp_path / "run") == contents(finished_run)
 
 
 def test_a_place_that_may_not_be_written(small_disk: Path, index_folder: Path) -> None:

@@ -66,7 +66,7 @@ def test_same_seed_same_bits_another_seed_others():
 
 def test_a_loss_that_is_not_finite_stops_and_says_what_to_do():
     cfg = tiny_settings({"train.lr": 1e30, "train.epochs": 3, "train.optimizer": "sgd", "train.warmup_share": 0})
-    with pytest.raises(TrainingError, match=r"epoch \d+.*Lower train\.lr"):
+    with pytest.raises(TrainingError, match=r"epoch \d+, step \d+.*train\.lr below"):
         learned(cfg)
 
 

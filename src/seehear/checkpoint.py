@@ -81,10 +81,8 @@ def newest(run: Run) -> tuple[int, bool, bytes] | None:
     Raises:
         CheckpointError: there are some, and none can be read.
     """
-    whole = [(number, math.inf, run.round_path(number) / "checkpoint.pt") for number in run.rounds()[-KEPT:]]
-    within = [(int(p.name.split("-")[0]), float(p.name.split("-")[1]), p) for p in midways(run)]
     problems = []
-    for number, step, path in sorted(whole + within, reverse=True):
+    for number, step, path in furthest_first(run):
         try:
             data = path.read_bytes()
             wanted = path.stem[-16:] if step < math.inf else path.with_suffix(".sha256").read_text("ascii").strip()
@@ -99,6 +97,13 @@ def newest(run: Run) -> tuple[int, bool, bytes] | None:
     if problems:
         raise CheckpointError(" ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite.")
     return None
+
+
+def furthest_first(run: Run) -> list[tuple[int, float, Path]]:
+    """All checkpoints: round, step within it (infinite where it is over) and file; the furthest first."""
+    whole = [(number, math.inf, run.round_path(number) / "checkpoint.pt") for number in run.rounds()[-KEPT:]]
+    within = [(int(p.name.split("-")[0]), float(p.name.split("-")[1]), p) for p in midways(run)]
+    return sorted(whole + within, reverse=True)
 
 
 def parse(data: bytes) -> dict[str, Any]:

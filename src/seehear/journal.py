@@ -28,10 +28,11 @@ WAITING_SHARE = 0.1  # training that waits for data longer than this is bound by
 def summary(now: Round, last: Round | None, failures: dict[str, int]) -> dict[str, Any]:
     """A round as plain data.
 
-    Keys: round, epochs, steps, clips; per student loss, accuracy, heldout_loss, heldout_accuracy (one number an epoch;
-    losses in nats, accuracies in [0, 1]); per clustering num_clusters, sizes (largest, smallest, empty), reseeded,
-    inertia, nmi_last (with the last round's labels, null in the first); nmi_video_audio (null where either is not
-    clustered); unreadable (reason -> times in this round); timing (clips_per_second, waiting_share, seconds).
+    Keys: round, epochs, steps, skipped (steps beside these, from which nothing was learned), clips; per student loss,
+    accuracy, heldout_loss, heldout_accuracy (one number an epoch; losses in nats, accuracies in [0, 1]); per clustering
+    num_clusters, sizes (largest, smallest, empty), reseeded, inertia, nmi_last (with the last round's labels, null in
+    the first); nmi_video_audio (null where either is not clustered); unreadable (reason -> times in this round); timing
+    (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
     clusterings = {}
@@ -50,6 +51,7 @@ def summary(now: Round, last: Round | None, failures: dict[str, int]) -> dict[st
         "round": now.number,
         "epochs": learning.epochs,
         "steps": learning.steps,
+        "skipped": learning.skipped,
         "clips": learning.clips,
         "loss": learning.loss,
         "accuracy": learning.accuracy,
@@ -83,7 +85,7 @@ def warnings_of(entry: dict[str, Any]) -> list[str]:
 def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
     """What is wrong with a round: (kind, what it is and what to change).
 
-    Kinds: "collapsed", "not learning", "waiting" (for data).
+    Kinds: "collapsed", "not learning", "not finite", "waiting" (for data).
     """
     found = []
     for name, c in entry["clusters"].items():
@@ -102,6 +104,12 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
                 f"ln K = {chance:.2f}. Try another --train.lr, more --train.epochs, or more videos."
             )
             found.append(("not learning", text))
+    if skipped := entry.get("skipped", 0):
+        text = (
+            f"{skipped} of {skipped + entry['steps']} steps were skipped: the loss was not finite. Should it "
+            f"go on, lower --train.lr, or take --compute.precision fp32."
+        )
+        found.append(("not finite", text))
     if entry["timing"]["waiting_share"] > WAITING_SHARE:
         known = entry.get("data")
         text = f"Training waits for data {entry['timing']['waiting_share']:.0%} of the time. " + (
@@ -132,6 +140,8 @@ def line(entry: dict[str, Any], rounds: int) -> str:
     ]
     if reseeded := sum(c["reseeded"] for c in clusters):
         parts.append(f"{reseeded} empty clusters re-seeded")
+    if entry.get("skipped"):
+        parts.append(f"{entry['skipped']} steps skipped")
     if entry["unreadable"]:
         parts.append(f"{sum(entry['unreadable'].values())} unreadable")
     return "  ".join(parts)

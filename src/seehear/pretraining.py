@@ -21,13 +21,14 @@ import numpy as np
 import torch
 
 from seehear import distributed
-from seehear.checkpoint import save_midway, save_round, write_clusters
+from seehear.checkpoint import furthest_first, save_midway, save_round, write_clusters
 from seehear.clips import Clips
 from seehear.config import Compute, Settings, differences, from_dict, override
 from seehear.encoders import Pair
 from seehear.encoders.synced import synchronise_norms
 from seehear.errors import IndexFileError, RunError, SettingsError
 from seehear.features import Features, extract, write_features
+from seehear.fingerprint import fingerprint, what_changed
 from seehear.indexing import Index
 from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
 from seehear.matching import fit_matching
@@ -221,7 +222,12 @@ def train_rounds(
 
     def keep(number: int, clusters: Mapping[str, Clusters]) -> Keep:
         requests.patient = True
-        return Keep(saver.wish, lambda training, wish: saver.save(Midway(number, clusters, training), last, wish))
+        return Keep(
+            saver.wish,
+            lambda training, wish: saver.save(Midway(number, clusters, training), last, wish),
+            console.say,
+            saver.last_good,
+        )
 
     for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch, start.midway, keep):
         failures = saver.failures()
@@ -276,6 +282,10 @@ class Saver:
             distributed.barrier()
             raise self.requests.error(f"Round {midway.number + 1} is saved after step {step}.")
 
+    def last_good(self) -> str:
+        """The file of the furthest checkpoint, for a message; on every rank."""
+        return distributed.by_first(lambda: next((str(path) for *_, path in furthest_first(self.run)), "none yet"))
+
     def failures(self) -> dict[str, int]:
         """Rows that could not be read in this round so far, by reason, over all ranks."""
         return dict(distributed.add_up(self.clips.failures))
@@ -315,7 +325,7 @@ def finish(
 
 def new_record(cfg: Settings, index: Index, numerics: Numerics) -> dict[str, Any]:
     """What `run.json` holds beside versions and command."""
-    place = {"path": str(index.folder), "digest": index.digest, "rows": len(index)}
+    place = {"path": str(index.folder), **fingerprint(index)}
     return {"settings": cfg.to_dict(), "index": place, "numerics": numerics.describe()}
 
 
@@ -328,16 +338,20 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
     run = Run.open(out)
     recorded = from_dict(run.record["settings"])
     cfg = override(recorded, changes)
-    for name, (old, new) in differences(recorded, cfg).items():
-        if name not in FREE_ON_RESUME:
-            raise RunError(
-                f"{name} is {new}, and the run at {out} was made with {old}. Leave it out to go on, "
-                f"or choose another --out."
-            )
-    if run.record["index"]["digest"] != index.digest:
+    changed = {name: both for name, both in differences(recorded, cfg).items() if name not in FREE_ON_RESUME}
+    if changed:
+        what = "; ".join(
+            f"{name} is {new}, and the run at {out} was made with {old}" for name, (old, new) in changed.items()
+        )
         raise RunError(
-            f"The index {index.folder} has changed since the run at {out} began ({run.record['index']['rows']} rows "
-            f"then, {len(index)} now), so its labels belong to other rows. Use --overwrite or another --out."
+            f"{what}. Leave it out to go on, or choose another --out. These may change: "
+            f"{', '.join(sorted(FREE_ON_RESUME))}."
+        )
+    if run.record["index"]["digest"] != index.digest:
+        what = what_changed(run.record["index"], index)
+        raise RunError(
+            f"The index {index.folder} has changed since the run at {out} began ({what}), so its labels "
+            f"belong to other rows. Use --overwrite or another --out."
         )
     return run, cfg
 

@@ -20,11 +20,15 @@ from seehear import distributed
 from seehear.clips import CENTRED, Batch, Clips
 from seehear.config import Train
 from seehear.encoders import Pair
+from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
 from seehear.updates import Labels, Sums, Update, losses
 
 GO_ON, SAVE, LEAVE = range(3)  # what may be wished for after a step
+RARE_STEPS, RARE_SHARE = 2, 0.01  # a round may skip so many steps, or this share of its steps, for losses not finite
+IN_A_ROW = 3  # but not so many one after another: then it is not the batch
+SHOWN_ROWS = 64  # of a batch, in a message
 
 
 @dataclass
@@ -33,10 +37,14 @@ class Learning:
 
     loss, accuracy: over the training clips; heldout_loss, heldout_accuracy: over the unaugmented clips of the videos
     kept out (empty where none were). Losses are in nats, accuracies in [0, 1] with chance 1 / K.
+    skipped, in_a_row: steps from whose batch nothing was learned, because loss or gradient was not finite, and how many
+    of these came last, one after another.
     """
 
     epochs: int = 0
     steps: int = 0
+    skipped: int = 0
+    in_a_row: int = 0
     clips: int = 0
     seconds: float = 0.0
     waiting_seconds: float = 0.0
@@ -61,11 +69,16 @@ class Keep:
     """When training that is not over is saved.
 
     wish: asked in each step: GO_ON, SAVE, or LEAVE (save and stop). The largest wish of all ranks is done by all.
-    save: called between steps with what `learn(begun=...)` needs beside the pair, and the wish; on every rank.
+    save: called between steps with what `learn(begun=...)` needs beside the pair, and the wish; on every rank. Right
+        after a step whose loss was not finite it is not called to SAVE.
+    say: told of each step that is skipped.
+    last_good: called on every rank; names the last checkpoint, for a message.
     """
 
     wish: Callable[[], int]
     save: Callable[[dict[str, Any], int], None]
+    say: Callable[[str], None] = lambda text: None
+    last_good: Callable[[], str] = lambda: "none"
 
 
 never = Keep(lambda: GO_ON, lambda state, wish: None)
@@ -95,7 +108,8 @@ def learn(
         begun: what `keep.save` got, to go on from there, with `pair` as it was then.
         keep: saves the state between steps.
     Raises:
-        TrainingError: a loss that is not finite (names epoch and rows), or too many unreadable rows.
+        TrainingError: too many losses that are not finite (names step, rows and last checkpoint), or too many
+            unreadable rows.
     """
     batch_size = min(cfg.batch_size, len(train_rows))
     batches = len(train_rows) // batch_size
@@ -124,11 +138,15 @@ def learn(
                 group["lr"] = learning_rate(learning.steps, cfg.epochs * batches, cfg)
             before = sums.clips
             pieces = [next(stream) for _ in plan[number]]
-            wish = update(pieces, rows[number * batch_size :][:batch_size], epoch, keep.wish(), sums)
+            batch = rows[number * batch_size :][:batch_size]
+            wish, is_finite = update(pieces, batch, keep.wish(), sums)
+            learning.in_a_row = 0 if is_finite else learning.in_a_row + 1
+            if not is_finite:
+                skip(learning, f"epoch {epoch}, step {number + 1} of {batches}", batch, cfg, batches, keep)
             learning.steps += sums.clips > before
             learning.clips += sums.clips - before
             progress(learning.clips)
-            if wish:
+            if wish and (is_finite or wish == LEAVE):
                 keep.save(state(number + 1), wish)
         measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep)
         if wish:
@@ -141,6 +159,22 @@ def learn(
             break
     learning.seconds = time.perf_counter() - begin
     return learning
+
+
+def skip(learning: Learning, where: str, rows_B: np.ndarray, cfg: Train, batches: int, keep: Keep) -> None:
+    """Count a step whose loss is not finite, and say so; raise TrainingError where such steps are not rare."""
+    learning.skipped += 1
+    rows = ", ".join(map(str, rows_B[:SHOWN_ROWS])) + (", ..." if len(rows_B) > SHOWN_ROWS else "")
+    what = f"The loss or its gradient is not finite in {where}, batch rows {rows}."
+    if learning.skipped <= max(RARE_STEPS, RARE_SHARE * cfg.epochs * batches) and learning.in_a_row < IN_A_ROW:
+        keep.say(f"warning: {what} The step is skipped; {learning.skipped} skipped in this round.")
+        return
+    raise TrainingError(
+        f"{what} With this step {learning.skipped} would be skipped in this round, {learning.in_a_row} in a row: too "
+        f"many. Last good checkpoint: {keep.last_good()}. Start anew with a train.lr below {cfg.lr:g}, or with "
+        f"compute.precision fp32. --resume repeats the same steps from that checkpoint, and helps only if the machine "
+        f"was at fault."
+    )
 
 
 @torch.inference_mode()

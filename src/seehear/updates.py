@@ -9,12 +9,12 @@ The batch is the same whatever the number of ranks: rank and part decide who com
 A part's running statistics all start from those before the step and are averaged after it. Gradients of summed losses,
 these statistics, losses and the wish to stop travel in one all-reduce: unreadable rows leave ranks with different
 numbers of clips, so the sum over clips is divided by their number over all ranks, which DistributedDataParallel's mean
-over ranks would not do, and weights, statistics and decisions are the same on all ranks after every step.
+over ranks would not do, and weights, statistics and decisions are the same on all ranks after every step. A batch whose
+loss or gradient is not finite anywhere is learned from nowhere.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +29,6 @@ from seehear.clips import Batch
 from seehear.config import Clip, Train
 from seehear.encoders import Pair
 from seehear.encoders.synced import BatchNorm, are_synchronised
-from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
 
@@ -87,7 +86,7 @@ class Update:
             return [_share(_share(rows_B, part, count), me, ranks) for part in range(count)]
         return [_share(rows_B, part, count) for part in distributed.rows_of_rank(count)]
 
-    def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, epoch: int, wish: int, sums: Sums) -> int:
+    def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, wish: int, sums: Sums) -> tuple[int, bool]:
         """Learn from a batch of which this rank has read `pieces`.
 
         Args:
@@ -95,16 +94,14 @@ class Update:
             wish: what this rank wants to happen after the step, 0 to 2.
             sums: gets the losses and hits.
         Returns:
-            The largest wish of all ranks.
-        Raises:
-            TrainingError: the loss is not finite; on every rank.
+            The largest wish of all ranks, and whether losses and gradients are finite. Where they are not, the batch
+            has changed nothing: neither weights, nor running statistics, nor sums. Both are the same on every rank.
         """
         self.optimizer.zero_grad(set_to_none=True)
         alone = distributed.world_size() == 1 and len(pieces) == 1
         table_S2 = torch.zeros(len(sums.students), 2, device=self.numerics.device)
         clips = parts = 0
-        if not alone:
-            self.statistics.begin()
+        self.statistics.begin()
         for batch in pieces:
             if not self.synced and (batch is None or len(batch.rows_B) < 2):
                 continue  # batch norm needs two clips; only failures make a part so small
@@ -115,18 +112,16 @@ class Update:
                 self.statistics.keep()
             clips, parts = clips + (len(batch.rows_B) if batch else 0), parts + 1
         clips, parts, wish, table_S2 = self._over_ranks(clips, parts, wish, table_S2, alone)
-        if not math.isfinite(value := float(table_S2[:, 0].sum())):
-            raise TrainingError(
-                f"The loss is {value} in epoch {epoch}, batch rows {rows_B[:8].tolist()}... Lower train.lr "
-                f"({self.cfg.lr:g}) or set compute.precision to fp32, then go on from the last checkpoint with "
-                f"--resume."
-            )
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not are_finite([table_S2[:, 0], *gradients]):
+            self.statistics.undo()
+            return wish, False
         if clips >= 2:
             if clips != len(rows_B):
-                torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], len(rows_B) / clips)
+                torch._foreach_mul_(gradients, len(rows_B) / clips)
             self.optimizer.step()
             sums.add(table_S2.double(), clips)
-        return wish
+        return wish, True
 
     def _learn(self, batch: Batch | None, batch_size: int) -> Tensor:
         """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
@@ -177,6 +172,11 @@ def losses(
     return table_S2[:, 0].sum(), table_S2.detach()
 
 
+def are_finite(tensors: list[Tensor]) -> bool:
+    """Whether all numbers in some tensors on one device are finite; numbers beyond 1e19 or so count as if not."""
+    return bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors))).all())
+
+
 class _Statistics:
     """The running statistics of all batch norms, as a mean over the parts of a batch."""
 
@@ -196,6 +196,12 @@ class _Statistics:
     def restore(self) -> None:
         """Set them back to before the step."""
         torch._foreach_copy_(self.tensors, self.start)
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Set them and their counters back, as if the step had not been."""
+        self.restore()
+        torch._foreach_copy_(self.counters, self.counted)
 
     @torch.no_grad()
     def keep(self) -> None:

@@ -1,6 +1,8 @@
 """Fuzz for as long as wanted: `PYTHONPATH=tests python -m fuzz --cases 2000 --seed 0`.
 
-Cases are made and tried in lots, so that a disk holds little; the counts are printed, and written with `--out`.
+Cases are made and tried in lots, so that a disk holds little; the counts are printed, and written with `--out`. A case
+is a function of seed and number: `--seed 0 --only 17 --only 230` tries two of them again, `--first 500` those from 500
+on.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from collections import Counter
 from pathlib import Path
 
 from fuzz.corpus import damage_of, whole_files, write_case
-from fuzz.trial import USED, try_cases
+from fuzz.trial import LOT, USED, try_cases
+from seehear.decoding import LOST
 
-LOT = 500
 MEMORY_BYTES = 16 * 2**30  # address space of this process; each worker has its own, smaller limit
 
 
@@ -25,6 +27,8 @@ def main() -> int:
     """Try all cases; 0 when every one of them was answered as it must be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first case")
+    parser.add_argument("--only", type=int, action="append", help="the number of a case to try; may be given again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout-s", type=float, default=30.0)
@@ -34,19 +38,21 @@ def main() -> int:
     limit_memory()
     begin = time.monotonic()
     totals: dict[str, Counter[str]] = {}
+    lost: list[str] = []
+    wanted_numbers = wanted.only or range(wanted.first, wanted.first + wanted.cases)
     with tempfile.TemporaryDirectory() as temporary:
         whole = whole_files(Path(temporary) / "whole")
-        for first in range(0, wanted.cases, LOT):
+        for first in range(0, len(wanted_numbers), LOT):
             folder = Path(temporary) / "cases"
             folder.mkdir()
-            numbers = range(first, min(first + LOT, wanted.cases))
+            numbers = wanted_numbers[first : first + LOT]
             paths = [write_case(folder, whole, wanted.seed, number) for number in numbers]
             try:
                 outcomes = try_cases(
                     paths, Path(temporary) / f"index{first}", workers=wanted.workers, timeout_s=wanted.timeout_s
                 )
             except AssertionError as error:
-                print(f"cases {first} to {numbers[-1]}: {error}", file=sys.stderr)
+                print(f"cases {numbers[0]} to {numbers[-1]}: {error}", file=sys.stderr)
                 if wanted.keep:
                     shutil.copytree(folder, wanted.keep, dirs_exist_ok=True)
                 return 1
@@ -57,23 +63,26 @@ def main() -> int:
                 totals.setdefault("damage", Counter())[
                     f"{damage_of(path)}: {'read' if read == USED else 'refused'}"
                 ] += 1
-                if wanted.keep and read in ("crashed the decoder", "timed out"):
+                said = {way: of[path.name] for way, of in outcomes.ways().items() if of.get(path.name) in LOST}
+                lost += [f"{path.name}: {reason} ({way})" for way, reason in said.items()]
+                if wanted.keep and said:
                     wanted.keep.mkdir(parents=True, exist_ok=True)
                     shutil.copy(path, wanted.keep)
             shutil.rmtree(folder)
             slowest = max(outcomes.read, key=lambda name: outcomes.seconds.get(name, 0.0))
             ways = ", ".join(f"{way} {outcomes.seconds[way]:.0f} s" for way in outcomes.counts())
             print(
-                f"{numbers[-1] + 1} cases, {time.monotonic() - begin:.0f} s ({ways}); the slowest: {slowest}, "
+                f"{first + len(numbers)} cases, {time.monotonic() - begin:.0f} s ({ways}); the slowest: {slowest}, "
                 f"{outcomes.seconds.get(slowest, 0.0):.1f} s",
                 file=sys.stderr,
             )
     result = {
-        "cases": wanted.cases,
+        "cases": len(wanted_numbers),
         "seed": wanted.seed,
         "whole_files": len(whole),
         "seconds": round(time.monotonic() - begin, 1),
         "outcomes": {way: dict(counts.most_common()) for way, counts in totals.items()},
+        "lost": lost,  # files that cost a process, to be tried again with --only
     }
     print(json.dumps(result, indent=1))
     if wanted.out:

@@ -23,6 +23,9 @@ from seehear.indexing.workers import in_workers
 from seehear.media import REASONS, Reader
 
 CLIP = Clip(frames=4, frame_rate_hz=8.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
+LOT = 500
+"""So many cases are made and tried at a time; a case's number within its lot draws where `Reader` reads it."""
+
 USED = "used"
 EPOCHS = (CENTRED, 0, 1)
 
@@ -37,10 +40,13 @@ class Outcomes:
     details: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of each way, and of each case by `Reader`
 
+    def ways(self) -> dict[str, dict[str, str]]:
+        """What each way of reading said of each case."""
+        return {"index": self.indexed, "clips": self.clips, "reader": self.read}
+
     def counts(self) -> dict[str, Counter[str]]:
         """How often each outcome came, by the way of reading."""
-        ways = {"index": self.indexed, "clips": self.clips, "reader": self.read}
-        return {way: Counter(outcomes.values()) for way, outcomes in ways.items()}
+        return {way: Counter(outcomes.values()) for way, outcomes in self.ways().items()}
 
 
 def try_cases(paths: Sequence[Path], folder: Path, *, workers: int = 2, timeout_s: float = 30.0) -> Outcomes:
@@ -57,7 +63,7 @@ def try_cases(paths: Sequence[Path], folder: Path, *, workers: int = 2, timeout_
     begin = time.monotonic()
     by_reader(paths, outcomes, workers, timeout_s)
     outcomes.seconds["reader"] = time.monotonic() - begin
-    for way, said in (("index", outcomes.indexed), ("clips", outcomes.clips), ("reader", outcomes.read)):
+    for way, said in outcomes.ways().items():
         wrong = {name: reason for name, reason in said.items() if reason != USED and reason not in REASONS}
         assert not wrong, f"{way} gave no reason of the list: {wrong}"
         unforeseen = {name: outcomes.details[name] for name in said if "Error: " in outcomes.details.get(name, "")}
@@ -90,7 +96,7 @@ def by_clips(opened: Index, outcomes: Outcomes, workers: int) -> None:
 
 def by_reader(paths: Sequence[Path], outcomes: Outcomes, workers: int, timeout_s: float) -> None:
     """`Reader` on every file, in processes that may die."""
-    jobs = [(str(path), number) for number, path in enumerate(paths)]
+    jobs = [(str(path), int(path.name[:6]) % LOT) for path in paths]
     for number, answer in in_workers("fuzz.trial:read_anyhow", jobs, workers, timeout_s):
         name = paths[number].name
         if isinstance(answer, Rejection):

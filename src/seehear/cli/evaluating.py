@@ -127,6 +127,8 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
     if given["num_clips"] is None:
         del given["num_clips"]
     result = seehear.evaluate(models[0], task=task, data=data, **given)
+    if not result:  # another rank has it
+        return
     if as_json:
         print(json.dumps(result))
         return

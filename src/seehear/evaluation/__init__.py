@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from seehear import distributed
 from seehear.clips import MODALITIES
 from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, read_classes
@@ -29,6 +31,7 @@ from seehear.evaluation.retrieval import evaluate_retrieval
 from seehear.evaluation.sets import LabelledSet, only, open_set
 from seehear.evaluation.writing import evaluate_features
 from seehear.model import Model, load
+from seehear.numerics import find_device
 from seehear.progress import Console
 from seehear.runs import now, versions, write_json
 
@@ -41,6 +44,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "clusters": evaluate_clusters,
     "features": evaluate_features,
 }
+ON_RANKS = ("probe", "retrieval", "features")  # tasks whose features ranks extract together
 NAMED = 20  # missing items whose names stand in a result
 
 
@@ -61,6 +65,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on a set whose classes are known, and write `<task>-<set>.json`.
 
+    Under torchrun all processes call it alike: each extracts features of its share, and the first goes on alone.
+
     Args:
         model: the folder of a run or of its encoders, the name of released weights, a checkpoint, or a loaded model.
         task: "probe", "finetune", "retrieval", "clusters" or "features".
@@ -77,7 +83,8 @@ def evaluate(
         console: where progress is shown; stderr by default.
         options: of the task: see `seehear.evaluation.probe.evaluate_probe` and so on.
     Returns:
-        What is written: values beside chance and majority rate, n, protocol, digests, missing files, versions.
+        What is written: values beside chance and majority rate, n, protocol, digests, missing files, versions. On
+        ranks but the first, nothing.
     Raises:
         SettingsError: an unknown task or option, or classes that do not fit the set.
         RunError: there are no encoders.
@@ -90,8 +97,11 @@ def evaluate(
         raise SettingsError(f"There is no modality {modality}. It must be video or audio.")
     if num_clips is not None and num_clips < 1:
         raise SettingsError(f"--clips is {num_clips}. It must be at least 1; 10 is usual for videos of 10 s.")
+    device = join(task, options, device)
     loaded = model if isinstance(model, Model) else load(model, device=device)
     path = None if isinstance(model, Model) else Path(model)
+    if distributed.rank() > 0:
+        console = Console(quiet=True)
     with console or Console() as shown:
         wanted = (modality,) if modality else ()
         there = loaded.modalities
@@ -108,12 +118,33 @@ def evaluate(
         opened = measurable(opened, there, wanted)
         folder = Path(results) if results else home_of(path, loaded)
         context = Evaluation(loaded, opened, seed, num_clips, shown, folder)
-        found = TASKS[task](context, **options)
+        if distributed.world_size() > 1 and context.features and distributed.rank() > 0:
+            return {}
+        with distributed.alone():
+            found = TASKS[task](context, **options)
         result = {**head(task, path, loaded, opened), **about(context), **found, "created": now(), **versions()}
     written = file_of(folder, "-".join([task, *found.get("variant", ())]), opened)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(written, result)
     return {**result, "written": str(written)}
+
+
+def join(task: str, options: Mapping[str, Any], device: str) -> str:
+    """Join the other ranks, if torchrun started this process; returns the device of this one.
+
+    Raises:
+        SettingsError: the task runs as one process.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks == 1:
+        return device
+    if task not in ON_RANKS or options.get("form") == "sequence":
+        what = f"Task {task}" if task not in ON_RANKS else "Task features with --format sequence"
+        raise SettingsError(
+            f"{what} runs as one process, and torchrun started {ranks}. Run it without torchrun; "
+            f"{', '.join(ON_RANKS)} work on several ranks."
+        )
+    return str(distributed.start(find_device(device)))
 
 
 def measurable(data: LabelledSet, there: tuple[str, ...], wanted: tuple[str, ...]) -> LabelledSet:

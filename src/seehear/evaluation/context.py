@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from seehear import distributed
 from seehear.clips import Clips
 from seehear.config import Data
 from seehear.evaluation.baselines import baseline_features
@@ -64,10 +65,11 @@ class Evaluation:
 
     @cached_property
     def features(self) -> Features:
-        """Of the rows that have a class and can be read."""
-        rows = self.data.rows
+        """Of the rows that have a class and can be read; each rank extracts a share, and the first gets them all."""
+        span = distributed.rows_of_rank(len(self.data.rows))
+        rows = self.data.rows[span.start : span.stop]
         progress = self.console.watch("features", len(rows) * self.clips_a_row)
-        return extract(
+        mine = extract(
             self.model.pair,
             self.reading,
             self.model.numerics,
@@ -75,6 +77,10 @@ class Evaluation:
             num_clips=self.clips_a_row,
             progress=progress,
         )
+        failures = distributed.add_up(self.reading.failures)
+        self.reading.failures.clear()
+        self.reading.failures.update(failures)
+        return Features(*distributed.gather_rows(mine.rows, mine.of))
 
     @cached_property
     def pooled(self) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -19,6 +19,7 @@ import numpy as np
 from av.audio.format import AudioFormat
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
+from av.audio.plane import AudioPlane
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
@@ -74,11 +75,13 @@ class _Run:
 
     def append(self, frame: AudioFrame, time_s: float) -> None:
         self.starts_s.append(time_s - self.samples / self.rate_hz)
-        kind, count = _KINDS[frame.format.name.removesuffix("p")], frame.samples
+        kind, count, planes = _KINDS[frame.format.name.removesuffix("p")], frame.samples, frame.layout.nb_channels
         if not frame.format.is_planar:
-            count *= frame.layout.nb_channels
-        # Views of the frame's memory: `frame.to_ndarray` costs more than decoding it did.
-        self.chunks.append([np.frombuffer(memoryview(plane), kind, count) for plane in frame.planes])
+            count, planes = count * planes, 1
+        # Views of the frame's memory: `frame.to_ndarray` costs more than decoding it did. `frame.planes` counts planes
+        # up to a null pointer, which does not follow when there are 8 or more: it reads past them.
+        views = [memoryview(AudioPlane(frame, i)) for i in range(planes)]
+        self.chunks.append([np.frombuffer(view, kind, count) for view in views])
         self.samples += frame.samples
 
     def mono(self) -> NDArray[np.float32]:
