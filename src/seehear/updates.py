@@ -10,6 +10,9 @@ A part's running statistics all start from those before the step and are average
 these statistics, losses and the wish to stop travel in one all-reduce: unreadable rows leave ranks with different
 numbers of clips, so the sum over clips is divided by their number over all ranks, which DistributedDataParallel's mean
 over ranks would not do, and weights, statistics and decisions are the same on all ranks after every step.
+
+Nothing in a step waits for a GPU: labels are sent ahead, sums stay on the device, and losses are looked at every
+`LOOK_EVERY` steps, before each checkpoint and at the end of an epoch. Counts and wishes travel between CPUs.
 """
 
 from __future__ import annotations
@@ -31,8 +34,10 @@ from seehear.encoders import Pair
 from seehear.encoders.synced import BatchNorm, are_synchronised
 from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
-from seehear.numerics import Numerics
+from seehear.memory import Memory
+from seehear.numerics import Numerics, upload
 
+LOOK_EVERY = {"cuda": 8}  # steps by kind of device; where there is nothing to wait for, each loss is looked at
 Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
 
 
@@ -77,15 +82,24 @@ class Update:
         self.synced = are_synchronised(pair)
         self.parameters = [p for p in pair.parameters() if p.requires_grad]
         self.statistics = _Statistics(pair)
+        self.memory: Memory | None = None
+        self.unseen: list[
+            tuple[Tensor, int, np.ndarray]
+        ] = []  # losses, epoch and rows of the steps since the last look
+        self.look_every = LOOK_EVERY.get(torch.device(numerics.device).type, 1)
 
     def pieces(self, rows_B: np.ndarray) -> list[np.ndarray]:
         """What this rank computes of a batch, part by part."""
         ranks, me = distributed.world_size(), distributed.rank()
-        wanted = self.cfg.batch_parts if self.synced else max(self.cfg.batch_parts, ranks)
-        count = max(1, min(wanted, len(rows_B) // 2))
+        count = self._parts(len(rows_B))
         if self.synced:
             return [_share(_share(rows_B, part, count), me, ranks) for part in range(count)]
         return [_share(rows_B, part, count) for part in distributed.rows_of_rank(count)]
+
+    def _parts(self, clips: int) -> int:
+        """Into how many parts a batch is cut."""
+        wanted = self.cfg.batch_parts if self.synced else max(self.cfg.batch_parts, distributed.world_size())
+        return max(1, min(wanted, clips // 2))
 
     def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, epoch: int, wish: int, sums: Sums) -> int:
         """Learn from a batch of which this rank has read `pieces`.
@@ -105,22 +119,22 @@ class Update:
         clips = parts = 0
         if not alone:
             self.statistics.begin()
-        for batch in pieces:
+        first = 0 if self.synced else distributed.rows_of_rank(self._parts(len(rows_B))).start
+        for part, batch in enumerate(pieces, first):
             if not self.synced and (batch is None or len(batch.rows_B) < 2):
                 continue  # batch norm needs two clips; only failures make a part so small
             if not alone:
                 self.statistics.restore()
-            table_S2 += self._learn(batch, len(rows_B))
+            table_S2 += self._learn(batch, len(rows_B), part)
             if not alone:
                 self.statistics.keep()
             clips, parts = clips + (len(batch.rows_B) if batch else 0), parts + 1
         clips, parts, wish, table_S2 = self._over_ranks(clips, parts, wish, table_S2, alone)
-        if not math.isfinite(value := float(table_S2[:, 0].sum())):
-            raise TrainingError(
-                f"The loss is {value} in epoch {epoch}, batch rows {rows_B[:8].tolist()}... Lower train.lr "
-                f"({self.cfg.lr:g}) or set compute.precision to fp32, then go on from the last checkpoint with "
-                f"--resume."
-            )
+        self.unseen.append((table_S2[:, 0].sum(), epoch, rows_B))
+        if len(self.unseen) >= self.look_every:
+            self.look()
+        if self.memory is not None:
+            self.memory.steps += 1
         if clips >= 2:
             if clips != len(rows_B):
                 torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], len(rows_B) / clips)
@@ -128,14 +142,33 @@ class Update:
             sums.add(table_S2.double(), clips)
         return wish
 
-    def _learn(self, batch: Batch | None, batch_size: int) -> Tensor:
+    def look(self) -> None:
+        """Check the losses since the last look; waits for the device.
+
+        Raises:
+            TrainingError: one is not finite.
+        """
+        values = torch.stack([loss for loss, _, _ in self.unseen]).tolist() if self.unseen else []
+        for value, (_, epoch, rows_B) in zip(values, self.unseen, strict=True):
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"The loss is {value} in epoch {epoch}, batch rows {rows_B[:8].tolist()}... Lower train.lr "
+                    f"({self.cfg.lr:g}) or set compute.precision to fp32, then go on from the last checkpoint with "
+                    f"--resume."
+                )
+        self.unseen.clear()
+
+    def _learn(self, batch: Batch | None, batch_size: int, part: int) -> Tensor:
         """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
         rows_B = batch.rows_B if batch else np.zeros(0, dtype=np.int64)
         with self.numerics.autocast():
             inputs = encoder_inputs(batch or _one_empty_clip(self.clip), self.clip, self.numerics, self.pair)
             if batch is None:  # its batch norms must meet those of the other ranks
                 inputs = {modality: x[:0] for modality, x in inputs.items()}
-            scores = self.pair(inputs)
+            features = self.pair.features(inputs)
+            scores = self.pair.scores(features)
+        if self.memory is not None:
+            self.memory.keep(rows_B, part, features)
         loss, table_S2 = losses(scores, self.labels, rows_B, self.cfg.label_smoothing)
         (loss / batch_size).backward()  # type: ignore[no-untyped-call]
         return table_S2
@@ -148,9 +181,13 @@ class Update:
             return clips, parts, wish, table_S2
         for p in self.parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        counts = table_S2.new_tensor([clips, parts, wish >= 1, wish >= 2])
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        distributed.all_reduce_at_once([*gradients, *self.statistics.totals, table_S2, counts])
+        counts = torch.tensor([clips, parts, wish >= 1, wish >= 2], dtype=table_S2.dtype)  # on the CPU
+        summed = [p.grad for p in self.parameters if p.grad is not None] + [*self.statistics.totals, table_S2]
+        if table_S2.device.type == "cpu":
+            distributed.all_reduce_at_once([*summed, counts])
+        else:
+            distributed.all_reduce(counts)
+            distributed.all_reduce_at_once(summed)
         clips, parts, any_1, any_2 = (round(number) for number in counts.tolist())
         self.statistics.end(parts)
         return clips, parts, 2 if any_2 else min(any_1, 1), table_S2
@@ -166,13 +203,14 @@ def losses(
     """
     table = []
     for heads in scores.values():
-        loss, hits = torch.zeros(()), torch.zeros(())
+        parts = []
         for space, scores_BK in heads.items():
-            wanted_B = torch.from_numpy(labels[space][rows_B].astype(np.int64)).to(scores_BK.device)
-            one = F.cross_entropy(scores_BK.float(), wanted_B, label_smoothing=smoothing, reduction="sum")
-            loss = loss.to(one.device) + one / len(heads)
-            hits = hits.to(one.device) + (scores_BK.detach().argmax(dim=1) == wanted_B).sum() / len(heads)
-        table.append(torch.stack([loss, hits]))
+            wanted_B = upload(torch.from_numpy(labels[space][rows_B].astype(np.int64)), scores_BK.device)
+            loss = F.cross_entropy(scores_BK.float(), wanted_B, label_smoothing=smoothing, reduction="sum")
+            hits = (scores_BK.detach().argmax(dim=1) == wanted_B).sum()
+            parts.append(torch.stack([loss, hits.to(loss.dtype)]) / len(heads))
+        if parts:
+            table.append(torch.stack(parts).sum(dim=0))
     table_S2 = torch.stack(table)
     return table_S2[:, 0].sum(), table_S2.detach()
 
