@@ -50,7 +50,7 @@ def test_the_memory_holds_what_the_forward_passes_of_the_last_epoch_gave(parts):
         pair.train()
         (batch,) = clips.batches(rows, epoch=1, batch_size=len(rows))
         features = pair.features(encoder_inputs(batch, clips.clip, CPU, pair))
-        wanted |= {row: i for row, i in zip(rows, zip(features["video"], features["audio"], strict=True), strict=True)}
+        wanted |= dict(zip(rows, zip(features["video"], features["audio"], strict=True), strict=True))
     assert found.rows.tolist() == sorted([*range(8), *wanted])
     assert set(drawn) < set(range(8, 40)), "a draw over clusters repeats some rows and leaves others out"
     for number, row in enumerate(found.rows.tolist()):

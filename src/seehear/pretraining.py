@@ -41,7 +41,7 @@ from seehear.restoring import Restored, restore, state_of, state_within, tensors
 from seehear.runs import Run, whole_folder
 from seehear.signals import Interruptions
 from seehear.spaces import Clusters
-from seehear.throughput import facts_of
+from seehear.throughput import divide_cores, facts_of
 from seehear.trainer import GO_ON, LEAVE, SAVE, Keep
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
@@ -220,6 +220,7 @@ def train_rounds(
     """Drive the method, saving and logging each round when it is over; returns the last one."""
     if not clips.cached:
         clips.fill(console.watch("decoding segments", len(clips)))
+    divide_cores(clips, cfg.compute, numerics.device)
     writer = summary_writer(run.path / "tensorboard") if tensorboard and distributed.rank() == 0 else None
     last, saver = start.last, Saver(run, cfg, pair, clips, console, requests)
     if distributed.rank() == 0:

@@ -53,7 +53,7 @@ def data(index: Path, preset: str, num_clips: int, as_json: bool, settings: dict
 @click.option("--json", "as_json", is_flag=True, help="Print the measurement as JSON.")
 @with_settings
 def train(preset: str, seconds: float, as_json: bool, settings: dict[str, Any]) -> None:
-    """Train on one made-up batch in memory: clips/s forward and of whole steps, against the peak of a matrix product."""
+    """Train on one made-up batch: clips/s forward and of whole steps, against the peak of a matrix product."""
     from seehear.numerics import set_threads
     from seehear.presets import preset_settings
     from seehear.speed import measure_step

@@ -130,15 +130,21 @@ def forgetful(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def statistics_left_alone(module: nn.Module) -> Iterator[None]:
-    """In this block the batch norms of a module use the batch's statistics, in training, and remember nothing."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """In this block the running statistics of a module's batch norms stay as they are."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [
+        (norm, norm.momentum, norm.num_batches_tracked.clone())
+        for norm in norms
+        if norm.num_batches_tracked is not None
+    ]
+    for norm, _, _ in before:
+        norm.momentum = 0.0  # switching them off instead would save other tensors than the first pass
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, batches in before:
+            norm.momentum = momentum
+            norm.get_buffer("num_batches_tracked").copy_(batches)
 
 
 def midplanes(c_in: int, c_out: int) -> int:

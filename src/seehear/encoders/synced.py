@@ -62,9 +62,7 @@ class SyncedBatchNorm(BatchNorm):
         mean_C, variance_C, count = _moments(input.detach())
         weight_C = torch.ones_like(mean_C) if self.weight is None else self.weight
         bias_C = torch.zeros_like(mean_C) if self.bias is None else self.bias
-        tracked = self.track_running_stats and self.num_batches_tracked is not None
-        if tracked and self.running_mean is not None and self.running_var is not None:
-            assert self.num_batches_tracked is not None
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean_C, share)
