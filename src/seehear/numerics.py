@@ -119,7 +119,7 @@ def try_compiler(plain: Numerics, compiler: str, pair: Pair, clip: Clip) -> Nume
     except Exception as error:  # whatever a compiler may raise: no C compiler, a backend's own error, ...
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         return replace(plain, note=f"torch.compile ({compiler}) failed: {reason}")
-    if compiler in FOR_FAULTS or before_ms >= WORTH_IT * after_ms:
+    if after_ms < float("inf") and (compiler in FOR_FAULTS or before_ms >= WORTH_IT * after_ms):
         return replace(compiled, probe_ms=(*plain.probe_ms, (compiler, round(after_ms, 3))))
     return replace(
         plain, note=f"torch.compile ({compiler}) does not pay: {after_ms:.2f} ms a clip, {before_ms:.2f} without"
@@ -188,14 +188,14 @@ def find_device(name: str) -> str:
 
 
 def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) -> list[float]:
-    """Milliseconds a clip, forward and backward through a copy of the video encoder, for each candidate.
+    """Milliseconds a clip, forward and backward through copies of the video encoder, one for each candidate.
 
     The candidates take turns, so that a busy moment of the machine does not fall on one of them; the least of
     `repeats` times counts, infinity for one whose gradients are not finite.
     """
     import copy
 
-    encoder = copy.deepcopy(pair.encoders["video"])
+    trials = [numerics.place(Pair(copy.deepcopy(pair.encoders["video"]))) for numerics in candidates]
     size = max(2, PROBE_PIXELS // (clip.frames * clip.crop_pixels**2))
     size = min(size, 32)
     generator = torch.Generator().manual_seed(0)
@@ -203,17 +203,16 @@ def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) 
     best, wrong = [float("inf")] * len(candidates), set()
     for turn in range(repeats + 1):  # the first turn warms up
         for i, numerics in enumerate(candidates):
-            trial = Pair(encoder)
-            numerics.place(trial)
+            encoder = trials[i].encoders["video"]
             x = numerics.arrange(frames.to(numerics.device))
             begin = time.perf_counter()
             with numerics.autocast():
-                loss = trial.encoders["video"](x).float().square().mean()
+                loss = encoder(x).float().square().mean()
             loss.backward()
             synchronise(numerics.device)
             if not all(p.grad is None or bool(p.grad.isfinite().all()) for p in encoder.parameters()):
                 wrong.add(i)  # a kernel of this machine that cannot be trusted
-            encoder.zero_grad(set_to_none=True)  # the next candidate's gradients have another layout
+            encoder.zero_grad(set_to_none=True)
             if turn:
                 best[i] = min(best[i], (time.perf_counter() - begin) * 1e3 / size)
     return [float("inf") if i in wrong else ms for i, ms in enumerate(best)]
