@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 CASES ?= 2000
 
-.PHONY: demo test test-slow test-gpu check format fuzz bench-kmeans bench-report bench-decode real-media environment clean help
+.PHONY: demo test test-slow test-gpu check format fuzz bench bench-kmeans bench-report bench-decode bench-train real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -55,8 +55,23 @@ bench-decode: $(READY) ## decoding against torchcodec, decord and OpenCV, and wh
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/cost.py
 
+bench-train: $(READY) ## a round against its parts, the step by shape, 1 to 4 ranks
+	$(BIN)/python benchmarks/train.py
+
+# Reduced sizes, in a copy, so that the recorded results stay. Left out: report and search, whose sizes are the question,
+# and finetune_demo, which needs the runs of a demo.
+bench: $(READY)      ## all benchmarks that fit into 15 minutes, at reduced sizes; results in .bench/results
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	rm -rf .bench && mkdir -p .bench/results && cp benchmarks/*.py .bench/
+	$(BIN)/python .bench/kmeans.py --rows 50000 --clusters 64 256 --repeats 1
+	$(BIN)/python .bench/decode.py --clips 12 --sets packed,long,gop30
+	$(BIN)/python .bench/reopen.py
+	$(BIN)/python .bench/cost.py
+	$(BIN)/python .bench/train.py --videos 64 --seconds 3
+	$(BIN)/python .bench/memory.py --videos 300 --rounds 2 --seeds 0
+
 real-media: $(READY) ## fetch real videos into .cache/real-media, for the tests that use them
 	$(BIN)/python tests/real_media/fetch.py
 
 clean:               ## remove the environment and caches, never runs
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

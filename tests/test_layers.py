@@ -15,12 +15,12 @@ reporting
 pretraining | evaluation | exporting
 library | diagnosis
 journal | hub | restoring
-method
+method | speed
 trainer | model
 updates
 weights | huggingface
 stored | embedding
-matching
+matching | memory
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
 decoding | fingerprint
@@ -67,6 +67,7 @@ def test_the_method_imports_nothing_but_its_steps():
         "encoders",
         "features",
         "kmeans",
+        "memory",
         "numerics",
         "progress",
         "spaces",

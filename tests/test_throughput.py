@@ -11,12 +11,12 @@ from click.testing import CliRunner
 import seehear
 from seehear.cli import cli
 from seehear.clips import Clips
-from seehear.config import override
+from seehear.config import Compute, Data, override
 from seehear.errors import IndexFileError
 from seehear.media import read_clip
 from seehear.media.stages import STAGES, time_stages
 from seehear.presets import preset_settings
-from seehear.throughput import advice, facts_of, measure
+from seehear.throughput import advice, divide_cores, facts_of, measure
 
 FACTS = {
     "packed": False,
@@ -98,3 +98,21 @@ def test_the_command_prints_stages_and_advice(index_folder):
     assert "decode" in done.output
     as_json = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
     assert as_json["workers"] == 0
+
+
+def test_cores_are_divided_only_where_a_cpu_trains_and_decodes_and_nobody_said_how(index_folder, monkeypatch):
+    cfg, asked = preset_settings("debug"), []
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.setattr("torch.set_num_threads", asked.append)
+    index = seehear.Index.open(index_folder)
+    for data, compute, device, workers, threads in (
+        (Data(), Compute(), "cpu", 2, [6]),
+        (Data(workers=3), Compute(), "cpu", 3, []),
+        (Data(), Compute(threads=4), "cpu", -1, []),
+        (Data(), Compute(), "cuda", -1, []),
+    ):
+        clips = Clips(index, cfg.clip, data, 0)
+        divide_cores(clips, compute, device)
+        assert (clips.data.workers, asked) == (workers, threads)
+        asked.clear()

@@ -1,6 +1,6 @@
 """Which rank am I, and how do the ranks add up? One process is the same code and needs no process group.
 
-Everything here works under `torchrun` (gloo on CPU, nccl on CUDA) and without it: with one process `rank()`
+Everything here works under `torchrun` (gloo for CPU tensors, nccl for CUDA's) and without it: with one process `rank()`
 is 0, `world_size()` is 1, and the collectives return their tensor untouched. Reference: the manual of
 `torch.distributed`.
 """
@@ -69,7 +69,7 @@ def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> t
     if chosen.type == "cuda":
         chosen = _cuda_device(chosen)
     if "WORLD_SIZE" in os.environ and not _active():
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"  # counts need not wait for a GPU
         with _together():
             dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
     return chosen
@@ -167,6 +167,13 @@ def add_up(counts: Mapping[str, int]) -> dict[str, int]:
     for source in range(world_size()):
         total.update(json.loads(share(json.dumps(counts).encode(), source)))
     return dict(sorted(total.items()))
+
+
+def total(count: int) -> int:
+    """A whole number, summed over all ranks."""
+    import torch
+
+    return int(all_reduce(torch.tensor(count, dtype=torch.int64)))
 
 
 def gather_rows(

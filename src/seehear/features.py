@@ -19,7 +19,7 @@ from seehear.augment import augment_frames, augment_sound
 from seehear.clips import CENTRED, Batch, Clips, evenly
 from seehear.config import Clip
 from seehear.encoders import Pair
-from seehear.numerics import Numerics
+from seehear.numerics import Numerics, upload
 from seehear.spectrogram import Spectrogram
 
 CALIBRATION_ROWS = 1024  # enough for a mean and a variance of every channel
@@ -58,12 +58,12 @@ def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics, pair: Pair) -> 
     audio encoder with a true attribute `takes_waveform` gets (B, L) instead.
     """
     device, inputs = numerics.device, {}
-    draws_BD = batch.draws_BD.to(device, non_blocking=True)
+    draws_BD = upload(batch.draws_BD, device)
     if batch.frames_BTHWC is not None and "video" in pair.encoders:
-        frames_BCTHW = augment_frames(batch.frames_BTHWC.to(device, non_blocking=True), draws_BD, clip)
+        frames_BCTHW = augment_frames(upload(batch.frames_BTHWC, device), draws_BD, clip)
         inputs["video"] = numerics.arrange(frames_BCTHW)
     if batch.waveform_BL is not None and "audio" in pair.encoders:
-        waveform_BL = augment_sound(batch.waveform_BL.to(device, non_blocking=True), draws_BD, clip)
+        waveform_BL = augment_sound(upload(batch.waveform_BL, device), draws_BD, clip)
         inputs["audio"] = audio_input(waveform_BL, clip, pair)
     return inputs
 
@@ -133,16 +133,24 @@ def extract(
     pair.eval()
     sums = {m: torch.zeros(len(rows), pair.feature_dim(m)) for m in clips.modalities if m in pair.encoders}
     counts, done = np.zeros(len(rows)), 0
+    before: tuple[np.ndarray, dict[str, Tensor]] = (np.zeros(0, dtype=np.int64), {})  # on the device, on their way
+
+    def add(at: np.ndarray, features: Mapping[str, Tensor]) -> None:
+        for modality, part in features.items():
+            sums[modality][at] += part.float().cpu()
+
     for position in evenly(num_clips):
         for batch in clips.batches(rows, epoch=position, batch_size=batch_size):
             inputs = encoder_inputs(batch, clips.clip, numerics, pair)
             at = np.searchsorted(rows, batch.rows_B)
             with numerics.autocast():
-                for modality, tensor in inputs.items():
-                    sums[modality][at] += pair.encoders[modality](tensor).float().cpu()
+                now = (at, pair.features(inputs))
+            add(*before)  # only now, so that the device has work while this process waits for it
+            before = now
             counts[at] += 1
             done += len(at)
             progress(done)
+    add(*before)
     pair.train(was_training)
     there = counts > 0
     divisors = torch.from_numpy(counts[there]).float()[:, None]

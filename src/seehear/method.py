@@ -3,7 +3,7 @@
 Alwassel, Mahajan, Korbar, Torresani, Ghanem, Tran: "Self-Supervised Learning by Cross-Modal Audio-Video Clustering",
 NeurIPS 2020 (XDC, with SDC, MDC and CDC). A round is
 
-    1. extract   one feature per row with each encoder          features_ND, N rows, D wide
+    1. extract   one feature per row with each encoder          features_ND, N rows, D wide; or what training said
     2. cluster   k-means; a row's cluster is its pseudo-label   labels_N in 0 .. K-1
     3. train     each encoder predicts its teachers' labels     cross-entropy, clips of the rows
 
@@ -14,7 +14,7 @@ its own rows, and takes its part of every training batch; all of them have all l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ import torch
 
 from seehear.clips import Clips
 from seehear.config import Settings
-from seehear.distributed import rows_of_rank
+from seehear.distributed import rows_of_rank, total
 from seehear.encoders import Pair
 from seehear.features import Features, calibrate, extract
+from seehear.memory import Memory, joined
 from seehear.numerics import Numerics
 from seehear.progress import Watch, unwatched
 from seehear.spaces import UNLABELLED, Clusters, Space, group
@@ -42,12 +43,16 @@ ALL_SPACES = ("video", "audio", "joint")
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of the loop, once it is over."""
+    """One turn of the loop, once it is over.
+
+    remembered: what training said of this rank's rows, where the next round is to cluster that.
+    """
 
     number: int
     clusters: Mapping[str, Clusters]
     learning: Learning
     next_epoch: int
+    remembered: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ def deep_cluster(
         labels = {name: c.labels_N for name, c in clusters.items()}
         readable = next(iter(labels.values())) != UNLABELLED
         first_epoch = last.next_epoch if last else 0
+        last = replace(last, remembered=None) if last else None
+        memory = Memory() if cfg.train.remember_features else None
         learning = learn(
             pair,
             clips,
@@ -100,9 +107,12 @@ def deep_cluster(
             progress=watch(f"round {number + 1}/{cfg.rounds}: training", cfg.train.epochs * len(train_rows)),
             begun=midway.training if midway else None,
             keep=keep(number, clusters),
+            memory=memory,
         )
         midway = None
-        last = Round(number, clusters, learning, first_epoch + learning.epochs)
+        remembered = memory.deal(len(clips), pair.widths) if memory else None
+        learning.remembered = total(len(remembered.rows)) if remembered else 0
+        last = Round(number, clusters, learning, first_epoch + learning.epochs, remembered)
         yield last
 
 
@@ -120,7 +130,10 @@ def cluster(
     if number == 0:
         calibrate(pair, clips, numerics)
     mine = np.array(rows_of_rank(len(clips)), dtype=np.int64)
-    features = extract(pair, clips, numerics, rows=mine, progress=watch(f"round {number + 1}: features", len(mine)))
+    remembered = last.remembered if last else None
+    rows = mine if remembered is None else np.setdiff1d(mine, remembered.rows)
+    features = extract(pair, clips, numerics, rows=rows, progress=watch(f"round {number + 1}: features", len(rows)))
+    features = joined(remembered, features) if remembered else features
     return cluster_features(features, len(clips), cfg, numerics.device, number, spaces, last)
 
 

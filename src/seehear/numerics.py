@@ -2,15 +2,19 @@
 
 bf16 autocast is about three times as fast as fp32 on CPUs with native bf16 products and slower on others, and the best
 layout of a video differs too, so "auto" times the candidates on the real networks and takes the fastest. fp32 in the
-contiguous layout wins unless another is at least `WORTH_IT` times as fast. What was chosen is part of the run: resuming
-uses it again.
+contiguous layout wins unless another is at least `WORTH_IT` times as fast. A compiler is tried only if it is asked for,
+and taken on the same condition. What was chosen is part of the run: resuming uses it again.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +25,7 @@ from seehear.encoders import Pair
 from seehear.errors import SettingsError
 
 WORTH_IT = 1.1  # a candidate must be this much faster to be taken over plain fp32
+FOR_FAULTS = ("aot_eager", "eager")  # ways of torch.compile that are never faster, and taken whenever they work
 PROBE_PIXELS = 8 * 112 * 112 * 4  # frames x height x width that a probing batch has at most; at least 2 clips
 
 
@@ -33,12 +38,26 @@ class Numerics:
         precision: "fp32" or "bf16" (autocast; weights and losses stay float32).
         memory_format: of the video encoder, "contiguous" or "channels_last" (3-D).
         probe_ms: milliseconds a clip that the candidates took, where they were timed.
+        compiler: torch.compile's way, or "off".
+        note: why the compiler that was asked for is off.
     """
 
     device: str
     precision: str
     memory_format: str
     probe_ms: tuple[tuple[str, float], ...] = ()
+    compiler: str = "off"
+    note: str = ""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Numerics:
+        """The inverse of `describe`.
+
+        Raises:
+            SettingsError: the device is not there.
+        """
+        known = {key: record[key] for key in ("precision", "memory_format", "compiler", "note") if key in record}
+        return cls(find_device(record["device"]), probe_ms=tuple(record["probe_ms"].items()), **known)
 
     def autocast(self) -> torch.autocast:
         """The context that the encoders run in."""
@@ -52,6 +71,9 @@ class Numerics:
         for module in pair.modules():
             if isinstance(module, nn.Conv3d):  # the video encoder's; sound has none
                 module.weight.data = module.weight.data.contiguous(memory_format=layout)
+        if self.compiler != "off":
+            for encoder in pair.encoders.values():
+                encoder.compile(**compilation(self.compiler))
         return pair
 
     def arrange(self, frames_BCTHW: Tensor) -> Tensor:
@@ -75,21 +97,82 @@ def choose(compute: Compute, pair: Pair, clip: Clip) -> Numerics:
     precisions = ["fp32", "bf16"] if compute.precision == "auto" else [compute.precision]
     formats = ["contiguous", "channels_last"] if compute.memory_format == "auto" else [compute.memory_format]
     candidates = [Numerics(device, p, f) for p, f in itertools.product(precisions, formats)]
-    if len(candidates) == 1 or "video" not in pair.encoders:
+    if "video" not in pair.encoders:
         return candidates[0]
-    milliseconds = probe(candidates, pair, clip)
-    best = min(range(len(candidates)), key=milliseconds.__getitem__)
-    if milliseconds[0] < WORTH_IT * milliseconds[best]:
-        best = 0
-    names = [f"{c.precision} {c.memory_format}" for c in candidates]
-    timed = tuple((name, round(ms, 3)) for name, ms in zip(names, milliseconds, strict=True))
-    return replace(candidates[best], probe_ms=timed)
+    chosen = candidates[0]
+    if len(candidates) > 1:
+        milliseconds = probe(candidates, pair, clip)
+        best = min(range(len(candidates)), key=milliseconds.__getitem__)
+        if milliseconds[0] < WORTH_IT * milliseconds[best]:
+            best = 0
+        names = [f"{c.precision} {c.memory_format}" for c in candidates]
+        timed = tuple((name, round(ms, 3)) for name, ms in zip(names, milliseconds, strict=True))
+        chosen = replace(candidates[best], probe_ms=timed)
+    return chosen if compute.compile == "off" else try_compiler(chosen, compute.compile, pair, clip)
+
+
+def try_compiler(plain: Numerics, compiler: str, pair: Pair, clip: Clip) -> Numerics:
+    """`plain` with a compiler, if it works here and pays; otherwise without, and with a note that says why."""
+    compiled = replace(plain, compiler=compiler)
+    try:
+        before_ms, after_ms = probe([plain, compiled], pair, clip)
+    except Exception as error:  # whatever a compiler may raise: no C compiler, a backend's own error, ...
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        return replace(plain, note=f"torch.compile ({compiler}) failed: {reason}")
+    if after_ms < float("inf") and (compiler in FOR_FAULTS or before_ms >= WORTH_IT * after_ms):
+        return replace(compiled, probe_ms=(*plain.probe_ms, (compiler, round(after_ms, 3))))
+    return replace(
+        plain, note=f"torch.compile ({compiler}) does not pay: {after_ms:.2f} ms a clip, {before_ms:.2f} without"
+    )
+
+
+def compilation(compiler: str) -> dict[str, Any]:
+    """Arguments of torch.compile. Compiled code is cached on disk by PyTorch, so that the next run compiles less."""
+    if compiler == "cudagraphs":
+        return {"mode": "reduce-overhead"}
+    return {"backend": compiler}
+
+
+def upload(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """A CPU tensor on a device.
+
+    To CUDA it goes through pinned memory and on a stream of its own: this process does not wait, and as it is ahead of
+    the device by some steps, the copy is over before the step that needs it begins.
+    """
+    where = torch.device(device)
+    if where.type != "cuda":
+        return tensor.to(where)
+    here, copies = torch.cuda.current_stream(where), _copy_stream(where)
+    with torch.cuda.stream(copies):
+        there = tensor.pin_memory().to(where, non_blocking=True)
+    here.wait_stream(copies)
+    there.record_stream(here)
+    return there
 
 
 def set_threads(compute: Compute) -> None:
     """Take as many CPU threads as the settings say."""
     if compute.threads:
         torch.set_num_threads(compute.threads)
+
+
+@contextmanager
+def kernels(compute: Compute) -> Iterator[None]:
+    """In this block PyTorch takes kernels that give the same bits each time, if the settings ask for that.
+
+    Otherwise cuDNN times its kernels and takes the fastest. What was set before is set again afterwards.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if compute.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product on CUDA is computed
+    if compute.deterministic:  # a kernel that has no such version is used all the same, and named in a warning
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = not compute.deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def find_device(name: str) -> str:
@@ -105,14 +188,14 @@ def find_device(name: str) -> str:
 
 
 def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) -> list[float]:
-    """Milliseconds a clip, forward and backward through a copy of the video encoder, for each candidate.
+    """Milliseconds a clip, forward and backward through copies of the video encoder, one for each candidate.
 
     The candidates take turns, so that a busy moment of the machine does not fall on one of them; the least of
     `repeats` times counts, infinity for one whose gradients are not finite.
     """
     import copy
 
-    encoder = copy.deepcopy(pair.encoders["video"])
+    trials = [numerics.place(Pair(copy.deepcopy(pair.encoders["video"]))) for numerics in candidates]
     size = max(2, PROBE_PIXELS // (clip.frames * clip.crop_pixels**2))
     size = min(size, 32)
     generator = torch.Generator().manual_seed(0)
@@ -120,20 +203,24 @@ def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) 
     best, wrong = [float("inf")] * len(candidates), set()
     for turn in range(repeats + 1):  # the first turn warms up
         for i, numerics in enumerate(candidates):
-            trial = Pair(encoder)
-            numerics.place(trial)
+            encoder = trials[i].encoders["video"]
             x = numerics.arrange(frames.to(numerics.device))
             begin = time.perf_counter()
             with numerics.autocast():
-                loss = trial.encoders["video"](x).float().square().mean()
+                loss = encoder(x).float().square().mean()
             loss.backward()
             synchronise(numerics.device)
             if not all(p.grad is None or bool(p.grad.isfinite().all()) for p in encoder.parameters()):
                 wrong.add(i)  # a kernel of this machine that cannot be trusted
-            encoder.zero_grad(set_to_none=True)  # the next candidate's gradients have another layout
+            encoder.zero_grad(set_to_none=True)
             if turn:
                 best[i] = min(best[i], (time.perf_counter() - begin) * 1e3 / size)
     return [float("inf") if i in wrong else ms for i, ms in enumerate(best)]
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def synchronise(device: str) -> None:

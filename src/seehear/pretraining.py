@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -34,14 +35,14 @@ from seehear.journal import check_tensorboard, line, summary, summary_writer, wa
 from seehear.matching import fit_matching
 from seehear.method import ALL_SPACES, Midway, Round, cluster_features, deep_cluster
 from seehear.model import build_pair, save_encoders
-from seehear.numerics import Numerics, choose, find_device, set_threads
+from seehear.numerics import Numerics, choose, find_device, kernels, set_threads
 from seehear.presets import preset_settings
 from seehear.progress import Console
 from seehear.restoring import Restored, restore, state_of, state_within, tensors_of
 from seehear.runs import Run, whole_folder
 from seehear.signals import Interruptions
 from seehear.spaces import Clusters
-from seehear.throughput import facts_of
+from seehear.throughput import divide_cores, facts_of
 from seehear.trainer import GO_ON, LEAVE, SAVE, Keep
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
@@ -52,6 +53,8 @@ FREE_ON_RESUME = frozenset(
         "data.max_failed_share",
         "compute.threads",
         "compute.timeout_minutes",
+        "compute.streams",
+        "compute.checkpoint_activations",
         "checkpoint.minutes",
         "checkpoint.steps",
     }
@@ -111,6 +114,7 @@ def pretrain(
         set_threads(cfg.compute)
         pair, numerics = build_pair(cfg), recorded_numerics(run)
         numerics.place(pair)
+        pair.settle(cfg.compute.streams, cfg.compute.checkpoint_activations)
         if cfg.compute.sync_batch_norm:
             synchronise_norms(pair, numerics.device)
         start = restore(run, pair, cfg) if resume else Restored()
@@ -119,8 +123,9 @@ def pretrain(
             return run
         console.say("\n".join(introduction(run, cfg, numerics, start, len(index))))
         clips = clips or Clips(index, cfg.clip, cfg.data, cfg.seed)
-        last = train_rounds(run, cfg, pair, clips, numerics, start, console, requests, tensorboard)
-        finish(run, cfg, pair, clips, numerics, last, console)
+        with kernels(cfg.compute):
+            last = train_rounds(run, cfg, pair, clips, numerics, start, console, requests, tensorboard)
+            finish(run, cfg, pair, clips, numerics, last, console)
         distributed.barrier()
     return run
 
@@ -178,6 +183,7 @@ def introduction(run: Run, cfg: Settings, numerics: Numerics, start: Restored, r
             f"{ranks} ranks; {train.batch_size} clips a step over all of them in {parts} parts, learning rate "
             f"{train.lr:g} for that batch; batch norm over {over}"
         )
+    lines += [numerics.note] if numerics.note else []
     gpus = torch.cuda.device_count() if numerics.device.startswith("cuda") else 0
     if ranks == 1 and gpus > 1:
         lines.append(
@@ -215,6 +221,7 @@ def train_rounds(
     """Drive the method, saving and logging each round when it is over; returns the last one."""
     if not clips.cached:
         clips.fill(console.watch("decoding segments", len(clips)))
+    divide_cores(clips, cfg.compute, numerics.device)
     writer = summary_writer(run.path / "tensorboard") if tensorboard and distributed.rank() == 0 else None
     last, saver = start.last, Saver(run, cfg, pair, clips, console, requests)
     if distributed.rank() == 0:
@@ -232,9 +239,10 @@ def train_rounds(
     for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch, start.midway, keep):
         failures = saver.failures()
         clips.failures.clear()  # the next round counts its own
+        remembered = gathered(now.remembered)
         if distributed.rank() == 0:
             entry = summary(now, last, failures) | {"data": facts_of(clips)}
-            save_round(run, now.number, state_of(now, pair), entry)
+            save_round(run, now.number, state_of(now, pair, remembered), entry)
             run.log(entry)
             console.say(line(entry, cfg.rounds))
             for warning in warnings_of(entry):
@@ -242,11 +250,16 @@ def train_rounds(
             if writer is not None:
                 write_scalars(writer, entry)
         saver.round_is_saved(now)
-        last = now
+        last = replace(now, remembered=None)
     if writer is not None:
         writer.close()
     assert last is not None, "a run has at least one round"
     return last
+
+
+def gathered(features: Features | None) -> Features | None:
+    """On rank 0 the features of the rows of all ranks."""
+    return Features(*distributed.gather_rows(features.rows, features.of)) if features else None
 
 
 class Saver:
@@ -272,15 +285,20 @@ class Saver:
     def save(self, midway: Midway, last: Round | None, wish: int) -> None:
         """Write a checkpoint; with the wish LEAVE also raise `Interrupted`, on every rank, after it is written."""
         failures, step = self.failures(), int(midway.training["learning"]["steps"])
-        if distributed.rank() == 0:
+
+        def write() -> bool:
             try:
                 save_midway(self.run, midway.number, step, state_within(midway, last, self.pair, self.run, failures))
             except OSError as error:  # a full disk, say: the checkpoints before are still there
                 self.console.say(f"warning: no checkpoint could be written ({error}); the one before stays.")
+                return False
+            return True
+
+        is_written = distributed.by_first(write)
         self.saved_s = time.monotonic()
         if wish == LEAVE:
-            distributed.barrier()
-            raise self.requests.error(f"Round {midway.number + 1} is saved after step {step}.")
+            how = "is saved" if is_written else "could not be saved"
+            raise self.requests.error(f"Round {midway.number + 1} {how} after step {step}.")
 
     def last_good(self) -> str:
         """The file of the furthest checkpoint, for a message; on every rank."""
@@ -362,8 +380,7 @@ def recorded_numerics(run: Run) -> Numerics:
     Raises:
         SettingsError: its device is not there.
     """
-    n = run.record["numerics"]
-    return Numerics(find_device(n["device"]), n["precision"], n["memory_format"], tuple(n["probe_ms"].items()))
+    return Numerics.from_record(run.record["numerics"])
 
 
 def check_size(cfg: Settings, index: Index) -> None:

@@ -54,11 +54,17 @@ class Spectrogram:
                 pad_mode="reflect",
                 return_complex=True,
             )
-            filters_MF = mel_filters(self.mel_bins, window_length, self.sample_rate_hz).to(device)
+            filters_MF = filters_on(str(device), self.mel_bins, window_length, self.sample_rate_hz)
             logmel_BMS = (filters_MF @ spectrum.abs().square() + LOG_FLOOR).log()
             if logmel_BMS.shape[-1] != self.frames:
                 logmel_BMS = F.interpolate(logmel_BMS, size=self.frames, mode="linear", align_corners=False)
         return logmel_BMS.unsqueeze(1)
+
+
+@lru_cache(maxsize=8)
+def filters_on(device: str, mel_bins: int, fft_length: int, sample_rate_hz: int) -> Tensor:
+    """`mel_filters` on a device, copied there once: a copy waits for all that the device was given before."""
+    return mel_filters(mel_bins, fft_length, sample_rate_hz).to(device)
 
 
 @lru_cache(maxsize=8)

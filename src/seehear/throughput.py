@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 
 from seehear.augment import draw
 from seehear.clips import Clips, default_workers, start_of
-from seehear.config import Data, Settings, override
+from seehear.config import Compute, Data, Settings, override
 from seehear.errors import IndexFileError, MediaError
 from seehear.indexing import Index
 from seehear.media.stages import STAGES, time_stages
@@ -25,6 +25,7 @@ from seehear.progress import Console
 
 BATCH = 16  # clips; small, so that a short measurement keeps all workers busy
 _EPOCHS = (0, 1)  # the first starts the workers and is not timed
+DECODING_SHARE = 4  # one core in so many decodes where a CPU trains: a step costs it many times what a clip does
 _MEMORY_SHARE = 0.5  # of the machine's memory that decoded segments may take before advice stops naming it
 
 
@@ -92,6 +93,19 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
         facts,
         advice(facts, milliseconds),
     )
+
+
+def divide_cores(clips: Clips, compute: Compute, device: str) -> None:
+    """Where a CPU trains and decodes at once, give each cores of its own, unless the settings say how many.
+
+    PyTorch's threads wait for each other, so that one core which decodes now and then slows all of them.
+    """
+    cores = default_workers(Data())
+    if device != "cpu" or clips.cached or compute.threads or clips.data.workers >= 0 or cores < 2:
+        return
+    decoding = max(1, cores // DECODING_SHARE)
+    clips.data = replace(clips.data, workers=decoding)
+    torch.set_num_threads(min(torch.get_num_threads(), cores - decoding))
 
 
 def facts_of(clips: Clips) -> dict[str, Any]:

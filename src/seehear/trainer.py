@@ -22,6 +22,7 @@ from seehear.config import Train
 from seehear.encoders import Pair
 from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
+from seehear.memory import Memory
 from seehear.numerics import Numerics
 from seehear.updates import Labels, Sums, Update, losses
 
@@ -38,7 +39,8 @@ class Learning:
     loss, accuracy: over the training clips; heldout_loss, heldout_accuracy: over the unaugmented clips of the videos
     kept out (empty where none were). Losses are in nats, accuracies in [0, 1] with chance 1 / K.
     skipped, in_a_row: steps from whose batch nothing was learned, because loss or gradient was not finite, and how many
-    of these came last, one after another.
+    of these came last, one after another. remembered: rows whose features were kept for
+    clustering.
     """
 
     epochs: int = 0
@@ -48,6 +50,7 @@ class Learning:
     clips: int = 0
     seconds: float = 0.0
     waiting_seconds: float = 0.0
+    remembered: int = 0
     loss: dict[str, list[float]] = field(default_factory=dict)
     accuracy: dict[str, list[float]] = field(default_factory=dict)
     heldout_loss: dict[str, list[float]] = field(default_factory=dict)
@@ -97,6 +100,7 @@ def learn(
     progress: Callable[[int], None] = lambda done: None,
     begun: Mapping[str, Any] | None = None,
     keep: Keep = never,
+    memory: Memory | None = None,
 ) -> Learning:
     """Train both encoders of `pair` in place on `labels`, through the heads that it has.
 
@@ -107,6 +111,7 @@ def learn(
         progress: called with the number of clips learned from so far, after each step.
         begun: what `keep.save` got, to go on from there, with `pair` as it was then.
         keep: saves the state between steps.
+        memory: gets the features of the last epoch.
     Raises:
         TrainingError: too many losses that are not finite (names step, rows and last checkpoint), or too many
             unreadable rows.
@@ -121,17 +126,24 @@ def learn(
         learning, done = Learning(**begun["learning"]), int(begun["batches"])
         optimizer.load_state_dict(begun["optimizer"])
         sums.add(begun["sums"].to(numerics.device), int(begun["sums_clips"]))
+        if memory is not None:
+            memory.restore(begun["memory"])
     begin = time.perf_counter() - learning.seconds
 
     def state(batches_done: int) -> dict[str, Any]:
         learning.seconds = time.perf_counter() - begin
         at = {"learning": asdict(learning), "batches": batches_done, "optimizer": optimizer.state_dict()}
-        return at | {"sums": sums.table_S2, "sums_clips": sums.clips}
+        remembered = {"memory": memory.state(pair.widths)} if memory is not None else {}
+        return at | {"sums": sums.table_S2, "sums_clips": sums.clips} | remembered
 
     for epoch in range(first_epoch + learning.epochs, first_epoch + cfg.epochs):
         rows = epoch_rows(train_rows, labels, clips.seed, epoch, uniform=cfg.uniform_clusters)
         plan = [update.pieces(rows_B) for rows_B in rows[: batches * batch_size].reshape(batches, batch_size)]
         pair.train()
+        if memory is not None and not done:
+            memory.forget()
+        may_be_last = cfg.patience or epoch == first_epoch + cfg.epochs - 1
+        update.memory = memory if may_be_last else None
         stream = timed(clips.pieces([rows for pieces in plan[done:] for rows in pieces], epoch=epoch), learning)
         for number in range(done, batches):
             for group in optimizer.param_groups:
@@ -148,7 +160,7 @@ def learn(
             progress(learning.clips)
             if wish and (is_finite or wish == LEAVE):
                 keep.save(state(number + 1), wish)
-        measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep)
+        measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep, update.memory)
         if wish:
             keep.save(state(batches), wish)
         learning.epochs += 1
@@ -179,7 +191,14 @@ def skip(learning: Learning, where: str, rows_B: np.ndarray, cfg: Train, batches
 
 @torch.inference_mode()
 def measure(
-    pair: Pair, clips: Clips, labels: Labels, rows: np.ndarray, numerics: Numerics, batch_size: int, keep: Keep = never
+    pair: Pair,
+    clips: Clips,
+    labels: Labels,
+    rows: np.ndarray,
+    numerics: Numerics,
+    batch_size: int,
+    keep: Keep = never,
+    memory: Memory | None = None,
 ) -> tuple[Sums, int]:
     """Loss and accuracy on the unaugmented clips of `rows`, and the wish for which it was broken off, or 0."""
     sums, span, leave = Sums(pair, numerics.device), distributed.rows_of_rank(len(rows)), 0
@@ -188,7 +207,10 @@ def measure(
         if leave := LEAVE * (keep.wish() == LEAVE):
             break
         with numerics.autocast():
-            scores = pair(encoder_inputs(batch, clips.clip, numerics, pair))
+            features = pair.features(encoder_inputs(batch, clips.clip, numerics, pair))
+            scores = pair.scores(features)
+        if memory is not None:
+            memory.keep(batch.rows_B, 0, features)
         sums.add(losses(scores, labels, batch.rows_B, 0.0)[1].double(), len(batch.rows_B))
     counts = sums.table_S2.new_tensor([sums.clips, leave])
     distributed.all_reduce_at_once([sums.table_S2, counts])
@@ -241,9 +263,10 @@ def make_optimizer(pair: Pair, cfg: Train) -> torch.optim.Optimizer:
         {"params": [p for p in pair.parameters() if p.ndim > 1], "weight_decay": cfg.weight_decay},
         {"params": [p for p in pair.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    fused = True if all(p.is_cuda for p in pair.parameters()) else None  # one kernel for all parameters
     if cfg.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum)
-    return torch.optim.AdamW(groups, lr=cfg.lr)
+        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=fused)
+    return torch.optim.AdamW(groups, lr=cfg.lr, fused=fused)
 
 
 def saturated(heldout_loss: Mapping[str, list[float]], patience: int) -> bool:

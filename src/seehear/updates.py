@@ -11,6 +11,9 @@ these statistics, losses and the wish to stop travel in one all-reduce: unreadab
 numbers of clips, so the sum over clips is divided by their number over all ranks, which DistributedDataParallel's mean
 over ranks would not do, and weights, statistics and decisions are the same on all ranks after every step. A batch whose
 loss or gradient is not finite anywhere is learned from nowhere.
+
+A step waits for a GPU once, to learn that its numbers are finite before they change anything: all else (labels, sums,
+losses) stays on the device or is sent ahead, and counts and wishes travel between CPUs.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from seehear.config import Clip, Train
 from seehear.encoders import Pair
 from seehear.encoders.synced import BatchNorm, are_synchronised
 from seehear.features import encoder_inputs
-from seehear.numerics import Numerics
+from seehear.memory import Memory
+from seehear.numerics import Numerics, upload
 
 Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
 
@@ -76,15 +80,20 @@ class Update:
         self.synced = are_synchronised(pair)
         self.parameters = [p for p in pair.parameters() if p.requires_grad]
         self.statistics = _Statistics(pair)
+        self.memory: Memory | None = None
 
     def pieces(self, rows_B: np.ndarray) -> list[np.ndarray]:
         """What this rank computes of a batch, part by part."""
         ranks, me = distributed.world_size(), distributed.rank()
-        wanted = self.cfg.batch_parts if self.synced else max(self.cfg.batch_parts, ranks)
-        count = max(1, min(wanted, len(rows_B) // 2))
+        count = self._parts(len(rows_B))
         if self.synced:
             return [_share(_share(rows_B, part, count), me, ranks) for part in range(count)]
         return [_share(rows_B, part, count) for part in distributed.rows_of_rank(count)]
+
+    def _parts(self, clips: int) -> int:
+        """Into how many parts a batch is cut."""
+        wanted = self.cfg.batch_parts if self.synced else max(self.cfg.batch_parts, distributed.world_size())
+        return max(1, min(wanted, clips // 2))
 
     def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, wish: int, sums: Sums) -> tuple[int, bool]:
         """Learn from a batch of which this rank has read `pieces`.
@@ -98,16 +107,19 @@ class Update:
             has changed nothing: neither weights, nor running statistics, nor sums. Both are the same on every rank.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        if self.memory is not None:
+            self.memory.steps += 1
         alone = distributed.world_size() == 1 and len(pieces) == 1
         table_S2 = torch.zeros(len(sums.students), 2, device=self.numerics.device)
         clips = parts = 0
         self.statistics.begin()
-        for batch in pieces:
+        first = 0 if self.synced else distributed.rows_of_rank(self._parts(len(rows_B))).start
+        for part, batch in enumerate(pieces, first):
             if not self.synced and (batch is None or len(batch.rows_B) < 2):
                 continue  # batch norm needs two clips; only failures make a part so small
             if not alone:
                 self.statistics.restore()
-            table_S2 += self._learn(batch, len(rows_B))
+            table_S2 += self._learn(batch, len(rows_B), part)
             if not alone:
                 self.statistics.keep()
             clips, parts = clips + (len(batch.rows_B) if batch else 0), parts + 1
@@ -115,6 +127,8 @@ class Update:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not are_finite([table_S2[:, 0], *gradients]):
             self.statistics.undo()
+            if self.memory is not None:
+                self.memory.forget_step()
             return wish, False
         if clips >= 2:
             if clips != len(rows_B):
@@ -123,14 +137,17 @@ class Update:
             sums.add(table_S2.double(), clips)
         return wish, True
 
-    def _learn(self, batch: Batch | None, batch_size: int) -> Tensor:
+    def _learn(self, batch: Batch | None, batch_size: int, part: int) -> Tensor:
         """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
         rows_B = batch.rows_B if batch else np.zeros(0, dtype=np.int64)
         with self.numerics.autocast():
             inputs = encoder_inputs(batch or _one_empty_clip(self.clip), self.clip, self.numerics, self.pair)
             if batch is None:  # its batch norms must meet those of the other ranks
                 inputs = {modality: x[:0] for modality, x in inputs.items()}
-            scores = self.pair(inputs)
+            features = self.pair.features(inputs)
+            scores = self.pair.scores(features)
+        if self.memory is not None:
+            self.memory.keep(rows_B, part, features)
         loss, table_S2 = losses(scores, self.labels, rows_B, self.cfg.label_smoothing)
         (loss / batch_size).backward()  # type: ignore[no-untyped-call]
         return table_S2
@@ -143,9 +160,13 @@ class Update:
             return clips, parts, wish, table_S2
         for p in self.parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        counts = table_S2.new_tensor([clips, parts, wish >= 1, wish >= 2])
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        distributed.all_reduce_at_once([*gradients, *self.statistics.totals, table_S2, counts])
+        counts = torch.tensor([clips, parts, wish >= 1, wish >= 2], dtype=table_S2.dtype)  # on the CPU
+        summed = [p.grad for p in self.parameters if p.grad is not None] + [*self.statistics.totals, table_S2]
+        if table_S2.device.type == "cpu":
+            distributed.all_reduce_at_once([*summed, counts])
+        else:
+            distributed.all_reduce(counts)
+            distributed.all_reduce_at_once(summed)
         clips, parts, any_1, any_2 = (round(number) for number in counts.tolist())
         self.statistics.end(parts)
         return clips, parts, 2 if any_2 else min(any_1, 1), table_S2
@@ -161,13 +182,14 @@ def losses(
     """
     table = []
     for heads in scores.values():
-        loss, hits = torch.zeros(()), torch.zeros(())
+        parts = []
         for space, scores_BK in heads.items():
-            wanted_B = torch.from_numpy(labels[space][rows_B].astype(np.int64)).to(scores_BK.device)
-            one = F.cross_entropy(scores_BK.float(), wanted_B, label_smoothing=smoothing, reduction="sum")
-            loss = loss.to(one.device) + one / len(heads)
-            hits = hits.to(one.device) + (scores_BK.detach().argmax(dim=1) == wanted_B).sum() / len(heads)
-        table.append(torch.stack([loss, hits]))
+            wanted_B = upload(torch.from_numpy(labels[space][rows_B].astype(np.int64)), scores_BK.device)
+            loss = F.cross_entropy(scores_BK.float(), wanted_B, label_smoothing=smoothing, reduction="sum")
+            hits = (scores_BK.detach().argmax(dim=1) == wanted_B).sum()
+            parts.append(torch.stack([loss, hits.to(loss.dtype)]) / len(heads))
+        if parts:
+            table.append(torch.stack(parts).sum(dim=0))
     table_S2 = torch.stack(table)
     return table_S2[:, 0].sum(), table_S2.detach()
 

@@ -12,12 +12,14 @@ Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1] -> features (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Midplanes = Literal["conv", "block"]
 BLOCKS_PER_STAGE = {10: 1, 18: 2}  # depth -> residual blocks in each of the four stages
@@ -38,12 +40,16 @@ class VideoEncoder(nn.Module):
         bn_eps: added to the variance in batch norm; XDC uses 1e-3, torchvision 1e-5.
 
     Frames are uint8 (0..255) or float in [0, 1]; the RGB mean and deviation are applied here.
+
+    Attributes:
+        recompute: keep only what goes into each block and compute the rest again in the backward pass.
     """
 
     def __init__(self, width: int = 64, depth: int = 18, midplanes: Midplanes = "conv", bn_eps: float = 1e-3) -> None:
         super().__init__()
         check_shape("video", width, depth)
         self.feature_dim = 8 * width
+        self.recompute = False
         stem_mid = max(1, 45 * width // 64)
         self.stem = nn.Sequential(
             Conv2Plus1D(3, stem_mid, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
@@ -65,9 +71,11 @@ class VideoEncoder(nn.Module):
         if x.dtype == torch.uint8:
             x = x.float().div_(255.0)
         x = (x - self.get_buffer("rgb_mean")) / self.get_buffer("rgb_std")
-        x = self.stem(x)
+        blocks: list[nn.Module] = [self.stem]
         for stage in range(1, 5):
-            x = self.get_submodule(f"layer{stage}")(x)
+            blocks += self.get_submodule(f"layer{stage}").children()
+        for block in blocks:
+            x = forgetful(block, x) if self.recompute and torch.is_grad_enabled() else block(x)
         features_BD: Tensor = self.pool(x).flatten(1)
         return features_BD
 
@@ -105,6 +113,38 @@ class AudioEncoder(nn.Module):
             x = self.get_submodule(f"layer{stage}")(x)
         features_BD: Tensor = self.pool(x).flatten(1)
         return features_BD
+
+
+def forgetful(block: nn.Module, x: Tensor) -> Tensor:
+    """`block(x)`, whose activations are computed again in the backward pass instead of kept.
+
+    The second pass leaves running statistics alone: they have counted the batch in the first.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), statistics_left_alone(block)
+
+    y: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return y
+
+
+@contextmanager
+def statistics_left_alone(module: nn.Module) -> Iterator[None]:
+    """In this block the running statistics of a module's batch norms stay as they are."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [
+        (norm, norm.momentum, norm.num_batches_tracked.clone())
+        for norm in norms
+        if norm.num_batches_tracked is not None
+    ]
+    for norm, _, _ in before:
+        norm.momentum = 0.0  # switching them off instead would save other tensors than the first pass
+    try:
+        yield
+    finally:
+        for norm, momentum, batches in before:
+            norm.momentum = momentum
+            norm.get_buffer("num_batches_tracked").copy_(batches)
 
 
 def midplanes(c_in: int, c_out: int) -> int:

@@ -18,7 +18,7 @@ from seehear.evaluation.finetuning.splits import Job, run_split
 from seehear.evaluation.finetuning.testing import mean_values
 from seehear.evaluation.sets import LabelledSet
 from seehear.model import MODALITIES, Model
-from seehear.numerics import Numerics, choose, find_device, set_threads
+from seehear.numerics import Numerics, choose, set_threads
 from seehear.progress import Console
 
 
@@ -77,7 +77,7 @@ def finetune(
     if not resume:
         record["numerics"] = numerics_for(settings, model.pair, clip, device, modalities).describe()
     n = open_folder(out, record, resume=resume, overwrite=overwrite)["numerics"]
-    numerics = Numerics(find_device(n["device"]), n["precision"], n["memory_format"], tuple(n["probe_ms"].items()))
+    numerics = Numerics.from_record(n)
     assert clips is None or (clips.clip, clips.seed, clips.modalities) == (clip, seed, modalities), "other clips"
     clips = clips or Clips(data.index, clip, settings.data, seed, modalities)
     if not clips.cached:

@@ -1,0 +1,475 @@
+"""What does a round reach of what its parts could do alone, how fast is the step, and what do more ranks cost?
+
+    python benchmarks/train.py                      # round, shapes and ranks on a CPU: about 8 minutes
+    python benchmarks/train.py --parts round        # one of: round, shapes, ranks
+    python benchmarks/train.py --device cuda        # the shapes of the paper on a GPU
+
+round   Rounds of the method on videos of 340x256 that were packed, training on one thread and decoding in one process,
+        and before and after each the step alone: the same encoders and batch size on a batch in memory. The share is
+        clips/s of training, its waiting included, over clips/s of the step alone, both of that turn; the median counts.
+        As what else runs on a machine disturbs that, the same share is also had from CPU times of the training process,
+        less its share of waiting.
+shapes  R(2+1)D-18 and the audio ResNet-18, 64 wide: forward, and forward + backward + SGD, in turn with the same
+        networks in a plain loop: contiguous, eager, fp32 or bf16 autocast, PyTorch's own 3-D convolutions, no fused
+        optimiser. On a CPU the small shapes alone.
+ranks   The same round on 1, 2 and 4 ranks of one thread each (gloo), on the debug preset's encoders twice as wide.
+        Efficiency is clips/s over that of one rank, divided by the cores that the ranks can have. Bytes are counted
+        where they are sent (all-reduces of a round by size), and computed from the sizes of the tensors.
+
+The clock is wall time, so what else runs on the machine counts; ratios are those of neighbouring moments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import seehear
+from seehear.runs import commit, processor
+
+RESULTS = Path(__file__).parent / "results"
+PARTS = ("round", "shapes", "ranks")
+TURNS = {"round": 4, "ranks": 3}
+ROUND = {  # preset small, narrower and not as deep, so that data must come fast
+    "encoders.video_width": 8,
+    "encoders.video_depth": 10,
+    "encoders.audio_width": 8,
+    "encoders.audio_depth": 10,
+    "cluster.num_clusters": 16,
+    "train.epochs": 2,
+    "train.patience": 0,
+    "train.batch_size": 8,
+    "train.heldout_share": 0.0,
+    "data.cache_gigabytes": 0.0,
+    "data.workers": 1,
+    "compute.threads": 1,
+}
+SHAPES = {"8x112x112": (8, 112), "8x224x224": (8, 224), "32x112x112": (32, 112), "audio 40x100": (0, 0)}
+SMALL_SHAPES = ("8x112x112", "audio 40x100")
+RANKS = {
+    "encoders.video_width": 8,
+    "encoders.audio_width": 8,
+    "train.epochs": 2,
+    "train.batch_size": 32,
+    "train.batch_parts": 4,
+    "train.heldout_share": 0.0,
+    "compute.threads": 1,
+    "compute.precision": "fp32",
+    "compute.memory_format": "contiguous",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--videos", type=int, default=48, help="about so many segments of 3 s in a round")
+    parser.add_argument("--cache", type=Path, help="keep the videos of a round in this folder")
+    parser.add_argument("--seconds", type=float, default=6.0, help="for each shape and way")
+    parser.add_argument("--batch", type=int, default=0, help="clips; 4 on a CPU and 32 on a GPU by default")
+    parser.add_argument("--rank-of", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rank_of:
+        work_as_rank(args.rank_of)
+        return
+    measured: dict[str, Any] = {}
+    for part in args.parts.split(","):
+        measured[part] = {"round": whole_round, "shapes": shapes, "ranks": scaling}[part](args)
+        print(json.dumps({part: measured[part]}), file=sys.stderr, flush=True)
+    report(measured, args)
+
+
+# --- a round against its parts ---------------------------------------------------------------------------------------
+
+
+def whole_round(args: argparse.Namespace) -> dict[str, Any]:
+    """Clips/s of training within a round, and of each part alone."""
+    import torch
+
+    from seehear.clips import Clips
+    from seehear.config import override
+    from seehear.method import deep_cluster
+    from seehear.model import build_pair
+    from seehear.numerics import choose
+    from seehear.presets import preset_settings
+    from seehear.speed import made_up_batch, works
+
+    torch.set_num_threads(1)
+    cfg = override(preset_settings("small"), {**ROUND, "rounds": TURNS["round"], "compute.device": args.device})
+    with tempfile.TemporaryDirectory() as place:
+        index = packed_videos(args.cache or Path(place), args.videos)
+        numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
+        batch = made_up_batch(cfg.clip, cfg.train.batch_size)
+        other = build_pair(cfg)
+        other.renew_heads({m: {"made_up": 16} for m in other.modalities}, torch.Generator())
+        forward, step = works(cfg, numerics.place(other), numerics, batch)
+        clips, pair, turns = Clips(index, cfg.clip, cfg.data, 0), numerics.place(build_pair(cfg)), []
+        stages = Stages()
+        rounds = deep_cluster(pair, clips, cfg, numerics, watch=stages.watch)
+        data_s = decoding_alone(clips, cfg.train.batch_size)
+        before = alone(step, numerics.device, cfg.train.batch_size)
+        for _ in range(TURNS["round"]):
+            begin = time.perf_counter()
+            learning = next(rounds).learning
+            round_s, cpu_s = time.perf_counter() - begin, stages.training_cpu_s()
+            after = alone(step, numerics.device, cfg.train.batch_size)
+            step_s, step_cpu_s = ((one + other) / 2 for one, other in zip(before, after, strict=True))
+            forward_s, _ = alone(forward, numerics.device, cfg.train.batch_size)
+            parts_s = learning.clips * step_s + len(index) * max(forward_s, data_s)
+            one = {
+                "training_clips_per_s": round(learning.clips_per_second, 2),
+                "step_alone_clips_per_s": round(1 / step_s, 2),
+                "share_of_step": round(learning.clips_per_second * step_s, 3),
+                "waiting_share": round(learning.waiting_share, 4),
+                "training_cpu_ms": round(cpu_s / learning.clips * 1e3, 2),
+                "step_alone_cpu_ms": round(step_cpu_s * 1e3, 2),
+                "round_s": round(round_s, 2),
+                "parts_s": round(parts_s, 2),
+                "share_of_parts": round(parts_s / round_s, 3),
+            }
+            one["share_by_cpu"] = round(
+                one["step_alone_cpu_ms"] / one["training_cpu_ms"] * (1 - one["waiting_share"]), 3
+            )
+            turns.append(one)
+            print(json.dumps(one), file=sys.stderr, flush=True)
+            before = after
+        clips.close()
+    return {
+        "what": "R(2+1)D-10 and ResNet-10 of width 8, 8x112x112, batch 8, 2 epochs, packed from 340x256",
+        "numerics": f"{numerics.device} {numerics.precision} {numerics.memory_format}, 1 thread, 1 decoding process",
+        "rows": len(index),
+        "data_alone_clips_per_s": round(1 / data_s, 1),
+        "share_of_step": statistics.median(turn["share_of_step"] for turn in turns),
+        "share_by_cpu": statistics.median(turn["share_by_cpu"] for turn in turns),
+        "share_of_parts": statistics.median(turn["share_of_parts"] for turn in turns),
+        "turns": turns,
+    }
+
+
+class Stages:
+    """Watches the stages of rounds, to know when training begins."""
+
+    def __init__(self) -> None:
+        self.begin_s = 0.0
+
+    def watch(self, stage: str, total: int) -> Any:
+        """Called when a stage begins; the last one of a round is training."""
+        self.begin_s = time.process_time()
+        return lambda done: None
+
+    def training_cpu_s(self) -> float:
+        """CPU seconds of this process since training began; those of the decoding process are not in it."""
+        return time.process_time() - self.begin_s
+
+
+def alone(work: Any, device: str, clips: int) -> tuple[float, float]:
+    """Seconds of a clip by the clock on the wall and of the processor."""
+    from seehear.speed import once
+
+    wall_s, cpu_s = [], []
+    for _ in range(2):
+        wall_s.append(once(work, device, 1.0) / clips)
+        cpu_s.append(once(work, device, 0.5, time.process_time) / clips)
+    return statistics.mean(wall_s), statistics.mean(cpu_s)
+
+
+def packed_videos(place: Path, videos: int) -> seehear.Index:
+    """An index of packed segments of 3 s, made from 340x256 with a key frame every 250; in reality they differ more."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import decode
+
+    if (place / "packed" / "index.json").exists():
+        return seehear.Index.open(place / "packed")
+    (place / "videos").mkdir(parents=True)
+    made = [place / "videos" / f"{number}.mp4" for number in range(2)]
+    for number, path in enumerate(made):
+        decode.write(path, number, 340, 256, 250)
+    for copy in range(1, -(-videos // (4 * len(made)))):  # the same content again costs the decoder the same
+        for path in made:
+            shutil.copy(path, path.with_name(f"{copy}-{path.name}"))
+    seehear.index(place / "videos", place / "index", segment_seconds=3.0, workers=1, progress=False)
+    seehear.pack(place / "index", place / "packed", preset="small", workers=1)
+    return seehear.Index.open(place / "packed")
+
+
+def decoding_alone(clips: Any, batch_size: int) -> float:
+    """Seconds a clip that the decoding process takes when nothing else runs."""
+    rows = np.arange(len(clips))
+    list(clips.batches(rows[:batch_size], epoch=90, batch_size=batch_size))  # starts the process
+    begin = time.perf_counter()
+    read = sum(len(batch.rows_B) for batch in clips.batches(rows, epoch=91, batch_size=batch_size))
+    return (time.perf_counter() - begin) / read
+
+
+# --- the step by shape -----------------------------------------------------------------------------------------------
+
+
+def shapes(args: argparse.Namespace) -> dict[str, Any]:
+    """Clips/s forward and of a step, ours and plain, with the share of the peak that ours reaches."""
+    import torch
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        return {"not_run": "no CUDA device on this machine"}
+    wanted = SHAPES if args.device == "cuda" else SMALL_SHAPES
+    rows = []
+    for name in wanted:
+        rows.append(one_shape(name, *SHAPES[name], args) | {"shape": name})
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    found: dict[str, Any] = {"rows": rows, "device": args.device, "batch": args.batch or "4 and 32"}
+    if args.device == "cpu":
+        found["not_run"] = "8x224x224, 32x112x112 and all of --device cuda: no CUDA device on this machine"
+    return found
+
+
+def one_shape(name: str, frames: int, crop_pixels: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Ours and plain loops on one shape, in turns."""
+    import torch
+
+    from seehear.config import Compute
+    from seehear.encoders import AudioEncoder, Pair, VideoEncoder
+    from seehear.numerics import choose
+    from seehear.presets import preset_settings
+    from seehear.speed import counted, matmul_peak, once
+
+    torch.set_num_threads(1)
+    is_video, device = frames > 0, args.device
+    size = args.batch or (32 if device == "cuda" else 4 if is_video else 32)
+    shape = (size, 3, frames, crop_pixels, crop_pixels) if is_video else (size, 1, 40, 100)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network: Any = VideoEncoder() if is_video else AudioEncoder()
+    clip = preset_settings("small").clip
+    pair = Pair(video=network) if is_video else Pair(audio=network)
+    numerics = choose(Compute(device=device, precision="auto" if is_video else "bf16"), pair, clip)
+    numerics.place(pair)
+    ways = {
+        "ours": (network, numerics.arrange(x.to(device)) if is_video else x.to(device), numerics.precision == "bf16")
+    }
+    for plain, is_bf16 in (("fp32", False), ("bf16", True)):
+        ways[plain] = (plain_copy(network).to(device), x.to(device), is_bf16)
+    seconds: dict[str, dict[str, list[float]]] = {"forward": {}, "step": {}}
+    flops = {}
+    for turn in range(3):
+        for way, (encoder, inputs, is_bf16) in ways.items():
+            forward, step = loop(encoder, inputs, is_bf16, fused=way == "ours" and device == "cuda")
+            for kind, work in (("forward", forward), ("step", step)):
+                if way == "ours" and turn == 0:
+                    flops[kind] = counted(work) / size
+                seconds[kind].setdefault(way, []).append(once(work, device, args.seconds / 6) / size)
+    peak = matmul_peak(device, numerics.precision)
+    row: dict[str, Any] = {"numerics": f"{numerics.precision} {numerics.memory_format}", "batch": size}
+    for kind, found in seconds.items():
+        row[kind] = {way: round(1 / statistics.median(values), 2) for way, values in found.items()}
+        for plain in ("fp32", "bf16"):
+            ratios = np.array(found[plain]) / np.array(found["ours"])
+            row[kind][f"times_as_fast_as_{plain}"] = round(float(np.median(ratios)), 2)
+        reached = flops[kind] / statistics.median(found["ours"]) / 1e12
+        row[kind] |= {"teraflops": round(reached, 4), "share_of_peak": round(reached / peak, 3)}
+    return row | {"peak_teraflops": round(peak, 3)}
+
+
+def plain_copy(network: Any) -> Any:
+    """The same network of PyTorch's own layers in the contiguous layout."""
+    import copy
+
+    import torch
+    from torch import nn
+
+    from seehear.encoders import Conv2Plus1D
+
+    other = copy.deepcopy(network)
+    for module in other.modules():
+        if isinstance(module, Conv2Plus1D):
+            module.__class__ = nn.Conv3d
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.contiguous_format)
+    return other
+
+
+def loop(encoder: Any, inputs: Any, is_bf16: bool, *, fused: bool) -> tuple[Any, Any]:
+    """The forward pass and a whole step with a loss that costs nothing."""
+    import torch
+
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=1e-4, momentum=0.9, fused=fused or None)
+
+    def forward() -> None:
+        encoder.eval()
+        with torch.no_grad(), torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
+            encoder(inputs)
+
+    def step() -> None:
+        encoder.train()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
+            features_BD = encoder(inputs)
+        features_BD.float().square().mean().backward()
+        optimizer.step()
+
+    return forward, step
+
+
+# --- ranks -----------------------------------------------------------------------------------------------------------
+
+
+def scaling(args: argparse.Namespace) -> dict[str, Any]:
+    """A round on 1, 2 and 4 ranks, in turns."""
+    cores = len(os.sched_getaffinity(0))
+    found: dict[int, list[dict[str, Any]]] = {1: [], 2: [], 4: []}
+    with tempfile.TemporaryDirectory() as place:
+        for turn in range(TURNS["ranks"]):
+            for ranks in found:
+                told = Path(place, f"{ranks}-{turn}.json")
+                command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+                command += [__file__, "--rank-of", str(told)]
+                subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                found[ranks].append(json.loads(told.read_text(encoding="utf-8")))
+    rows = []
+    for ranks, turns in found.items():
+        speedups = [now["clips_per_s"] / alone["clips_per_s"] for now, alone in zip(turns, found[1], strict=True)]
+        rows.append(
+            {
+                "ranks": ranks,
+                "clips_per_s": statistics.median(turn["clips_per_s"] for turn in turns),
+                "speedup": round(statistics.median(speedups), 3),
+                "efficiency": round(statistics.median(speedups) / min(ranks, cores), 3),
+                **{key: turns[0][key] for key in turns[0] if key.startswith(("bytes", "computed", "messages"))},
+            }
+        )
+    return {"cores": cores, "rows": rows}
+
+
+def work_as_rank(told: Path) -> None:
+    """One round as one of several ranks; rank 0 writes what it took and what was sent."""
+    import torch
+    from torch import nn
+
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from planted import planted_clips, tiny_settings
+    from seehear import distributed
+    from seehear.method import deep_cluster
+    from seehear.model import build_pair
+    from seehear.numerics import Numerics
+
+    torch.set_num_threads(1)
+    distributed.start("cpu")
+    cfg = tiny_settings({**RANKS, "rounds": 1})
+    clips, _ = planted_clips(cfg, 256)
+    pair, sent = build_pair(cfg), []
+    reduce = distributed.all_reduce
+
+    def counting(tensor: torch.Tensor, *how: Any) -> torch.Tensor:
+        sent.append(tensor.numel() * tensor.element_size())
+        return reduce(tensor, *how)
+
+    distributed.all_reduce = counting
+    learning = next(deep_cluster(pair, clips, cfg, Numerics("cpu", "fp32", "contiguous"))).learning
+    norms = [m for m in pair.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    numbers = sum(p.numel() for p in pair.parameters()) + sum(2 * norm.num_features for norm in norms)
+    step_bytes = 4 * (numbers + 2 * len(pair.modalities) + 4)  # losses and hits of each student; four counts
+    if distributed.rank() == 0:
+        ranks = distributed.world_size()
+        steps = [size for size in sent if size == step_bytes]
+        answer = {
+            "clips_per_s": round(learning.clips_per_second, 1),
+            "bytes_per_step": step_bytes if steps else 0,
+            "messages_of_steps": len(steps),
+            "steps": learning.steps,
+            "computed_bytes_per_step": step_bytes if ranks > 1 else 0,
+            "bytes_per_round": sum(sent) if ranks > 1 else 0,
+            "bytes_per_round_of_steps": sum(steps),
+            "bytes_per_round_of_labels": 4 * len(clips) * 2 if ranks > 1 else 0,
+        }
+        assert ranks == 1 or len(steps) == learning.steps, (len(steps), learning.steps, sorted(set(sent)))
+        told.write_text(json.dumps(answer), encoding="utf-8")
+    distributed.barrier()
+    distributed.stop()
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+
+
+def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
+    """Write results/train.json and .md; parts that were not measured now stay as they are there."""
+    path = RESULTS / ("train.json" if args.device == "cpu" else "train-cuda.json")
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    packages = {name: metadata.version(name) for name in ("torch", "av", "numpy")}
+    about = {
+        "command": "python benchmarks/train.py " + " ".join(sys.argv[1:]),
+        "commit": commit(),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_at_the_end": [round(value, 1) for value in os.getloadavg()],
+        "versions": {"python": platform.python_version(), **packages},
+    }
+    if args.device == "cuda":
+        import torch
+
+        about["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: not run"
+    data = {part: before[part] for part in PARTS if part in before}
+    data |= {part: {"about": about, **found} for part, found in measured.items()}
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    lines = ["# Training", ""]
+    for part, found in data.items():
+        lines += [f"## {part}", "", *(f"- {key}: {value}" for key, value in found["about"].items())]
+        lines += ["", *{"round": round_lines, "shapes": shape_lines, "ranks": rank_lines}[part](found), ""]
+    path.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
+    print("\n".join(lines))
+
+
+def round_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"{found['what']}; {found['numerics']}; {found['rows']} rows. "]
+    lines[0] += f"Data alone: {found['data_alone_clips_per_s']} clips/s. "
+    lines[0] += f"Training reaches {found['share_of_step']:.1%} of the step alone by the clock, "
+    lines[0] += f"{found['share_by_cpu']:.1%} by CPU time of its process and its waiting, the whole round "
+    lines[0] += f"{found['share_of_parts']:.1%} of training and extraction alone."
+    head = ["turn", "training, clips/s", "step alone", "share", "waiting", "CPU ms a clip", "step alone", "share"]
+    head += ["round, s", "parts, s", "share"]
+    lines += ["", "| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]
+    for number, turn in enumerate(found["turns"]):
+        cells = [number, turn["training_clips_per_s"], turn["step_alone_clips_per_s"], f"{turn['share_of_step']:.1%}"]
+        cells += [f"{turn['waiting_share']:.1%}", turn["training_cpu_ms"], turn["step_alone_cpu_ms"]]
+        cells += [f"{turn['share_by_cpu']:.1%}", turn["round_s"], turn["parts_s"]]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{turn['share_of_parts']:.1%}"])) + " |")
+    return lines
+
+
+def shape_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"Not run: {found['not_run']}.", ""] if "not_run" in found else []
+    if "rows" not in found:
+        return lines
+    lines += ["Clips/s; in brackets how many times as fast ours is.", ""]
+    lines += ["| shape | | ours | share of the peak | plain fp32 | plain bf16 |", "|---|---|---:|---:|---:|---:|"]
+    for row in found["rows"]:
+        for kind in ("forward", "step"):
+            one = row[kind]
+            cells = [row["shape"], kind, f"{one['ours']} ({row['numerics']})", f"{one['share_of_peak']:.0%}"]
+            cells += [f"{one[way]} ({one[f'times_as_fast_as_{way}']})" for way in ("fp32", "bf16")]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def rank_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"{found['cores']} cores.", "", "| ranks | clips/s | speed-up | of the ideal for the cores |"]
+    lines[-1] += " bytes a step | bytes a round |"
+    lines += ["|---:|---:|---:|---:|---:|---:|"]
+    for row in found["rows"]:
+        cells = [row["ranks"], row["clips_per_s"], row["speedup"], f"{row['efficiency']:.0%}"]
+        lines.append("| " + " | ".join(map(str, [*cells, row["bytes_per_step"], row["bytes_per_round"]])) + " |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

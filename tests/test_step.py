@@ -1,0 +1,232 @@
+"""Do compiled, recomputed, deterministic and overlapped steps learn what a plain step learns?"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import seehear
+from planted import tiny_settings
+from seehear.config import Compute, override
+from seehear.encoders import VideoEncoder
+from seehear.encoders.synced import synchronise_norms
+from seehear.memory import Memory
+from seehear.model import build_pair
+from seehear.numerics import Numerics, choose, kernels, try_compiler, upload
+from seehear.speed import made_up_batch
+from seehear.trainer import make_optimizer
+from seehear.updates import Sums, Update
+
+CPU = Numerics("cpu", "fp32", "contiguous")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def stepped(numerics=CPU, steps=2, cfg=None, prepare=lambda pair: None):
+    """A pair after some steps on made-up clips, and what was summed."""
+    cfg = cfg or tiny_settings()
+    pair = build_pair(cfg)
+    pair.renew_heads({"video": {"x": 4}, "audio": {"x": 4}}, torch.Generator().manual_seed(0))
+    numerics.place(pair)
+    prepare(pair)
+    batch = made_up_batch(cfg.clip, 6)
+    update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, numerics, make_optimizer(pair, cfg.train))
+    sums = Sums(pair, numerics.device)
+    pair.train()
+    for _ in range(steps):
+        update([batch], batch.rows_B, 0, sums)
+    return pair, sums
+
+
+def same(one, other, **tolerance):
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a.cpu(), b.cpu(), **tolerance)
+
+
+# --- activations computed again
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_recomputing_gives_the_same_gradients_and_counts_each_batch_once(synced):
+    def gradients(recompute):
+        torch.manual_seed(0)
+        encoder = VideoEncoder(4, 10)
+        if synced:
+            synchronise_norms(encoder, "cpu")
+        encoder.recompute = recompute
+        frames = torch.rand(3, 3, 4, 24, 24, generator=torch.Generator().manual_seed(1))
+        encoder.train()(frames).square().sum().backward()
+        return encoder, [p.grad for p in encoder.parameters()]
+
+    (plain, wanted), (again, found) = gradients(False), gradients(True)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+    same(plain, again, rtol=0, atol=0)
+    assert int(again.state_dict()["stem.1.num_batches_tracked"]) == 1
+    assert again.stem[1].momentum == 0.1
+
+
+def test_recomputing_keeps_less_for_the_backward_pass():
+    def kept_bytes(recompute):
+        encoder, kept = VideoEncoder(4, 10), []
+        encoder.recompute = recompute
+        pack = lambda x: kept.append(x.numel() * x.element_size()) or x  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            encoder(torch.rand(2, 3, 4, 32, 32))
+        return sum(kept)
+
+    assert kept_bytes(True) < 0.35 * kept_bytes(False)
+
+
+def test_a_step_with_recomputation_is_the_same_step():
+    same(stepped()[0], stepped(prepare=lambda pair: pair.settle(False, True))[0], rtol=0, atol=0)
+
+
+# --- compiled
+
+
+@pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
+def test_compiled_steps_learn_the_same(compiler):
+    torch.compiler.reset()
+    compiled = dataclasses.replace(CPU, compiler=compiler)
+    same(stepped()[0], stepped(compiled)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiler_that_works_is_taken_and_recorded_and_one_that_fails_is_not(monkeypatch):
+    torch.compiler.reset()
+    cfg = tiny_settings()
+    chosen = choose(override(cfg, {"compute.compile": "eager"}).compute, build_pair(cfg), cfg.clip)
+    assert (chosen.compiler, chosen.note) == ("eager", "")
+    assert Numerics.from_record(chosen.describe()) == chosen
+    assert "eager" in dict(chosen.probe_ms)
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("no C compiler\nand more")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    fallen = try_compiler(CPU, "inductor", build_pair(cfg), cfg.clip)
+    assert fallen.compiler == "off"
+    assert fallen.note == "torch.compile (inductor) failed: no C compiler"
+
+
+def test_a_compiler_that_is_no_faster_is_left_out(monkeypatch):
+    cfg = tiny_settings()
+    monkeypatch.setattr("seehear.numerics.probe", lambda candidates, pair, clip: [2.0, 1.9])
+    assert "does not pay: 1.90 ms a clip, 2.00 without" in try_compiler(CPU, "inductor", build_pair(cfg), cfg.clip).note
+    monkeypatch.setattr("seehear.numerics.probe", lambda candidates, pair, clip: [2.0, 1.0])
+    assert try_compiler(CPU, "inductor", build_pair(cfg), cfg.clip).compiler == "inductor"
+
+
+def test_a_record_of_before_there_were_compilers_can_be_read():
+    record = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "probe_ms": {}}
+    assert Numerics.from_record(record) == CPU
+
+
+# --- settings of kernels
+
+
+def test_deterministic_kernels_are_asked_for_and_only_within_the_block():
+    with kernels(Compute(deterministic=True)):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+        first = stepped()[0]
+        same(first, stepped()[0], rtol=0, atol=0)
+    assert not torch.are_deterministic_algorithms_enabled()
+    with kernels(Compute()):
+        assert torch.backends.cudnn.benchmark
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_a_run_with_all_of_it_ends(index_folder, tmp_path):
+    settings = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0, "rounds": 1}
+    settings |= {"compute.deterministic": True, "compute.checkpoint_activations": True, "compute.streams": True}
+    plain = {key: value for key, value in settings.items() if value is not True}
+    one = seehear.pretrain(index_folder, tmp_path / "all", preset="debug", settings=settings)
+    other = seehear.pretrain(index_folder, tmp_path / "plain", preset="debug", settings=plain)
+    assert one.read_log()[0]["loss"] == other.read_log()[0]["loss"]
+
+
+# --- a batch of which something is not finite
+
+
+def test_what_a_batch_said_is_not_remembered_where_its_loss_is_not_finite():
+    cfg = tiny_settings()
+    pair = build_pair(cfg)
+    pair.renew_heads({"video": {"x": 4}, "audio": {"x": 4}}, torch.Generator().manual_seed(0))
+    batch = made_up_batch(cfg.clip, 6)
+    update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, CPU, make_optimizer(pair, cfg.train))
+    update.memory = Memory()
+    assert update([batch], batch.rows_B, 0, Sums(pair, "cpu")) == (0, True)
+    rows, order, features = update.memory.latest()
+    with torch.no_grad():
+        pair.heads["video"]["x"].weight.fill_(float("nan"))
+    assert update([batch], batch.rows_B, 2, Sums(pair, "cpu")) == (2, False)
+    after = update.memory.latest()
+    assert after[0].tolist() == rows.tolist() == list(range(6))
+    assert after[1].tolist() == order.tolist()
+    torch.testing.assert_close(after[2], features, rtol=0, atol=0)
+
+
+def test_upload_is_the_tensor_itself_where_it_is_there_already():
+    here = torch.ones(3)
+    assert upload(here, "cpu") is here
+
+
+# --- on a GPU
+
+
+@gpu
+@pytest.mark.gpu
+def test_on_a_gpu_a_step_waits_once():
+    numerics = Numerics("cuda", "bf16", "channels_last")
+    cfg = tiny_settings({"train.optimizer": "adamw"})
+    stepped(numerics, cfg=cfg)  # allocates, and copies the filters
+    pair, batch = build_pair(cfg), made_up_batch(cfg.clip, 6)
+    pair.renew_heads({"video": {"x": 4}, "audio": {"x": 4}}, torch.Generator().manual_seed(0))
+    numerics.place(pair)
+    optimizer = make_optimizer(pair, cfg.train)
+    assert optimizer.defaults["fused"]
+    update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, numerics, optimizer)
+    sums = Sums(pair, "cuda")
+    pair.train()
+    update([batch], batch.rows_B, 0, sums)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            for _ in range(4):
+                update([batch], batch.rows_B, 0, sums)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(waits) == 4  # to learn whether its numbers are finite
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("how", ["streams", "recompute", "both"])
+def test_on_a_gpu_streams_and_recomputation_learn_the_same(how):
+    numerics = Numerics("cuda", "fp32", "channels_last")
+    settle = lambda pair: pair.settle(how != "recompute", how != "streams")  # noqa: E731
+    with kernels(Compute(deterministic=True)):
+        same(stepped(numerics)[0], stepped(numerics, prepare=settle)[0], rtol=1e-4, atol=1e-5)
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["inductor", "cudagraphs"])
+def test_on_a_gpu_compiled_steps_learn_the_same(compiler):
+    plain = Numerics("cuda", "fp32", "channels_last")
+    same(stepped(plain)[0], stepped(dataclasses.replace(plain, compiler=compiler))[0], rtol=1e-3, atol=1e-4)
+
+
+@gpu
+@pytest.mark.gpu
+def test_on_a_gpu_uploads_arrive_whole():
+    for _ in range(20):
+        there = torch.randint(0, 255, (4, 8, 64, 64, 3), dtype=torch.uint8)
+        assert torch.equal(upload(there, "cuda").cpu(), there)
