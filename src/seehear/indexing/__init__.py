@@ -43,7 +43,9 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 Times = NDArray[np.float64]
 
-_TRY_AGAIN = frozenset({"timed out", "crashed the decoder", "no permission", "not found"})  # may be the machine's fault
+_TRY_AGAIN = frozenset(
+    {"timed out", "crashed the decoder", "no permission", "not found", "unreachable"}
+)  # may be the machine's fault
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,13 @@ def index(
     dropping a file moves the rows after it; the digest tells runs of the old index that this is another one.
 
     Args:
-        paths: video files, or folders that hold them at any depth. Names that begin with a dot are passed over.
+        paths: video files, or folders that hold them at any depth, here or at an address (s3://, gs://, hf://,
+            https://), or text files that list addresses. Names that begin with a dot are passed over.
         out: the folder to write.
         segment_seconds: the longest segment a video is cut into.
         min_seconds: a shorter last segment is dropped, and so is a video with less of both picture and sound.
         workers: processes; by default as many as there are cores for this process.
-        timeout_s: a file that takes longer is left out as "timed out".
+        timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does not count.
         progress: show a bar on stderr where that is a terminal.
         overwrite: look at everything anew, with other settings or paths than before perhaps.
 
@@ -222,7 +225,7 @@ def _what_is_known(
     for candidate in candidates:
         before = old.get((candidate.path, candidate.file_bytes, candidate.modified_ns))
         if candidate.failure:
-            known[candidate.path] = _rejected(candidate, Rejection(candidate.failure))
+            known[candidate.path] = _rejected(candidate, Rejection(candidate.failure, candidate.detail))
         elif not _is_utf8(candidate.path):
             known[candidate.path] = _rejected(candidate, Rejection("unusable name"))
         elif before is not None:

@@ -6,6 +6,10 @@ dies, or takes longer than the time limit and is killed, is replaced by a new on
 Workers are programmes of their own, started by `subprocess`: nothing is forked from a process that may have threads,
 and a script that calls seehear is not run again in each of them, as `multiprocessing` would. They end themselves when
 their parent is gone, and may not take more than `WORKER_BYTES` of memory beyond what they start with.
+
+The first argument of a task is the path of its file, or has it as `path`. Where that is an address, the worker fetches
+the file first and the task gets the path of the copy; the time limit counts from the moment when the copy is there, and
+fetching has a limit of its own, `remote.FETCH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -20,15 +24,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-from seehear.errors import SeehearError
+from seehear.errors import MediaError, SeehearError
 from seehear.indexing.examination import Rejection
 from seehear.media import MediaInfo
+from seehear.remote import FETCH_SECONDS, is_remote, local
 
 WORKER_BYTES = 4 * 2**30
 """Address space of one worker; 8K video takes about 1 GiB."""
@@ -38,8 +44,12 @@ START_SECONDS = 120.0
 
 _PROGRAMME = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from seehear.indexing.workers import serve; serve(int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])"
+    "from seehear.indexing.workers import serve; "
+    "serve(int(sys.argv[2]), float(sys.argv[3]), sys.argv[4], float(sys.argv[5]))"
 )
+ARRIVED = "arrived"
+"""What a worker says when the remote file of its job is here; no answer is a text."""
+
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _END_SECONDS = 5.0  # a process that is about to end may take so long for it
 _GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
@@ -57,12 +67,13 @@ class Worker:
     deadline: float  # by time.monotonic(); for a report at first, then for an answer
     job: int | None = None  # which job it is at
     is_ready: bool = False
+    is_fetching: bool = False
 
     @classmethod
-    def start(cls, task: str, timeout_s: float) -> Worker:
+    def start(cls, task: str, timeout_s: float, cache_gigabytes: float = -1.0) -> Worker:
         """Start a process for "module:function"; the first thing that it sends is None, when it is ready."""
         ours, theirs = Pipe()
-        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(timeout_s), task]
+        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(timeout_s), task, str(cache_gigabytes)]
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAMME, *arguments],
             pass_fds=[theirs.fileno()],
@@ -72,6 +83,25 @@ class Worker:
         )
         theirs.close()  # so that its end is noticed here
         return cls(process, ours, time.monotonic() + START_SECONDS)
+
+    def give(self, job: Job, timeout_s: float) -> None:
+        """Send a job; raises `OSError` where the process is gone. It has so long for it, and longer to fetch a file."""
+        self.connection.send(job)
+        self.is_fetching = is_remote(path_of(job))
+        self.deadline = time.monotonic() + timeout_s + (FETCH_SECONDS if self.is_fetching else 0.0)
+
+    def has_fetched(self, message: object, timeout_s: float) -> bool:
+        """Whether a message only says that the file of the job is here; if so, the time for decoding begins."""
+        if not (isinstance(message, str) and message == ARRIVED):
+            return False
+        self.is_fetching, self.deadline = False, time.monotonic() + timeout_s
+        return True
+
+    def is_late(self, timeout_s: float) -> Rejection:
+        """The answer in the place of the one that did not come in time."""
+        return Rejection(
+            "timed out", f"not fetched in {FETCH_SECONDS:g} s" if self.is_fetching else f"after {timeout_s:g} s"
+        )
 
     def how_it_ended(self) -> str:
         """After its pipe has closed: "ended by SIGKILL"."""
@@ -150,7 +180,7 @@ class _Pool:
             if worker.connection in ready:
                 yield from self._hear(worker)
             elif time.monotonic() > worker.deadline:
-                yield from self._lose(worker, Rejection("timed out", f"after {self._timeout_s:g} s"))
+                yield from self._lose(worker, worker.is_late(self._timeout_s))
 
     def stop(self) -> None:
         """End all workers, whatever they do."""
@@ -167,6 +197,8 @@ class _Pool:
         except (EOFError, ConnectionError):
             yield from self._lose(worker, Rejection("crashed the decoder", worker.how_it_ended()))
             return
+        if worker.has_fetched(answer, self._timeout_s):
+            return
         if worker.job is not None:
             yield worker.job, answer
         worker.is_ready, worker.job = True, None
@@ -176,13 +208,16 @@ class _Pool:
         """The next job, or leave to go."""
         number = self._waiting.popleft() if self._waiting else None
         try:
-            worker.connection.send(None if number is None else self._jobs[number])
+            if number is not None:
+                worker.give(self._jobs[number], self._timeout_s)
+            else:
+                worker.connection.send(None)
         except OSError:  # it died after its answer, which is no file's fault
             if number is not None:
                 self._waiting.appendleft(number)
             self._remove(worker)
             return
-        worker.job, worker.deadline = number, time.monotonic() + self._timeout_s
+        worker.job = number
         if number is None:
             self._remove(worker)
 
@@ -204,13 +239,14 @@ class _Pool:
             self.start_worker()
 
 
-def serve(descriptor: int, timeout_s: float, task: str) -> None:
+def serve(descriptor: int, timeout_s: float, task: str, cache_gigabytes: float) -> None:
     """Do one job after the other; the whole life of a worker.
 
     Args:
         descriptor: of the pipe's end for this process.
         timeout_s: after which the parent, if it is still there, ends this process.
         task: "module:function".
+        cache_gigabytes: what copies of remote files may take; -1 is the default.
     """
     # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is this one's.
     for request in (signal.SIGTERM, signal.SIGUSR1):
@@ -220,17 +256,36 @@ def serve(descriptor: int, timeout_s: float, task: str) -> None:
     function = getattr(import_module(module), name)
     _be_silent()
     _limit_memory()
+    patience_s = math.ceil(timeout_s) + _GRACE_SECONDS  # should the parent not be there any more to end this process
+    arrived = partial(_tell_of_arrival, connection, patience_s)
     connection.send(None)  # ready
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while (job := connection.recv()) is not None:
-            signal.alarm(math.ceil(timeout_s) + _GRACE_SECONDS)  # should the parent not be there any more to do it
-            connection.send(_do_safely(function, job))
+            signal.alarm(patience_s + (math.ceil(FETCH_SECONDS) if is_remote(path_of(job)) else 0))
+            connection.send(_do_safely(function, job, cache_gigabytes, arrived))
             signal.alarm(0)
 
 
-def _do_safely(function: Callable[..., Any], job: Job) -> Any:
+def path_of(job: Job) -> str:
+    """The file of a job."""
+    return str(getattr(job[0], "path", job[0]))
+
+
+def _tell_of_arrival(connection: Connection, patience_s: int) -> None:
+    connection.send(ARRIVED)
+    signal.alarm(patience_s)
+
+
+def _do_safely(function: Callable[..., Any], job: Job, cache_gigabytes: float, arrived: Callable[[], None]) -> Any:
     try:
-        return function(*job)
+        path = path_of(job)
+        if not is_remote(path):
+            return function(*job)
+        with local(path, cache_gigabytes) as copy:
+            arrived()
+            return function(copy if isinstance(job[0], str) else replace(job[0], path=copy), *job[1:])
+    except MediaError as error:
+        return Rejection(error.reason, error.detail)
     except MemoryError:
         return Rejection("absurd size", f"it takes more than {WORKER_BYTES / 2**30:g} GiB of memory")
     except Exception as error:  # one file costs its own row, whatever it does to the decoder's wrapper
