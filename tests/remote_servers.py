@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import Counter
@@ -65,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
             content, code = content[int(first) : int(last) + 1], 206
         if fault == "reset":
             self.connection.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER: a reset instead of an end
-            self.connection.close()
+            os.close(self.connection.detach())
             return
         if fault == "slow":
             time.sleep(2.5)

@@ -23,6 +23,7 @@ from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing.discovery import Candidate, absolute_paths, common_root, find_candidates
 from seehear.indexing.examination import Rejection
 from seehear.indexing.info import PACKING, command, read_info
+from seehear.indexing.packed import copy_packed
 from seehear.indexing.table import (
     FACTS,
     Index,
@@ -35,6 +36,7 @@ from seehear.indexing.table import (
 from seehear.indexing.workers import examine_all
 from seehear.media import REASONS, MediaInfo
 from seehear.progress import Console
+from seehear.remote import is_remote
 from seehear.runs import is_empty_folder, now
 
 __all__ = ["Index", "IndexSummary", "index"]
@@ -96,7 +98,8 @@ def index(
 
     Args:
         paths: video files, or folders that hold them at any depth, here or at an address (s3://, gs://, hf://,
-            https://), or text files that list addresses. Names that begin with a dot are passed over.
+            https://), or text files that list addresses. Names that begin with a dot are passed over. The address of
+            a packed index makes an index here whose shards stay there.
         out: the folder to write.
         segment_seconds: the longest segment a video is cut into.
         min_seconds: a shorter last segment is dropped, and so is a video with less of both picture and sound.
@@ -115,6 +118,8 @@ def index(
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     folder = Path(out)
+    if len(named) == 1 and is_remote(named[0]) and copy_packed(named[0], folder, overwrite=overwrite):
+        return _summary_of_packed(Index.open(folder))
     _check_free(folder)
     old = None if overwrite else _open_old(folder, settings, named)
     old_videos = old.videos() if old else []
@@ -291,6 +296,12 @@ def _summary(folder: Path, info: dict[str, Any], videos: Sequence[Video], old_vi
         dropped=sum(path not in now_there for path in before),
         digest=info["digest"],
     )
+
+
+def _summary_of_packed(index: Index) -> IndexSummary:
+    rejected = index.info["rejected"]
+    seconds, count = float(index.seconds.sum()), index.num_videos
+    return IndexSummary(str(index.folder), len(index), count, seconds, rejected, count, 0, 0, index.digest)
 
 
 def _nothing_usable(folder: Path, named: Sequence[str], rejected: Sequence[Rejected], root: str) -> IndexFileError:

@@ -36,6 +36,7 @@ _FORM: dict[str, Callable[[Any], object]] = {
         isinstance(value, str) and (os.path.isabs(value) or is_remote(value)) and "\0" not in value  # noqa: PTH117
     ),
     "paths": lambda value: value is None or (isinstance(value, list) and all(isinstance(path, str) for path in value)),
+    "shards_at": lambda value: value is None or (isinstance(value, str) and is_remote(value)),
     "settings": lambda value: (
         value is None
         or (

@@ -174,7 +174,8 @@ class Index:
         if not self.is_packed:
             return self.original_path(row)
         shard, key, offset = (int(column_N[row]) for column_N in self._places)
-        path = os.path.join(os.path.abspath(self.folder), shard_name(shard))  # noqa: PTH100, PTH118
+        place = self.info.get("shards_at") or os.path.abspath(self.folder)  # noqa: PTH100
+        path = joined(place, shard_name(shard))
         return Member(path, f"{member_key(key)}.mp4", offset, int(self.file_bytes[row])).path
 
     def original_path(self, row: int) -> str:
@@ -214,13 +215,14 @@ class Index:
             )
 
     def _check_shards(self) -> None:
+        shards = self.info["shards"]
+        paths = [joined(self.info.get("shards_at") or str(self.folder), shard["name"]) for shard in shards]
         wrong = []
-        for shard in self.info["shards"]:
-            path = self.folder / shard["name"]
-            if not path.is_file():
-                wrong.append(f"{path} has vanished")
-            elif path.stat().st_size != shard["bytes"]:
-                wrong.append(f"{path} has {path.stat().st_size} bytes, not {shard['bytes']}")
+        for path, shard, found in zip(paths, shards, stamps(paths, None), strict=True):
+            if isinstance(found, str):
+                wrong.append(f"{path} {found}")
+            elif found[0] != shard["bytes"]:
+                wrong.append(f"{path} has {found[0]} bytes, not {shard['bytes']}")
         if wrong:
             raise IndexFileError(
                 f"{len(wrong)} of {len(self.info['shards'])} shards are not as they were packed: "

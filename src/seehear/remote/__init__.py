@@ -131,6 +131,9 @@ def _copy(path: str, gigabytes: float) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             copy = stack.enter_context(cache.copy(_key(path, facts), size, modified_ns, fetch))
+        except MediaError:
+            _known.pop(facts.address, None)  # it is not as it was known
+            raise
         except OSError as error:
             why = f"the cache {cache.folder} cannot be used: {error.strerror or error}"
             raise MediaError(path, "unreachable", why) from None

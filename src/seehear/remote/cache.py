@@ -90,30 +90,33 @@ class Cache:
                 part.unlink()
                 return
             try:
-                self._reserve(size)
+                self._count(size, part)
                 fetch(part)
                 os.utime(part, ns=(time.time_ns(), modified_ns))
                 part.replace(path)
             except BaseException:
                 part.unlink(missing_ok=True)
-                self._reserve(-size)
+                self._count(-size, part)
                 raise
 
-    def _reserve(self, size: int) -> None:
-        """Count a file that is to come, after others were removed if there is no room for it."""
+    def _count(self, size: int, part: Path) -> None:
+        """Count a copy that is to come, after others were removed if there is no room for it; or one that does not."""
         note = self.folder / "total"
         with _locked(self.folder / "lock"):
             try:
                 total = int(note.read_text(encoding="ascii"))
             except (OSError, ValueError):
-                total = self._clear(self.limit_bytes - max(size, 0))
+                total = self._clear(self.limit_bytes - size, part)
             if total + size > self.limit_bytes:
-                total = self._clear(min(self.limit_bytes - size, int(self.limit_bytes * (1 - ROOM_SHARE))))
+                total = self._clear(min(self.limit_bytes - size, int(self.limit_bytes * (1 - ROOM_SHARE))), part)
             note.write_text(str(max(0, total + size)), encoding="ascii")
 
-    def _clear(self, goal_bytes: int) -> int:
+    def _clear(self, goal_bytes: int, part: Path) -> int:
         """Remove what is left of killed processes, then the least recently used copies, until the rest is small enough.
 
+        Args:
+            goal_bytes: of the rest.
+            part: is not counted.
         Returns:
             How many bytes are there or on their way: more than `goal_bytes` only where the rest is in use.
         """
@@ -121,8 +124,8 @@ class Cache:
         for entry in os.scandir(self.folder):
             with contextlib.suppress(FileNotFoundError):
                 if entry.name.endswith(_PART):
-                    if not _remove_unused(Path(entry.path)):
-                        total += _expected_bytes(entry.name)
+                    is_other = entry.name != part.name and not _remove_unused(Path(entry.path))
+                    total += _expected_bytes(entry.name) if is_other else 0
                 elif entry.name.endswith(_ONCE):
                     _remove_unused(Path(entry.path))
                 elif entry.name not in ("lock", "total"):

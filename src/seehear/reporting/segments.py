@@ -16,10 +16,10 @@ import numpy as np
 from seehear.errors import IndexFileError
 from seehear.evaluation.classes import Classes, read_classes, real
 from seehear.indexing import Index
-from seehear.reporting.cards import Grouping
-from seehear.reporting.previews import Previews
 from seehear.remote import is_remote
 from seehear.remote.addresses import relative
+from seehear.reporting.cards import Grouping
+from seehear.reporting.previews import Previews
 from seehear.runs import Run
 
 
