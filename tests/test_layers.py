@@ -25,6 +25,7 @@ features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
 decoding | fingerprint
 indexing | synthetic | naming
+remote
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets
 config | distributed | signals

@@ -248,7 +248,7 @@ class Clips:
     ) -> Generator[Decoded | MediaError]:
         """Frames and sound of each row, or why it cannot be read."""
         if self._decoders is None:
-            self._decoders = Decoders(default_workers(self.data), self.data.timeout_s)
+            self._decoders = Decoders(default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes)
         requests = (self._request(int(row), epoch, whole=whole) for row in rows)
         yield from self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
 

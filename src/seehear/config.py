@@ -111,6 +111,9 @@ class Data:
     workers: int = setting(-1, "decoding processes; -1: one a core", low=-1, high=1024)
     cache_gigabytes: float = setting(2.0, "keep decoded segments in memory when all of them fit", low=0)
     timeout_s: float = setting(60.0, "a clip that takes longer to decode is tried once more, then left out", low=0.1)
+    remote_cache_gigabytes: float = setting(
+        -1.0, "copies of remote files on disk; -1: $SEEHEAR_CACHE_GIGABYTES, or 20", low=-1
+    )
     max_failed_share: float = setting(0.05, "stop when more than this share of rows cannot be read", low=0, high=1)
 
 

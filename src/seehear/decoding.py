@@ -24,6 +24,7 @@ from seehear.errors import MediaError
 from seehear.indexing.examination import Rejection
 from seehear.indexing.workers import Worker
 from seehear.media import Reader
+from seehear.remote import local
 
 TRIES = 2
 """So often a file may take a process with it: the first time, it may have been the machine."""
@@ -60,11 +61,11 @@ class Request:
     place: float | None = None
 
 
-def decode(request: Request) -> Decoded | Rejection:
+def decode(request: Request, cache_gigabytes: float = -1.0) -> Decoded | Rejection:
     """Frames and sound of a file, or why they cannot be read; here, in the process that calls."""
     frames = sound = None
     try:
-        with Reader(request.path) as reader:
+        with local(request.path, cache_gigabytes) as path, Reader(path) as reader:
             if request.times_s is not None:
                 frames = reader.frames(request.times_s.tolist(), short_side_pixels=request.short_side_pixels)
             if request.sound_s is not None:
@@ -88,15 +89,17 @@ class Decoders:
 
     Args:
         workers: how many; with 0, this process decodes, without protection from crashes and hangs.
-        timeout_s: how long one request may take.
+        timeout_s: how long one request may take, without the time for fetching a remote file.
+        cache_gigabytes: what copies of remote files may take; -1 is the default.
 
     Attributes:
         quarantine: rows that were given up, and why. They are answered at once with that.
     """
 
-    def __init__(self, workers: int, timeout_s: float) -> None:
+    def __init__(self, workers: int, timeout_s: float, cache_gigabytes: float = -1.0) -> None:
         self.quarantine: dict[int, Rejection] = {}
-        self._hands = [_Hand(timeout_s, self.quarantine) for _ in range(workers)]
+        self._cache_gigabytes = cache_gigabytes
+        self._hands = [_Hand(timeout_s, self.quarantine, cache_gigabytes) for _ in range(workers)]
         self._close = weakref.finalize(self, _let_go, self._hands)
 
     def close(self) -> None:
@@ -117,7 +120,7 @@ class Decoders:
         """
         if not self._hands:
             for request in requests:
-                yield _unpacked(request, decode(request))
+                yield _unpacked(request, decode(request, self._cache_gigabytes))
             return
         work = _Pass(requests, max(ahead, len(self._hands)))
         threads = [threading.Thread(target=_serve, args=(hand, work), daemon=True) for hand in self._hands]
@@ -212,8 +215,9 @@ class _Pass:
 class _Hand:
     """One process, or the place of one; used by one thread at a time."""
 
-    def __init__(self, timeout_s: float, quarantine: dict[int, Rejection]) -> None:
+    def __init__(self, timeout_s: float, quarantine: dict[int, Rejection], cache_gigabytes: float) -> None:
         self._timeout_s = timeout_s
+        self._cache_gigabytes = cache_gigabytes
         self._quarantine = quarantine
         self._worker: Worker | None = None
         self._is_busy = False  # with a request whose answer nobody waited for
@@ -247,11 +251,11 @@ class _Hand:
         if worker is None:
             return None
         try:
-            worker.connection.send((request,))
+            worker.give((request,), self._timeout_s)
         except OSError:  # it died between two requests, which is no file's fault
             self.end()
             return self._try(request, work)
-        self._is_busy, worker.deadline = True, time.monotonic() + self._timeout_s
+        self._is_busy = True
         return self._hear(worker, work)
 
     def _ready_worker(self, work: _Pass) -> Worker | None:
@@ -260,7 +264,7 @@ class _Hand:
         if self._worker is not None and self._is_busy and self._hear(self._worker, work) is None:
             return None
         if self._worker is None:
-            worker = self._worker = Worker.start(_TASK, self._timeout_s)
+            worker = self._worker = Worker.start(_TASK, self._timeout_s, self._cache_gigabytes)
             ready = self._hear(worker, work, is_report=True)
             if isinstance(ready, Rejection):
                 raise worker.did_not_start(ready.detail)
@@ -268,20 +272,24 @@ class _Hand:
 
     def _hear(self, worker: Worker, work: _Pass, *, is_report: bool = False) -> Decoded | Rejection | None:
         """What the process says, or how it was lost; None if work has stopped (a report of readiness is waited for)."""
-        try:
-            while not worker.connection.poll(_LOOK_UP_SECONDS):
-                if work.is_stopped and not is_report:
+        while True:
+            try:
+                if worker.connection.poll(_LOOK_UP_SECONDS):
+                    content: Decoded | Rejection = worker.answer()
+                elif work.is_stopped and not is_report:
                     return None
-                if time.monotonic() > worker.deadline:
+                elif time.monotonic() > worker.deadline:
                     self.end()
-                    return Rejection("timed out", f"after {self._timeout_s:g} s")
-            content: Decoded | Rejection = worker.answer()
-        except (EOFError, ConnectionError):
-            how = worker.how_it_ended()
-            self.end()
-            return Rejection("crashed the decoder", how)
-        self._is_busy = False
-        return content
+                    return worker.is_late(self._timeout_s)
+                else:
+                    continue
+            except (EOFError, ConnectionError):
+                how = worker.how_it_ended()
+                self.end()
+                return Rejection("crashed the decoder", how)
+            if not worker.has_fetched(content, self._timeout_s):
+                self._is_busy = False
+                return content
 
 
 def _serve(hand: _Hand, work: _Pass) -> None:

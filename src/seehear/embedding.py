@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from seehear.errors import MediaError, UsageError
 from seehear.features import extract
 from seehear.media import MediaInfo, Reader
 from seehear.numerics import Numerics
+from seehear.remote import local
 
 IN_THIS_PROCESS = Data(workers=0, cache_gigabytes=0.0, max_failed_share=1.0)
 
@@ -53,8 +55,8 @@ def embed_file(
     """
     if num_clips < 1:
         raise UsageError(f"num_clips is {num_clips}. It must be positive; 10 is usual.")
-    with Reader(path) as reader:
-        info = reader.info()
+    with local(path) as copy, Reader(copy) as reader:
+        info = replace(reader.info(), path=os.fspath(path))
     found = [m for m in pair.modalities if (info.video_codec if m == "video" else info.audio_codec)]
     if not found:
         raise MediaError(path, f"no {pair.modalities[0]} stream")

@@ -51,6 +51,7 @@ FREE_ON_RESUME = frozenset(
         "rounds",
         "data.workers",
         "data.max_failed_share",
+        "data.remote_cache_gigabytes",
         "compute.threads",
         "compute.timeout_minutes",
         "compute.streams",

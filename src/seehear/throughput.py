@@ -22,6 +22,7 @@ from seehear.errors import IndexFileError, MediaError
 from seehear.indexing import Index
 from seehear.media.stages import STAGES, time_stages
 from seehear.progress import Console
+from seehear.remote import local
 
 BATCH = 16  # clips; small, so that a short measurement keeps all workers busy
 _EPOCHS = (0, 1)  # the first starts the workers and is not timed
@@ -168,14 +169,15 @@ def _stage_by_stage(index: Index, cfg: Settings, rows: np.ndarray) -> tuple[dict
         times_s = begin_s + (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
         sound_s = begin_s + (clip.seconds - clip.sound_seconds) / 2
         try:
-            times = time_stages(
-                index.path(row),
-                (times_s + np.arange(clip.frames) / clip.frame_rate_hz).tolist(),
-                sound_s,
-                clip.sound_seconds,
-                short_side_pixels=clip.short_side_pixels,
-                sample_rate_hz=clip.sample_rate_hz,
-            )
+            with local(index.path(row)) as path:
+                times = time_stages(
+                    path,
+                    (times_s + np.arange(clip.frames) / clip.frame_rate_hz).tolist(),
+                    sound_s,
+                    clip.sound_seconds,
+                    short_side_pixels=clip.short_side_pixels,
+                    sample_rate_hz=clip.sample_rate_hz,
+                )
         except MediaError:
             failed += 1
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,6 +47,16 @@ def cli(ctx: click.Context) -> None:
             f"`seehear {ctx.invoked_subcommand}` runs as one process, and torchrun started {os.environ['WORLD_SIZE']}. "
             f"Run it without torchrun; pretrain and evaluate work on several ranks."
         )
+
+
+class PathOrAddress(click.ParamType[Path | str]):
+    """A local path, or an address on another machine, which stays as it was typed."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """A `Path`, or an address as a text."""
+        return str(value) if "://" in str(value) else Path(value)
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import click
 
 import seehear
 from seehear import config
-from seehear.cli.base import print_table, with_settings
+from seehear.cli.base import PathOrAddress, print_table, with_settings
 from seehear.errors import SettingsError
 
 
@@ -30,7 +30,7 @@ def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) 
 
 
 @click.command(short_help="List usable segments, and why others are not.")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the index.")
 @click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a video is cut into.")
 @click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail, or video, is left out.")
@@ -38,9 +38,10 @@ def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) 
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds that one file may take.")
 @click.option("--overwrite", is_flag=True, help="Look at everything anew, with other settings perhaps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def index(videos: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> None:
+def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: Any) -> None:
     """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each file left out.
 
+    VIDEOS may be addresses: s3://, gs://, hf://, https:// (docs/remote.md), or a .txt file with one on each line.
     Run it again to add new files and drop vanished ones.
     """
     summary = seehear.index(videos, out, **options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seehear.cli.base import print_table
+from seehear.cli.base import PathOrAddress, print_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,7 @@ PATH = click.Path(path_type=Path)
 
 @click.command(short_help="Features of new videos and sounds.")
 @click.argument("run", type=PATH)
-@click.argument("videos", nargs=-1, required=True, type=PATH)
+@click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
 @click.option("--out", required=True, type=PATH, help="The Parquet file to write.")
 @click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a file is cut into.")
 @click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail is dropped.")
@@ -30,7 +30,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--overwrite", is_flag=True, help="Replace the file, or what an unfinished call left.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def embed(run: Path, videos: tuple[Path, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Write the features of VIDEOS by the encoders of RUN: an index, or files and folders of videos and sounds.
 
     A row a segment. Files with one stream only are fine. After a kill the same line goes on where it stopped.
@@ -49,7 +49,7 @@ def embed(run: Path, videos: tuple[Path, ...], as_json: bool, quiet: bool, **opt
 
 @click.command(short_help="Clusters of new videos and sounds.")
 @click.argument("run", type=PATH)
-@click.argument("videos", nargs=-1, required=True, type=PATH)
+@click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
 @click.option("--out", required=True, type=PATH, help="The Parquet file to write, or CSV by its ending.")
 @click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a file is cut into.")
 @click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail is dropped.")
@@ -58,7 +58,7 @@ def embed(run: Path, videos: tuple[Path, ...], as_json: bool, quiet: bool, **opt
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def assign(run: Path, videos: tuple[Path, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Write the clusters of VIDEOS: an index, files and folders, or a file of features from `seehear embed`.
 
     A row a segment: cluster, distance, margin to the second nearest, name, and whether it is far from all training.
@@ -127,7 +127,7 @@ def export_labels(run: Path, as_json: bool, **options: Any) -> None:
     )
 
 
-def one_or_all(videos: tuple[Path, ...]) -> Path | list[Path]:
+def one_or_all(videos: tuple[Path | str, ...]) -> Path | str | list[Path | str]:
     """A single path by itself, since it may be an index or a file of features."""
     return videos[0] if len(videos) == 1 else list(videos)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from seehear.errors import SettingsError
 from seehear.indexing import Index
+from seehear.remote import is_remote
 
 SPLITS = ("train", "test")
 
@@ -22,7 +23,7 @@ class Classes:
     Args:
         file: where they were read.
         names: the classes, sorted.
-        of: absolute path of a video -> index into `names`.
+        of: absolute path or address of a video -> index into `names`.
         split: absolute path -> "train" or "test"; empty where the file has no such column.
     """
 
@@ -71,7 +72,7 @@ def read_classes(path: Path) -> Classes:
         if not line["path"] or not line["class"] or None in line:
             raise SettingsError(f"{path}, line {number}: every line must have a path and a class and no more columns.")
         try:
-            video = real(path.parent / line["path"])
+            video = real(line["path"] if is_remote(line["path"]) else path.parent / line["path"])
         except (ValueError, OSError) as error:  # what the file system refuses as a path, such as a zero byte
             raise SettingsError(f"{path}, line {number}: the path cannot be one ({error}).") from None
         if named.setdefault(video, line["class"]) != line["class"]:
@@ -88,5 +89,5 @@ def read_classes(path: Path) -> Classes:
 
 
 def real(path: str | Path) -> str:
-    """A path without links and dots, by which files are matched."""
-    return os.path.realpath(path)
+    """A path without links and dots, by which files are matched; an address as it is."""
+    return str(path) if is_remote(path) else os.path.realpath(path)

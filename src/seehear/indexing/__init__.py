@@ -23,6 +23,7 @@ from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing.discovery import Candidate, absolute_paths, common_root, find_candidates
 from seehear.indexing.examination import Rejection
 from seehear.indexing.info import PACKING, command, read_info
+from seehear.indexing.packed import copy_packed
 from seehear.indexing.table import (
     FACTS,
     Index,
@@ -35,6 +36,7 @@ from seehear.indexing.table import (
 from seehear.indexing.workers import examine_all
 from seehear.media import REASONS, MediaInfo
 from seehear.progress import Console
+from seehear.remote import is_remote
 from seehear.runs import is_empty_folder, now
 
 __all__ = ["Index", "IndexSummary", "index"]
@@ -43,7 +45,9 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 Times = NDArray[np.float64]
 
-_TRY_AGAIN = frozenset({"timed out", "crashed the decoder", "no permission", "not found"})  # may be the machine's fault
+_TRY_AGAIN = frozenset(
+    {"timed out", "crashed the decoder", "no permission", "not found", "unreachable"}
+)  # may be the machine's fault
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,14 @@ def index(
     dropping a file moves the rows after it; the digest tells runs of the old index that this is another one.
 
     Args:
-        paths: video files, or folders that hold them at any depth. Names that begin with a dot are passed over.
+        paths: video files, or folders that hold them at any depth, here or at an address (s3://, gs://, hf://,
+            https://), or text files that list addresses. Names that begin with a dot are passed over. The address of
+            a packed index makes an index here whose shards stay there.
         out: the folder to write.
         segment_seconds: the longest segment a video is cut into.
         min_seconds: a shorter last segment is dropped, and so is a video with less of both picture and sound.
         workers: processes; by default as many as there are cores for this process.
-        timeout_s: a file that takes longer is left out as "timed out".
+        timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does not count.
         progress: show a bar on stderr where that is a terminal.
         overwrite: look at everything anew, with other settings or paths than before perhaps.
 
@@ -112,6 +118,8 @@ def index(
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     folder = Path(out)
+    if len(named) == 1 and is_remote(named[0]) and copy_packed(named[0], folder, overwrite=overwrite):
+        return _summary_of_packed(Index.open(folder))
     _check_free(folder)
     old = None if overwrite else _open_old(folder, settings, named)
     old_videos = old.videos() if old else []
@@ -222,7 +230,7 @@ def _what_is_known(
     for candidate in candidates:
         before = old.get((candidate.path, candidate.file_bytes, candidate.modified_ns))
         if candidate.failure:
-            known[candidate.path] = _rejected(candidate, Rejection(candidate.failure))
+            known[candidate.path] = _rejected(candidate, Rejection(candidate.failure, candidate.detail))
         elif not _is_utf8(candidate.path):
             known[candidate.path] = _rejected(candidate, Rejection("unusable name"))
         elif before is not None:
@@ -288,6 +296,12 @@ def _summary(folder: Path, info: dict[str, Any], videos: Sequence[Video], old_vi
         dropped=sum(path not in now_there for path in before),
         digest=info["digest"],
     )
+
+
+def _summary_of_packed(index: Index) -> IndexSummary:
+    rejected = index.info["rejected"]
+    seconds, count = float(index.seconds.sum()), index.num_videos
+    return IndexSummary(str(index.folder), len(index), count, seconds, rejected, count, 0, 0, index.digest)
 
 
 def _nothing_usable(folder: Path, named: Sequence[str], rejected: Sequence[Rejected], root: str) -> IndexFileError:

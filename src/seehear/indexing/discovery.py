@@ -2,6 +2,9 @@
 
 Names that begin with a dot are passed over. Links are followed; a folder or a file that is reached in several ways is
 taken once, and a real file is preferred to a link to it.
+
+Of folders on other machines (`remote`) only names that promise a video are taken, since looking at the others would
+mean fetching them. A text file that is named, not found, may list addresses, one a line.
 """
 
 from __future__ import annotations
@@ -12,7 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
-from seehear.errors import UsageError
+from seehear.errors import MediaError, UsageError
+from seehear.remote.addresses import (
+    LIST_ENDINGS,
+    SCHEMES,
+    absolute,
+    checked,
+    common_folder,
+    file_name,
+    is_remote,
+)
+from seehear.remote.storage import Facts, all_facts, files_below, is_folder, read_text
 
 VIDEO_ENDINGS = (
     *(".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gxf", ".ivf", ".m2t", ".m2ts", ".m2v"),
@@ -23,6 +36,8 @@ VIDEO_ENDINGS = (
 
 Endings that are also those of programmes, .ts and .mts, are no promises; such files are known by their content."""
 
+MAX_LIST_BYTES = 2**28
+"""Of a list of addresses."""
 
 _SPECIAL = "not a regular file"
 
@@ -35,35 +50,90 @@ class Candidate:
     file_bytes: int
     modified_ns: int
     failure: str = ""  # why it cannot even be looked at, otherwise empty
+    detail: str = ""  # what is known beyond it
 
     @property
     def is_promised(self) -> bool:
         """Does the name say that it is a video?"""
-        return self.path.lower().endswith(VIDEO_ENDINGS)
+        return file_name(self.path).lower().endswith(VIDEO_ENDINGS)
 
 
 def absolute_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The files and folders that a user named, absolute.
+    """The files and folders that a user named, absolute; addresses as they are.
 
     Raises:
-        UsageError: one of them does not exist, or there is none.
+        UsageError: one of them does not exist, is no address, or there is none.
     """
     if not paths:
         raise UsageError("No video or folder was named. Type: seehear index VIDEOS --out INDEX")
     for path in paths:
+        if is_remote(path):
+            continue
+        if "://" in os.fspath(path) and not os.path.lexists(path):
+            schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+            raise UsageError(f"{os.fspath(path)} cannot be read. Addresses may begin with {schemes}.")
         if not os.path.lexists(path) or not Path(path).exists():
             raise UsageError(f"{os.fspath(path)} does not exist. Name video files, or folders that hold them.")
-    return sorted({os.path.abspath(path) for path in paths})  # noqa: PTH100 (links are kept)
+    return sorted({checked(os.fspath(path)) if is_remote(path) else absolute(path) for path in paths})
 
 
 def common_root(paths: Sequence[str]) -> str:
     """The folder below which all named paths are."""
-    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]  # noqa: PTH112, PTH120
+    here = [path for path in paths if not is_remote(path)]
+    if not here:
+        ends = (*VIDEO_ENDINGS, *LIST_ENDINGS)
+        return common_folder(
+            [path.rsplit("/", 1)[0] if file_name(path).lower().endswith(ends) else path for path in paths]
+        )
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in here]  # noqa: PTH112, PTH120
     return os.path.commonpath(folders)
 
 
 def find_candidates(paths: Sequence[str]) -> list[Candidate]:
-    """All files at or below some absolute paths, sorted by path; each file once."""
+    """All files at or below some absolute paths or addresses, sorted by path; each file once.
+
+    Raises:
+        UsageError: a remote folder or a list cannot be read.
+    """
+    remote = [path for path in paths if is_remote(path) or _is_list(path)]
+    found = _find_here([path for path in paths if not is_remote(path)])
+    return sorted([*found, *_find_remote(remote)], key=lambda candidate: candidate.path)
+
+
+def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[int, int] | str]:
+    """Size and time of change of each file, in their order, or what is wrong: "has vanished".
+
+    Args:
+        paths: absolute, or addresses.
+        named: the folders and files by which these were found. Remote ones are listed anew, which is quicker than a
+            question for each file; None asks for each.
+    """
+    asked = [path for path in paths if is_remote(path)]
+    lists = [path for path in named or () if is_remote(path) or _is_list(path)]
+    if not lists:
+        answers = dict(zip(asked, all_facts(asked), strict=True))
+        remote = {path: _candidate(path, answer) for path, answer in answers.items()}
+    else:
+        remote = {found.path: found for found in (_find_remote(lists) if asked else [])}
+    for path in paths:
+        found = remote.get(path)
+        if found is not None and found.failure not in ("", "not found"):
+            yield f"cannot be asked about: {found.failure} ({found.detail})"
+        elif is_remote(path):
+            yield "has vanished" if found is None or found.failure else (found.file_bytes, found.modified_ns)
+        else:
+            yield _stamp_here(path)
+
+
+def _stamp_here(path: str) -> tuple[int, int] | str:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return "has vanished"
+    return status.st_size, status.st_mtime_ns
+
+
+def _find_here(paths: Sequence[str]) -> list[Candidate]:
     found: dict[tuple[int, int], tuple[bool, Candidate]] = {}
     failures: list[Candidate] = []
     for path, is_linked in _files(paths, failures):
@@ -77,7 +147,7 @@ def find_candidates(paths: Sequence[str]) -> list[Candidate]:
         key = status.st_dev, status.st_ino
         if key not in found or (is_linked, path) < (found[key][0], found[key][1].path):
             found[key] = is_linked, candidate
-    return sorted([*failures, *(candidate for _, candidate in found.values())], key=lambda candidate: candidate.path)
+    return [*failures, *(candidate for _, candidate in found.values())]
 
 
 def _files(paths: Sequence[str], failures: list[Candidate]) -> Iterator[tuple[str, bool]]:
@@ -109,3 +179,68 @@ def _files(paths: Sequence[str], failures: list[Candidate]) -> Iterator[tuple[st
                 links.append(entry.path)
             else:
                 folders.append((entry.path, is_linked))
+
+
+def _find_remote(paths: Sequence[str]) -> list[Candidate]:
+    """The files of remote folders and of lists, and remote files that were named."""
+    found: dict[str, Facts | MediaError | None] = {}
+    for path in paths:
+        try:
+            if _is_list(path):
+                found |= {address: None for address in _listed(path) if address not in found}
+            elif is_folder(path):
+                found |= {address: facts for address, facts in files_below(path) if _is_wanted(address, path)}
+            else:
+                found.setdefault(path)
+        except MediaError as error:
+            if _is_list(path) or not file_name(path).lower().endswith(VIDEO_ENDINGS):
+                raise UsageError(f"{error}. Check the address, and whether it may be read from here.") from None
+            found[path] = error
+    unknown = [address for address, facts in found.items() if facts is None]
+    found |= dict(zip(unknown, all_facts(unknown), strict=True))
+    return [_candidate(address, facts) for address, facts in found.items() if facts is not None]
+
+
+def _is_list(path: str) -> bool:
+    return file_name(path).lower().endswith(LIST_ENDINGS) and (is_remote(path) or os.path.isfile(path))  # noqa: PTH113
+
+
+def _is_wanted(address: str, folder: str) -> bool:
+    is_hidden = any(part.startswith(".") for part in address.removeprefix(folder).split("/"))
+    return not is_hidden and file_name(address).lower().endswith(VIDEO_ENDINGS)
+
+
+def _listed(path: str) -> list[str]:
+    """The addresses in a list; names in a remote list are below its own folder.
+
+    Raises:
+        UsageError: a line is none.
+    """
+    text = read_text(path, MAX_LIST_BYTES) if is_remote(path) else _read_here(path)
+    lines = [line.strip() for line in text.splitlines()]
+    addresses: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        address = line if is_remote(line) or not is_remote(path) else f"{path.rsplit('/', 1)[0]}/{line}"
+        if not is_remote(address) or "://" in address.split("://", 1)[1].split("?", 1)[0] or line.startswith("/"):
+            if not is_remote(path) and not addresses:
+                return []  # a text that is no list: notes beside the videos
+            raise UsageError(f"{path}, line {number}: {line[:80]!r} is no address. Write one a line.")
+        addresses.append(checked(address))
+    return addresses
+
+
+def _read_here(path: str) -> str:
+    try:
+        if os.path.getsize(path) <= MAX_LIST_BYTES:  # noqa: PTH202
+            return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        pass
+    return ""  # no list: whatever it is, it is looked at like any other file
+
+
+def _candidate(address: str, facts: Facts | MediaError) -> Candidate:
+    if isinstance(facts, MediaError):
+        return Candidate(address, 0, 0, facts.reason, facts.detail)
+    return Candidate(address, facts.size or 0, facts.modified_ns)

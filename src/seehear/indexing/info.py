@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seehear.errors import IndexFileError
+from seehear.remote.addresses import is_remote
 
 FORMAT = 1
 """Of the folder; raised when an older program could not read it any more."""
@@ -31,8 +32,11 @@ _FORM: dict[str, Callable[[Any], object]] = {
     "digest": lambda value: isinstance(value, str) and re.fullmatch("sha256:[0-9a-f]{64}", value),
     "rows": lambda value: type(value) is int and value >= 0,
     "videos": lambda value: type(value) is int and value >= 0,
-    "root": lambda value: isinstance(value, str) and os.path.isabs(value) and "\0" not in value,  # noqa: PTH117
+    "root": lambda value: (
+        isinstance(value, str) and (os.path.isabs(value) or is_remote(value)) and "\0" not in value  # noqa: PTH117
+    ),
     "paths": lambda value: value is None or (isinstance(value, list) and all(isinstance(path, str) for path in value)),
+    "shards_at": lambda value: value is None or (isinstance(value, str) and is_remote(value)),
     "settings": lambda value: (
         value is None
         or (

@@ -7,11 +7,15 @@
 
 `KEY` is the segment's row in the index it was packed from. `start_s` is within the packed file, `original_start_s` in
 the video; `offset` is the packed file's first byte in its shard and `file_bytes` its length.
+
+The shards may lie on another machine: `copy_packed` brings the three other files here, and index.json says `shards_at`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seehear.indexing.info import PACKED_FORMAT
+from seehear.errors import MediaError, UsageError
+from seehear.indexing.info import PACKED_FORMAT, read_info
 from seehear.indexing.table import SCHEMA, Index, Rejected, write_rejected
-from seehear.runs import atomic_file, write_json
+from seehear.remote import local
+from seehear.remote.storage import read_text
+from seehear.runs import atomic_file, is_empty_folder, whole_folder, write_json
+
+_MOST_BYTES = 2**28  # of an index.json: a million shards have 150 MB of digests
 
 PLACES = pa.schema(
     [
@@ -85,6 +94,43 @@ def write_packed(
         write_rejected(target, rejected, root)
     write_json(folder / "index.json", full)
     return full
+
+
+def copy_packed(address: str, folder: Path, *, overwrite: bool) -> bool:
+    """Make an index here of a packed folder on another machine, whose shards stay there.
+
+    Args:
+        address: what a user named.
+        folder: of the index that is written; an older copy of the same packed index stays as it is.
+        overwrite: replace a copy of another one.
+    Returns:
+        Whether there is a packed index at the address.
+    Raises:
+        UsageError: `folder` holds something else, or a part of the packed index cannot be read.
+    """
+    place = address.rstrip("/")
+    try:
+        info = json.loads(read_text(f"{place}/index.json", _MOST_BYTES))
+    except (MediaError, ValueError, RecursionError):
+        return False
+    if not isinstance(info, dict) or info.get("format") != PACKED_FORMAT:
+        return False
+    if folder.exists() and not is_empty_folder(folder):
+        old = read_info(folder)
+        if (old["digest"], old.get("shards_at")) == (info.get("digest"), place):
+            return True
+        if not overwrite or not old.get("shards_at"):
+            raise UsageError(f"{folder} holds another index. Choose another --out, or replace a copy: --overwrite.")
+    try:
+        with whole_folder(folder, overwrite=True) as target:
+            for name in ("index.parquet", "rejected.parquet"):
+                with local(f"{place}/{name}") as copy:
+                    shutil.copyfile(copy, target / name)
+            write_json(target / "index.json", info | {"shards_at": place})
+            Index.open(target)
+    except MediaError as error:
+        raise UsageError(f"{error}. Is {address} packed to the end?") from None
+    return True
 
 
 def _digest(table: pa.Table, shards: Sequence[str]) -> str:

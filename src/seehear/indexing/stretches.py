@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from seehear.indexing.examination import Rejection
 from seehear.indexing.table import FACTS, Index, Video
 from seehear.indexing.workers import examine_all
-from seehear.media import MediaInfo, stamp
+from seehear.media import MediaInfo
 from seehear.progress import Console
+from seehear.remote import absolute, is_remote, stamp
 
 CUT_SLACK_S = 1.0  # a stretch that was cut out of its video may be so much longer: cutters stop at frames
 
@@ -76,7 +77,7 @@ def look_up(
     """
     by_path: dict[str, list[int]] = {}
     for number, stretch in enumerate(stretches):
-        by_path.setdefault(os.path.abspath(stretch.path), []).append(number)  # noqa: PTH100 (links are kept)
+        by_path.setdefault(absolute(stretch.path), []).append(number)
     answers = _examined(list(by_path), wanted, workers, timeout_s, console)
     videos: list[Video] = []
     order: list[int] = []
@@ -92,7 +93,8 @@ def look_up(
             start_s, end_s = np.array([spans[i] for i in good], dtype=np.float64).T
             videos.append(Video(path, _facts(path, answer), start_s, end_s - start_s))
             order += [numbers[i] for i in good]
-    root = os.path.commonpath([os.path.dirname(path) for path in by_path]) if by_path else os.sep  # noqa: PTH120
+    here = [os.path.dirname(path) for path in by_path if not is_remote(path)]  # noqa: PTH120
+    root = os.path.commonpath(here) if here else os.sep
     return Found(Index.in_memory(videos, root), np.array(order, dtype=np.int64), rejected)
 
 

@@ -25,8 +25,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from seehear.errors import IndexFileError
+from seehear.indexing.discovery import stamps
 from seehear.indexing.info import FORMAT, UPDATE, command, damaged, read_info
 from seehear.media import Member
+from seehear.remote.addresses import joined, relative
 from seehear.runs import TEMPORARY, sync, whole_folder, write_json
 
 FACTS = {
@@ -168,17 +170,18 @@ class Index:
         return _read_table(self.folder, "rejected.parquet").select(["path", "reason", "detail"])
 
     def path(self, row: int) -> str:
-        """The file to read for a row, absolute; where it was packed, its place in a shard (`seehear.media.Member`)."""
+        """The file to read for a row, absolute or an address; of a packed one the place in a shard (`media.Member`)."""
         if not self.is_packed:
             return self.original_path(row)
         shard, key, offset = (int(column_N[row]) for column_N in self._places)
-        path = os.path.join(os.path.abspath(self.folder), shard_name(shard))  # noqa: PTH100, PTH118
+        place = self.info.get("shards_at") or os.path.abspath(self.folder)  # noqa: PTH100
+        path = joined(place, shard_name(shard))
         return Member(path, f"{member_key(key)}.mp4", offset, int(self.file_bytes[row])).path
 
     def original_path(self, row: int) -> str:
-        """The video that a row is a segment of, absolute; it may be gone where the segment was packed."""
+        """The video that a row is a segment of, absolute or an address; it may be gone where the segment was packed."""
         root: str = self.info["root"]
-        return os.path.join(root, self._paths[self.video[row]])  # noqa: PTH118
+        return joined(root, self._paths[self.video[row]])
 
     def original_names(self, rows: NDArray[np.int64]) -> pa.Array:
         """The videos that some rows are of, relative to the root."""
@@ -194,15 +197,15 @@ class Index:
             self._check_shards()
             return
         videos = range(self.num_videos) if rows is None else np.unique(self.video[np.asarray(rows)])
+        first_rows = self._first_rows[videos].tolist()
+        paths = [self.path(row) for row in first_rows]
+        named = self.info["paths"] if rows is None else None
         wrong = []
-        for row in self._first_rows[videos]:
-            try:
-                status = os.stat(self.path(row))  # noqa: PTH116
-            except OSError:
-                wrong.append(f"{self.path(row)} has vanished")
-                continue
-            if (status.st_size, status.st_mtime_ns) != (self.file_bytes[row], self.modified_ns[row]):
-                wrong.append(f"{self.path(row)} has changed")
+        for row, path, found in zip(first_rows, paths, stamps(paths, named), strict=True):
+            if isinstance(found, str):
+                wrong.append(f"{path} {found}")
+            elif found != (self.file_bytes[row], self.modified_ns[row]):
+                wrong.append(f"{path} has changed")
         if wrong:
             more = f", and {len(wrong) - _EXAMPLES} more" if len(wrong) > _EXAMPLES else ""
             update = command(self.info["paths"], self.folder)
@@ -212,13 +215,14 @@ class Index:
             )
 
     def _check_shards(self) -> None:
+        shards = self.info["shards"]
+        paths = [joined(self.info.get("shards_at") or str(self.folder), shard["name"]) for shard in shards]
         wrong = []
-        for shard in self.info["shards"]:
-            path = self.folder / shard["name"]
-            if not path.is_file():
-                wrong.append(f"{path} has vanished")
-            elif path.stat().st_size != shard["bytes"]:
-                wrong.append(f"{path} has {path.stat().st_size} bytes, not {shard['bytes']}")
+        for path, shard, found in zip(paths, shards, stamps(paths, None), strict=True):
+            if isinstance(found, str):
+                wrong.append(f"{path} {found}")
+            elif found[0] != shard["bytes"]:
+                wrong.append(f"{path} has {found[0]} bytes, not {shard['bytes']}")
         if wrong:
             raise IndexFileError(
                 f"{len(wrong)} of {len(self.info['shards'])} shards are not as they were packed: "
@@ -238,7 +242,7 @@ class Index:
         """The files left out, with all that an update needs to know of them."""
         rows = _read_table(self.folder, "rejected.parquet").to_pylist()
         root = self.info["root"]
-        return [Rejected(**{**row, "path": os.path.join(root, row["path"])}) for row in rows]  # noqa: PTH118
+        return [Rejected(**{**row, "path": joined(root, row["path"])}) for row in rows]
 
 
 def shard_name(number: int) -> str:
@@ -303,7 +307,7 @@ def finish_update(folder: Path) -> None:
 def write_rejected(path: Path, rejected: Sequence[Rejected], root: str) -> None:
     """Write the list of files left out."""
     columns = {name: [getattr(entry, name) for entry in rejected] for name in _REJECTED_SCHEMA.names}
-    columns["path"] = [_relative(path, root) for path in columns["path"]]
+    columns["path"] = [relative(path, root) for path in columns["path"]]
     pq.write_table(pa.table(columns, _REJECTED_SCHEMA), path, compression="zstd")
 
 
@@ -318,7 +322,7 @@ def _table(videos: Sequence[Video], root: str) -> pa.Table:
     nothing = [np.zeros(0)]  # np.concatenate wants at least one array
     columns: dict[str, Any] = {
         "row": np.arange(len(number_N), dtype=np.int64),
-        "path": _repeated([_relative(video.path, root) for video in videos], pa.string(), number_N),
+        "path": _repeated([relative(video.path, root) for video in videos], pa.string(), number_N),
         "video": number_N,
         "start_s": np.concatenate(nothing + [video.start_s for video in videos]),
         "seconds": np.concatenate(nothing + [video.seconds for video in videos]),
@@ -340,8 +344,3 @@ def _digest(table: pa.Table) -> str:
     for name in ("video", "start_s", "seconds", "file_bytes"):
         digest.update(table[name].to_numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
-
-
-def _relative(path: str, root: str) -> str:
-    prefix = root.rstrip(os.sep) + os.sep
-    return path.removeprefix(prefix)

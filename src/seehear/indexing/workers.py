@@ -8,6 +8,10 @@ and a script that calls seehear is not run again in each of them, as `multiproce
 their parent is gone, and may not take more than `WORKER_BYTES` of memory beyond what they start with.
 
 Arrays in an answer travel by a file in memory that both have open: a pipe would cost as much as decoding a small clip.
+
+The first argument of a task is the path of its file, or has it as `path`. Where that is an address, the worker fetches
+the file first and the task gets the path of the copy; the time limit counts from the moment when the copy is there, and
+fetching has a limit of its own, `remote.FETCH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -32,9 +37,10 @@ from typing import Any
 
 import numpy as np
 
-from seehear.errors import SeehearError
+from seehear.errors import MediaError, SeehearError
 from seehear.indexing.examination import Rejection
 from seehear.media import MediaInfo
+from seehear.remote import FETCH_SECONDS, is_remote, local
 
 WORKER_BYTES = 4 * 2**30
 """Address space of one worker; 8K video takes about 1 GiB."""
@@ -45,7 +51,7 @@ START_SECONDS = 120.0
 _PROGRAMME = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from seehear.indexing.workers import serve; "
-    "serve(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5])"
+    "serve(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5], float(sys.argv[6]))"
 )
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -55,6 +61,9 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
 }
+ARRIVED = "arrived"
+"""What a worker says when the remote file of its job is here; no answer is a text."""
+
 _END_SECONDS = 5.0  # a process that is about to end may take so long for it
 _GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
 
@@ -72,13 +81,15 @@ class Worker:
     deadline: float  # by time.monotonic(); for a report at first, then for an answer
     job: int | None = None  # which job it is at
     is_ready: bool = False
+    is_fetching: bool = False
 
     @classmethod
-    def start(cls, task: str, timeout_s: float) -> Worker:
+    def start(cls, task: str, timeout_s: float, cache_gigabytes: float = -1.0) -> Worker:
         """Start a process for "module:function"; the first thing that it sends is None, when it is ready."""
         ours, theirs = Pipe()
         arrays = _file_in_memory()
-        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(arrays), str(timeout_s), task]
+        places = [str(theirs.fileno()), str(arrays)]
+        arguments = [json.dumps(sys.path), *places, str(timeout_s), task, str(cache_gigabytes)]
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAMME, *arguments],
             pass_fds=[theirs.fileno(), arrays],
@@ -103,6 +114,25 @@ class Worker:
             buffers.append(buffer)
             offset += size
         return pickle.loads(content, buffers=buffers)  # from our own process
+
+    def give(self, job: Job, timeout_s: float) -> None:
+        """Send a job; raises `OSError` where the process is gone. It has so long for it, and longer to fetch a file."""
+        self.connection.send(job)
+        self.is_fetching = is_remote(path_of(job))
+        self.deadline = time.monotonic() + timeout_s + (FETCH_SECONDS if self.is_fetching else 0.0)
+
+    def has_fetched(self, message: object, timeout_s: float) -> bool:
+        """Whether a message only says that the file of the job is here; if so, the time for decoding begins."""
+        if not (isinstance(message, str) and message == ARRIVED):
+            return False
+        self.is_fetching, self.deadline = False, time.monotonic() + timeout_s
+        return True
+
+    def is_late(self, timeout_s: float) -> Rejection:
+        """The answer in the place of the one that did not come in time."""
+        return Rejection(
+            "timed out", f"not fetched in {FETCH_SECONDS:g} s" if self.is_fetching else f"after {timeout_s:g} s"
+        )
 
     def how_it_ended(self) -> str:
         """After its pipe has closed: "ended by SIGKILL"."""
@@ -184,7 +214,7 @@ class _Pool:
             if worker.connection in ready:
                 yield from self._hear(worker)
             elif time.monotonic() > worker.deadline:
-                yield from self._lose(worker, Rejection("timed out", f"after {self._timeout_s:g} s"))
+                yield from self._lose(worker, worker.is_late(self._timeout_s))
 
     def stop(self) -> None:
         """End all workers, whatever they do."""
@@ -200,6 +230,8 @@ class _Pool:
         except (EOFError, ConnectionError):
             yield from self._lose(worker, Rejection("crashed the decoder", worker.how_it_ended()))
             return
+        if worker.has_fetched(answer, self._timeout_s):
+            return
         if worker.job is not None:
             yield worker.job, answer
         worker.is_ready, worker.job = True, None
@@ -209,13 +241,16 @@ class _Pool:
         """The next job, or leave to go."""
         number = self._waiting.popleft() if self._waiting else None
         try:
-            worker.connection.send(None if number is None else self._jobs[number])
+            if number is not None:
+                worker.give(self._jobs[number], self._timeout_s)
+            else:
+                worker.connection.send(None)
         except OSError:  # it died after its answer, which is no file's fault
             if number is not None:
                 self._waiting.appendleft(number)
             self._remove(worker)
             return
-        worker.job, worker.deadline = number, time.monotonic() + self._timeout_s
+        worker.job = number
         if number is None:
             self._remove(worker)
 
@@ -237,7 +272,7 @@ class _Pool:
             self.start_worker()
 
 
-def serve(descriptor: int, arrays: int, timeout_s: float, task: str) -> None:
+def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigabytes: float) -> None:
     """Do one job after the other; the whole life of a worker.
 
     Args:
@@ -245,6 +280,7 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str) -> None:
         arrays: of the file in memory by which arrays travel.
         timeout_s: after which the parent, if it is still there, ends this process.
         task: "module:function".
+        cache_gigabytes: what copies of remote files may take; -1 is the default.
     """
     # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is this one's.
     for request in (signal.SIGTERM, signal.SIGUSR1):
@@ -254,12 +290,24 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str) -> None:
     function = getattr(import_module(module), name)
     _be_silent()
     _limit_memory()
+    patience_s = math.ceil(timeout_s) + _GRACE_SECONDS  # should the parent not be there any more to end this process
+    arrived = partial(_tell_of_arrival, connection, arrays, patience_s)
     _send(connection, arrays, None)  # ready
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while (job := connection.recv()) is not None:
-            signal.alarm(math.ceil(timeout_s) + _GRACE_SECONDS)  # should the parent not be there any more to do it
-            _send(connection, arrays, _do_safely(function, job))
+            signal.alarm(patience_s + (math.ceil(FETCH_SECONDS) if is_remote(path_of(job)) else 0))
+            _send(connection, arrays, _do_safely(function, job, cache_gigabytes, arrived))
             signal.alarm(0)
+
+
+def path_of(job: Job) -> str:
+    """The file of a job."""
+    return str(getattr(job[0], "path", job[0]))
+
+
+def _tell_of_arrival(connection: Connection, arrays: int, patience_s: int) -> None:
+    _send(connection, arrays, ARRIVED)
+    signal.alarm(patience_s)
 
 
 def _send(connection: Connection, arrays: int, answer: Any) -> None:
@@ -286,9 +334,16 @@ def _file_in_memory() -> int:
         return os.dup(file.fileno())
 
 
-def _do_safely(function: Callable[..., Any], job: Job) -> Any:
+def _do_safely(function: Callable[..., Any], job: Job, cache_gigabytes: float, arrived: Callable[[], None]) -> Any:
     try:
-        return function(*job)
+        path = path_of(job)
+        if not is_remote(path):
+            return function(*job)
+        with local(path, cache_gigabytes) as copy:
+            arrived()
+            return function(copy if isinstance(job[0], str) else replace(job[0], path=copy), *job[1:])
+    except MediaError as error:
+        return Rejection(error.reason, error.detail)
     except MemoryError:
         return Rejection("absurd size", f"it takes more than {WORKER_BYTES / 2**30:g} GiB of memory")
     except Exception as error:  # one file costs its own row, whatever it does to the decoder's wrapper

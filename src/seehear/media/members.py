@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seehear.errors import MediaError
 
@@ -56,6 +56,14 @@ class Member:
             raise MediaError(self.path, "not found", error.strerror or "") from None
         if end < self.offset + self.size:
             raise MediaError(self.path, "truncated", f"the shard has {end} bytes")
+        self.check_header(header)
+
+    def check_header(self, header: bytes) -> None:
+        """See that what stands in front of the member is its header.
+
+        Raises:
+            MediaError: it is not.
+        """
         found = header[:100].rstrip(b"\0"), header[124:136].strip(b"\0 ")
         if found != (self.name.encode(), f"{self.size:o}".zfill(11).encode()):
             raise MediaError(self.path, "unreadable", "the shard has something else there: it was replaced")
@@ -63,10 +71,18 @@ class Member:
 
 def member_of(path: str) -> Member | None:
     """The member that a path names; None for the path of an ordinary file."""
-    found = _PLACE.fullmatch(path)
-    if found is None or os.path.lexists(path):
+    member = parse(path)
+    if member is None or os.path.lexists(path):
         return None
-    return Member(os.path.abspath(found["shard"]), found["name"], int(found["offset"]), int(found["size"]))  # noqa: PTH100
+    return replace(member, shard=os.path.abspath(member.shard))  # noqa: PTH100
+
+
+def parse(path: str) -> Member | None:
+    """The member that a path has the form of, whatever is there; None for a path of another form."""
+    found = _PLACE.fullmatch(path)
+    if found is None:
+        return None
+    return Member(found["shard"], found["name"], int(found["offset"]), int(found["size"]))
 
 
 def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:

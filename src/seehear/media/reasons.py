@@ -8,6 +8,7 @@ from __future__ import annotations
 REASONS: dict[str, str] = {
     "not found": "The file is not there.",
     "no permission": "The file may not be read by this user.",
+    "unreachable": "It is on another machine, and could not be fetched from there.",
     "not a regular file": "It is a pipe, a device, a socket or a folder.",
     "empty file": "The file has no bytes.",
     "not a media file": "The content is of no known format with moving pictures or sound, whatever the name says.",

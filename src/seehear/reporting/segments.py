@@ -16,6 +16,8 @@ import numpy as np
 from seehear.errors import IndexFileError
 from seehear.evaluation.classes import Classes, read_classes, real
 from seehear.indexing import Index
+from seehear.remote import is_remote
+from seehear.remote.addresses import relative
 from seehear.reporting.cards import Grouping
 from seehear.reporting.previews import Previews
 from seehear.runs import Run
@@ -61,7 +63,9 @@ class Rows:
     def path(self, row: int) -> str:
         """The file of a row, relative to the root of the index."""
         assert self.index is not None
-        return os.path.relpath(self.index.original_path(row), str(self.index.info["root"]))
+        path = self.index.original_path(row)
+        name = relative(path, str(self.index.info["root"]))
+        return name if is_remote(path) else os.path.relpath(path, str(self.index.info["root"]))
 
 
 def find_index(run: Run, given: str | Path | None) -> tuple[Index | None, str]:
