@@ -122,7 +122,8 @@ def parse(data: bytes) -> dict[str, Any]:
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write `checkpoint.pt`, tensors and plain data, and its SHA-256 into a folder that is being made."""
-    torch.save(dict(state), folder / "checkpoint.pt")
+    with (folder / "checkpoint.pt").open("wb") as file:  # of Python's, which says why it cannot be written
+        torch.save(dict(state), file)
     (folder / "checkpoint.sha256").write_text(digest_of(folder / "checkpoint.pt") + "\n", encoding="ascii")
 
 
