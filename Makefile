@@ -4,8 +4,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 CASES ?= 2000
+FAULTS := $(addprefix tests/test_,kills.py lost_ranks.py two_nodes.py ranks.py resume.py storage.py not_finite.py decoding.py indexing_faults.py)
 
-.PHONY: demo test test-slow test-gpu check format fuzz bench bench-kmeans bench-report bench-decode bench-train real-media environment clean help
+.PHONY: demo test test-slow test-gpu check format faults fuzz bench bench-kmeans bench-report bench-decode bench-train real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -39,6 +40,9 @@ check: $(READY)      ## formatting, lint, types, layers
 format: $(READY)     ## put files into the format that check wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+faults: $(READY)     ## kills, lost ranks, two nodes, full disks, in full; root for two nodes and small disks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "not gpu" $(FAULTS)
 
 fuzz: $(READY)       ## mutilated videos through index and clips: make fuzz CASES=10000
 	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES)

@@ -59,14 +59,16 @@ def unbroken(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 def killed_again_and_again(index: Path, run: Path, seconds: float, kills: int, seed: int) -> int:
     """Kill and resume a run at drawn moments after it came to life; says how many kills hit it alive."""
-    moments, hits = random.Random(seed), 0
+    moments, hits, there = random.Random(seed), 0, []
     for kill in range(kills):
         process = start(command(index, run), subprocess.DEVNULL)
         wait_for(run, "run.json", process)
         time.sleep(moments.uniform(0, seconds) + (2.0 if kill else 0.0))  # what a start takes, once there is a run
         process.kill()
         hits += process.wait() == -signal.SIGKILL
+        there.append(f"{len(list(run.glob('rounds/0*')))}+{len(list(run.glob('midway/0*')))}")
     assert subprocess.run(command(index, run), capture_output=True, timeout=300).returncode == 0
+    print(f"seed {seed}: {hits} of {kills} kills hit the run alive; rounds + checkpoints then: {', '.join(there)}")
     return hits
 
 

@@ -81,9 +81,9 @@ def test_features_of_two_ranks_are_those_of_one(finished_run: Path, videos: Path
     seehear.evaluate(finished_run, task="features", form="numpy", out=tmp_path / "one", **what)
     words = ["seehear", "evaluate", str(finished_run), "--task", "features", "--format", "numpy", "--device", "cpu"]
     words += ["--data", str(index_folder), "--classes", str(classes), "--results", str(tmp_path / "results")]
-    out = ["--out", str(tmp_path / "two")]
+    words += ["--out", str(tmp_path / "two")]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", *words, *out],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -122,7 +122,8 @@ def test_checkpoints_within_rounds_that_cannot_be_written_cost_a_warning_each(
     out, words = tmp_path / "run", ["--preset", "debug", "--data.workers", "0", "--data.cache_gigabytes", "0"]
     words += ["--compute.precision", "fp32", "--compute.memory_format", "contiguous", "--checkpoint.steps", "2"]
     largest = max(p.stat().st_size for p in finished_run.rglob("*") if p.is_file())
-    done = run_cli("pretrain", index_folder, "--out", out, *words, largest_bytes=round(1.2 * largest))
+    limit = round(1.2 * largest)
+    done = run_cli("pretrain", index_folder, "--out", out, *words, largest_bytes=limit)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("warning: no checkpoint could be written") >= 2
     assert "File too large" in done.stderr
@@ -150,7 +151,7 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine"), whole_folder(tmp_path / "a"):
         raise ValueError("mine")
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "b") as temporary:
-        temporary.with_name("nowhere").read_text()
+        temporary.with_name("nothing").read_text()
     with pytest.raises(StorageError, match=r"a cannot be written \(No space left"), whole_folder(tmp_path / "a"):
         raise OSError(28, os.strerror(28))
     assert not list(tmp_path.iterdir())

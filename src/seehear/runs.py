@@ -202,15 +202,17 @@ def cannot_store(error: BaseException) -> bool:
 
     Libraries that write files themselves say it in words of their own.
     """
-    if isinstance(error, OSError) and not isinstance(error, StorageError):
-        return error.errno in _CANNOT_STORE
-    if isinstance(error, RuntimeError) and error.__context__ is not None:  # PyTorch's writer, ending what failed
+    if isinstance(error, OSError):
+        return not isinstance(error, StorageError) and error.errno in _CANNOT_STORE
+    if isinstance(error, RuntimeError) and error.__context__ is not None:  # PyTorch stumbles once more as it leaves
         return cannot_store(error.__context__)
     return isinstance(error, Exception) and bool(re.search(r"os error (27|28|122)\b|StorageFull", str(error)))
 
 
 def unwritten(path: Path, error: BaseException) -> StorageError:
     """The error for what could not be written."""
+    if isinstance(error, RuntimeError) and error.__context__ is not None:
+        error = error.__context__
     why = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
     return StorageError(
         f"{path} cannot be written ({why}). What was there before is untouched. Make room or choose another place, "
