@@ -96,8 +96,7 @@ def cluster(rows: int, clusters: int, width: int, device: str, as_json: bool) ->
         print(json.dumps(found.to_dict()))
         return
     table = [["precision", "ms an iteration", "TFLOP/s", "of the peak"]]
-    for rate in found.rates:
-        table.append([rate.work, f"{rate.milliseconds:.2f}", f"{rate.teraflops:.3f}", f"{rate.share_of_peak:.0%}"])
+    table += [[r.work, f"{r.milliseconds:.2f}", f"{r.teraflops:.3f}", f"{r.share_of_peak:.0%}"] for r in found.rates]
     print_table(table)
     print(f"{rows} rows, {clusters} clusters, {width} wide on {found.device}{threads_of(found)}; {peaks_of(found)}.")
     print(found.advice)
