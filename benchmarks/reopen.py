@@ -27,7 +27,7 @@ from seehear.runs import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
 CLIPS = 3  # of one file, as its segments give in an epoch
-TURNS = 24
+TURNS = 12
 
 
 def main() -> None:

@@ -42,7 +42,6 @@ from seehear.runs import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("round", "shapes", "ranks")
-TURNS = {"round": 4, "ranks": 3}
 ROUND = {  # preset small, narrower and not as deep, so that data must come fast
     "encoders.video_width": 8,
     "encoders.video_depth": 10,
@@ -77,6 +76,7 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--videos", type=int, default=48, help="about so many segments of 3 s in a round")
+    parser.add_argument("--turns", type=int, default=4, help="rounds, and how often each number of ranks has its turn")
     parser.add_argument("--cache", type=Path, help="keep the videos of a round in this folder")
     parser.add_argument("--seconds", type=float, default=6.0, help="for each shape and way")
     parser.add_argument("--batch", type=int, default=0, help="clips; 4 on a CPU and 32 on a GPU by default")
@@ -108,7 +108,7 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     from seehear.speed import made_up_batch, works
 
     torch.set_num_threads(1)
-    cfg = override(preset_settings("small"), {**ROUND, "rounds": TURNS["round"], "compute.device": args.device})
+    cfg = override(preset_settings("small"), {**ROUND, "rounds": args.turns, "compute.device": args.device})
     with tempfile.TemporaryDirectory() as place:
         index = packed_videos(args.cache or Path(place), args.videos)
         numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
@@ -121,7 +121,7 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
         rounds = deep_cluster(pair, clips, cfg, numerics, watch=stages.watch)
         data_s = decoding_alone(clips, cfg.train.batch_size)
         before = alone(step, numerics.device, cfg.train.batch_size)
-        for _ in range(TURNS["round"]):
+        for _ in range(args.turns):
             begin = time.perf_counter()
             learning = next(rounds).learning
             round_s, cpu_s = time.perf_counter() - begin, stages.training_cpu_s()
@@ -328,7 +328,7 @@ def scaling(args: argparse.Namespace) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     found: dict[int, list[dict[str, Any]]] = {1: [], 2: [], 4: []}
     with tempfile.TemporaryDirectory() as place:
-        for turn in range(TURNS["ranks"]):
+        for turn in range(args.turns):
             for ranks in found:
                 told = Path(place, f"{ranks}-{turn}.json")
                 command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
@@ -431,7 +431,8 @@ def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
 
 def round_lines(found: dict[str, Any]) -> list[str]:
     lines = [f"{found['what']}; {found['numerics']}; {found['rows']} rows. "]
-    lines[0] += f"Data alone: {found['data_alone_clips_per_s']} clips/s. "
+    lines[0] += f"Data alone: {found['data_alone_clips_per_s']} clips/s. " if "data_alone_clips_per_s" in found else ""
+    lines[0] += f"{found['note']}. " if "note" in found else ""
     lines[0] += f"Training reaches {found['share_of_step']:.1%} of the step alone by the clock, "
     lines[0] += f"{found['share_by_cpu']:.1%} by CPU time of its process and its waiting, the whole round "
     lines[0] += f"{found['share_of_parts']:.1%} of training and extraction alone."
