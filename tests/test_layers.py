@@ -24,7 +24,7 @@ matching
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
 decoding
-indexing | synthetic | naming
+indexing | synthetic | naming | sampling
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets
 config | distributed | signals
