@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 CASES ?= 2000
 
-.PHONY: demo test test-slow test-gpu check format fuzz bench-kmeans bench-report bench-decode real-media environment clean help
+.PHONY: demo test test-slow test-gpu check format fuzz bench-kmeans bench-report bench-decode bench-scale real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -54,6 +54,9 @@ bench-decode: $(READY) ## decoding against torchcodec, decord and OpenCV, and wh
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/cost.py
+
+bench-scale: $(READY) ## index, orders and labels of 100,000 to 65,000,000 rows, without media
+	$(BIN)/python benchmarks/scale.py
 
 real-media: $(READY) ## fetch real videos into .cache/real-media, for the tests that use them
 	$(BIN)/python tests/real_media/fetch.py

@@ -324,7 +324,7 @@ def write_table(
     if (folder / "index.json").exists():
         finish_update(folder)  # that an earlier process could not
         for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
-            shutil.rmtree(rest, ignore_errors=True)
+            shutil.rmtree(rest, ignore_errors=True) if rest.is_dir() else rest.unlink(missing_ok=True)
         with whole_folder(folder / UPDATE) as target:
             write(target)
         finish_update(folder)
