@@ -249,7 +249,7 @@ def test_no_list_of_batches_is_made() -> None:
     rows = shuffled(np.arange(1000), (1,))
     plan = Plan(lambda rows_B: [rows_B[::2], rows_B[1::2]], rows, 30, range(4, 33))
     parts = list(plan)
-    assert (len(plan), plan.parts, len(parts)) == (58, 2, 58)
+    assert (len(plan), plan.parts, len(parts), plan.num_rows) == (58, 2, 58, 870)
     assert np.array_equal(np.sort(np.concatenate(parts)), np.sort(rows[120:990]))
     with pytest.raises(IndexError):
         plan[58]

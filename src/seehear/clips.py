@@ -234,19 +234,23 @@ class Clips:
         """
         if not keep_last and len(rows) > batch_size:
             rows = rows[: len(rows) // batch_size * batch_size]
-        for batch in self.pieces(Chunks(rows, batch_size), epoch=epoch):
+        for batch in self.pieces(Chunks(rows, batch_size), epoch=epoch, num_rows=len(rows)):
             if batch is not None:
                 yield batch
 
-    def pieces(self, chunks: Sequence[np.ndarray], *, epoch: int | Position) -> Iterator[Batch | None]:
+    def pieces(
+        self, chunks: Sequence[np.ndarray], *, epoch: int | Position, num_rows: int | None = None
+    ) -> Iterator[Batch | None]:
         """The clips of each chunk of rows as a batch; None for a chunk of which no row could be read, or an empty one.
 
-        `chunks` may make its items when they are asked for: no list of all is made of them.
-
+        Args:
+            chunks: may make its items when they are asked for: no list of all is made of them.
+            epoch: as in `batches`.
+            num_rows: in all chunks; by default they are asked.
         Raises: as `batches`.
         """
         failed: Counter[str] = Counter()
-        num_rows = 0
+        num_rows = sum(map(len, chunks)) if num_rows is None else num_rows
         for items, chunk in zip(self._items(chunks, epoch), chunks, strict=True):
             good = [(row, item) for row, item in zip(chunk, items, strict=True) if not isinstance(item, MediaError)]
             for row, item in zip(chunk, items, strict=True):
@@ -254,7 +258,6 @@ class Clips:
                     failed[item.reason] += 1
                     self.failures[item.reason] += 1
                     self.reasons[int(row)] = item.reason
-                    num_rows = num_rows or sum(map(len, chunks))
                     self._check_failures(failed, num_rows, item)
             yield _batch(good) if good else None
 

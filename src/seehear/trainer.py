@@ -119,13 +119,13 @@ def learn(
         rows = epoch_rows(train_rows, labels, clips.seed, epoch, uniform=cfg.uniform_clusters)
         plan = Plan(update.pieces, rows, batch_size, range(done, batches))
         pair.train()
-        stream = timed(clips.pieces(plan, epoch=epoch), learning)
+        stream = timed(clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows), learning)
         for number in range(done, batches):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(learning.steps, cfg.epochs * batches, cfg)
             before = sums.clips
             pieces = [next(stream) for _ in range(plan.parts)]
-            wish = update(pieces, rows[number * batch_size :][:batch_size], epoch, keep.wish(), sums)
+            wish = update(pieces, rows[number * batch_size : (number + 1) * batch_size], epoch, keep.wish(), sums)
             learning.steps += sums.clips > before
             learning.clips += sums.clips - before
             progress(learning.clips)

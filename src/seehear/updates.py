@@ -74,7 +74,9 @@ class Plan(Sequence[np.ndarray]):
         self, cut: Callable[[np.ndarray], list[np.ndarray]], rows: Order, batch_size: int, batches: range
     ) -> None:
         self._cut, self._rows, self._size, self._batches = cut, rows, batch_size, batches
-        self.parts = len(cut(np.zeros(batch_size, dtype=np.int64)))  # of each batch
+        sizes = [len(part) for part in cut(np.zeros(batch_size, dtype=np.int64))]
+        self.parts = len(sizes)  # of each batch
+        self.num_rows = len(batches) * sum(sizes)
 
     def __len__(self) -> int:
         return len(self._batches) * self.parts
