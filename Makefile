@@ -6,7 +6,7 @@ READY := .venv/.ready
 CASES ?= 2000
 FAULTS := $(addprefix tests/test_,kills.py lost_ranks.py two_nodes.py ranks.py resume.py storage.py not_finite.py decoding.py indexing_faults.py)
 
-.PHONY: demo test test-slow test-gpu check format faults fuzz bench bench-kmeans bench-report bench-decode bench-train real-media environment clean help
+.PHONY: demo test test-slow test-gpu check format faults fuzz bench bench-kmeans bench-report bench-decode bench-train bench-scale real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -73,6 +73,9 @@ bench: $(READY)      ## all benchmarks that fit into 15 minutes, at reduced size
 	$(BIN)/python .bench/cost.py
 	$(BIN)/python .bench/train.py --videos 64 --seconds 3
 	$(BIN)/python .bench/memory.py --videos 300 --rounds 2 --seeds 0
+
+bench-scale: $(READY) ## index, orders and labels of 100,000 to 65,000,000 rows, without media
+	$(BIN)/python benchmarks/scale.py
 
 real-media: $(READY) ## fetch real videos into .cache/real-media, for the tests that use them
 	$(BIN)/python tests/real_media/fetch.py

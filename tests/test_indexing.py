@@ -228,7 +228,8 @@ def test_running_again_adds_drops_and_leaves_alone(tmp_path: Path, good_bytes: b
     assert [row["path"] for row in table_rows(folder)] == ["b.mp4", "a.mp4", "bad.mp4"]
     assert table_rows(folder)[0]["seconds"] == pytest.approx(3, abs=0.05)
     assert reasons(folder) == {"f.mp4": "not a media file"}
-    assert {path.name for path in folder.iterdir()} == {"index.parquet", "rejected.parquet", "index.json", "notes.txt"}
+    names = {"index.arrow", "index.parquet", "rejected.parquet", "index.json", "notes.txt"}
+    assert {path.name for path in folder.iterdir()} == names
 
 
 def test_adding_a_folder_to_an_index(tmp_path: Path, good_bytes: bytes) -> None:

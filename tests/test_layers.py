@@ -24,7 +24,7 @@ matching | memory
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
 decoding | fingerprint
-indexing | synthetic | naming
+indexing | synthetic | naming | sampling
 remote
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets

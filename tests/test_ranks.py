@@ -14,7 +14,7 @@ import torch
 
 import pretrain_ranks
 from pretrain_ranks import ROWS
-from seehear.trainer import epoch_rows
+from seehear.sampling import epoch_rows
 
 HERE = Path(__file__).parent
 Found = dict[int, list[dict[str, Any]]]

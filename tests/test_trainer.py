@@ -14,7 +14,8 @@ from seehear.config import Train
 from seehear.errors import TrainingError
 from seehear.model import build_pair
 from seehear.numerics import Numerics
-from seehear.trainer import epoch_rows, learn, learning_rate, make_optimizer, saturated, uniform_over_clusters
+from seehear.sampling import epoch_rows, uniform_over_clusters
+from seehear.trainer import learn, learning_rate, make_optimizer, saturated
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from seehear.errors import CheckpointError
 from seehear.runs import Run, sync, unfinished, whole_folder, write_json
 
+GROUP_ROWS = 2**20  # of labels, in one piece of their file
 KEPT = 2  # the last so many rounds keep their checkpoint; labels and numbers of all rounds stay
 
 
@@ -170,8 +171,13 @@ def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Tensor]]) -
     from safetensors.torch import save_file
 
     labels = {name: c["labels"].numpy() for name, c in clusters.items()}
-    rows = np.arange(len(next(iter(labels.values()))), dtype=np.int64)
-    pq.write_table(pa.table({"row": rows, **labels}), folder / "labels.parquet", compression="zstd")
+    schema = pa.schema([("row", pa.int64()), *((name, pa.int32()) for name in labels)])
+    count = len(next(iter(labels.values())))
+    with pq.ParquetWriter(folder / "labels.parquet", schema, compression="zstd") as writer:
+        for start in range(0, max(count, 1), GROUP_ROWS):
+            columns = {"row": np.arange(start, min(start + GROUP_ROWS, count), dtype=np.int64)}
+            columns |= {name: labels_N[start : start + GROUP_ROWS] for name, labels_N in labels.items()}
+            writer.write_table(pa.table(columns, schema))
     tensors = {
         f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)  # several of a space share its preparation
         for name, c in clusters.items()

@@ -30,9 +30,12 @@ from seehear.distributed import ranks_here
 from seehear.errors import MediaError, TrainingError
 from seehear.indexing.examination import Rejection
 from seehear.progress import Console
+from seehear.sampling import shuffled
 
 MODALITIES = ("video", "audio")
 FILL_ROWS = 16  # segments decoded ahead while memory is filled
+AHEAD_OF = 64  # chunks that say how large a chunk is
+CHUNK_ROWS = 2**20  # of the index, looked at at once
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,20 @@ class SegmentsInMemory:
     def path(self, row: int) -> str:
         """A name for messages."""
         return f"segment {row} in memory"
+
+
+class Chunks(Sequence[np.ndarray]):
+    """Rows cut into chunks of `size`; the last may be shorter. Each is cut when it is asked for."""
+
+    def __init__(self, rows: np.ndarray, size: int) -> None:
+        self._rows, self._size = rows, size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._rows) / self._size)
+
+    def __getitem__(self, number: Any) -> Any:
+        """One chunk."""
+        return self._rows[range(0, len(self._rows), self._size)[number] :][: self._size]  # IndexError behind the last
 
 
 class Clips:
@@ -161,13 +178,18 @@ class Clips:
 
     def cache_bytes(self) -> int:
         """What all decoded segments take in memory."""
-        clip, index = self.clip, self.index
-        scale = clip.short_side_pixels / np.minimum(index.width, index.height)
-        pixels_N = np.ceil(index.width * scale) * np.ceil(index.height * scale)
-        starts_N = _starts(index.seconds, clip)
-        frame_bytes = (starts_N + clip.frames - 1) * pixels_N * 3
-        sound_bytes = ((starts_N - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
-        return int((frame_bytes * ("video" in self.modalities) + sound_bytes * ("audio" in self.modalities)).sum())
+        clip, index, total = self.clip, self.index, 0.0
+        for start in range(0, len(self), CHUNK_ROWS):
+            width_n, height_n, seconds_n = (
+                column_N[start : start + CHUNK_ROWS] for column_N in (index.width, index.height, index.seconds)
+            )
+            scale = clip.short_side_pixels / np.minimum(width_n, height_n)
+            pixels_n = np.ceil(width_n * scale) * np.ceil(height_n * scale)
+            starts_n = _starts(seconds_n, clip)
+            frame_bytes = (starts_n + clip.frames - 1) * pixels_n * 3
+            sound_bytes = ((starts_n - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
+            total += (frame_bytes * ("video" in self.modalities) + sound_bytes * ("audio" in self.modalities)).sum()
+        return int(total)
 
     def fill(self, progress: Callable[[int], None] = lambda done: None) -> bool:
         """Read all segments into memory if they fit the budget; says whether they are there.
@@ -185,12 +207,18 @@ class Clips:
         return True
 
     def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and rows kept out: about `share` of the videos, drawn from the seed and never split."""
+        """Rows to train on and rows kept out: about `share` of the videos, drawn from the seed and never split.
+
+        Both are ascending, int32 where row numbers fit.
+        """
         videos_N = self.index.video
-        ids = np.unique(videos_N)
-        kept = np.random.default_rng((self.seed, 0x0F)).permutation(ids)[: round(share * len(ids))]
-        out_N = np.isin(videos_N, kept)
-        return np.flatnonzero(~out_N), np.flatnonzero(out_N)
+        is_there = np.zeros(int(videos_N.max(initial=-1)) + 1, dtype=np.bool_)
+        is_there[videos_N] = True
+        ids = np.flatnonzero(is_there)
+        is_kept = np.zeros_like(is_there)
+        is_kept[shuffled(ids, (self.seed, 0x0F))[: round(share * len(ids))]] = True
+        out_N = is_kept[videos_N]
+        return _numbers(~out_N), _numbers(out_N)
 
     def batches(
         self, rows: np.ndarray, *, epoch: int | Position, batch_size: int, keep_last: bool = True
@@ -204,20 +232,25 @@ class Clips:
         Raises:
             TrainingError: more than `data.max_failed_share` of `rows` cannot be read.
         """
-        chunks = _chunks(rows, batch_size)
-        if not keep_last and len(chunks) > 1 and len(chunks[-1]) < batch_size:
-            chunks.pop()
-        for batch in self.pieces(chunks, epoch=epoch):
+        if not keep_last and len(rows) > batch_size:
+            rows = rows[: len(rows) // batch_size * batch_size]
+        for batch in self.pieces(Chunks(rows, batch_size), epoch=epoch, num_rows=len(rows)):
             if batch is not None:
                 yield batch
 
-    def pieces(self, chunks: list[np.ndarray], *, epoch: int | Position) -> Iterator[Batch | None]:
+    def pieces(
+        self, chunks: Sequence[np.ndarray], *, epoch: int | Position, num_rows: int | None = None
+    ) -> Iterator[Batch | None]:
         """The clips of each chunk of rows as a batch; None for a chunk of which no row could be read, or an empty one.
 
+        Args:
+            chunks: may make its items when they are asked for: no list of all is made of them.
+            epoch: as in `batches`.
+            num_rows: in all chunks; by default they are asked.
         Raises: as `batches`.
         """
         failed: Counter[str] = Counter()
-        num_rows = sum(map(len, chunks))
+        num_rows = sum(map(len, chunks)) if num_rows is None else num_rows
         for items, chunk in zip(self._items(chunks, epoch), chunks, strict=True):
             good = [(row, item) for row, item in zip(chunk, items, strict=True) if not isinstance(item, MediaError)]
             for row, item in zip(chunk, items, strict=True):
@@ -228,14 +261,14 @@ class Clips:
                     self._check_failures(failed, num_rows, item)
             yield _batch(good) if good else None
 
-    def _items(self, chunks: list[np.ndarray], epoch: int | Position) -> Iterator[list[Any]]:
+    def _items(self, chunks: Sequence[np.ndarray], epoch: int | Position) -> Iterator[list[Any]]:
         """For each chunk of rows, a list of (frames, waveform, draws) or MediaError."""
         if self._cached is not None:
             for chunk in chunks:
                 yield [self._cut(int(row), epoch) for row in chunk]
             return
         rows = (row for chunk in chunks for row in chunk)
-        decoded = self._decoded(rows, epoch, ahead=2 * max(map(len, chunks), default=0))
+        decoded = self._decoded(rows, epoch, ahead=2 * max(map(len, islice(chunks, AHEAD_OF)), default=0))
         with contextlib.closing(decoded):
             for chunk in chunks:
                 items = zip(chunk, islice(decoded, len(chunk)), strict=True)
@@ -334,6 +367,17 @@ def default_workers(data: Data) -> int:
     return data.workers if data.workers >= 0 else max(1, len(os.sched_getaffinity(0)) // ranks_here())
 
 
+def _numbers(is_in_N: np.ndarray) -> np.ndarray:
+    """Which rows are true, ascending, without a wider copy of them all."""
+    found = np.empty(np.count_nonzero(is_in_N), np.int32 if len(is_in_N) <= 2**31 else np.int64)
+    done = 0
+    for start in range(0, len(is_in_N), CHUNK_ROWS):
+        here = np.flatnonzero(is_in_N[start : start + CHUNK_ROWS])
+        found[done : done + len(here)] = here + start
+        done += len(here)
+    return found
+
+
 def _say(line: str) -> None:
     Console().say(line)
 
@@ -342,10 +386,6 @@ def _starts(segment_seconds: Any, clip: Clip) -> Any:
     """How many grid moments a clip may start at: at least 1, since a short segment is padded (silence, last frame)."""
     slack_s = np.maximum(0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.seconds)
     return np.floor(slack_s * clip.frame_rate_hz + 1e-6).astype(np.int64) + 1
-
-
-def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[i * size : (i + 1) * size] for i in range(math.ceil(len(rows) / size))]
 
 
 def _batch(good: list[tuple[int, Any]]) -> Batch:

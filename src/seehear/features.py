@@ -20,9 +20,11 @@ from seehear.clips import CENTRED, Batch, Clips, evenly
 from seehear.config import Clip
 from seehear.encoders import Pair
 from seehear.numerics import Numerics, upload
+from seehear.sampling import shuffled
 from seehear.spectrogram import Spectrogram
 
 CALIBRATION_ROWS = 1024  # enough for a mean and a variance of every channel
+WRITTEN_ROWS = 2**16  # so many at a time are made float16
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def calibrate(
         norm.momentum = None  # a plain average over all batches
     pair.train()
     rows = np.arange(len(clips)) if rows is None else rows
-    rows = np.random.default_rng((clips.seed, 0xCA1)).permutation(rows)[:CALIBRATION_ROWS]
+    rows = shuffled(rows, (clips.seed, 0xCA1))[:CALIBRATION_ROWS]
     for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, keep_last=False):
         if len(batch.rows_B) > 1:
             inputs = encoder_inputs(batch, clips.clip, numerics, pair)
@@ -132,7 +134,7 @@ def extract(
     was_training = pair.training
     pair.eval()
     sums = {m: torch.zeros(len(rows), pair.feature_dim(m)) for m in clips.modalities if m in pair.encoders}
-    counts, done = np.zeros(len(rows)), 0
+    counts, done = np.zeros(len(rows), dtype=np.int32), 0
     before: tuple[np.ndarray, dict[str, Tensor]] = (np.zeros(0, dtype=np.int64), {})  # on the device, on their way
 
     def add(at: np.ndarray, features: Mapping[str, Tensor]) -> None:
@@ -153,8 +155,11 @@ def extract(
     add(*before)
     pair.train(was_training)
     there = counts > 0
-    divisors = torch.from_numpy(counts[there]).float()[:, None]
-    return Features(rows[there], {m: part[torch.from_numpy(there)] / divisors for m, part in sums.items()})
+    if not there.all():
+        rows, counts = rows[there], counts[there]
+        sums = {m: part[torch.from_numpy(there)] for m, part in sums.items()}
+    divisors = torch.from_numpy(counts).float()[:, None]
+    return Features(rows, {m: part.div_(divisors) for m, part in sums.items()})
 
 
 def write_features(folder: Path, features: Features, num_rows: int) -> None:
@@ -162,7 +167,9 @@ def write_features(folder: Path, features: Features, num_rows: int) -> None:
     for modality, part in features.of.items():
         array = np.lib.format.open_memmap(folder / f"{modality}.npy", "w+", np.float16, (num_rows, part.shape[1]))
         array[:] = np.nan
-        array[features.rows] = part.clamp(-65504, 65504).numpy()
+        for start in range(0, len(part), WRITTEN_ROWS):
+            rows = features.rows[start : start + WRITTEN_ROWS]
+            array[rows] = part[start : start + WRITTEN_ROWS].clamp(-65504, 65504).numpy()
         array.flush()
 
 

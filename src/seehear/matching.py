@@ -31,6 +31,7 @@ from seehear.spaces import Clusters, Space
 
 MODALITIES = ("video", "audio")
 SHARPNESSES = tuple(2.0 ** (step / 2) for step in range(-2, 15))  # tried on the training labels: 0.5 to 128
+COUNTED_ROWS = 2**20  # at a time
 FLOOR = 1e-6  # added to each probability that two draws agree, before the logarithm
 
 
@@ -202,7 +203,9 @@ def fit_sharpness(products_nK: Tensor, labels_n: Tensor) -> float:
 
 def contingency(one: Clusters, other: Clusters) -> Tensor:
     """How many rows carry each pair of labels, (K, K') float32; rows without a label do not count."""
-    counts = np.zeros((len(one.clustering.centroids), len(other.clustering.centroids)), dtype=np.float32)
-    both_N = (one.labels_N >= 0) & (other.labels_N >= 0)
-    np.add.at(counts, (one.labels_N[both_N], other.labels_N[both_N]), 1)
-    return torch.from_numpy(counts)
+    counts = np.zeros((len(one.clustering.centroids), len(other.clustering.centroids)), dtype=np.int64)
+    for start in range(0, len(one.labels_N), COUNTED_ROWS):
+        ours_n, theirs_n = (c.labels_N[start : start + COUNTED_ROWS] for c in (one, other))
+        both_n = (ours_n >= 0) & (theirs_n >= 0)
+        np.add.at(counts, (ours_n[both_n], theirs_n[both_n]), 1)
+    return torch.from_numpy(counts).float()

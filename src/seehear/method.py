@@ -102,8 +102,8 @@ def deep_cluster(
             cfg.train,
             numerics,
             first_epoch=first_epoch,
-            train_rows=train_rows[readable[train_rows]],
-            heldout_rows=heldout_rows[readable[heldout_rows]],
+            train_rows=train_rows if readable.all() else train_rows[readable[train_rows]],
+            heldout_rows=heldout_rows if readable.all() else heldout_rows[readable[heldout_rows]],
             progress=watch(f"round {number + 1}/{cfg.rounds}: training", cfg.train.epochs * len(train_rows)),
             begun=midway.training if midway else None,
             keep=keep(number, clusters),
@@ -129,7 +129,8 @@ def cluster(
     """Steps 1 and 2: cluster each of `spaces`, for each number of clusters asked for."""
     if number == 0:
         calibrate(pair, clips, numerics)
-    mine = np.array(rows_of_rank(len(clips)), dtype=np.int64)
+    span = rows_of_rank(len(clips))
+    mine = np.arange(span.start, span.stop)
     remembered = last.remembered if last else None
     rows = mine if remembered is None else np.setdiff1d(mine, remembered.rows)
     features = extract(pair, clips, numerics, rows=rows, progress=watch(f"round {number + 1}: features", len(rows)))

@@ -24,7 +24,8 @@ from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.memory import Memory
 from seehear.numerics import Numerics
-from seehear.updates import Labels, Sums, Update, losses
+from seehear.sampling import epoch_rows
+from seehear.updates import Labels, Plan, Sums, Update, losses
 
 GO_ON, SAVE, LEAVE = range(3)  # what may be wished for after a step
 RARE_STEPS, RARE_SHARE = 2, 0.01  # a round may skip so many steps, or this share of its steps, for losses not finite
@@ -138,19 +139,19 @@ def learn(
 
     for epoch in range(first_epoch + learning.epochs, first_epoch + cfg.epochs):
         rows = epoch_rows(train_rows, labels, clips.seed, epoch, uniform=cfg.uniform_clusters)
-        plan = [update.pieces(rows_B) for rows_B in rows[: batches * batch_size].reshape(batches, batch_size)]
+        plan = Plan(update.pieces, rows, batch_size, range(done, batches))
         pair.train()
         if memory is not None and not done:
             memory.forget()
         may_be_last = cfg.patience or epoch == first_epoch + cfg.epochs - 1
         update.memory = memory if may_be_last else None
-        stream = timed(clips.pieces([rows for pieces in plan[done:] for rows in pieces], epoch=epoch), learning)
+        stream = timed(clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows), learning)
         for number in range(done, batches):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(learning.steps, cfg.epochs * batches, cfg)
             before = sums.clips
-            pieces = [next(stream) for _ in plan[number]]
-            batch = rows[number * batch_size :][:batch_size]
+            pieces = [next(stream) for _ in range(plan.parts)]
+            batch = rows[number * batch_size : (number + 1) * batch_size]
             wish, is_finite = update(pieces, batch, keep.wish(), sums)
             learning.in_a_row = 0 if is_finite else learning.in_a_row + 1
             if not is_finite:
@@ -216,35 +217,6 @@ def measure(
     distributed.all_reduce_at_once([sums.table_S2, counts])
     sums.clips = round(float(counts[0]))
     return sums, LEAVE * (float(counts[1]) > 0)
-
-
-def epoch_rows(rows: np.ndarray, labels: Labels, seed: int, epoch: int, *, uniform: bool) -> np.ndarray:
-    """Which rows an epoch draws, in order: as many as `rows` has.
-
-    Uniform over rows: a permutation. Uniform over clusters: for each draw a space, then one of its clusters, then one
-    of the cluster's rows, so that every cluster is seen equally often in the space that it belongs to.
-    """
-    generator = np.random.default_rng((seed, epoch, 0x5EED))
-    if not uniform:
-        return generator.permutation(rows)
-    spaces = sorted(labels)
-    drawn = []
-    for i, space in enumerate(spaces):
-        count = len(rows) * (i + 1) // len(spaces) - len(rows) * i // len(spaces)
-        drawn.append(uniform_over_clusters(rows, labels[space][rows], count, generator))
-    return generator.permutation(np.concatenate(drawn))
-
-
-def uniform_over_clusters(
-    rows: np.ndarray, labels_of_rows: np.ndarray, count: int, generator: np.random.Generator
-) -> np.ndarray:
-    """`count` rows such that every cluster comes equally often (to within one), and its rows as evenly as can be."""
-    order = generator.permutation(len(rows))
-    order = order[np.argsort(labels_of_rows[order], kind="stable")]
-    _, first, sizes = np.unique(labels_of_rows[order], return_index=True, return_counts=True)
-    turns = np.arange(count)
-    cluster = generator.permutation(len(sizes))[turns % len(sizes)]
-    return rows[order[first[cluster] + (turns // len(sizes)) % sizes[cluster]]]
 
 
 def learning_rate(step: int, steps: int, cfg: Train) -> float:

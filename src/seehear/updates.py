@@ -18,7 +18,7 @@ losses) stays on the device or is sent ahead, and counts and wishes travel betwe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from seehear.encoders.synced import BatchNorm, are_synchronised
 from seehear.features import encoder_inputs
 from seehear.memory import Memory
 from seehear.numerics import Numerics, upload
+from seehear.sampling import Order
 
 Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
 
@@ -61,6 +62,32 @@ class Sums:
             for student, (loss, hits) in zip(self.students, self.table_S2.tolist(), strict=True):
                 losses.setdefault(student, []).append(loss / self.clips)
                 accuracies.setdefault(student, []).append(hits / self.clips)
+
+
+class Plan(Sequence[np.ndarray]):
+    """What this rank reads in some batches of an epoch, part by part, cut when it is asked for.
+
+    Args:
+        cut: what this rank computes of a batch: `Update.pieces`.
+        rows: in the order of the epoch.
+        batches: the numbers of the batches, of `batch_size` rows each.
+    """
+
+    def __init__(
+        self, cut: Callable[[np.ndarray], list[np.ndarray]], rows: Order, batch_size: int, batches: range
+    ) -> None:
+        self._cut, self._rows, self._size, self._batches = cut, rows, batch_size, batches
+        sizes = [len(part) for part in cut(np.zeros(batch_size, dtype=np.int64))]
+        self.parts = len(sizes)  # of each batch
+        self.num_rows = len(batches) * sum(sizes)
+
+    def __len__(self) -> int:
+        return len(self._batches) * self.parts
+
+    def __getitem__(self, number: Any) -> Any:
+        """One part."""
+        first = self._batches[number // self.parts] * self._size  # IndexError behind the last
+        return self._cut(self._rows[first : first + self._size])[number % self.parts]
 
 
 class Update:

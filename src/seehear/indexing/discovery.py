@@ -109,7 +109,7 @@ def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[
             question for each file; None asks for each.
     """
     asked = [path for path in paths if is_remote(path)]
-    lists = [path for path in named or () if is_remote(path) or _is_list(path)]
+    lists = [path for path in named or () if is_listed(path)]
     if not lists:
         answers = dict(zip(asked, all_facts(asked), strict=True))
         remote = {path: _candidate(path, answer) for path, answer in answers.items()}
@@ -123,6 +123,11 @@ def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[
             yield "has vanished" if found is None or found.failure else (found.file_bytes, found.modified_ns)
         else:
             yield _stamp_here(path)
+
+
+def is_listed(path: str) -> bool:
+    """Are the files of what a user named found by asking another machine?"""
+    return is_remote(path) or _is_list(path)
 
 
 def _stamp_here(path: str) -> tuple[int, int] | str:

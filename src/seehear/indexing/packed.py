@@ -2,6 +2,7 @@
 
     shard-00000.tar ...   a plain tar file each, WebDataset's layout: KEY.json and KEY.mp4 of every segment
     index.parquet         the columns of an index, and four more; `path` is still the original video
+    index.arrow           the same again, to be mapped into memory
     rejected.parquet      a line for each segment that could not be packed
     index.json            settings, counts, a digest, and the size and SHA-256 of each shard
 
@@ -13,7 +14,6 @@ The shards may lie on another machine: `copy_packed` brings the three other file
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,26 +22,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from seehear.errors import MediaError, UsageError
 from seehear.indexing.info import PACKED_FORMAT, read_info
+from seehear.indexing.mapped import PLACES, assemble, digest_of, footer_of, write_mapped, write_parquet
 from seehear.indexing.table import SCHEMA, Index, Rejected, write_rejected
 from seehear.remote import local
 from seehear.remote.storage import read_text
 from seehear.runs import atomic_file, is_empty_folder, whole_folder, write_json
 
 _MOST_BYTES = 2**28  # of an index.json: a million shards have 150 MB of digests
-
-PLACES = pa.schema(
-    [
-        ("original_start_s", pa.float64()),
-        ("source_row", pa.int64()),  # in the index that was packed
-        ("shard", pa.int32()),
-        ("offset", pa.int64()),
-    ]
-)
-"""What a packed index has beyond the columns of an index."""
 
 MEMBERS = pa.schema(
     [PLACES.field(name) for name in ("source_row", "shard", "offset")]
@@ -66,30 +56,30 @@ def write_packed(
         What is in index.json now.
     """
     rows_N = members["source_row"].to_numpy()
-    _, video_N = np.unique(source.video[rows_N], return_inverse=True)
+    _, first_rows, video_N = np.unique(source.video[rows_N], return_index=True, return_inverse=True)
     root = source.info["root"]
     columns: dict[str, Any] = {
-        "row": np.arange(len(rows_N), dtype=np.int64),
-        "path": source.original_names(rows_N),
-        "video": video_N.astype(np.int32),
         "start_s": np.zeros(len(rows_N)),
         "seconds": source.seconds[rows_N],
         "original_start_s": source.original_start_s[rows_N],
     }
     columns |= {name: members[name] for name in MEMBERS.names}
-    table = pa.table(columns, pa.schema([*SCHEMA, *PLACES]))
+    schema = pa.schema([*SCHEMA, *PLACES])
+    table = assemble(columns, source.original_names(rows_N[first_rows]), video_N.astype(np.int32), schema)
     digest = _digest(table, [shard["sha256"] for shard in info["shards"]])
     full = {
         "format": PACKED_FORMAT,
         "rows": len(table),
-        "videos": int(video_N.max()) + 1,
+        "videos": len(first_rows),
         "digest": digest,
         "root": root,
         "paths": source.info["paths"],
         **info,
     }
     with atomic_file(folder / "index.parquet") as target:
-        pq.write_table(table.replace_schema_metadata({"digest": digest}), target, compression="zstd")
+        write_parquet(target, table, schema, digest)
+    with atomic_file(folder / "index.arrow") as target:
+        write_mapped(target, table, footer_of(folder / "index.parquet"))
     with atomic_file(folder / "rejected.parquet") as target:
         write_rejected(target, rejected, root)
     write_json(folder / "index.json", full)
@@ -133,11 +123,7 @@ def copy_packed(address: str, folder: Path, *, overwrite: bool) -> bool:
     return True
 
 
-def _digest(table: pa.Table, shards: Sequence[str]) -> str:
+def _digest(table: pa.RecordBatch, shards: Sequence[str]) -> str:
     """SHA-256 over which stretch of which video each row is, and over what is in the shards."""
-    digest = hashlib.sha256(f"seehear index {PACKED_FORMAT}\n".encode())
-    first_rows = np.flatnonzero(np.diff(table["video"].to_numpy(), prepend=-1))
-    digest.update("\0".join([*table["path"].take(first_rows).to_pylist(), *shards]).encode())
-    for name in ("video", "original_start_s", "seconds", "shard", "offset", "file_bytes"):
-        digest.update(table[name].to_numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
+    columns = ("original_start_s", "seconds", "shard", "offset", "file_bytes")
+    return digest_of(table, PACKED_FORMAT, columns, shards)

@@ -1,6 +1,7 @@
 """How is an index kept on disk, and what does its reader see?
 
     index.parquet     a line for each segment; its number, `row`, is the segment's identity everywhere
+    index.arrow       the same again, to be mapped into memory (`mapped`)
     rejected.parquet  a line for each file left out, with the reason
     index.json        settings, the folder that paths are relative to, counts, format, and a digest of the table
 
@@ -11,11 +12,11 @@ index or the new one, and other files in the folder stay.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from seehear.errors import IndexFileError
-from seehear.indexing.discovery import stamps
+from seehear.indexing.discovery import is_listed, stamps
 from seehear.indexing.info import FORMAT, UPDATE, command, damaged, read_info
+from seehear.indexing.mapped import (
+    PLACES,
+    Names,
+    assemble,
+    digest_of,
+    first_of_each,
+    footer_of,
+    open_mapped,
+    read_and_keep,
+    write_mapped,
+    write_parquet,
+)
 from seehear.media import Member
 from seehear.remote.addresses import joined, relative
 from seehear.runs import TEMPORARY, sync, whole_folder, write_json
@@ -64,8 +77,9 @@ _REJECTED_SCHEMA = pa.schema(
         ("modified_ns", pa.int64()),
     ]
 )
-_NAMES = ("index.parquet", "rejected.parquet", "index.json")
+_NAMES = ("index.arrow", "index.parquet", "rejected.parquet", "index.json")
 _EXAMPLES = 3  # of changed files in a message
+_ASKED_AT_ONCE = 2**16  # files whose size and time are looked at
 
 
 @dataclass(frozen=True, eq=False)  # equal is the same object: not looked at anew
@@ -102,52 +116,57 @@ class Index:
         original_start_s: float64 (N,), when the segment starts in its video: `start_s`, but where it was packed.
     """
 
-    def __init__(self, folder: Path, info: dict[str, Any], table: pa.Table) -> None:
+    def __init__(self, folder: Path, info: dict[str, Any], table: pa.RecordBatch) -> None:
         self.folder = folder
         self.info = info
         self.digest: str = info["digest"]
         self._table = table
-        self.video: NDArray[np.int32] = table["video"].to_numpy()
-        self.start_s: NDArray[np.float64] = table["start_s"].to_numpy()
-        self.seconds: NDArray[np.float64] = table["seconds"].to_numpy()
-        self.fps: NDArray[np.float64] = table["fps"].to_numpy()
-        self.width: NDArray[np.int32] = table["width"].to_numpy()
-        self.height: NDArray[np.int32] = table["height"].to_numpy()
-        self.rotation_degrees: NDArray[np.int16] = table["rotation_degrees"].to_numpy()
-        self.sample_rate_hz: NDArray[np.int32] = table["sample_rate_hz"].to_numpy()
-        self.channels: NDArray[np.int16] = table["channels"].to_numpy()
-        self.file_bytes: NDArray[np.int64] = table["file_bytes"].to_numpy()
-        self.modified_ns: NDArray[np.int64] = table["modified_ns"].to_numpy()
-        self.is_packed = "shard" in table.column_names
+        self._names = Names(table["path"].dictionary)
+        self.video: NDArray[np.int32] = table["path"].indices.to_numpy()
+        self.start_s: NDArray[np.float64] = self._column("start_s")
+        self.seconds: NDArray[np.float64] = self._column("seconds")
+        self.fps: NDArray[np.float64] = self._column("fps")
+        self.width: NDArray[np.int32] = self._column("width")
+        self.height: NDArray[np.int32] = self._column("height")
+        self.rotation_degrees: NDArray[np.int16] = self._column("rotation_degrees")
+        self.sample_rate_hz: NDArray[np.int32] = self._column("sample_rate_hz")
+        self.channels: NDArray[np.int16] = self._column("channels")
+        self.file_bytes: NDArray[np.int64] = self._column("file_bytes")
+        self.modified_ns: NDArray[np.int64] = self._column("modified_ns")
+        self.is_packed = "shard" in table.schema.names
         self.original_start_s: NDArray[np.float64] = (
-            table["original_start_s"].to_numpy() if self.is_packed else self.start_s
+            self._column("original_start_s") if self.is_packed else self.start_s
         )
-        self._places = [table[name].to_numpy() for name in ("shard", "source_row", "offset")] if self.is_packed else []
-        self._first_rows = np.flatnonzero(np.diff(self.video, prepend=-1))  # of each video
-        self._paths: list[str] = table["path"].take(self._first_rows).to_pylist()
+        self._places = [self._column(name) for name in ("shard", "source_row", "offset")] if self.is_packed else []
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Index:
-        """Open the index in a folder.
+        """Open the index in a folder, mapped into memory: at once, whatever its length.
+
+        Where `index.arrow` is missing or another table's, the Parquet file is read, and `index.arrow` written if it
+        may be.
 
         Raises:
             IndexFileError: there is none, or one of another format, or a damaged one.
         """
         folder = Path(folder)
         info = read_info(folder)
+        path = _newest(folder, "index.parquet")
         try:
-            table = _read_table(folder, "index.parquet")
+            about, footer = pq.read_metadata(path), footer_of(path)
+            stored = about.schema.to_arrow_schema()
         except (OSError, pa.ArrowException) as error:
             raise damaged(folder, f"index.parquet cannot be read: {error}") from None
-        wrong = (
-            [field.name for field in SCHEMA if table.schema.field(field.name).type != field.type]
-            if set(SCHEMA.names) <= set(table.schema.names)
-            else []
-        )
-        if wrong or not set(SCHEMA.names) <= set(table.schema.names) or len(table) != info["rows"]:
+        schema = pa.schema(field for field in stored if field.name in {*SCHEMA.names, *PLACES.names})
+        wrong = [field.name for field in SCHEMA if schema.get_field_index(field.name) < 0]
+        wrong += [f.name for f in schema if f.type != (SCHEMA if f.name in SCHEMA.names else PLACES).field(f.name).type]
+        if wrong or len(schema) not in (len(SCHEMA), len(SCHEMA) + len(PLACES)) or about.num_rows != info["rows"]:
             raise damaged(folder, "index.parquet has not the columns or the rows of an index")
-        if (table.schema.metadata or {}).get(b"digest", b"").decode() != info["digest"]:
+        if (about.metadata or {}).get(b"digest", b"").decode(errors="replace") != info["digest"]:
             raise damaged(folder, "index.parquet and index.json do not belong together")
+        table = open_mapped(_newest(folder, "index.arrow"), schema.remove_metadata(), footer)
+        if table is None or len(table) != info["rows"]:
+            table = read_and_keep(folder, path, schema.remove_metadata(), footer)
         return cls(folder, info, table)
 
     @classmethod
@@ -162,7 +181,7 @@ class Index:
     @property
     def num_videos(self) -> int:
         """How many files the rows are from."""
-        return len(self._paths)
+        return len(self._names)
 
     @property
     def rejected(self) -> pa.Table:
@@ -181,11 +200,14 @@ class Index:
     def original_path(self, row: int) -> str:
         """The video that a row is a segment of, absolute or an address; it may be gone where the segment was packed."""
         root: str = self.info["root"]
-        return joined(root, self._paths[self.video[row]])
+        try:
+            return joined(root, self._names[int(self.video[row])])
+        except ValueError as error:
+            raise damaged(self.folder, f"the path of row {row} cannot be read: {error}") from None
 
     def original_names(self, rows: NDArray[np.int64]) -> pa.Array:
         """The videos that some rows are of, relative to the root."""
-        return pa.array(self._paths, pa.string()).take(pa.array(self.video[rows]))
+        return self._table["path"].take(pa.array(rows)).dictionary_decode().cast(pa.string())
 
     def check(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> None:
         """See that the files of some rows, of all by default, are as they were.
@@ -196,23 +218,41 @@ class Index:
         if self.is_packed:
             self._check_shards()
             return
-        videos = range(self.num_videos) if rows is None else np.unique(self.video[np.asarray(rows)])
-        first_rows = self._first_rows[videos].tolist()
-        paths = [self.path(row) for row in first_rows]
-        named = self.info["paths"] if rows is None else None
-        wrong = []
-        for row, path, found in zip(first_rows, paths, stamps(paths, named), strict=True):
-            if isinstance(found, str):
-                wrong.append(f"{path} {found}")
-            elif found != (self.file_bytes[row], self.modified_ns[row]):
-                wrong.append(f"{path} has changed")
+        videos = slice(None) if rows is None else np.unique(self.video[np.asarray(rows)])
+        first_rows = self._first_rows[videos]
+        wrong: list[str] = []
+        count = 0
+        for what in self._what_is_wrong(first_rows, self.info["paths"] if rows is None else None):
+            count += 1
+            if len(wrong) < _EXAMPLES:
+                wrong.append(what)
         if wrong:
-            more = f", and {len(wrong) - _EXAMPLES} more" if len(wrong) > _EXAMPLES else ""
+            more = f", and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
             update = command(self.info["paths"], self.folder)
             raise IndexFileError(
-                f"{len(wrong)} of {len(videos)} files of the index {self.folder} are not as they were: "
-                f"{', '.join(wrong[:_EXAMPLES])}{more}. Bring them back, or update: {update}"
+                f"{count} of {len(first_rows)} files of the index {self.folder} are not as they were: "
+                f"{', '.join(wrong)}{more}. Bring them back, or update: {update}"
             )
+
+    @cached_property
+    def _first_rows(self) -> NDArray[np.int64]:
+        """The first row of each file."""
+        return first_of_each(self.video)
+
+    def _column(self, name: str) -> NDArray[Any]:
+        values: NDArray[Any] = self._table[name].to_numpy(zero_copy_only=False)  # a view, where nothing is missing
+        return values
+
+    def _what_is_wrong(self, first_rows: NDArray[np.int64], named: list[str] | None) -> Iterator[str]:
+        step = max(1, len(first_rows)) if any(map(is_listed, named or ())) else _ASKED_AT_ONCE
+        for begin in range(0, len(first_rows), step):
+            some = first_rows[begin : begin + step].tolist()
+            paths = [self.path(row) for row in some]
+            for row, path, found in zip(some, paths, stamps(paths, named), strict=True):
+                if isinstance(found, str):
+                    yield f"{path} {found}"
+                elif found != (self.file_bytes[row], self.modified_ns[row]):
+                    yield f"{path} has changed"
 
     def _check_shards(self) -> None:
         shards = self.info["shards"]
@@ -269,20 +309,27 @@ def write_index(
     Returns:
         What is in index.json now.
     """
-    table = _table(videos, info["root"])
+    return write_table(folder, _table(videos, info["root"]), rejected, info)
+
+
+def write_table(
+    folder: Path, table: pa.RecordBatch, rejected: Sequence[Rejected], info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`write_index` of a table that is made already, by `mapped.assemble` with `SCHEMA`."""
     digest = _digest(table)
-    table = table.replace_schema_metadata({"digest": digest})
-    full = {"format": FORMAT, "rows": len(table), "videos": len(videos), "digest": digest, **info}
+    videos = len(table["path"].dictionary)
+    full = {"format": FORMAT, "rows": len(table), "videos": videos, "digest": digest, **info}
 
     def write(target: Path) -> None:
-        pq.write_table(table, target / "index.parquet", compression="zstd")
+        write_parquet(target / "index.parquet", table, SCHEMA, digest)
+        write_mapped(target / "index.arrow", table, footer_of(target / "index.parquet"))
         write_rejected(target / "rejected.parquet", rejected, info["root"])
         write_json(target / "index.json", full)
 
     if (folder / "index.json").exists():
         finish_update(folder)  # that an earlier process could not
         for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
-            shutil.rmtree(rest, ignore_errors=True)
+            shutil.rmtree(rest, ignore_errors=True) if rest.is_dir() else rest.unlink(missing_ok=True)
         with whole_folder(folder / UPDATE) as target:
             write(target)
         finish_update(folder)
@@ -311,36 +358,30 @@ def write_rejected(path: Path, rejected: Sequence[Rejected], root: str) -> None:
     pq.write_table(pa.table(columns, _REJECTED_SCHEMA), path, compression="zstd")
 
 
-def _read_table(folder: Path, name: str) -> pa.Table:
+def _newest(folder: Path, name: str) -> Path:
+    """A file of the index, of an update that is on its way if there is one."""
     path = folder / UPDATE / name
-    return pq.read_table(path if path.exists() else folder / name, memory_map=True)
+    return path if path.exists() else folder / name
 
 
-def _table(videos: Sequence[Video], root: str) -> pa.Table:
+def _read_table(folder: Path, name: str) -> pa.Table:
+    return pq.read_table(_newest(folder, name), memory_map=True)
+
+
+def _table(videos: Sequence[Video], root: str) -> pa.RecordBatch:
     counts = [len(video.start_s) for video in videos]
     number_N = np.repeat(np.arange(len(videos), dtype=np.int32), counts)
     nothing = [np.zeros(0)]  # np.concatenate wants at least one array
     columns: dict[str, Any] = {
-        "row": np.arange(len(number_N), dtype=np.int64),
-        "path": _repeated([relative(video.path, root) for video in videos], pa.string(), number_N),
-        "video": number_N,
         "start_s": np.concatenate(nothing + [video.start_s for video in videos]),
         "seconds": np.concatenate(nothing + [video.seconds for video in videos]),
     }
     for name, kind in FACTS.items():
-        columns[name] = _repeated([video.facts[name] for video in videos], kind, number_N)
-    return pa.table(columns, SCHEMA)
+        columns[name] = pa.array([video.facts[name] for video in videos], kind).take(pa.array(number_N))
+    paths = pa.array([relative(video.path, root) for video in videos], pa.large_string())
+    return assemble(columns, paths, number_N, SCHEMA)
 
 
-def _repeated(values: list[Any], kind: pa.DataType, number_N: NDArray[np.int32]) -> pa.Array:
-    return pa.array(values, kind).take(pa.array(number_N))
-
-
-def _digest(table: pa.Table) -> str:
+def _digest(table: pa.RecordBatch) -> str:
     """SHA-256 over what rows are: which stretch of which file, by relative path and size."""
-    first_rows = np.flatnonzero(np.diff(table["video"].to_numpy(), prepend=-1))
-    digest = hashlib.sha256(f"seehear index {FORMAT}\n".encode())
-    digest.update("\0".join(table["path"].take(first_rows).to_pylist()).encode())
-    for name in ("video", "start_s", "seconds", "file_bytes"):
-        digest.update(table[name].to_numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
+    return digest_of(table, FORMAT, ("start_s", "seconds", "file_bytes"))

@@ -201,7 +201,7 @@ def _remove_packed(folder: Path) -> None:
     """Remove what packing wrote, and nothing else; the index first, so that nothing is left that looks whole."""
     if not (folder / PACKING).exists() and not list(folder.glob("shard-*.tar")):
         return
-    for name in ("index.json", "index.parquet", "rejected.parquet"):
+    for name in ("index.json", "index.arrow", "index.parquet", "rejected.parquet"):
         (folder / name).unlink(missing_ok=True)
     for shard in folder.glob("shard-*.tar"):
         shard.unlink()

@@ -25,7 +25,8 @@ from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import HEAD, item_scores, values_of
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
-from seehear.trainer import epoch_rows, learning_rate, make_optimizer
+from seehear.sampling import epoch_rows
+from seehear.trainer import learning_rate, make_optimizer
 
 State = dict[str, Any]  # tensors and plain data: all that going on needs
 
@@ -153,8 +154,8 @@ def epoch_batches(lesson: Lesson, epoch: int) -> Iterator[Batch]:
     passes = math.ceil(wanted / steps_a_pass)
     for turn in range(passes):
         number = epoch * passes + turn
-        rows = epoch_rows(lesson.train_rows, {}, lesson.clips.seed, number, uniform=False)
-        rows = rows[: (wanted - turn * steps_a_pass) * size]
+        order = epoch_rows(lesson.train_rows, {}, lesson.clips.seed, number, uniform=False)
+        rows = order[: (wanted - turn * steps_a_pass) * size]
         for batch in lesson.clips.batches(rows, epoch=number, batch_size=size, keep_last=False):
             if len(batch.rows_B) > 1:  # batch norm needs two clips; only failures make a batch so small
                 yield batch

@@ -1,0 +1,399 @@
+"""What do 65 million segments cost, in seconds and in memory, before a single one of them is decoded?
+
+    python benchmarks/scale.py                                  # 10^5 to 6.5 x 10^7 rows
+    python benchmarks/scale.py --rows 100000 1000000
+
+For each number of rows N, each in a process of its own: an index of N videos with a segment each, without media, is
+written and opened (its pages dropped from the system's cache before), and what a run does with an index and with labels
+is done over all N rows, by the functions that runs use. Pictures and sound are left out, and so is the width of a real
+network: features (N, 64) are made from row numbers where they are looked at, and one iteration of k-means, with 256
+centroids, goes over them chunk by chunk through `seehear.kmeans.assign`, as `kmeans` itself wants them in memory or in
+a mapped file; it goes over the first four million rows at most, which is enough to see that time is linear.
+
+Of each stage: seconds of the wall clock and of the processor (one thread computes), how far the resident memory rose
+above where it was (`peak`, mapped pages of files that the stage looked at included), and what of its own it kept for
+later stages (`kept`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+WIDTH, CLUSTERS = 64, 256
+CHUNK_ROWS = 2**18
+BATCH = 256
+ROOT = "/nowhere"
+PARQUET_ROWS = 10_000_000  # up to so many rows, opening without index.arrow is measured too
+KMEANS_ROWS = 4_000_000  # at most so many rows are clustered; the others have the labels that were planted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000, 65_000_000])
+    parser.add_argument(
+        "--folder", type=Path, help="where the files are made; 200 bytes a row; the system's by default"
+    )
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            print(json.dumps(Measurement(args.one, Path(folder)).everything()))
+        return
+    found = []
+    for rows in args.rows:
+        command = [sys.executable, __file__, "--one", str(rows)]
+        command += ["--folder", str(args.folder)] if args.folder else []
+        environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}  # gives memory back, so that it is counted
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+        if done.returncode:
+            print(f"{rows:,} rows: ended with {done.returncode}; its error is above.", file=sys.stderr)
+            break
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    report(found, args)
+
+
+# --- one number of rows --------------------------------------------------------------------------------------------
+
+
+class Measurement:
+    """All stages for one number of rows."""
+
+    def __init__(self, rows: int, folder: Path) -> None:
+        self.rows, self.folder = rows, folder
+        self.stages: dict[str, dict[str, float]] = {}
+
+    def everything(self) -> dict[str, Any]:
+        import torch
+
+        from seehear.clips import Clips
+        from seehear.presets import preset_settings
+
+        torch.set_num_threads(1)
+        self.write()
+        index = self.open()
+        cfg = preset_settings("small")
+        clips = Clips(index, cfg.clip, cfg.data, seed=0)
+        with self.stage("does it fit in memory (cache_bytes)"):
+            clips.cache_bytes()
+        with self.stage("split off 5 % of the videos"):
+            train, heldout = clips.split(0.05)
+        assert len(train) + len(heldout) == self.rows
+        labels = self.cluster()
+        self.draw(train, labels)
+        with self.stage(f"what to decode of a batch of {BATCH}"):
+            requests = [clips._request(int(row), 0, whole=False) for row in train[:BATCH]]
+        assert len(requests) == min(BATCH, len(train))
+        self.save(labels)
+        disk = {path.name: path.stat().st_size for path in sorted((self.folder / "index").iterdir())}
+        return {"rows": self.rows, "stages": self.stages, "disk_bytes": disk}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a block."""
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+        before, begin, begin_cpu = status(), time.perf_counter(), time.process_time()
+        yield
+        seconds, cpu_seconds, after = time.perf_counter() - begin, time.process_time() - begin_cpu, status()
+        gc.collect()
+        kept = status()["RssAnon"] - before["RssAnon"]
+        self.stages[name] = {
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            "peak_bytes": max(0, after["VmHWM"] - before["VmRSS"]),
+            "kept_bytes": max(0, kept),
+        }
+        print(f"{self.rows:>11,}  {name:<48} {seconds:8.3f} s, {cpu_seconds:8.3f} of CPU", file=sys.stderr, flush=True)
+
+    def write(self) -> None:
+        from seehear.indexing.table import write_table
+
+        with self.stage("make the columns (simulated)"):
+            table = simulated(self.rows)
+        info = {"root": ROOT, "paths": [ROOT], "settings": None, "rejected": {}}
+        with self.stage("write the index"):
+            write_table(self.folder / "index", table, [], info)
+
+    def open(self) -> Any:
+        from seehear.indexing import Index
+
+        if self.rows <= PARQUET_ROWS:
+            mapped = self.folder / "index" / "index.arrow"
+            mapped.unlink()
+            with self.stage("open without index.arrow, and write it"):
+                Index.open(self.folder / "index")
+            assert mapped.exists()
+        for path in (self.folder / "index").iterdir():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with self.stage("open the index"):
+            index = Index.open(self.folder / "index")
+        rows = np.random.default_rng(0).integers(0, self.rows, 1000).tolist()
+        with self.stage("look up 1000 paths"):
+            paths = [index.path(row) for row in rows]
+        assert paths == [f"{ROOT}/{row:09d}.mp4" for row in rows]
+        return index
+
+    def cluster(self) -> np.ndarray:
+        """One iteration of k-means over features that are made where they are looked at; its labels."""
+        import torch
+
+        from seehear.kmeans import assign
+
+        source = Features()
+        labels, clustered = np.empty(self.rows, np.int32), min(self.rows, KMEANS_ROWS)
+        sums, counts = torch.zeros(CLUSTERS, WIDTH, dtype=torch.float64), torch.zeros(CLUSTERS, dtype=torch.int64)
+        with self.stage(f"k-means, an iteration, K {CLUSTERS}, D {WIDTH}, at most {KMEANS_ROWS / 1e6:.0f} M rows"):
+            for start in range(0, clustered, CHUNK_ROWS):
+                features = source.rows(start, min(start + CHUNK_ROWS, clustered))
+                found = assign(features, source.centres)
+                sums += torch.zeros(CLUSTERS, WIDTH).index_add_(0, found, features).double()
+                counts += torch.bincount(found, minlength=CLUSTERS)
+                labels[start : start + len(found)] = found.numpy()
+        assert int(counts.sum()) == clustered
+        for start in range(clustered, self.rows, CHUNK_ROWS):
+            stop = min(start + CHUNK_ROWS, self.rows)
+            labels[start:stop] = source.planted(start, stop)
+        assert np.array_equal(labels[:1000], source.planted(0, min(1000, self.rows)))
+        return labels
+
+    def draw(self, train: np.ndarray, labels: np.ndarray) -> None:
+        """The orders of an epoch: made, looked at where an epoch begins, and drawn to the end."""
+        from seehear.sampling import epoch_rows
+
+        for uniform, what in ((False, "rows"), (True, "clusters")):
+            with self.stage(f"order uniform over {what}, first batch"):
+                order = epoch_rows(train, {"video": labels}, 0, 0, uniform=uniform)
+                order[:BATCH]
+            times, drawn = np.zeros(CLUSTERS, np.int64), 0
+            with self.stage(f"order uniform over {what}, whole epoch"):
+                seen = np.zeros(self.rows, np.bool_)
+                for start in range(0, len(order), CHUNK_ROWS):
+                    rows = order[start : start + CHUNK_ROWS]
+                    seen[rows] = True
+                    drawn += len(rows)
+                    times += np.bincount(labels[rows], minlength=CLUSTERS)
+            assert drawn == len(train)
+            assert uniform or int(seen.sum()) == len(train)
+            assert not uniform or times[times > 0].max() - times[times > 0].min() <= 1
+
+    def save(self, labels: np.ndarray) -> None:
+        """What is written of labels after a round, read back, and compared with those of the round before."""
+        import pyarrow.parquet as pq
+        import torch
+
+        from seehear.checkpoint import read_state, write_clusters, write_state
+        from seehear.journal import nmi
+
+        state = {"video": {"labels": torch.from_numpy(labels), "centroids": torch.zeros(CLUSTERS, WIDTH)}}
+        with self.stage("write labels.parquet"):
+            write_clusters(self.folder, state)
+        with self.stage("read labels.parquet"):
+            again = pq.read_table(self.folder / "labels.parquet", columns=["video"])["video"].to_numpy()
+        assert np.array_equal(labels, again)
+        with self.stage("write a checkpoint of the labels"):
+            write_state(self.folder, {"clusters": state})
+        with self.stage("read the checkpoint"):
+            restored = read_state(self.folder)["clusters"]["video"]["labels"].numpy()
+        assert np.array_equal(labels, restored)
+        with self.stage("NMI with the last round's labels"):
+            assert abs(nmi(labels, restored) - 1) < 1e-9
+
+
+class Features:
+    """Features (N, D) float32 as a function of the row number: one of K centres, and one of 65,536 drawn noises."""
+
+    def __init__(self) -> None:
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        self.centres = torch.randn(CLUSTERS, WIDTH, generator=generator)
+        self.noise = torch.randn(2**16, WIDTH, generator=generator) * 0.3
+
+    def planted(self, start: int, stop: int) -> np.ndarray:
+        """The centre of each row."""
+        from seehear.kmeans.drawing import hashes
+
+        return (hashes(1, np.arange(start, stop)) % np.uint64(CLUSTERS)).astype(np.int64)
+
+    def rows(self, start: int, stop: int) -> Any:
+        """The features of rows start to stop - 1."""
+        import torch
+
+        from seehear.kmeans.drawing import hashes
+
+        noise = (hashes(2, np.arange(start, stop)) % np.uint64(len(self.noise))).astype(np.int64)
+        features = self.noise[torch.from_numpy(noise)]
+        return features.add_(self.centres[torch.from_numpy(self.planted(start, stop))])
+
+
+def simulated(rows: int) -> Any:
+    """The table of an index of so many videos with one segment each, made column by column."""
+    from seehear.indexing.mapped import assemble
+    from seehear.indexing.table import SCHEMA
+
+    generator = np.random.default_rng(0)
+    constant = {"fps": 30.0, "width": 340, "height": 256, "rotation_degrees": 0, "sample_rate_hz": 48000, "channels": 2}
+    columns: dict[str, Any] = {
+        "start_s": np.zeros(rows),
+        "seconds": generator.integers(2_000, 10_001, rows, np.int16) / 1000,
+        "video_codec": codec("h264", rows),
+        "audio_codec": codec("aac", rows),
+        "file_bytes": generator.integers(10**5, 10**7, rows),
+        "modified_ns": np.arange(rows) * 1000 + 1_700_000_000_000_000_000,
+    }
+    for name, value in constant.items():
+        columns[name] = np.full(rows, value, SCHEMA.field(name).type.to_pandas_dtype())
+    return assemble(columns, names_of(rows), np.arange(rows, dtype=np.int32), SCHEMA)
+
+
+def codec(name: str, rows: int) -> Any:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int16)), pa.array([name]))
+
+
+def names_of(rows: int) -> Any:
+    """000000000.mp4 and so on, without a Python string for any of them."""
+    import pyarrow as pa
+
+    ending = b".mp4"
+    letters = np.empty((rows, 9 + len(ending)), np.uint8)
+    letters[:, 9:] = np.frombuffer(ending, np.uint8)
+    for start in range(0, rows, CHUNK_ROWS):
+        rest = np.arange(start, min(start + CHUNK_ROWS, rows))
+        for place in range(8, -1, -1):
+            letters[start : start + CHUNK_ROWS, place] = rest % 10 + ord("0")
+            rest //= 10
+    offsets = np.arange(rows + 1, dtype=np.int64) * letters.shape[1]
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(letters.reshape(-1))]
+    return pa.Array.from_buffers(pa.large_string(), rows, buffers)
+
+
+def status() -> dict[str, int]:
+    """Resident memory in bytes: now, the most since the peak was set back, and what is no file's."""
+    fields = (line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return {
+        name: int(value.split()[0]) * 1024 for name, value in fields if name in ("VmRSS", "VmHWM", "RssAnon", "RssFile")
+    }
+
+
+# --- the report ----------------------------------------------------------------------------------------------------
+
+
+def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """Write results/scale.json and .md, and print the latter."""
+    from seehear.runs import now, versions
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    disk = shutil.disk_usage(args.folder or tempfile.gettempdir()).free
+    about = {"created": now(), "memory_bytes": memory, "disk_free_bytes": disk, "load": os.getloadavg(), **versions()}
+    about["clusters"], about["width"] = CLUSTERS, WIDTH
+    largest = found[-1]
+    growth = {name: exponent(found, name) for name in largest["stages"]}
+    result = {"sizes": found, "growth": growth, "limits": limits(largest, memory, disk), **about}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "scale.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    page = as_page(result)
+    (RESULTS / "scale.md").write_text(page, encoding="utf-8")
+    print(page)
+
+
+def exponent(found: list[dict[str, Any]], name: str) -> float | None:
+    """By which power of N a stage's CPU seconds grow: the slope between logarithms, where it takes over 20 ms."""
+    points = [(one["rows"], one["stages"][name]["cpu_seconds"]) for one in found if name in one["stages"]]
+    points = [(math.log(rows), math.log(seconds)) for rows, seconds in points if seconds > 0.02]
+    if len(points) < 2:
+        return None
+    return float(np.polyfit(*np.array(points).T, 1)[0])
+
+
+def limits(largest: dict[str, Any], memory: int, disk: int) -> dict[str, Any]:
+    """What the stage that takes most memory, and the files, need a row, and how many rows this machine has room for."""
+    stages = {name: s for name, s in largest["stages"].items() if "simulated" not in name}
+    hungriest = max(stages, key=lambda name: stages[name]["peak_bytes"])
+    columns = largest["stages"]["make the columns (simulated)"]["peak_bytes"]  # are there while the index is written
+    written = (columns + stages["write the index"]["peak_bytes"]) / largest["rows"]
+    used = max(s["peak_bytes"] for name, s in stages.items() if "write the index" not in name) / largest["rows"]
+    stored = 2 * sum(largest["disk_bytes"].values()) / largest["rows"]  # an update has the old and the new
+    return {
+        "hungriest": hungriest,
+        "writing_bytes_a_row": written,
+        "using_bytes_a_row": used,
+        "disk_bytes_a_row": stored,
+        "rows_by_memory": int(memory / written),
+        "rows_by_disk": int((disk + sum(largest["disk_bytes"].values())) / stored),
+    }
+
+
+def as_page(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    sizes, machine, limit = result["sizes"], result["machine"], result["limits"]
+    lines = [
+        "# At the size of the internet, simulated",
+        "",
+        f"{result['created']}, commit {result['commit']}, {machine['processor']}, {machine['cores']} cores shared with "
+        f"other work (load {result['load'][0]:.1f}), {result['memory_bytes'] / 1e9:.0f} GB of memory; Python "
+        f"{result['python']}, NumPy {result['packages']['numpy']}, PyArrow {result['packages']['pyarrow']}, torch "
+        f"{result['packages']['torch']}. Seconds of the wall clock (of the processor), and the peak of resident "
+        "memory above where it was, in MB.",
+        "",
+        "| stage | " + " | ".join(f"{one['rows']:,}" for one in sizes) + " | bytes a row kept | grows as |",
+        "|---|" + "---:|" * (len(sizes) + 2),
+    ]
+    for name, last in sizes[-1]["stages"].items():
+        cells = [cell(one["stages"].get(name)) for one in sizes]
+        grows = result["growth"][name]
+        cells += [f"{last['kept_bytes'] / sizes[-1]['rows']:.1f}", f"N^{grows:.2f}" if grows is not None else "flat"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    only = [name for one in sizes for name in one["stages"] if name not in sizes[-1]["stages"]]
+    lines += [
+        f"| {name} | " + " | ".join(cell(one["stages"].get(name)) for one in sizes) + " | | |"
+        for name in dict.fromkeys(only)
+    ]
+    files = sizes[-1]["disk_bytes"]
+    lines += [
+        "",
+        f"On disk at {sizes[-1]['rows']:,} rows: "
+        + ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in files.items())
+        + ".",
+        "",
+        f"The limit of this machine: writing an index holds its columns in memory, {limit['writing_bytes_a_row']:.0f} "
+        f"bytes a row at the peak, so {result['memory_bytes'] / 1e9:.0f} GB are enough for "
+        f"{limit['rows_by_memory'] / 1e6:.0f} million rows; everything else peaks at "
+        f"{limit['using_bytes_a_row']:.0f} bytes a row. An update has the old and the new files on disk, "
+        f"{limit['disk_bytes_a_row']:.0f} bytes a row: room for {limit['rows_by_disk'] / 1e6:.0f} million rows here.",
+        "",
+        "`kept` counts memory of the process's own that later stages go on using; `flat` stands where no size takes "
+        "20 ms, or one alone.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def cell(stage: dict[str, float] | None) -> str:
+    """Seconds and megabytes."""
+    if not stage:
+        return "-"
+    wall, cpu = (f"{stage[name]:.2f}" for name in ("seconds", "cpu_seconds"))
+    return f"{wall} ({cpu}) s, {stage['peak_bytes'] / 1e6:,.0f} MB"
+
+
+if __name__ == "__main__":
+    main()

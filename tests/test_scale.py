@@ -1,0 +1,296 @@
+"""Does nothing that grows with the rows become Python objects, and is what comes in pieces the same as the whole?"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import normalized_mutual_info_score
+
+from seehear.checkpoint import GROUP_ROWS, write_clusters
+from seehear.clips import Chunks, Clips
+from seehear.errors import IndexFileError
+from seehear.indexing import Index
+from seehear.indexing.mapped import assemble, footer_of, open_mapped
+from seehear.indexing.table import FACTS, SCHEMA, Video, write_index, write_table
+from seehear.journal import nmi
+from seehear.presets import preset_settings
+from seehear.sampling import WHOLE, ByCluster, epoch_rows, permuted, shuffled, sorted_by_cluster
+from seehear.updates import Plan
+
+ROWS = 300_000
+INFO = {"root": "/videos", "paths": ["/videos"], "settings": None, "rejected": {}}
+
+
+def table_of(rows: int, rows_a_video: int = 3) -> pa.RecordBatch:
+    """An index of made-up rows."""
+    number_N = np.arange(rows, dtype=np.int32) // rows_a_video
+    generator = np.random.default_rng(0)
+    columns = {
+        name: np.full(rows, 25).astype(kind.to_pandas_dtype()) for name, kind in FACTS.items() if kind != pa.string()
+    }
+    columns |= {"start_s": generator.random(rows), "seconds": generator.random(rows) * 9 + 1}
+    columns |= {"video_codec": pa.array(["h264", "vp9"] * (rows // 2)), "audio_codec": pa.array(["aac"] * rows)}
+    columns["width"] = np.arange(rows, dtype=np.int32) % 300 + 60
+    paths = pa.array([f"ü{number}.mp4" for number in range(number_N[-1] + 1)])
+    return assemble(columns, paths, number_N, SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("big") / "index"
+    write_table(folder, table_of(ROWS), [], INFO)
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    facts = {name: "h264" if "codec" in name else 25 for name in FACTS}
+    videos = [Video(f"/videos/{n}é.mp4", facts, np.array([0.0, 10.0]), np.array([10.0, 4.0])) for n in range(50)]
+    write_index(tmp_path / "index", videos, [], INFO)
+    return tmp_path / "index"
+
+
+def columns_of(index: Index) -> dict[str, list]:
+    names = [name for name in SCHEMA.names if hasattr(index, name) and name != "path"]
+    return {name: getattr(index, name).tolist() for name in names} | {
+        "path": [index.path(r) for r in range(len(index))]
+    }
+
+
+def test_opening_takes_no_memory_for_rows_and_no_time(big: Path) -> None:
+    Index.open(big)
+    tracemalloc.start()
+    begin = time.perf_counter()
+    index = Index.open(big)
+    seconds, (_, peak) = time.perf_counter() - begin, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(index), index.num_videos) == (ROWS, ROWS // 3)
+    assert peak < 400_000, "about the Parquet footer, and no byte for each row"
+    assert seconds < 1
+    assert index.path(ROWS - 1) == f"/videos/ü{ROWS // 3 - 1}.mp4"
+    for name in ("video", "start_s", "seconds", "width", "file_bytes"):
+        assert not getattr(index, name).flags.owndata, f"{name} is a copy"
+
+
+def test_the_mapped_table_is_the_parquet_table(big: Path) -> None:
+    index, table = Index.open(big), pq.read_table(big / "index.parquet")
+    assert table.schema.remove_metadata() == SCHEMA
+    for name in SCHEMA.names:
+        if hasattr(index, name) and name != "path":
+            np.testing.assert_array_equal(getattr(index, name), table[name].to_numpy())
+    assert index.original_names(np.arange(ROWS)).equals(table["path"].combine_chunks())
+    assert table["row"].to_pylist() == list(range(ROWS))
+    assert set(table["video_codec"].unique().to_pylist()) == {"h264", "vp9"}
+
+
+def test_an_index_without_the_mapped_table_opens_and_gets_one(small: Path) -> None:
+    wanted, before = columns_of(Index.open(small)), (small / "index.arrow").read_bytes()
+    (small / "index.arrow").unlink()
+    assert columns_of(Index.open(small)) == wanted
+    assert (small / "index.arrow").read_bytes() == before
+    assert [video.path for video in Index.open(small).videos()] == [f"/videos/{n}é.mp4" for n in range(50)]
+
+
+def test_the_mapped_table_of_another_index_is_not_taken(small: Path, tmp_path: Path) -> None:
+    """Not even of one with the same digest: the time of the last change is not in that."""
+    wanted, facts = columns_of(Index.open(small)), {name: "vp9" if "codec" in name else 25 for name in FACTS}
+    videos = [
+        Video(video.path, {**facts, "modified_ns": 7}, video.start_s, video.seconds)
+        for video in Index.open(small).videos()
+    ]
+    write_index(tmp_path / "other", videos, [], INFO)
+    assert Index.open(tmp_path / "other").digest == Index.open(small).digest
+    shutil.copy(tmp_path / "other" / "index.arrow", small / "index.arrow")
+    assert columns_of(Index.open(small)) == wanted
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_a_damaged_mapped_table_costs_at_most_a_clear_error(tmp_path_factory: pytest.TempPathFactory, data) -> None:
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    if not folder.exists():
+        write_table(folder, table_of(60), [], INFO)
+        shutil.copy(folder / "index.arrow", folder / "whole")
+    content = bytearray((folder / "whole").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    content = content[: data.draw(st.sampled_from([len(content), len(content) // 2, 20, 0]))]
+    (folder / "index.arrow").unlink(missing_ok=True)
+    (folder / "index.arrow").write_bytes(content)
+    index = Index.open(folder)
+    for row in range(0, 60, 7):
+        with contextlib.suppress(IndexFileError):
+            assert isinstance(index.path(row), str)
+
+
+def test_numbers_of_files_that_are_not_there_are_damage(small: Path) -> None:
+    table = open_mapped(small / "index.arrow", SCHEMA, footer_of(small / "index.parquet"))
+    numbers = table["path"].indices.to_numpy().copy()
+    numbers[3] = 999
+    wrong = pa.DictionaryArray.from_arrays(pa.array(numbers), table["path"].dictionary, safe=False)
+    index = Index(small, {"root": "/videos", "digest": ""}, table.set_column(0, table.schema.field(0), wrong))
+    assert index.path(2) == "/videos/1é.mp4"
+    with pytest.raises(IndexFileError, match="path of row 3"):
+        index.path(3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3000), st.integers(0, 2**63), st.integers(0, 2**31 - 1))
+def test_a_keyed_permutation_takes_every_place_once(size: int, key: int, which: int) -> None:
+    found = permuted(np.arange(size), size, key, which)
+    assert np.array_equal(np.sort(found), np.arange(size))
+    some = np.arange(size)[:: max(1, size // 7)]
+    assert np.array_equal(permuted(some, size, key, which), found[some])
+    assert size < 20 or not np.array_equal(found, permuted(np.arange(size), size, key + 1, which))
+
+
+def test_several_permutations_at_once_are_each_their_own() -> None:
+    sizes, which = np.array([5, 700, 700, 1]), np.array([0, 1, 2, 3])
+    for place in range(5):
+        places = np.minimum(place, sizes - 1)
+        alone = [int(permuted(places[i : i + 1], sizes[i], 9, which[i])[0]) for i in range(4)]
+        assert permuted(places, sizes, 9, which).tolist() == alone
+
+
+def test_where_a_row_comes_has_nothing_to_do_with_its_number() -> None:
+    """Chi-square over a table of 16 by 16: 255 expected, with a standard deviation of 22.6."""
+    for key in range(5):
+        found = permuted(np.arange(100_000), 100_000, key)
+        table = np.histogram2d(np.arange(100_000), found, bins=16)[0]
+        expected = 100_000 / 256
+        assert ((table - expected) ** 2 / expected).sum() < 255 + 6 * 22.6
+        assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("count", [1, 1000, 70_000])
+def test_a_long_order_is_a_permutation_whatever_part_is_looked_at(count: int) -> None:
+    rows = np.arange(0, 2 * count, 2, dtype=np.int32)
+    order = epoch_rows(rows, {}, 3, 4, uniform=False, whole=0)
+    whole = order[:]
+    assert len(order) == count
+    assert np.array_equal(np.sort(whole), rows)
+    for start, stop in ((0, 7), (count // 2, count // 2 + 300), (count - 1, count + 5), (65_530, 65_540)):
+        assert np.array_equal(order[start:stop], whole[start:stop])
+    if count > 1:
+        assert not np.array_equal(whole, epoch_rows(rows, {}, 3, 5, uniform=False, whole=0)[:])
+
+
+def test_a_short_order_is_the_one_that_numpy_draws() -> None:
+    rows = np.arange(50)
+    assert np.array_equal(shuffled(rows, (1, 2))[:], np.random.default_rng((1, 2)).permutation(rows))
+    assert isinstance(epoch_rows(rows, {}, 1, 2, uniform=False), np.ndarray)
+    assert WHOLE >= 2**20
+
+
+def slowly_uniform(by: ByCluster, rows: np.ndarray, labels_N: np.ndarray, count: int) -> list[int]:
+    """The same turns, one at a time and with lists."""
+    members = {c: [row for row in rows.tolist() if labels_N[row] == c] for c in np.unique(labels_N[rows]).tolist()}
+    names = sorted(members)
+    drawn = []
+    for turn in range(count):
+        cluster = int(by.order[turn % len(names)])
+        mine = members[names[cluster]]
+        place = turn // len(names) % len(mine)
+        drawn.append(mine[int(permuted(np.array([place]), len(mine), by.key, cluster)[0])])
+    return drawn
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 200), st.integers(0, 99))
+def test_uniform_over_clusters_is_what_a_slow_reference_draws(clusters: int, count: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    rows = np.flatnonzero(generator.random(120) < 0.7)
+    labels_N = (generator.integers(0, clusters, 120) ** 2).astype(np.int32)
+    by = ByCluster(rows, labels_N, generator)
+    assert by.rows_of(np.arange(count)).tolist() == slowly_uniform(by, rows, labels_N, count)
+
+
+def test_a_long_uniform_order_draws_clusters_equally_and_their_rows_evenly() -> None:
+    generator = np.random.default_rng(0)
+    rows = np.arange(10, 5010)
+    labels = {name: generator.integers(0, k, 5010).astype(np.int32) for name, k in (("audio", 7), ("video", 11))}
+    labels["audio"][rows[labels["audio"][rows] == 3]] = 2  # an empty cluster
+    drawn = epoch_rows(rows, labels, 0, 0, uniform=True, whole=0)[:]
+    assert len(drawn) == 5000
+    by_audio = epoch_rows(rows, {"audio": labels["audio"]}, 0, 0, uniform=True, whole=0)[:]
+    times_K = np.bincount(labels["audio"][by_audio], minlength=7)
+    assert times_K[3] == 0
+    assert np.ptp(times_K[times_K > 0]) <= 1
+    for cluster in np.flatnonzero(times_K):
+        times = Counter(by_audio[labels["audio"][by_audio] == cluster].tolist())
+        counts = [times[row] for row in rows[labels["audio"][rows] == cluster].tolist()]
+        assert max(counts) - min(counts) <= 1
+    assert not np.array_equal(drawn, epoch_rows(rows, labels, 0, 1, uniform=True, whole=0)[:])
+
+
+def test_sorting_by_cluster_is_a_stable_sort() -> None:
+    generator = np.random.default_rng(0)
+    rows = np.sort(generator.permutation(1_500_000)[:1_200_000])
+    labels_N = generator.integers(0, 50, 1_500_000).astype(np.int32)
+    found, counts = sorted_by_cluster(rows, labels_N)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, rows[np.argsort(labels_N[rows], kind="stable")])
+    assert np.array_equal(counts, np.bincount(labels_N[rows]))
+
+
+def test_no_list_of_batches_is_made() -> None:
+    rows = shuffled(np.arange(1000), (1,))
+    plan = Plan(lambda rows_B: [rows_B[::2], rows_B[1::2]], rows, 30, range(4, 33))
+    parts = list(plan)
+    assert (len(plan), plan.parts, len(parts), plan.num_rows) == (58, 2, 58, 870)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.sort(rows[120:990]))
+    with pytest.raises(IndexError):
+        plan[58]
+    chunks = list(Chunks(rows, 30))
+    assert [len(chunk) for chunk in chunks] == [30] * 33 + [10]
+    assert np.array_equal(np.concatenate(chunks), rows)
+    assert list(Chunks(rows[:0], 30)) == []
+
+
+def test_a_run_of_a_large_index_begins_without_lists_and_without_wide_copies(big: Path) -> None:
+    index, cfg = Index.open(big), preset_settings("small")
+    clips = Clips(index, cfg.clip, cfg.data, seed=0)
+    tracemalloc.start()
+    train, heldout = clips.split(0.1)
+    order = epoch_rows(train, {}, 0, 0, uniform=False, whole=0)
+    requests = [clips._request(int(row), 0, whole=False) for row in order[:64]]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert train.dtype == heldout.dtype == np.int32
+    assert len(train) + len(heldout) == ROWS
+    assert len(requests) == 64
+    assert peak < ROWS * 4 + ROWS * 3 + ROWS // 3 * 26 + 15_000_000, "numbers, masks, files; a block of the order"
+    scale = cfg.clip.short_side_pixels / np.minimum(index.width, index.height)
+    assert clips.cache_bytes() > (np.ceil(index.width * scale) * cfg.clip.short_side_pixels).sum()
+
+
+def test_labels_of_several_row_groups_are_written_as_they_are(tmp_path: Path) -> None:
+    labels = torch.arange(GROUP_ROWS + 5, dtype=torch.int32) % 7
+    write_clusters(tmp_path, {"video": {"labels": labels, "centroids": torch.zeros(7, 2)}})
+    table = pq.read_table(tmp_path / "labels.parquet")
+    assert table.schema.types == [pa.int64(), pa.int32()]
+    assert np.array_equal(table["row"].to_numpy(), np.arange(GROUP_ROWS + 5))
+    assert np.array_equal(table["video"].to_numpy(), labels.numpy())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+def test_nmi_is_that_of_scikit_learn(rows: int, k: int, other_k: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    one_N, other_N = (generator.integers(-1, width, rows).astype(np.int32) for width in (k, other_k))
+    both_N = (one_N >= 0) & (other_N >= 0)
+    wanted = normalized_mutual_info_score(one_N[both_N], other_N[both_N])
+    assert nmi(one_N, other_N) == pytest.approx(wanted, abs=1e-9)
+    assert nmi(one_N, one_N) == pytest.approx(1.0)
