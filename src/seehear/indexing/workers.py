@@ -41,6 +41,7 @@ from seehear.errors import MediaError, SeehearError
 from seehear.indexing.examination import Rejection
 from seehear.media import MediaInfo
 from seehear.remote import FETCH_SECONDS, is_remote, local
+from seehear.remote import cache_gigabytes as default_gigabytes
 
 WORKER_BYTES = 4 * 2**30
 """Address space of one worker; 8K video takes about 1 GiB."""
@@ -86,10 +87,11 @@ class Worker:
     @classmethod
     def start(cls, task: str, timeout_s: float, cache_gigabytes: float = -1.0) -> Worker:
         """Start a process for "module:function"; the first thing that it sends is None, when it is ready."""
+        limit = cache_gigabytes if cache_gigabytes >= 0 else default_gigabytes()
         ours, theirs = Pipe()
         arrays = _file_in_memory()
         places = [str(theirs.fileno()), str(arrays)]
-        arguments = [json.dumps(sys.path), *places, str(timeout_s), task, str(cache_gigabytes)]
+        arguments = [json.dumps(sys.path), *places, str(timeout_s), task, str(limit)]
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAMME, *arguments],
             pass_fds=[theirs.fileno(), arrays],
@@ -280,7 +282,7 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigab
         arrays: of the file in memory by which arrays travel.
         timeout_s: after which the parent, if it is still there, ends this process.
         task: "module:function".
-        cache_gigabytes: what copies of remote files may take; -1 is the default.
+        cache_gigabytes: what copies of remote files may take.
     """
     # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is this one's.
     for request in (signal.SIGTERM, signal.SIGUSR1):

@@ -170,7 +170,7 @@ def file_system(address: str) -> Any:
         system = fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme))
     except ImportError as error:
         raise UsageError(
-            f"{address} is on another machine, and {error.name or error} is not installed. Type: "
+            f"{address} is on another machine, and what reads from there is not installed ({error}). Type: "
             "pip install 'seehear[remote]'"
         ) from None
     if scheme == "s3":
