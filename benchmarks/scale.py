@@ -387,9 +387,9 @@ def as_page(result: dict[str, Any]) -> str:
         f"{limit['using_bytes_a_row']:.0f} bytes a row. An update has the old and the new files on disk, "
         f"{limit['disk_bytes_a_row']:.0f} bytes a row: room for {limit['rows_by_disk'] / 1e6:.0f} million rows here.",
         "",
-        "`kept` counts memory of the process's own that later stages go on using. Growth is that of CPU seconds over the "
-        "sizes that take 20 ms, of k-means over the rows that it goes over, and of orders over those that are too long to "
-        "be written out whole; `flat` stands where no size takes so long, or one alone.",
+        "`kept` counts memory of the process's own that later stages go on using. Growth is that of CPU seconds over "
+        "the sizes that take 20 ms, of k-means over the rows that it goes over, and of orders over those that are too "
+        "long to be written out whole; `flat` stands where no size takes so long, or one alone.",
         "",
     ]
     return "\n".join(lines)
