@@ -316,8 +316,15 @@ def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
 
 
 def exponent(found: list[dict[str, Any]], name: str) -> float | None:
-    """By which power of N a stage's CPU seconds grow: the slope between logarithms, where it takes over 20 ms."""
-    points = [(one["rows"], one["stages"][name]["cpu_seconds"]) for one in found if name in one["stages"]]
+    """By which power of N a stage's CPU seconds grow: the slope between logarithms, where it takes over 20 ms.
+
+    Of k-means, N is the rows that it goes over; of orders, only those count that are not written out whole.
+    """
+    from seehear.sampling import WHOLE
+
+    most = KMEANS_ROWS if name.startswith("k-means") else math.inf
+    sizes = [one for one in found if one["rows"] * 0.95 > WHOLE] if name.startswith("order") else found
+    points = [(min(one["rows"], most), one["stages"][name]["cpu_seconds"]) for one in sizes if name in one["stages"]]
     points = [(math.log(rows), math.log(seconds)) for rows, seconds in points if seconds > 0.02]
     if len(points) < 2:
         return None
@@ -380,8 +387,9 @@ def as_page(result: dict[str, Any]) -> str:
         f"{limit['using_bytes_a_row']:.0f} bytes a row. An update has the old and the new files on disk, "
         f"{limit['disk_bytes_a_row']:.0f} bytes a row: room for {limit['rows_by_disk'] / 1e6:.0f} million rows here.",
         "",
-        "`kept` counts memory of the process's own that later stages go on using; `flat` stands where no size takes "
-        "20 ms, or one alone.",
+        "`kept` counts memory of the process's own that later stages go on using. Growth is that of CPU seconds over "
+        "the sizes that take 20 ms, of k-means over the rows that it goes over, and of orders over those that are too "
+        "long to be written out whole; `flat` stands where no size takes so long, or one alone.",
         "",
     ]
     return "\n".join(lines)
