@@ -16,7 +16,8 @@ import seehear
 from test_kills import command
 
 HERE = Path(__file__).parent
-RANKS, TIMEOUT_S = 3, 15
+RANKS = 3
+TIMEOUT_S = {"dies": 120, "hangs": 20}  # a death is felt at once; a busy machine may be late for a short timeout
 SLACK_S = 30  # a busy machine takes some time to end a process
 
 
@@ -37,7 +38,7 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("how", "module", "function", "call"),
     [
-        pytest.param("dies", "seehear.features", "encoder_inputs", 4, id="extraction", marks=pytest.mark.slow),
+        pytest.param("dies", "seehear.features", "encoder_inputs", 2, id="extraction", marks=pytest.mark.slow),
         pytest.param("dies", "seehear.kmeans.lloyd", "_moved", 2, id="clustering"),
         pytest.param("dies", "seehear.updates", "_learn", 4, id="training", marks=pytest.mark.slow),
         pytest.param("hangs", "seehear.updates", "_learn", 4, id="training, hangs", marks=pytest.mark.slow),
@@ -47,7 +48,7 @@ def free_port() -> int:
 def test_others_end_in_time_and_say_why(
     how: str, module: str, function: str, call: int, index_folder: Path, tmp_path: Path
 ) -> None:
-    words = command(index_folder, tmp_path / "run", "--compute.timeout_minutes", str(TIMEOUT_S / 60))[3:]
+    words = command(index_folder, tmp_path / "run", "--compute.timeout_minutes", str(TIMEOUT_S[how] / 60))[3:]
     port = free_port()
     ranks = [
         subprocess.Popen(
@@ -64,7 +65,7 @@ def test_others_end_in_time_and_say_why(
         assert ranks[1].stdout.readline() == "now\n", ranks[1].communicate()
         begin = time.monotonic()
         for rank in (0, 2):
-            said = ranks[rank].communicate(timeout=TIMEOUT_S + SLACK_S)[1]
+            said = ranks[rank].communicate(timeout=TIMEOUT_S["hangs"] + SLACK_S)[1]
             assert f"Error on rank {rank} of 3: Another process of this job is gone or does not answer" in said
             assert "--resume" in said
             assert ranks[rank].returncode == 1
