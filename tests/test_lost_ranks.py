@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import seehear
@@ -99,9 +101,33 @@ def test_features_of_two_ranks_are_those_of_one(finished_run: Path, videos: Path
         assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
 
 
+def test_an_index_made_by_two_ranks_is_that_of_one(videos: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "more" / "broken.mp4"
+    broken.parent.mkdir()
+    broken.write_bytes(next(videos.rglob("*.mp4")).read_bytes()[:3000])
+    one = seehear.index([videos, broken.parent], tmp_path / "one", progress=False)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "seehear"]
+    words = ["index", str(videos), str(broken.parent), "--out", str(tmp_path / "two")]
+    for times in range(2):  # the second time there is nothing to look at
+        done = subprocess.run(
+            [*torchrun, *words, "--json"], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        two = json.loads(done.stdout)
+        assert (two["digest"], two["rejected"]) == (one.digest, one.rejected)
+        assert two["added"] == (0 if times else one.videos)
+    tables = [(tmp_path / name / "index.parquet") for name in ("one", "two")]
+    assert pq.read_table(tables[0]).equals(pq.read_table(tables[1]))
+    wrong = subprocess.run(
+        [*torchrun, "index", str(tmp_path / "nowhere"), "--out", "x"], capture_output=True, text=True, timeout=200
+    )
+    assert wrong.returncode
+    assert wrong.stderr.count("nowhere") >= 2  # each rank says it
+
+
 def test_what_runs_as_one_process_says_so(tmp_path: Path) -> None:
     for words, says in (
-        (["index", str(tmp_path), "--out", "x"], "`seehear index` runs as one process, and torchrun started 3"),
+        (["report", str(tmp_path)], "`seehear report` runs as one process, and torchrun started 3"),
         (["evaluate", "x", "--task", "finetune", "--data", "x"], "Task finetune runs as one process, and torchrun"),
     ):
         done = subprocess.run(

@@ -13,7 +13,7 @@ import click
 import seehear
 from seehear import config
 
-ON_RANKS = {"pretrain", "evaluate"}  # commands that torchrun may start
+ON_RANKS = {"index", "pretrain", "evaluate"}  # commands that torchrun may start
 SHOWN = ("variant", "seed", "rounds")  # settings with a line of their own in --help; the others work by dotted name
 
 
@@ -45,7 +45,7 @@ def cli(ctx: click.Context) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and ctx.invoked_subcommand not in ON_RANKS:
         raise click.UsageError(
             f"`seehear {ctx.invoked_subcommand}` runs as one process, and torchrun started {os.environ['WORLD_SIZE']}. "
-            f"Run it without torchrun; pretrain and evaluate work on several ranks."
+            f"Run it without torchrun; index, pretrain and evaluate work on several ranks."
         )
 
 

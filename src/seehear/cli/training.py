@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 from pathlib import Path
@@ -45,6 +46,8 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     Run it again to add new files and drop vanished ones.
     """
     summary = seehear.index(videos, out, **options)
+    if os.environ.get("RANK", "0") != "0":
+        return
     if as_json:
         print(json.dumps(summary.to_dict()))
         return

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from seehear.indexing.table import (
     write_index,
     write_rejected,
 )
-from seehear.indexing.workers import examine_all
+from seehear.indexing.together import Examine, on_all_ranks
+from seehear.indexing.workers import Answer, Job, examine_all
 from seehear.media import REASONS, MediaInfo
 from seehear.progress import Console
 from seehear.remote import is_remote
@@ -103,7 +105,8 @@ def index(
         out: the folder to write.
         segment_seconds: the longest segment a video is cut into.
         min_seconds: a shorter last segment is dropped, and so is a video with less of both picture and sound.
-        workers: processes; by default as many as there are cores for this process.
+        workers: processes; by default as many as there are cores for this process. Under torchrun, where all
+            processes call this alike, each rank has so many, and looks at its share of the files.
         timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does not count.
         progress: show a bar on stderr where that is a terminal.
         overwrite: look at everything anew, with other settings or paths than before perhaps.
@@ -117,7 +120,24 @@ def index(
     """
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
-    folder = Path(out)
+    workers = workers or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    make = partial(_make, named, Path(out), settings, timeout_s, workers, progress, overwrite)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return IndexSummary(**on_all_ranks(lambda examine: make(examine).to_dict(), workers))
+    return make(examine_all)
+
+
+def _make(
+    named: list[str],
+    folder: Path,
+    settings: dict[str, float],
+    timeout_s: float,
+    workers: int,
+    progress: bool,
+    overwrite: bool,
+    examine: Examine,
+) -> IndexSummary:
+    """`index`, with `examine` in place of `examine_all`."""
     if len(named) == 1 and is_remote(named[0]) and copy_packed(named[0], folder, overwrite=overwrite):
         return _summary_of_packed(Index.open(folder))
     _check_free(folder)
@@ -126,7 +146,8 @@ def index(
     old_rejected = old.rejected_files() if old else []
     candidates = _without(folder, find_candidates(named))
     known = _what_is_known(candidates, old_videos, old_rejected)
-    found = known | _what_is_seen(candidates, known, settings, workers or _cores(), timeout_s, progress)
+    seen = _what_is_seen(candidates, known, settings, lambda jobs: examine(jobs, workers, timeout_s), progress)
+    found = known | seen
     order = {video.path: i for i, video in enumerate(old_videos)}
     videos = sorted(
         (file for file in found.values() if isinstance(file, Video)),
@@ -242,17 +263,16 @@ def _what_is_seen(
     candidates: Sequence[Candidate],
     known: dict[str, Video | Rejected],
     settings: dict[str, float],
-    workers: int,
-    timeout_s: float,
+    look: Callable[[list[Job]], Iterator[tuple[int, Answer]]],
     progress: bool,
 ) -> dict[str, Video | Rejected]:
     """What looking at all other files says, by path; with a bar on the way."""
     waiting = [candidate for candidate in candidates if candidate.path not in known]
-    jobs = [(candidate.path, candidate.is_promised, settings["min_seconds"]) for candidate in waiting]
+    jobs: list[Job] = [(candidate.path, candidate.is_promised, settings["min_seconds"]) for candidate in waiting]
     seen: dict[str, Video | Rejected] = {}
     with Console(quiet=not progress) as console:
         count = console.watch("looking at files", len(jobs))
-        for done, (number, answer) in enumerate(examine_all(jobs, workers, timeout_s), 1):
+        for done, (number, answer) in enumerate(look(jobs), 1):
             candidate = waiting[number]
             if isinstance(answer, MediaInfo):
                 seen[candidate.path] = _video(candidate, answer, settings)
