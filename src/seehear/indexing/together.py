@@ -12,7 +12,7 @@ from typing import Any
 
 from seehear.indexing.workers import Answer, Job, examine_all
 
-TIMEOUT_S = 7 * 24 * 3600.0
+TIMEOUT_S = 24 * 3600.0
 """So long may one rank list or look at files while the others wait; one that dies is noticed at once."""
 
 Examine = Callable[[Sequence[Job], int, float], Iterator[tuple[int, Answer]]]
