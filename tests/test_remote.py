@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -57,7 +58,12 @@ def server(videos: Path, tmp_path: Path) -> Iterator[FileServer]:
 
 
 def used_bytes(cache: Path) -> int:
-    return sum(p.stat().st_size for p in cache.iterdir() if p.name not in ("lock", "total"))
+    used = 0
+    for path in cache.iterdir():
+        if path.name not in ("lock", "total"):
+            with contextlib.suppress(FileNotFoundError):  # renamed or removed since it was listed
+                used += path.stat().st_size
+    return used
 
 
 def first_video(server: FileServer) -> tuple[Path, str]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import seehear
+from seehear.pretraining import FREE_ON_RESUME
 
 SETTINGS = {
     "rounds": 3,
@@ -92,7 +93,7 @@ def test_resuming_with_other_settings_or_another_index_says_what_changed(finishe
     assert re.search(r"train\.lr is 0\.5, and the run at \S+ was made with 0\.0\d+", said)
     assert "clip.frames is 3" in said
     assert "data.workers is" not in said
-    assert "compute.threads, compute.timeout_minutes, data.max_failed_share, data.workers, rounds." in said
+    assert ", ".join(sorted(FREE_ON_RESUME)) in said
     seehear.index(sorted(videos.rglob("*.mp4"))[:20], tmp_path / "fewer", progress=False)
     said = refusal(tmp_path / "fewer")
     assert "40 rows then, 20 now; 40 videos then, 20 now" in said
