@@ -12,6 +12,7 @@ import threading
 
 import click
 
+from seehear import distributed
 from seehear.cli import doctor, evaluating, measuring, reporting, sharing, training, using
 from seehear.cli.base import cli
 from seehear.errors import Interrupted, SeehearError
@@ -29,6 +30,8 @@ def main() -> None:
     """The entry point: run a command, and turn errors into one line and an exit code."""
     try:
         code = cli.main(standalone_mode=False)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            distributed.stop()  # a group that is still there when the interpreter ends may abort it
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "seehear"
         code = fail(f"{' '.join(error.format_message().split())} See `{where} --help`.", 2)

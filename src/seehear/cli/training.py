@@ -120,9 +120,7 @@ def pretrain(
     from_file = config.read_toml(config_file) if config_file else {}
     begin = time.perf_counter()
     run = seehear.pretrain(index, out, settings=from_file | settings, console=Console(quiet=quiet), **options)
-    first = distributed.rank() == 0
-    distributed.stop()
-    if not first:
+    if distributed.rank() > 0:
         return
     log = run.read_log()
     moved = [c["nmi_last"] for c in log[-1]["clusters"].values() if c["nmi_last"] is not None]
