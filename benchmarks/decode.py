@@ -102,7 +102,7 @@ def packing_costs(folder: Path) -> list[dict[str, Any]]:
 
 def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
     """CPU milliseconds a clip through the loader, in this process, beside reading the same clips and nothing else."""
-    from seehear.clips import Clips, draws_of, start_of
+    from seehear.clips import Clips
     from seehear.config import Data
     from seehear.presets import preset_settings
 
@@ -119,12 +119,9 @@ def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
             begin = time.process_time()
             list(clips.batches(np.array([row]), epoch=epoch, batch_size=1))
             spent["loader"].append(time.process_time() - begin)
-            first = start_of(draws_of(0, epoch, row), float(index.seconds[row]), clip) / clip.frame_rate_hz
-            start_s = float(index.start_s[row]) + first
-            shift_s = (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
-            times_s = start_s + shift_s + np.arange(clip.frames) / clip.frame_rate_hz
+            wanted = clips.request(row, epoch)
             begin = time.process_time()
-            media.read_clip(index.path(row), times_s, start_s, clip.sound_seconds, short_side_pixels=SIDE)
+            media.read_clip(wanted.path, wanted.times_s, *wanted.sound_s, short_side_pixels=SIDE)
             spent["bare"].append(time.process_time() - begin)
         ratios = np.array(spent["loader"]) / np.array(spent["bare"])
         loader_ms, bare_ms = (round(statistics.median(values) * 1e3, 2) for values in spent.values())

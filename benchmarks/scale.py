@@ -97,7 +97,7 @@ class Measurement:
         labels = self.cluster()
         self.draw(train, labels)
         with self.stage(f"what to decode of a batch of {BATCH}"):
-            requests = [clips._request(int(row), 0, whole=False) for row in train[:BATCH]]
+            requests = [clips.request(int(row), 0) for row in train[:BATCH]]
         assert len(requests) == min(BATCH, len(train))
         self.save(labels)
         disk = {path.name: path.stat().st_size for path in sorted((self.folder / "index").iterdir())}

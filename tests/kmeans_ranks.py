@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
+from fewer_ranks import fewer_and_fewer
 from kmeans_data import mixture
 from seehear import distributed
 from seehear.errors import SettingsError
@@ -89,19 +89,11 @@ def main() -> None:
     folder, *counts = sys.argv[1:]
     assert distributed.start() == torch.device("cpu")
     started_as = distributed.rank()
-    for ranks in map(int, counts):
-        if distributed.world_size() != ranks:
-            distributed.stop()
-            if started_as >= ranks:
-                break
-            dist.init_process_group(
-                "gloo", init_method=f"file://{folder}/group{ranks}", rank=started_as, world_size=ranks
-            )
+    for ranks in fewer_and_fewer(folder, map(int, counts)):
         collectives()
         target = Path(folder, str(ranks))
         target.mkdir(exist_ok=True)
         torch.save(cluster(started_as, ranks), target / f"{started_as}.pt")
-    distributed.stop()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
+from fewer_ranks import fewer_and_fewer
 from planted import planted_clips, tiny_settings
 from seehear import distributed
 from seehear.clips import Clips
@@ -147,20 +147,13 @@ def main() -> None:
     folder, *counts = sys.argv[1:]
     distributed.start("cpu", timeout_s=120)
     started_as = distributed.rank()
-    for ranks in map(int, counts):
-        if distributed.world_size() != ranks:
-            distributed.stop()
-            if started_as >= ranks:
-                break
-            meeting = f"file://{folder}/group{ranks}"
-            dist.init_process_group("gloo", init_method=meeting, rank=started_as, world_size=ranks)
+    for ranks in fewer_and_fewer(folder, map(int, counts)):
         helpers()
         found = everything(Path(folder))
         torch.save(found, Path(folder, f"{ranks}-{started_as}.pt"))
         if started_as == 0 and not Path(folder, "begun.pt").exists():
             torch.save(found["lesson"]["state"], Path(folder, "begun.pt"))
         distributed.barrier()
-    distributed.stop()
 
 
 if __name__ == "__main__":

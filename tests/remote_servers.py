@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
+from seehear import remote
+from seehear.remote import retrying
+
 
 class FileServer(ThreadingHTTPServer):
     """Serves a folder, with listings; `faults` has, by file name, what goes wrong with its next GET requests."""
@@ -101,3 +106,11 @@ def serving(folder: Path) -> Iterator[FileServer]:
         made.shutdown()
         made.server_close()
         thread.join()
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, cache: Path, tries: int) -> None:
+    """A cache of its own, nothing known of other files, and a few tries with short pauses."""
+    monkeypatch.setenv("SEEHEAR_CACHE", str(cache))
+    monkeypatch.setenv("SEEHEAR_REMOTE_TRIES", str(tries))
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(remote, "_known", {})

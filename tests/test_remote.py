@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import seehear
-from remote_servers import FileServer, serving
+from remote_servers import FileServer, impatient, serving
 from seehear import media, remote
 from seehear.clips import Clips
 from seehear.config import Data
@@ -35,11 +35,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # sessions o
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own for each test, two tries, short pauses."""
-    monkeypatch.setenv("SEEHEAR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SEEHEAR_REMOTE_TRIES", "3")
-    monkeypatch.setattr(retrying, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(remote, "_known", {})
+    """A cache of its own for each test, three tries, short pauses."""
+    impatient(monkeypatch, tmp_path / "cache", tries=3)
     return tmp_path / "cache"
 
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import seehear
-from seehear import remote
+from remote_servers import impatient
 from seehear.errors import MediaError
 from seehear.indexing import Index
-from seehear.remote import local, retrying
+from seehear.remote import local
 
 for needed in ("s3fs", "moto"):
     if importlib.util.find_spec(needed) is None:
@@ -68,10 +68,7 @@ def bucket(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEEHEAR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SEEHEAR_REMOTE_TRIES", "2")
-    monkeypatch.setattr(retrying, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(remote, "_known", {})
+    impatient(monkeypatch, tmp_path / "cache", tries=2)
 
 
 def test_an_index_of_a_bucket_gives_the_same_labels(bucket: Path, tmp_path: Path) -> None:

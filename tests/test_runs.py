@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from seehear.checkpoint import KEPT, last_good_round, load_round, save_round
+from seehear.checkpoint import KEPT, newest, parse, read_state, save_round
 from seehear.errors import CheckpointError, RunError
 from seehear.runs import TEMPORARY, Run, atomic_file, whole_folder
 
@@ -76,7 +76,8 @@ def test_rounds_come_back_and_old_checkpoints_go(tmp_path):
     assert run.rounds() == [0, 1, 2, 3]
     assert [(run.round_path(n) / "checkpoint.pt").exists() for n in range(4)] == [False] * (4 - KEPT) + [True] * KEPT
     assert all((run.round_path(n) / "labels.parquet").exists() for n in range(4))
-    number, state = last_good_round(run)
+    number, _, data = newest(run)
+    state = parse(data)
     assert number == state["number"] == 3
     assert torch.equal(state["clusters"]["video"]["labels"], a_state(3)["clusters"]["video"]["labels"])
 
@@ -96,11 +97,11 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_is_taken(tmp_path, dam
     else:
         path.unlink()
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt"):
-        load_round(run, 1)
-    assert last_good_round(run)[0] == 0
+        read_state(run.round_path(1))
+    assert newest(run)[0] == 0
     (run.round_path(0) / "checkpoint.pt").unlink()
     with pytest.raises(CheckpointError, match="--overwrite"):
-        last_good_round(run)
+        newest(run)
 
 
 def test_a_checkpoint_with_code_is_refused(tmp_path):
@@ -111,7 +112,7 @@ def test_a_checkpoint_with_code_is_refused(tmp_path):
     run = Run.create(tmp_path / "run", {})
     with pytest.raises(Exception, match=r"[Ww]eights"):  # noqa: PT012
         save_round(run, 0, {**a_state(0), "attack": Attack()}, {"round": 0})
-        load_round(run, 0)
+        read_state(run.round_path(0))
 
 
 def test_the_log_is_cut_back_to_the_round_that_is_gone_on_from(tmp_path):

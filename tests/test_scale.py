@@ -265,7 +265,7 @@ def test_a_run_of_a_large_index_begins_without_lists_and_without_wide_copies(big
     tracemalloc.start()
     train, heldout = clips.split(0.1)
     order = epoch_rows(train, {}, 0, 0, uniform=False, whole=0)
-    requests = [clips._request(int(row), 0, whole=False) for row in order[:64]]
+    requests = [clips.request(int(row), 0) for row in order[:64]]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert train.dtype == heldout.dtype == np.int32

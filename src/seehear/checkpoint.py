@@ -44,15 +44,6 @@ def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping
         (run.round_path(old) / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def load_round(run: Run, number: int) -> dict[str, Any]:
-    """The state of one round.
-
-    Raises:
-        CheckpointError: the checkpoint is missing, truncated or changed.
-    """
-    return read_state(run.round_path(number))
-
-
 def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> Path:
     """Write a checkpoint within round `number`, after `step` steps of it; only the last two are kept."""
     folder = run.path / "midway"
@@ -107,8 +98,8 @@ def furthest_first(run: Run) -> list[tuple[int, float, Path]]:
     return sorted(whole + within, reverse=True)
 
 
-def parse(data: bytes) -> dict[str, Any]:
-    """The state in a checkpoint's content; never runs code.
+def parse(data: bytes, name: str = "This") -> dict[str, Any]:
+    """The state in a checkpoint's content, by whose name an error calls it; never runs code.
 
     Raises:
         CheckpointError: it holds something else than tensors and data.
@@ -116,7 +107,7 @@ def parse(data: bytes) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"This is no checkpoint of tensors and data ({str(error).splitlines()[0]}).") from None
+        raise CheckpointError(f"{name} is no checkpoint of tensors and data ({str(error).splitlines()[0]}).") from None
     return state
 
 
@@ -135,33 +126,13 @@ def read_state(folder: Path) -> dict[str, Any]:
     path = folder / "checkpoint.pt"
     try:
         wanted = (folder / "checkpoint.sha256").read_text(encoding="ascii").strip()
-        found = digest_of(path)
+        data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}).") from None
+    found = hashlib.sha256(data).hexdigest()
     if found != wanted:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is {found[:12]}..., not {wanted[:12]}...")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of tensors and data ({str(error).splitlines()[0]}).") from None
-    return state
-
-
-def last_good_round(run: Run) -> tuple[int, dict[str, Any]] | None:
-    """The newest round whose checkpoint is whole, with its state; None where no round was finished.
-
-    Raises:
-        CheckpointError: rounds were finished, and the checkpoint of none of them can be read.
-    """
-    problems = []
-    for number in reversed(run.rounds()[-KEPT:]):
-        try:
-            return number, load_round(run, number)
-        except CheckpointError as error:
-            problems.append(str(error))
-    if problems:
-        raise CheckpointError(" ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite.")
-    return None
+    return parse(data, str(path))
 
 
 def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Tensor]]) -> None:

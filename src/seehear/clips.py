@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from torch import Tensor
 from seehear.augment import CENTRE, START, WINDOW, draw
 from seehear.config import Clip, Data
 from seehear.decoding import Decoded, Decoders, Request, square
-from seehear.distributed import ranks_here
+from seehear.distributed import cores_of_rank
 from seehear.errors import MediaError, TrainingError
 from seehear.indexing.examination import Rejection
 from seehear.progress import Console
@@ -282,10 +281,10 @@ class Clips:
         """Frames and sound of each row, or why it cannot be read."""
         if self._decoders is None:
             self._decoders = Decoders(default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes)
-        requests = (self._request(int(row), epoch, whole=whole) for row in rows)
+        requests = (self.request(int(row), epoch, whole=whole) for row in rows)
         yield from self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
 
-    def _request(self, row: int, epoch: int | Position, *, whole: bool) -> Request:
+    def request(self, row: int, epoch: int | Position, *, whole: bool = False) -> Request:
         """What is to be decoded of a row: a clip, or all moments at which a clip of it may start."""
         clip, seconds = self.clip, float(self.index.seconds[row])
         draws = draws_of(self.seed, epoch, row)
@@ -364,7 +363,7 @@ def place_of(draws: np.ndarray) -> float:
 
 def default_workers(data: Data) -> int:
     """How many decoding processes: the setting, or this rank's share of the cores that it may use."""
-    return data.workers if data.workers >= 0 else max(1, len(os.sched_getaffinity(0)) // ranks_here())
+    return data.workers if data.workers >= 0 else cores_of_rank()
 
 
 def _numbers(is_in_N: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from seehear import distributed
+
 GIB = 2**30
 LEAST_DISK_GIB = 2.0
 LEAST_MEMORY_GIB = 2.0
@@ -116,7 +118,7 @@ def check_devices() -> Check:
     """Where encoders can run."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = distributed.cores()
     found = f"cpu ({cores} cores, {torch.backends.cpu.get_cpu_capability()})"
     if not torch.cuda.is_available():
         advice = (
@@ -221,7 +223,7 @@ def check_threads() -> Check:
     import torch
 
     threads = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = distributed.cores()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     setting = (
         f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}" if "OMP_NUM_THREADS" in os.environ else "no OMP_NUM_THREADS"

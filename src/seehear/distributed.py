@@ -48,6 +48,16 @@ def ranks_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def cores() -> int:
+    """How many cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_of_rank() -> int:
+    """This rank's share of the cores, at least 1."""
+    return max(1, cores() // ranks_here())
+
+
 def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> torch.device:
     """Join the process group that torchrun's environment describes, and return the device of this rank.
 
@@ -192,7 +202,8 @@ def gather_rows(
 
     if world_size() == 1:
         return rows, dict(parts)
-    numbers, found = [], {name: [] for name in parts}  # type: ignore[var-annotated]
+    numbers: list[NDArray[np.int64]] = []
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in parts}
     for source in range(world_size()):  # one rank after another, so that ranks but the first hold two shards at most
         numbers.append(np.frombuffer(share(rows.astype(np.int64).tobytes(), source), dtype=np.int64))
         for name, part in parts.items():
@@ -225,7 +236,8 @@ def by_first(work: Callable[[], T]) -> T:
     if "error" in answer:
         kind = getattr(errors, answer["error"])
         raise (SeehearError if kind is MediaError else kind)(answer["message"])
-    return answer["value"]  # type: ignore[no-any-return]
+    value: T = answer["value"]
+    return value
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from seehear.encoders import Pair
@@ -160,10 +160,9 @@ def fit_matching(pair: Pair, features: Features, clusters: Mapping[str, Clusters
     """
     heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
     for student in MODALITIES:
-        modules: nn.ModuleDict = pair.heads[student]  # type: ignore[assignment]
         heads[student] = {
             name: (head.weight.detach().float().cpu(), head.bias.detach().float().cpu())  # type: ignore[operator]
-            for name, head in modules.items()
+            for name, head in pair.heads_for(student).items()
         }
     parts = {"video": features.video, "audio": features.audio}
     spaces = {modality: Space.fit((part,), kind) for modality, part in parts.items()}

@@ -136,8 +136,8 @@ def compilation(compiler: str) -> dict[str, Any]:
 def upload(tensor: Tensor, device: str | torch.device) -> Tensor:
     """A CPU tensor on a device.
 
-    To CUDA it goes through pinned memory and on a stream of its own: this process does not wait, and as it is ahead of
-    the device by some steps, the copy is over before the step that needs it begins.
+    To CUDA it goes through pinned memory and on a stream of its own: this process does not wait, and the copy runs
+    beside what the device was given before.
     """
     where = torch.device(device)
     if where.type != "cuda":
@@ -165,7 +165,7 @@ def kernels(compute: Compute) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if compute.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product on CUDA is computed
-    if compute.deterministic:  # a kernel that has no such version is used all the same, and named in a warning
+        # A kernel that has no such version is used all the same, and named in a warning.
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = not compute.deterministic
     try:

@@ -224,6 +224,7 @@ def train_rounds(
         clips.fill(console.watch("decoding segments", len(clips)))
     divide_cores(clips, cfg.compute, numerics.device)
     writer = summary_writer(run.path / "tensorboard") if tensorboard and distributed.rank() == 0 else None
+    facts = facts_of(clips) if distributed.rank() == 0 else {}  # which no round changes
     last, saver = start.last, Saver(run, cfg, pair, clips, console, requests)
     if distributed.rank() == 0:
         clips.failures.update(start.failures or {})
@@ -242,7 +243,7 @@ def train_rounds(
         clips.failures.clear()  # the next round counts its own
         remembered = gathered(now.remembered)
         if distributed.rank() == 0:
-            entry = summary(now, last, failures) | {"data": facts_of(clips)}
+            entry = summary(now, last, failures) | {"data": facts}
             save_round(run, now.number, state_of(now, pair, remembered), entry)
             run.log(entry)
             console.say(line(entry, cfg.rounds))

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seehear.augment import draw
-from seehear.clips import Clips, default_workers, start_of
+from seehear.clips import Clips, default_workers
 from seehear.config import Compute, Data, Settings, override
 from seehear.errors import IndexFileError, MediaError
 from seehear.indexing import Index
@@ -68,7 +67,7 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
     cfg = override(cfg, {"data.cache_gigabytes": 0.0, "data.max_failed_share": 1.0})
     clips = Clips(index, cfg.clip, cfg.data, cfg.seed)
     rows = np.random.default_rng((cfg.seed, 0xBE)).integers(0, len(index), num_clips)
-    stages, unreadable = _stage_by_stage(index, cfg, rows[: max(1, num_clips // 3)])
+    stages, unreadable = _stage_by_stage(index, clips, rows[: max(1, num_clips // 3)])
     workers = default_workers(cfg.data)
     seconds, read, collate_s = 0.0, 0, []
     for epoch in _EPOCHS:
@@ -159,24 +158,22 @@ def advice(facts: Mapping[str, Any], milliseconds: Mapping[str, float] | None = 
     )
 
 
-def _stage_by_stage(index: Index, cfg: Settings, rows: np.ndarray) -> tuple[dict[str, list[float]], int]:
+def _stage_by_stage(index: Index, clips: Clips, rows: np.ndarray) -> tuple[dict[str, list[float]], int]:
     """Seconds of each stage for each clip, and how many clips could not be read."""
     found: dict[str, list[float]] = {name: [] for name in STAGES}
-    clip, failed = cfg.clip, 0
+    failed = 0
     for number, row in enumerate(rows.tolist()):
-        first = start_of(draw(cfg.seed, number, row), float(index.seconds[row]), clip)
-        begin_s = float(index.start_s[row]) + first / clip.frame_rate_hz
-        times_s = begin_s + (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
-        sound_s = begin_s + (clip.seconds - clip.sound_seconds) / 2
+        wanted = clips.request(row, number)
+        assert wanted.times_s is not None, "these clips have pictures"
+        assert wanted.sound_s is not None, "and sound"
         try:
-            with local(index.path(row)) as path:
+            with local(wanted.path) as path:
                 times = time_stages(
                     path,
-                    (times_s + np.arange(clip.frames) / clip.frame_rate_hz).tolist(),
-                    sound_s,
-                    clip.sound_seconds,
-                    short_side_pixels=clip.short_side_pixels,
-                    sample_rate_hz=clip.sample_rate_hz,
+                    wanted.times_s.tolist(),
+                    *wanted.sound_s,
+                    short_side_pixels=wanted.short_side_pixels,
+                    sample_rate_hz=wanted.sample_rate_hz,
                 )
         except MediaError:
             failed += 1

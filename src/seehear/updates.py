@@ -47,7 +47,7 @@ class Sums:
     """
 
     def __init__(self, pair: Pair, device: str) -> None:
-        self.students = [name for name, heads in pair.heads.items() if len(heads)]  # type: ignore[arg-type]
+        self.students = [name for name in pair.heads if len(pair.heads_for(name))]
         self.table_S2 = torch.zeros(len(self.students), 2, dtype=torch.float64, device=device)
         self.clips = 0
 

@@ -8,6 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from seehear.encoders.resnets import VideoEncoder
 from seehear.errors import UsageError
 
 MODALITIES = ("video", "audio")
@@ -66,13 +67,20 @@ class Pair(nn.Module):
             recompute: the video encoder computes its activations again in the backward pass instead of keeping them.
         """
         self.overlapped = overlapped and next(self.parameters()).is_cuda
-        if "video" in self.encoders and hasattr(self.encoders["video"], "recompute"):
-            self.encoders["video"].recompute = recompute  # type: ignore[assignment]
+        for encoder in self.encoders.values():
+            if isinstance(encoder, VideoEncoder):
+                encoder.recompute = recompute
 
     @property
     def widths(self) -> dict[str, int]:
         """The width D of each modality's features."""
         return {modality: self.feature_dim(modality) for modality in self.modalities}
+
+    def heads_for(self, student: str) -> nn.ModuleDict:
+        """The heads of one encoder, by the space that teaches them."""
+        heads = self.heads[student]
+        assert isinstance(heads, nn.ModuleDict)
+        return heads
 
     def renew_heads(self, heads: Mapping[str, Mapping[str, int]], generator: torch.Generator) -> None:
         """Replace all heads by new ones.
@@ -113,7 +121,7 @@ class Pair(nn.Module):
     def scores(self, features: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """{modality: features (B, D)} -> {student: {space: scores (B, K)}}."""
         return {
-            modality: {space: head(features_BD) for space, head in self.heads[modality].items()}  # type: ignore[operator]
+            modality: {space: head(features_BD) for space, head in self.heads_for(modality).items()}
             for modality, features_BD in features.items()
         }
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seehear.distributed import cores_of_rank
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing.discovery import Candidate, absolute_paths, common_root, find_candidates
 from seehear.indexing.examination import Rejection
@@ -120,7 +121,7 @@ def index(
     """
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
-    workers = workers or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    workers = workers or cores_of_rank()
     make = partial(_make, named, Path(out), settings, timeout_s, workers, progress, overwrite)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return IndexSummary(**on_all_ranks(lambda examine: make(examine).to_dict(), workers))
@@ -351,7 +352,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from seehear.distributed import cores
 from seehear.indexing.examination import Rejection
 from seehear.indexing.table import FACTS, Index, Video
 from seehear.indexing.workers import examine_all
@@ -102,11 +103,10 @@ def _examined(
     paths: list[str], wanted: Sequence[str], workers: int | None, timeout_s: float, console: Console | None
 ) -> list[MediaInfo | Rejection]:
     """What each file holds, or why it cannot be read."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     answers: list[MediaInfo | Rejection] = [Rejection("not a media file")] * len(paths)
     jobs = [(path, True, 0.0, tuple(wanted)) for path in paths]
     count = console.watch("looking at files", len(jobs)) if console else lambda done: None
-    for done, (number, answer) in enumerate(examine_all(jobs, workers or cores, timeout_s), 1):
+    for done, (number, answer) in enumerate(examine_all(jobs, workers or cores(), timeout_s), 1):
         if answer is not None:
             answers[number] = answer
         count(done)

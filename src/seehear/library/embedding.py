@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from seehear.clips import Clips
 from seehear.config import Data
+from seehear.distributed import cores
 from seehear.features import extract
 from seehear.indexing import Index
 from seehear.indexing.table import FACTS, Video
@@ -118,9 +119,8 @@ def cutting_of(
     model: Model, segment_seconds: float, min_seconds: float, workers: int | None, timeout_s: float
 ) -> Cutting:
     """The arguments of a call as one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     modalities = tuple(m for m in MODALITIES if m in model.pair.encoders)
-    cutting = Cutting(segment_seconds, min_seconds, modalities, workers or cores, timeout_s)
+    cutting = Cutting(segment_seconds, min_seconds, modalities, workers or cores(), timeout_s)
     cutting.check()
     return cutting
 

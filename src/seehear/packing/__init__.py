@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from seehear.distributed import cores
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing import Index
 from seehear.indexing.examination import Rejection
@@ -140,9 +141,8 @@ def pack(
     if done is not None:
         return _summary(folder, done)
     source.check()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.nullcontext(console) if console else Console() as console, _locked(folder, settings):
-        job = _Job(source, recipe, folder, round(shard_gigabytes * 1e9), workers or cores, timeout_s, console)
+        job = _Job(source, recipe, folder, round(shard_gigabytes * 1e9), workers or cores(), timeout_s, console)
         expected = _estimate(job)
         if estimate:
             return expected

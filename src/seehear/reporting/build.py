@@ -7,7 +7,6 @@ RUN/report/previews/                  moving pictures, stills and spectrograms (
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from seehear.distributed import cores
 from seehear.errors import SettingsError, UsageError
 from seehear.evaluation.clusters import agreement
 from seehear.indexing import Index
@@ -268,8 +268,3 @@ def sampling(cut: Previews, groupings: Sequence[Grouping], data: dict[str, Any],
         "points": data["map"]["points"] if "map" in data else 0,
         "megabytes": round(total / 1e6, 1),
     }
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from seehear.distributed import cores
 from seehear.errors import SeehearError, SettingsError, UsageError
 from seehear.synthetic.scenes import EVENTS, FRAMES_PER_SECOND, event_of, render
 from seehear.synthetic.sounds import SAMPLE_RATE_HZ
@@ -91,7 +92,7 @@ def synth(
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        write_videos(partial, settings, workers or available_cores(), progress)
+        write_videos(partial, settings, workers or cores(), progress)
         write_classes(partial / "classes.csv", settings)
         (partial / "synth.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
         if empty:
@@ -241,11 +242,6 @@ def draw_splits(seed: int, names: list[str]) -> list[str]:
         for number in rng.permutation(members)[:tests]:
             splits[number] = "test"
     return splits
-
-
-def available_cores() -> int:
-    """The cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
