@@ -132,14 +132,13 @@ def refuse() -> None:
     raise SettingsError("no")
 
 
-def everything(folder: Path) -> dict[str, Any]:
-    """All that a rank reports."""
-    saved = folder / "begun.pt"
+def everything(begun: dict[str, Any] | None) -> dict[str, Any]:
+    """All that a rank reports; `begun` is the state that more ranks have left."""
     found: dict[str, Any] = {way: method(way) for way in WAYS}
     found["lesson"] = lesson(None)
     found["one bad"], found["many bad"] = stumbling(range(7, 8)), stumbling(range(8))
-    if saved.exists():  # what more ranks have begun
-        found["resumed"] = lesson(torch.load(saved))
+    if begun:
+        found["resumed"] = lesson(begun)
     return found
 
 
@@ -147,12 +146,14 @@ def main() -> None:
     folder, *counts = sys.argv[1:]
     distributed.start("cpu", timeout_s=120)
     started_as = distributed.rank()
+    saved = Path(folder, "begun.pt")
     for ranks in fewer_and_fewer(folder, map(int, counts)):
+        begun = torch.load(saved) if saved.exists() else None  # before rank 0, which meets the others next, can write it
         helpers()
-        found = everything(Path(folder))
+        found = everything(begun)
         torch.save(found, Path(folder, f"{ranks}-{started_as}.pt"))
-        if started_as == 0 and not Path(folder, "begun.pt").exists():
-            torch.save(found["lesson"]["state"], Path(folder, "begun.pt"))
+        if started_as == 0 and begun is None:
+            torch.save(found["lesson"]["state"], saved)
         distributed.barrier()
 
 
