@@ -104,8 +104,10 @@ def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
     """CPU milliseconds a clip through the loader, in this process, beside reading the same clips and nothing else."""
     from seehear.clips import Clips
     from seehear.config import Data
+    from seehear.numerics import keep_memory
     from seehear.presets import preset_settings
 
+    keep_memory()  # as whatever trains does
     clip = preset_settings("small").clip
     found = []
     for name, at in (("long", folder / "index"), ("packed", folder / "packed")):

@@ -148,7 +148,9 @@ def main() -> None:
     started_as = distributed.rank()
     saved = Path(folder, "begun.pt")
     for ranks in fewer_and_fewer(folder, map(int, counts)):
-        begun = torch.load(saved) if saved.exists() else None  # before rank 0, which meets the others next, can write it
+        begun = (
+            torch.load(saved) if saved.exists() else None
+        )  # before rank 0, which meets the others next, can write it
         helpers()
         found = everything(begun)
         torch.save(found, Path(folder, f"{ranks}-{started_as}.pt"))

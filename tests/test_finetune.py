@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 
 from planted import planted_clips, tiny_settings
 from seehear.clips import Clips, Segment, evenly
-from seehear.config import Clip
+from seehear.config import Clip, Data
 from seehear.encoders import Pair
 from seehear.errors import RunError, SettingsError, TrainingError
 from seehear.evaluation.datasets import Split
@@ -98,6 +98,12 @@ def told(folder: Path, split: int = 0) -> dict:
     result = json.loads((folder / "splits" / f"{split:02d}" / "finished" / "result.json").read_text())
     result.pop("seconds")
     return result | {"history": [{k: v for k, v in e.items() if k != "seconds"} for e in result["history"]]}
+
+
+def test_each_setting_of_the_data_goes_where_it_belongs():
+    changes = {"finetune.max_failed_share": 0.3, "finetune.workers": 2, "finetune.cache_gigabytes": 5.0}
+    found = finetune_settings(changes=changes).data
+    assert found == Data(workers=2, cache_gigabytes=5.0, max_failed_share=0.3)
 
 
 def test_planted_classes_are_learned_and_the_classifier_can_be_used(planted, one_split, tmp_path):

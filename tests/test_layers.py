@@ -23,6 +23,7 @@ stored | embedding
 matching | memory
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
+together
 decoding | fingerprint
 indexing | synthetic | naming | sampling
 remote

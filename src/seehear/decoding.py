@@ -5,13 +5,15 @@ dies, or takes longer than the time limit and is killed, is replaced, and its re
 does it again is given up with a reason. The memory of each process is limited (`indexing.workers`).
 
 Answers come in the order of the requests. Requests are drawn as they are needed and are small: no process holds an
-index, and nothing here grows with its length. One thread of this process serves each of the others.
+index, and nothing here grows with its length. One thread of this process serves each of the others. Requests for one
+file that follow each other go to one process, which opens it once for them.
 
 Shapes: frames (T, H, W, 3) uint8, sound (L,) float32 in [-1, 1]; None for what was not asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
@@ -32,6 +34,9 @@ TRIES = 2
 LOST = frozenset({"crashed the decoder", "timed out"})
 """Reasons for which the process is gone."""
 
+LONGEST_RUN = 16
+"""So many clips of a file, one after the other, are decoded by one process at most, before another goes on with it."""
+
 _TASK = "seehear.decoding:decode"
 _LOOK_UP_SECONDS = 0.1  # how soon a thread that waits for an answer sees that nobody wants it any more
 
@@ -50,6 +55,7 @@ class Request:
         sound_s: start and length of the stretch to be heard; None: no sound.
         sample_rate_hz: of the sound.
         place: where on the longer side a square is cut from the frames, a share in [0, 1) of the way; None: no square.
+        stays_open: the next request is for the same file.
     """
 
     row: int
@@ -59,21 +65,62 @@ class Request:
     sound_s: tuple[float, float] | None
     sample_rate_hz: int
     place: float | None = None
+    stays_open: bool = False
+
+
+class _LeftOpen(threading.local):
+    """The file that this thread's last request has left open for the next."""
+
+    path = ""
+    reader: Reader | None = None
+
+    def take(self, path: str) -> Reader | None:
+        """The open file, if it is this one; another is closed."""
+        reader, self.reader = self.reader, None
+        if reader is not None and self.path != path:
+            reader.close()
+            return None
+        return reader
+
+
+_left_open = _LeftOpen()
 
 
 def decode(request: Request, cache_gigabytes: float = -1.0) -> Decoded | Rejection:
     """Frames and sound of a file, or why they cannot be read; here, in the process that calls."""
-    frames = sound = None
     try:
-        with local(request.path, cache_gigabytes) as path, Reader(path) as reader:
-            if request.times_s is not None:
-                frames = reader.frames(request.times_s.tolist(), short_side_pixels=request.short_side_pixels)
-            if request.sound_s is not None:
-                sound = reader.sound(*request.sound_s, sample_rate_hz=request.sample_rate_hz)
+        with local(request.path, cache_gigabytes) as path:
+            frames, sound = _read(request, path)
     except MediaError as error:
         return Rejection(error.reason, error.detail)
     if frames is not None and request.place is not None:
         frames = np.ascontiguousarray(square(frames, request.place, request.short_side_pixels))
+    return frames, sound
+
+
+def _read(request: Request, path: str) -> Decoded:
+    reader = _left_open.take(path)
+    if reader is not None:
+        with contextlib.suppress(MediaError):  # what a file says must not depend on what was read of it before
+            return _read_from(reader, request, path)
+    return _read_from(Reader(path), request, path)
+
+
+def _read_from(reader: Reader, request: Request, path: str) -> Decoded:
+    """Frames and sound; then the file is closed, or left open for the next request."""
+    frames = sound = None
+    stays_open = False
+    try:
+        if request.times_s is not None:
+            frames = reader.frames(request.times_s.tolist(), short_side_pixels=request.short_side_pixels)
+        if request.sound_s is not None:
+            sound = reader.sound(*request.sound_s, sample_rate_hz=request.sample_rate_hz)
+        stays_open = request.stays_open and reader.is_unchanged_by_reading
+    finally:
+        if stays_open:
+            _left_open.path, _left_open.reader = path, reader
+        else:
+            reader.close()
     return frames, sound
 
 
@@ -113,7 +160,7 @@ class Decoders:
 
         Args:
             requests: drawn as they are needed, one at a time, by any thread.
-            ahead: at most so many answers are decoded before they are taken.
+            ahead: about so many answers are decoded before they are taken.
             say: told of each process that was lost, with the file that it was at.
         Raises:
             SeehearError: processes cannot be started.
@@ -122,7 +169,7 @@ class Decoders:
             for request in requests:
                 yield _unpacked(request, decode(request, self._cache_gigabytes))
             return
-        work = _Pass(requests, max(ahead, len(self._hands)))
+        work = _Pass(requests, max(ahead, len(self._hands)), len(self._hands))
         threads = [threading.Thread(target=_serve, args=(hand, work), daemon=True) for hand in self._hands]
         for thread in threads:
             thread.start()
@@ -149,31 +196,32 @@ class _Answer:
 class _Pass:
     """What the threads of one pass share: requests that are still to be done, and answers that nobody took yet."""
 
-    def __init__(self, requests: Iterable[Request], ahead: int) -> None:
+    def __init__(self, requests: Iterable[Request], ahead: int, hands: int) -> None:
         self._requests = iter(requests)
         self._ahead = ahead
+        self._run = min(ahead // hands, LONGEST_RUN)  # so that there is something to do for all
         self._changed = threading.Condition()
         self._answers: dict[int, _Answer] = {}
         self._given = self._taken = 0
         self._is_drawn = self.is_stopped = False
         self._error: BaseException | None = None
 
-    def next_request(self) -> tuple[int, Request] | None:
-        """The next request and its number; waits while too many answers lie about; None when there is nothing to do."""
+    def next_requests(self) -> list[tuple[int, Request]]:
+        """The next requests for one file, and their numbers; waits while too many answers lie about; [] at the end."""
+        run: list[tuple[int, Request]] = []
         with self._changed:
             self._changed.wait_for(lambda: self._is_over() or self._given < self._taken + self._ahead)
-            if self._is_over():
-                return None
             try:
-                request = next(self._requests, None)
+                while not self._is_over() and (not run or (run[-1][1].stays_open and len(run) < self._run)):
+                    request = next(self._requests, None)
+                    self._is_drawn = request is None
+                    if request is not None:
+                        run.append((self._given, request))
+                        self._given += 1
             except Exception as error:
-                self._error, request = error, None
-            self._is_drawn = request is None
+                self._error = error
             self._changed.notify_all()
-            if request is None:
-                return None
-            self._given += 1
-            return self._given - 1, request
+        return run
 
     def put(self, number: int, answer: _Answer) -> None:
         """Hand in the answer to a request."""
@@ -295,11 +343,11 @@ class _Hand:
 def _serve(hand: _Hand, work: _Pass) -> None:
     """What the thread of one process does in one pass."""
     try:
-        while (drawn := work.next_request()) is not None:
-            number, request = drawn
-            answer = hand.decode(request, work)
-            if answer is not None:
-                work.put(number, answer)
+        while run := work.next_requests():
+            for number, request in run:
+                answer = hand.decode(request, work)
+                if answer is not None:
+                    work.put(number, answer)
     except BaseException as error:
         work.fail(error)
 

@@ -1,15 +1,18 @@
 """On which device, in which precision and memory layout do the encoders run? Probed once, then recorded.
 
 bf16 autocast is about three times as fast as fp32 on CPUs with native bf16 products and slower on others, and the best
-layout of a video differs too, so "auto" times the candidates on the real networks and takes the fastest. fp32 in the
+layout of a video differs too, so "auto" times the candidates on the real networks and takes the fastest (bf16 only
+where a single product in it is not far slower). fp32 in the
 contiguous layout wins unless another is at least `WORTH_IT` times as fast. A compiler is tried only if it is asked for,
 and taken on the same condition. What was chosen is part of the run: resuming uses it again.
 """
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +28,9 @@ from seehear.encoders import Pair
 from seehear.errors import SettingsError
 
 WORTH_IT = 1.1  # a candidate must be this much faster to be taken over plain fp32
+HOPELESS = 2.0  # a precision whose products take so many times as long as those in fp32 is not tried
 FOR_FAULTS = ("aot_eager", "eager")  # ways of torch.compile that are never faster, and taken whenever they work
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 PROBE_PIXELS = 8 * 112 * 112 * 4  # frames x height x width that a probing batch has at most; at least 2 clips
 
 
@@ -65,7 +70,8 @@ class Numerics:
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def place(self, pair: Pair) -> Pair:
-        """The pair on the device, its video encoder in the layout."""
+        """The pair on the device, its video encoder in the layout; from here on this process keeps its memory."""
+        keep_memory()
         pair.to(self.device)
         layout = torch.channels_last_3d if self.memory_format == "channels_last" else torch.contiguous_format
         for module in pair.modules():
@@ -94,7 +100,9 @@ def choose(compute: Compute, pair: Pair, clip: Clip) -> Numerics:
         SettingsError: the device is not there.
     """
     device = find_device(compute.device)
-    precisions = ["fp32", "bf16"] if compute.precision == "auto" else [compute.precision]
+    precisions = [compute.precision]
+    if compute.precision == "auto":
+        precisions = ["fp32", "bf16"] if is_worth_a_try("bf16", device) else ["fp32"]
     formats = ["contiguous", "channels_last"] if compute.memory_format == "auto" else [compute.memory_format]
     candidates = [Numerics(device, p, f) for p, f in itertools.product(precisions, formats)]
     if "video" not in pair.encoders:
@@ -156,6 +164,22 @@ def set_threads(compute: Compute) -> None:
         torch.set_num_threads(compute.threads)
 
 
+@cache
+def keep_memory() -> None:
+    """Have this process keep memory that is freed for what comes next, where its C library can do so (glibc).
+
+    Blocks above 32 MB are otherwise taken from the system and given back each time, and all their pages filled with
+    zeros: on a CPU that took a third of a step on 64 clips of 112x112. The process stays as large as it once was. What
+    the environment says of it (`MALLOC_MMAP_MAX_`, `MALLOC_TRIM_THRESHOLD_`) stands.
+    """
+    if {"MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"} & os.environ.keys() or not sys.platform.startswith("linux"):
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_M_MMAP_MAX, 0)
+        set_option(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 @contextmanager
 def kernels(compute: Compute) -> Iterator[None]:
     """In this block PyTorch takes kernels that give the same bits each time, if the settings ask for that.
@@ -185,6 +209,23 @@ def find_device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"compute.device is {name!r}, which cannot be used here ({reason}). Try auto.") from None
     return name
+
+
+@cache
+def is_worth_a_try(precision: str, device: str) -> bool:
+    """Whether a product of matrices is not far slower than in fp32: on CPUs without such products it is several times
+    as slow, and to try a large network in it would take minutes.
+    """
+    seconds = {}
+    for dtype in (torch.float32, {"bf16": torch.bfloat16}[precision]):
+        matrix, taken = torch.ones(512, 512, dtype=dtype, device=device), []
+        for _ in range(5):
+            begin = time.perf_counter()
+            matrix @ matrix
+            synchronise(device)
+            taken.append(time.perf_counter() - begin)
+        seconds[dtype] = min(taken)
+    return seconds[dtype] < HOPELESS * seconds[torch.float32]
 
 
 def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) -> list[float]:

@@ -39,10 +39,10 @@ class Order(Protocol):
 
 
 class Worked:
-    """An order that is worked out, a block at a time."""
+    """An order that is worked out, a block of so many draws at a time."""
 
-    def __init__(self, count: int, rows_at: Callable[[NDArray[np.int64]], np.ndarray]) -> None:
-        self._count, self._rows_at = count, rows_at
+    def __init__(self, count: int, rows_at: Callable[[NDArray[np.int64]], np.ndarray], block: int = _BLOCK) -> None:
+        self._count, self._rows_at, self._size = count, rows_at, block
         self._block = lru_cache(maxsize=_BLOCKS_KEPT)(self._worked_out)
 
     def __len__(self) -> int:
@@ -52,14 +52,14 @@ class Worked:
         start, stop, step = span.indices(self._count)
         assert step == 1, step
         found = [np.zeros(0, np.int64)]
-        for number in range(start // _BLOCK, -(-stop // _BLOCK)):
-            first = number * _BLOCK
+        for number in range(start // self._size, -(-stop // self._size)):
+            first = number * self._size
             found.append(self._block(number)[max(0, start - first) : stop - first])
         return np.concatenate(found)
 
     def _worked_out(self, number: int) -> np.ndarray:
-        first = number * _BLOCK
-        return self._rows_at(np.arange(first, min(first + _BLOCK, self._count), dtype=np.int64))
+        first = number * self._size
+        return self._rows_at(np.arange(first, min(first + self._size, self._count), dtype=np.int64))
 
 
 def epoch_rows(
@@ -104,6 +104,28 @@ def shuffled(rows: np.ndarray, seeds: tuple[int, ...], *, whole: int = WHOLE) ->
         return np.random.default_rng(seeds).permutation(rows)
     key = key_of(seeds)
     return Worked(len(rows), lambda places: rows[permuted(places, len(rows), key)])
+
+
+def windowed(order: Order, groups_N: np.ndarray, window: int, seed: int, epoch: int, *, whole: int = WHOLE) -> Order:
+    """The draws of an order, put so that those of a group are near each other: in one window, or two that touch.
+
+    Groups come in a random order, and each window, from the first draw on, is shuffled. So what a batch holds is drawn
+    at random from about as many groups as fill a window, not from all; every draw of the order comes, just as often.
+
+    Args:
+        groups_N: what each row belongs to, such as its file.
+        window: draws that are shuffled among each other, at least 1.
+        whole: longer orders are cut into parts of about so many draws, and each of these is put in such an order.
+    """
+    key = key_of((seed, epoch, 0xF11E))
+
+    def rows_at(places: NDArray[np.int64]) -> np.ndarray:
+        drawn = order[int(places[0]) : int(places[-1]) + 1]
+        drawn = drawn[np.argsort(hashes(key, groups_N[drawn]), kind="stable")]
+        within: np.ndarray = drawn[np.lexsort((hashes(key, places, stream=1), places // window))]
+        return within
+
+    return Worked(len(order), rows_at, max(1, whole // window) * window)
 
 
 def uniform_over_clusters(

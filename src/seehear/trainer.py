@@ -24,7 +24,7 @@ from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.memory import Memory
 from seehear.numerics import Numerics
-from seehear.sampling import epoch_rows
+from seehear.sampling import epoch_rows, windowed
 from seehear.updates import Labels, Plan, Sums, Update, losses
 
 GO_ON, SAVE, LEAVE = range(3)  # what may be wished for after a step
@@ -119,6 +119,7 @@ def learn(
     """
     batch_size = min(cfg.batch_size, len(train_rows))
     batches = len(train_rows) // batch_size
+    window = clips.data.shuffle_window and max(1, clips.data.shuffle_window // batch_size)  # in batches
     distributed.align(pair)
     optimizer = make_optimizer(pair, cfg)
     update = Update(pair, clips.clip, labels, cfg, numerics, optimizer)
@@ -139,13 +140,16 @@ def learn(
 
     for epoch in range(first_epoch + learning.epochs, first_epoch + cfg.epochs):
         rows = epoch_rows(train_rows, labels, clips.seed, epoch, uniform=cfg.uniform_clusters)
-        plan = Plan(update.pieces, rows, batch_size, range(done, batches))
+        if window:
+            rows = windowed(rows, clips.index.video, window * batch_size, clips.seed, epoch)
+        plan = Plan(update.pieces, rows, batch_size, range(done, batches), window)
         pair.train()
         if memory is not None and not done:
             memory.forget()
         may_be_last = cfg.patience or epoch == first_epoch + cfg.epochs - 1
         update.memory = memory if may_be_last else None
-        stream = timed(clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows), learning)
+        read = clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows, together=plan.together)
+        stream = timed(read, learning)
         for number in range(done, batches):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(learning.steps, cfg.epochs * batches, cfg)

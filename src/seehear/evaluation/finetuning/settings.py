@@ -68,7 +68,7 @@ class Finetune:
     @property
     def data(self) -> Data:
         """How clips get from files to the device."""
-        return Data(self.workers, self.cache_gigabytes, self.max_failed_share)
+        return Data(workers=self.workers, cache_gigabytes=self.cache_gigabytes, max_failed_share=self.max_failed_share)
 
 
 @dataclass(frozen=True)
