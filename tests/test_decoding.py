@@ -16,7 +16,8 @@ import seehear
 from media_files import grainy_picture, write_media
 from seehear.clips import CENTRED, Clips
 from seehear.config import Clip, Data
-from seehear.decoding import Decoders, Request
+from seehear.decoders import Decoders
+from seehear.decoding import Request
 from seehear.errors import MediaError, SeehearError
 from seehear.indexing import Index
 from striking import children, holds, strikes
@@ -184,7 +185,8 @@ def test_no_process_outlives_its_parent(slow_index: Index) -> None:
     path = Path(slow_index.path(slow_row(slow_index)))
     code = f"""
 import numpy as np
-from seehear.decoding import Decoders, Request
+from seehear.decoders import Decoders
+from seehear.decoding import Request
 request = Request(0, {str(path)!r}, np.array([23.0]), 24, None, 8000)
 for _ in Decoders(2, 5.0).run(iter(lambda: request, None), ahead=4):
     pass

@@ -23,7 +23,7 @@ stored | embedding
 matching | memory
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
-together
+decoders | together
 decoding | fingerprint
 indexing | synthetic | naming | sampling
 remote

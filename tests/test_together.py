@@ -146,7 +146,10 @@ def test_in_a_window_a_remote_file_is_fetched_once_though_the_cache_holds_but_on
     pytest.importorskip("aiohttp", reason="needs the extra `remote`")
     impatient(monkeypatch, tmp_path / "cache", tries=1)
     there = Path(long_files.path(0)).parent
-    rows = np.random.default_rng(1).permutation(len(long_files))
+    names = [name for name in KINDS if name != "e.ts"]  # which is not taken for a video's name there
+    seehear.index([there / name for name in names], tmp_path / "here", segment_seconds=2.0, progress=False, workers=1)
+    here = Index.open(tmp_path / "here")
+    rows = np.random.default_rng(1).permutation(len(here))[: len(here) // 4 * 4]
     largest = max(path.stat().st_size for path in there.iterdir())
     with serving(there) as server:
         seehear.index(f"{server.address}/", tmp_path / "index", segment_seconds=2.0, progress=False, workers=1)
@@ -156,10 +159,10 @@ def test_in_a_window_a_remote_file_is_fetched_once_though_the_cache_holds_but_on
         for window in (0, 99):
             server.requests.clear()
             shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-            assert_same(read(clips, rows, 2, window), read(clips_of(long_files), rows, 2))
-            fetched[window] = sum(server.requests["GET", name] for name in KINDS)
-    assert fetched[99] == len(KINDS)
-    assert fetched[0] > 2 * len(KINDS)
+            assert_same(read(clips, rows, 2, window), read(clips_of(here), rows, 2))
+            fetched[window] = sum(server.requests["GET", name] for name in names)
+    assert fetched[99] == len(names)
+    assert fetched[0] > 2 * len(names)
 
 
 @settings(max_examples=60, deadline=None)

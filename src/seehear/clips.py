@@ -23,7 +23,8 @@ from torch import Tensor
 
 from seehear.augment import CENTRE, START, WINDOW, draw
 from seehear.config import Clip, Data
-from seehear.decoding import Decoded, Decoders, Request, square
+from seehear.decoders import Decoders
+from seehear.decoding import Decoded, Request, square
 from seehear.distributed import cores_of_rank
 from seehear.errors import MediaError, TrainingError
 from seehear.indexing.examination import Rejection
@@ -219,9 +220,8 @@ class Clips:
         """
         if not keep_last and len(rows) > batch_size:
             rows = rows[: len(rows) // batch_size * batch_size]
-        for batch in self.pieces(Chunks(rows, batch_size), epoch=epoch, num_rows=len(rows)):
-            if batch is not None:
-                yield batch
+        pieces = self.pieces(Chunks(rows, batch_size), epoch=epoch, num_rows=len(rows))
+        yield from (batch for batch in pieces if batch is not None)
 
     def pieces(
         self,

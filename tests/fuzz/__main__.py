@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fuzz.corpus import damage_of, whole_files, write_case
 from fuzz.trial import LOT, USED, try_cases
-from seehear.decoding import LOST
+from seehear.decoders import LOST
 
 MEMORY_BYTES = 16 * 2**30  # address space of this process; each worker has its own, smaller limit
 

@@ -65,6 +65,7 @@ _ENVIRONMENT = {
 ARRIVED = "arrived"
 """What a worker says when the remote file of its job is here; no answer is a text."""
 
+_HALF_BYTES = 2 * WORKER_BYTES  # where the second half of the file in memory begins; what is not written takes no room
 _END_SECONDS = 5.0  # a process that is about to end may take so long for it
 _GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
 
@@ -108,8 +109,8 @@ class Worker:
         Raises:
             EOFError, ConnectionError: it has ended.
         """
-        content, sizes = self.connection.recv()
-        buffers, offset = [], 0
+        content, sizes, offset = self.connection.recv()
+        buffers = []
         for size in sizes:
             buffer = np.empty(size, np.uint8).data
             os.preadv(self.arrays, [buffer], offset)
@@ -118,8 +119,16 @@ class Worker:
         return pickle.loads(content, buffers=buffers)  # from our own process
 
     def give(self, job: Job, timeout_s: float) -> None:
-        """Send a job; raises `OSError` where the process is gone. It has so long for it, and longer to fetch a file."""
+        """Send a job to a process that has none; raises `OSError` where it is gone."""
+        self.send(job)
+        self.expect(job, timeout_s)
+
+    def send(self, job: Job) -> None:
+        """Send a job; it may have one, but not two, that it did not answer yet. Raises `OSError` where it is gone."""
         self.connection.send(job)
+
+    def expect(self, job: Job, timeout_s: float) -> None:
+        """From now on it has so long for the job that it is at, and longer to fetch its file."""
         self.is_fetching = is_remote(path_of(job))
         self.deadline = time.monotonic() + timeout_s + (FETCH_SECONDS if self.is_fetching else 0.0)
 
@@ -288,17 +297,18 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigab
     for request in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(request, signal.SIG_IGN)
     connection = Connection(descriptor)
+    reply = _Reply(connection, arrays)
     module, name = task.split(":")
     function = getattr(import_module(module), name)
     _be_silent()
     _limit_memory()
     patience_s = math.ceil(timeout_s) + _GRACE_SECONDS  # should the parent not be there any more to end this process
-    arrived = partial(_tell_of_arrival, connection, arrays, patience_s)
-    _send(connection, arrays, None)  # ready
+    arrived = partial(_tell_of_arrival, reply, patience_s)
+    reply.send(None)  # ready
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while (job := connection.recv()) is not None:
             signal.alarm(patience_s + (math.ceil(FETCH_SECONDS) if is_remote(path_of(job)) else 0))
-            _send(connection, arrays, _do_safely(function, job, cache_gigabytes, arrived))
+            reply.send(_do_safely(function, job, cache_gigabytes, arrived))
             signal.alarm(0)
 
 
@@ -307,25 +317,36 @@ def path_of(job: Job) -> str:
     return str(getattr(job[0], "path", job[0]))
 
 
-def _tell_of_arrival(connection: Connection, arrays: int, patience_s: int) -> None:
-    _send(connection, arrays, ARRIVED)
+def _tell_of_arrival(reply: _Reply, patience_s: int) -> None:
+    reply.send(ARRIVED)
     signal.alarm(patience_s)
 
 
-def _send(connection: Connection, arrays: int, answer: Any) -> None:
-    """Have the parent get an answer; the one before must have arrived."""
-    buffers: list[pickle.PickleBuffer] = []
-    content, offset, sizes = pickle.dumps(answer, 5, buffer_callback=buffers.append), 0, []
-    try:
-        for buffer in buffers:
-            data = buffer.raw()
-            while data:  # a write may be short
-                written = os.pwrite(arrays, data, offset)
-                data, offset = data[written:], offset + written
-            sizes.append(buffer.raw().nbytes)
-    except OSError:  # no such room, or a limit on the size of files
-        content, sizes = pickle.dumps(answer, 5), []
-    connection.send((content, sizes))
+class _Reply:
+    """How the parent gets answers: by the pipe, their arrays by one half of the file in memory and then the other.
+
+    While it reads an answer, the next one may be written, but not the one after that: `Worker.send` sees to it.
+    """
+
+    def __init__(self, connection: Connection, arrays: int) -> None:
+        self._connection, self._arrays, self._start = connection, arrays, 0
+
+    def send(self, answer: Any) -> None:
+        """Have the parent get an answer."""
+        buffers: list[pickle.PickleBuffer] = []
+        content, offset, sizes = pickle.dumps(answer, 5, buffer_callback=buffers.append), self._start, []
+        try:
+            for buffer in buffers:
+                data = buffer.raw()
+                while data:  # a write may be short
+                    written = os.pwrite(self._arrays, data, offset)
+                    data, offset = data[written:], offset + written
+                sizes.append(buffer.raw().nbytes)
+        except OSError:  # no such room, or a limit on the size of files
+            content, sizes = pickle.dumps(answer, 5), []
+        self._connection.send((content, sizes, self._start))
+        if sizes:
+            self._start = _HALF_BYTES - self._start
 
 
 def _file_in_memory() -> int:

@@ -1,0 +1,306 @@
+"""How does a file that crashes, hangs or starves the decoder cost a run nothing but its own row?
+
+Files are decoded in processes that answer one request after the other, so that it is known which file each was at. A
+process that dies, or takes longer than the time limit and is killed, is replaced, and its request is tried once more; a
+file that does it again is given up with a reason. The memory of each process is limited (`indexing.workers`).
+
+Answers come in the order of the requests. Requests are drawn as they are needed and are small: no process holds an
+index, and nothing here grows with its length. One thread of this process serves each of the others. Requests for one
+file that follow each other go to one process, which opens it once for them where that changes no bit of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from seehear.decoding import Decoded, Request, decode
+from seehear.errors import MediaError
+from seehear.indexing.examination import Rejection
+from seehear.indexing.workers import Worker
+
+TRIES = 2
+"""So often a file may take a process with it: the first time, it may have been the machine."""
+
+LOST = frozenset({"crashed the decoder", "timed out"})
+"""Reasons for which the process is gone."""
+
+IN_HAND = 2
+"""Requests that a process has at once: the one that it is at, and the next, for which it need not wait."""
+
+LONGEST_RUN = 16
+"""So many clips of a file, one after the other, are decoded by one process at most, before another goes on with it."""
+
+_TASK = "seehear.decoding:decode"
+_LOOK_UP_SECONDS = 0.1  # how soon a thread that waits for an answer sees that nobody wants it any more
+
+
+class Decoders:
+    """Processes that decode; they start when first needed and live from pass to pass.
+
+    Args:
+        workers: how many; with 0, this process decodes, without protection from crashes and hangs.
+        timeout_s: how long one request may take, without the time for fetching a remote file.
+        cache_gigabytes: what copies of remote files may take; -1 is the default.
+
+    Attributes:
+        quarantine: rows that were given up, and why. They are answered at once with that.
+    """
+
+    def __init__(self, workers: int, timeout_s: float, cache_gigabytes: float = -1.0) -> None:
+        self.quarantine: dict[int, Rejection] = {}
+        self._cache_gigabytes = cache_gigabytes
+        self._hands = [_Hand(timeout_s, self.quarantine, cache_gigabytes) for _ in range(workers)]
+        self._close = weakref.finalize(self, _let_go, self._hands)
+
+    def close(self) -> None:
+        """End all processes; they are also ended with the last use of this object and with this process."""
+        self._close()
+
+    def run(
+        self, requests: Iterable[Request], *, ahead: int, say: Callable[[str], None] = lambda line: None
+    ) -> Iterator[Decoded | MediaError]:
+        """One pass: an answer for each request, in their order.
+
+        Args:
+            requests: drawn as they are needed, one at a time, by any thread.
+            ahead: about so many answers are decoded before they are taken.
+            say: told of each process that was lost, with the file that it was at.
+        Raises:
+            SeehearError: processes cannot be started.
+        """
+        if not self._hands:
+            for request in requests:
+                yield _unpacked(request, decode(request, self._cache_gigabytes))
+            return
+        work = _Pass(requests, max(ahead, len(self._hands)), len(self._hands))
+        threads = [threading.Thread(target=_serve, args=(hand, work), daemon=True) for hand in self._hands]
+        for thread in threads:
+            thread.start()
+        try:
+            while (answer := work.next_answer()) is not None:
+                for line in answer.losses:
+                    say(line)
+                yield _unpacked(answer.request, answer.content)
+        finally:
+            work.stop()
+            for thread in threads:
+                thread.join()
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came of one request, and what happened on the way."""
+
+    request: Request
+    content: Decoded | Rejection
+    losses: Sequence[str]
+
+
+class _Pass:
+    """What the threads of one pass share: requests that are still to be done, and answers that nobody took yet."""
+
+    def __init__(self, requests: Iterable[Request], ahead: int, hands: int) -> None:
+        self._requests = iter(requests)
+        self._ahead = ahead
+        self._run = max(1, min(ahead // hands, LONGEST_RUN))  # so that there is something to do for all
+        self._changed = threading.Condition()
+        self._answers: dict[int, _Answer] = {}
+        self._given = self._taken = 0
+        self._is_drawn = self.is_stopped = False
+        self._error: BaseException | None = None
+
+    def next_requests(self, *, wait: bool) -> list[tuple[int, Request]]:
+        """The next requests for one file, and their numbers; none at the end.
+
+        Args:
+            wait: while too many answers lie about; otherwise there are none for now.
+        """
+        run: list[tuple[int, Request]] = []
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._is_over() or self._has_room())
+            try:
+                while not self._is_over() and (run[-1][1].stays_open if run else self._has_room()):
+                    request = next(self._requests, None)
+                    self._is_drawn = request is None
+                    if request is not None:
+                        run.append((self._given, request))
+                        self._given += 1
+                    if len(run) >= self._run:
+                        break
+            except Exception as error:
+                self._error = error
+            self._changed.notify_all()
+        return run
+
+    def put(self, number: int, answer: _Answer) -> None:
+        """Hand in the answer to a request."""
+        with self._changed:
+            self._answers[number] = answer
+            self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Have the pass end with an error."""
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+    def next_answer(self) -> _Answer | None:
+        """The answer to the next request, in their order; None after the last."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken in self._answers or self._error or self._is_at_end())
+            if self._error is not None:
+                raise self._error
+            if self._is_at_end():
+                return None
+            self._taken += 1
+            self._changed.notify_all()
+            return self._answers.pop(self._taken - 1)
+
+    def stop(self) -> None:
+        """Nobody wants the other answers."""
+        with self._changed:
+            self.is_stopped = True
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._given < self._taken + self._ahead
+
+    def _is_over(self) -> bool:
+        return self._is_drawn or self.is_stopped or self._error is not None
+
+    def _is_at_end(self) -> bool:
+        return self._is_drawn and self._taken == self._given
+
+
+@dataclass
+class _Job:
+    """A request that a process has or will get, and what happened on the way."""
+
+    number: int
+    request: Request
+    losses: list[str]
+
+
+class _Hand:
+    """One process, or the place of one; used by one thread at a time."""
+
+    def __init__(self, timeout_s: float, quarantine: dict[int, Rejection], cache_gigabytes: float) -> None:
+        self._timeout_s = timeout_s
+        self._cache_gigabytes = cache_gigabytes
+        self._quarantine = quarantine
+        self._worker: Worker | None = None
+        self._sent: deque[Request] = deque()  # what the process has and did not answer yet; it is at the first
+
+    def serve(self, work: _Pass) -> None:
+        """Do this process's share of a pass."""
+        while self._worker is not None and self._sent:  # an earlier pass did not wait for its answers
+            if self._hear(self._worker, work) is None:
+                return
+        jobs: deque[_Job] = deque()
+        while True:
+            while len(jobs) < IN_HAND and (run := work.next_requests(wait=not jobs)):
+                for number, request in run:
+                    if request.row in self._quarantine:
+                        work.put(number, _Answer(request, self._quarantine[request.row], ()))
+                    else:
+                        jobs.append(_Job(number, request, []))
+            if not jobs:
+                return
+            content = self._hear(self._give(jobs, work), work)
+            if content is None:
+                return
+            if not self._is_to_be_tried_again(jobs[0], content):
+                job = jobs.popleft()
+                work.put(job.number, _Answer(job.request, content, job.losses))
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self._worker is not None:
+            self._worker.end()
+        self._worker = None
+        self._sent.clear()
+
+    def _is_to_be_tried_again(self, job: _Job, content: Decoded | Rejection) -> bool:
+        """Whether a request cost the process, for the first time."""
+        if not isinstance(content, Rejection) or content.reason not in LOST:
+            return False
+        again = len(job.losses) + 1 < TRIES
+        then = "It is tried once more." if again else f"Row {job.request.row} is left out from here on."
+        job.losses.append(f"{job.request.path} {content.reason} ({content.detail}). {then}")
+        if not again:
+            self._quarantine[job.request.row] = content
+        return again
+
+    def _give(self, jobs: Sequence[_Job], work: _Pass) -> Worker:
+        """The process, once it has the first of the jobs."""
+        while True:
+            worker = self._worker or self._started(work)
+            try:
+                for job in itertools.islice(jobs, len(self._sent), IN_HAND):
+                    worker.send((job.request,))
+                    self._sent.append(job.request)
+                    if len(self._sent) == 1:
+                        worker.expect((job.request,), self._timeout_s)
+            except OSError:
+                if not self._sent:  # it died between two requests, which is no file's fault
+                    self.end()
+                    continue
+            return worker
+
+    def _started(self, work: _Pass) -> Worker:
+        worker = self._worker = Worker.start(_TASK, self._timeout_s, self._cache_gigabytes)
+        ready = self._hear(worker, work, is_report=True)
+        if isinstance(ready, Rejection):
+            raise worker.did_not_start(ready.detail)
+        return worker
+
+    def _hear(self, worker: Worker, work: _Pass, *, is_report: bool = False) -> Decoded | Rejection | None:
+        """What the process says, or how it was lost; None if work has stopped (a report of readiness is waited for)."""
+        while True:
+            try:
+                if worker.connection.poll(_LOOK_UP_SECONDS):
+                    content: Decoded | Rejection = worker.answer()
+                elif work.is_stopped and not is_report:
+                    return None
+                elif time.monotonic() > worker.deadline:
+                    self.end()
+                    return worker.is_late(self._timeout_s)
+                else:
+                    continue
+            except (EOFError, ConnectionError):
+                how = worker.how_it_ended()
+                self.end()
+                return Rejection("crashed the decoder", how)
+            if worker.has_fetched(content, self._timeout_s):
+                continue
+            if self._sent:
+                self._sent.popleft()
+            if self._sent:
+                worker.expect((self._sent[0],), self._timeout_s)
+            return content
+
+
+def _serve(hand: _Hand, work: _Pass) -> None:
+    """What the thread of one process does in one pass."""
+    try:
+        hand.serve(work)
+    except BaseException as error:
+        work.fail(error)
+
+
+def _let_go(hands: Sequence[_Hand]) -> None:
+    for hand in hands:
+        hand.end()
+
+
+def _unpacked(request: Request, content: Decoded | Rejection) -> Decoded | MediaError:
+    if isinstance(content, Rejection):
+        return MediaError(request.path, content.reason, content.detail)
+    return content
