@@ -6,7 +6,7 @@ READY := .venv/.ready
 CASES ?= 2000
 FAULTS := $(addprefix tests/test_,kills.py lost_ranks.py two_nodes.py ranks.py resume.py storage.py not_finite.py decoding.py indexing_faults.py)
 
-.PHONY: demo test test-slow test-gpu check format faults fuzz bench bench-kmeans bench-report bench-decode bench-train bench-scale real-media environment clean help
+.PHONY: demo test test-thorough test-slow test-gpu check format faults fuzz bench bench-kmeans bench-report bench-decode bench-train bench-scale real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -22,8 +22,11 @@ environment: $(READY) ## make .venv with the pinned versions
 demo: $(READY)       ## show on synthetic videos that the method works (minutes)
 	$(BIN)/seehear demo
 
-test: $(READY)       ## the test suite, some minutes on two cores
+test: $(READY)       ## the test suite, under five minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-thorough: $(READY) ## tests of whole commands and of many processes: some minutes more
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m thorough
 
 test-slow: $(READY)  ## tests that take minutes each
 	$(BIN)/python -m pytest -m slow

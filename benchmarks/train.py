@@ -33,6 +33,7 @@ import sys
 import tempfile
 import time
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
         for _ in range(args.turns):
             begin = time.perf_counter()
             learning = next(rounds).learning
-            round_s, cpu_s = time.perf_counter() - begin, stages.training_cpu_s()
+            round_s, cpu_s, stages_s = time.perf_counter() - begin, stages.training_cpu_s(), stages.seconds(begin)
             after = alone(step, numerics.device, cfg.train.batch_size)
             step_s, step_cpu_s = ((one + other) / 2 for one, other in zip(before, after, strict=True))
             forward_s, _ = alone(forward, numerics.device, cfg.train.batch_size)
@@ -140,6 +141,7 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
                 "round_s": round(round_s, 2),
                 "parts_s": round(parts_s, 2),
                 "share_of_parts": round(parts_s / round_s, 3),
+                "stages_s": stages_s,
             }
             one["share_by_cpu"] = round(
                 one["step_alone_cpu_ms"] / one["training_cpu_ms"] * (1 - one["waiting_share"]), 3
@@ -156,20 +158,32 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
         "share_of_step": statistics.median(turn["share_of_step"] for turn in turns),
         "share_by_cpu": statistics.median(turn["share_by_cpu"] for turn in turns),
         "share_of_parts": statistics.median(turn["share_of_parts"] for turn in turns),
+        "stages_s": {
+            name: round(statistics.median(turn["stages_s"].get(name, 0.0) for turn in turns), 2)
+            for name in turns[-1]["stages_s"]
+        },
         "turns": turns,
     }
 
 
 class Stages:
-    """Watches the stages of rounds, to know when training begins."""
+    """Watches the stages of rounds, to know when each begins."""
 
     def __init__(self) -> None:
         self.begin_s = 0.0
+        self.begun: list[tuple[str, float]] = []
 
     def watch(self, stage: str, total: int) -> Any:
         """Called when a stage begins; the last one of a round is training."""
         self.begin_s = time.process_time()
+        self.begun.append((stage.rpartition(": ")[2], time.perf_counter()))
         return lambda done: None
+
+    def seconds(self, round_begun_s: float) -> dict[str, float]:
+        """Seconds of the stages of a round that is over, and of what came before the first of them."""
+        moments = [("before", round_begun_s), *self.begun, ("", time.perf_counter())]
+        self.begun = []
+        return {name: round(end_s - begin_s, 2) for (name, begin_s), (_, end_s) in pairwise(moments)}
 
     def training_cpu_s(self) -> float:
         """CPU seconds of this process since training began; those of the decoding process are not in it."""
@@ -453,6 +467,9 @@ def round_lines(found: dict[str, Any]) -> list[str]:
     lines[0] += f"Training reaches {found['share_of_step']:.1%} of the step alone by the clock, "
     lines[0] += f"{found['share_by_cpu']:.1%} by CPU time of its process and its waiting, the whole round "
     lines[0] += f"{found['share_of_parts']:.1%} of training and extraction alone."
+    if "stages_s" in found:
+        spent = ", ".join(f"{name} {seconds}" for name, seconds in found["stages_s"].items())
+        lines[0] += f" Seconds of a round, median: {spent}."
     head = ["turn", "training, clips/s", "step alone", "share", "waiting", "CPU ms a clip", "step alone", "share"]
     head += ["round, s", "parts, s", "share"]
     lines += ["", "| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import seehear
@@ -46,13 +47,21 @@ def test_stages_are_all_of_the_time_that_a_clip_takes(index_folder):
 
 
 def test_measuring_reads_real_clips(index_folder):
-    cfg = override(preset_settings("debug"), {"data.workers": 0})
+    cfg = override(preset_settings("debug"), {"data.workers": 0, "compute.device": "cpu"})
     found = measure(seehear.Index.open(index_folder), cfg, num_clips=9)
     assert found.clips_per_second > 0
     assert set(found.milliseconds) == {*STAGES, "collate"}
     assert found.unreadable == 0
     assert found.table()[-1][2] == "100%"
     assert "--data.cache_gigabytes" in found.advice  # 40 videos of 2 s fit in any memory
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_transfer_counts(index_folder):
+    cfg = override(preset_settings("debug"), {"data.workers": 0, "compute.device": "cuda"})
+    found = measure(seehear.Index.open(index_folder), cfg, num_clips=33)
+    assert found.milliseconds["transfer"] > 0
 
 
 def test_advice_names_what_helps_most():

@@ -138,16 +138,16 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
     }
     # One thread each, side by side: the networks are too small for more threads to pay, and cores would lie idle.
     stage.console.say(f"seed {stage.settings.seed}: {' and '.join(map(name, variants))} without labels, side by side")
-    with ThreadPoolExecutor(max(1, min(len(variants), default_workers(stage.settings.data)))) as pool:
-        seconds = list(pool.map(lambda variant: train_variant(stage, variant), variants))
-    for variant, took in zip(variants, seconds, strict=True):
-        ways[variant] = {**measure_variant(stage, variant), "seconds": took}
-    ways["supervised"] = supervised(stage)
+    with ThreadPoolExecutor(len(variants) + 1 if default_workers(stage.settings.data) > 1 else 1) as pool:
+        learned = [pool.submit(train_variant, stage, variant) for variant in variants]
+        learned.append(pool.submit(supervised, stage))
+        for way, future in zip([*variants, "supervised"], learned, strict=True):
+            ways[way] = future.result()
     return {**rates(stage.videos, there_V), "numerics": stage.numerics.describe(), "ways": ways}
 
 
-def train_variant(stage: Stage, variant: str) -> float:
-    """Pretrain one variant, or find its finished run; returns how many seconds that took."""
+def train_variant(stage: Stage, variant: str) -> dict[str, float]:
+    """Pretrain one variant, or find its finished run, and measure it; with the seconds that training took."""
     path, begin = stage.folder / variant, time.perf_counter()
     cfg = override(stage.settings, {"variant": variant, **fixed(stage.numerics)})
     pretrain(
@@ -159,7 +159,8 @@ def train_variant(stage: Stage, variant: str) -> float:
         console=stage.console.labelled(name(variant)),
         clips=stage.train_clips,
     )
-    return round(time.perf_counter() - begin, 1)
+    seconds = round(time.perf_counter() - begin, 1)
+    return {**measure_variant(stage, variant), "seconds": seconds}
 
 
 def measure_variant(stage: Stage, variant: str) -> dict[str, float]:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from seehear.clips import Clips, default_workers
+from seehear.clips import Batch, Clips, default_workers
 from seehear.config import Compute, Data, Settings, override
 from seehear.errors import IndexFileError, MediaError
 from seehear.indexing import Index
 from seehear.media.stages import STAGES, time_stages
+from seehear.numerics import find_device, synchronise, upload
 from seehear.progress import Console
 from seehear.remote import local
 
@@ -69,7 +70,8 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
     rows = np.random.default_rng((cfg.seed, 0xBE)).integers(0, len(index), num_clips)
     stages, unreadable = _stage_by_stage(index, clips, rows[: max(1, num_clips // 3)])
     workers = default_workers(cfg.data)
-    seconds, read, collate_s = 0.0, 0, []
+    device = find_device(cfg.compute.device)
+    seconds, read, collate_s, transfer_s = 0.0, 0, [], []
     for epoch in _EPOCHS:
         count = console.watch("reading clips", num_clips)
         begin, read = time.perf_counter(), 0
@@ -77,11 +79,14 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
             read += len(batch.rows_B)
             count(read)
             collate_s.append(_collate_seconds(batch.frames_BTHWC) / len(batch.rows_B))
+            transfer_s.append(_transfer_seconds(batch, device) / len(batch.rows_B))
         seconds = time.perf_counter() - begin
     if not read:
         raise IndexFileError(f"No clip of {index.folder} can be read: {dict(clips.failures)}. Index the videos again.")
     milliseconds = {name: float(np.mean(times)) * 1e3 for name, times in stages.items()}
     milliseconds["collate"] = float(np.mean(collate_s)) * 1e3
+    if device != "cpu":
+        milliseconds["transfer"] = float(np.median(transfer_s)) * 1e3  # the first starts the device
     facts = facts_of(clips) | {"cache_gigabytes": kept_gigabytes}
     rate = read / seconds
     return Throughput(
@@ -192,6 +197,18 @@ def _collate_seconds(frames_BTHWC: torch.Tensor | None) -> float:
     parts = [part.numpy() for part in frames_BTHWC]
     begin = time.perf_counter()
     torch.from_numpy(np.stack(parts))
+    return time.perf_counter() - begin
+
+
+def _transfer_seconds(batch: Batch, device: str) -> float:
+    """How long it takes until a batch is on a device; 0 where it stays."""
+    if device == "cpu":
+        return 0.0
+    begin = time.perf_counter()
+    for tensor in (batch.frames_BTHWC, batch.waveform_BL):
+        if tensor is not None:
+            upload(tensor, device)
+    synchronise(device)
     return time.perf_counter() - begin
 
 
