@@ -7,7 +7,7 @@ Sets, made here with x264 from moving scenes with grain, 10 s each at 30 frames/
 
     long     340x256, a key frame every 250 frames: Kinetics as it is usually distributed
     gop30    340x256, a key frame every 30
-    packed   the files of `long` after `seehear pack --preset small --fps 30`
+    packed   the files of `long` after `seehear pack --preset small`: 15 frames/s, as that preset reads them
     hd       1280x720, a key frame every 250
 
 A clip is 8 frames, 4 apart, opened anew, scaled to a short side of 128, as uint8 RGB; with sound, 2 s of mono at 16 kHz
@@ -223,7 +223,7 @@ def make_set(folder: Path, name: str) -> list[str]:
     if name != "packed":
         return [str(path) for path in paths]
     seehear.index(paths, folder / "index", progress=False, workers=1)
-    seehear.pack(folder / "index", folder / "packed", preset="small", frame_rate_hz=FPS, workers=1)
+    seehear.pack(folder / "index", folder / "packed", preset="small", workers=1)
     index = seehear.Index.open(folder / "packed")
     return [index.path(row) for row in range(len(index))]
 

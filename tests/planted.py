@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from seehear.clips import Clips, Segment
+from seehear.clips import Clips
 from seehear.config import Settings, override
 from seehear.presets import preset_settings
+from seehear.segments import Segment
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])
 TONES_HZ = (300.0, 700.0, 1500.0, 3300.0)

@@ -8,11 +8,12 @@ import torch
 
 from planted import planted_clips, tiny_settings
 from seehear.augment import CENTRE
-from seehear.clips import CENTRED, Clips, Segment, start_of, window
+from seehear.clips import CENTRED, Clips, start_of, window
 from seehear.config import Clip, Data, override
 from seehear.errors import MediaError, TrainingError
 from seehear.indexing import Index
 from seehear.presets import preset_settings
+from seehear.segments import Segment
 
 
 def all_of(clips: Clips, epoch: int, batch_size: int = 7) -> list:

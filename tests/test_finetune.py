@@ -13,7 +13,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from planted import planted_clips, tiny_settings
-from seehear.clips import Clips, Segment, evenly
+from seehear.clips import Clips, evenly
 from seehear.config import Clip, Data
 from seehear.encoders import Pair
 from seehear.errors import RunError, SettingsError, TrainingError
@@ -27,6 +27,7 @@ from seehear.features import encoder_inputs
 from seehear.model import Model, build_pair
 from seehear.numerics import Numerics
 from seehear.progress import Console
+from seehear.segments import Segment
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 FIXED = {"finetune.precision": "fp32", "finetune.memory_format": "contiguous", "finetune.workers": 0}

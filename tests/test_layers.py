@@ -25,7 +25,7 @@ features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
 decoders | together
 decoding | fingerprint
-indexing | synthetic | naming | sampling
+indexing | synthetic | naming | sampling | segments
 remote
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets

@@ -14,8 +14,9 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from seehear.errors import MediaError, TrainingError
 from seehear.indexing.examination import Rejection
 from seehear.progress import Console
 from seehear.sampling import shuffled
+from seehear.segments import Segment, Segments, SegmentsInMemory
 from seehear.together import Chunks, grouped, left_open
 
 MODALITIES = ("video", "audio")
@@ -56,47 +58,6 @@ class Batch:
     frames_BTHWC: Tensor | None
     waveform_BL: Tensor | None
     draws_BD: Tensor
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One segment, decoded on the grid of all moments where a clip may start. A modality that is not read is None."""
-
-    frames_GHWC: np.ndarray | None
-    waveform_L: np.ndarray | None
-
-
-class Segments(Protocol):
-    """What clips need of an index: where the segment of each row is, and how large its pictures are."""
-
-    video: np.ndarray
-    start_s: np.ndarray
-    seconds: np.ndarray
-    width: np.ndarray
-    height: np.ndarray
-
-    def __len__(self) -> int: ...
-
-    def path(self, row: int) -> str:
-        """The file of a row."""
-
-
-class SegmentsInMemory:
-    """What stands in for an index where segments are decoded already: seconds, sizes and videos of the rows."""
-
-    def __init__(self, segments: Sequence[Segment], clip: Clip) -> None:
-        frames = [s.frames_GHWC for s in segments if s.frames_GHWC is not None]
-        spans = [(len(f) - clip.frames) / clip.frame_rate_hz + clip.seconds for f in frames]
-        self.seconds, self.start_s = np.array(spans), np.zeros(len(segments))
-        self.height, self.width = (np.array([f.shape[axis] for f in frames]) for axis in (1, 2))
-        self.video = np.arange(len(segments))
-
-    def __len__(self) -> int:
-        return len(self.video)
-
-    def path(self, row: int) -> str:
-        """A name for messages."""
-        return f"segment {row} in memory"
 
 
 class Clips:
@@ -335,12 +296,13 @@ class Clips:
             )
 
 
+@lru_cache(maxsize=2**14)  # each is asked for when its clip is requested, and again when that comes
 def draws_of(seed: int, epoch: int | Position, row: int) -> np.ndarray:
-    """The draw of a row in an epoch; at a position, the centre draw but for the moment."""
-    if not isinstance(epoch, Position):
-        return draw(seed, epoch, row)
-    draws = CENTRE.copy()
-    draws[START] = epoch.share
+    """The draw of a row in an epoch; at a position, the centre draw but for the moment. Read-only."""
+    draws = CENTRE.copy() if isinstance(epoch, Position) else draw(seed, epoch, row)
+    if isinstance(epoch, Position):
+        draws[START] = epoch.share
+    draws.flags.writeable = False
     return draws
 
 
