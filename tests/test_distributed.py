@@ -18,6 +18,8 @@ import kmeans_ranks
 from seehear import distributed
 from seehear.errors import SettingsError
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 Found = dict[int, list[dict[str, Any]]]
 

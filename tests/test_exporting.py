@@ -81,6 +81,7 @@ def test_torchscript_gives_the_same_features_for_any_size(run, model, tmp_path):
             np.testing.assert_allclose(found, wanted(model, modality, batch[modality]), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_onnx_gives_the_same_features_for_any_size(run, model, tmp_path):
     pytest.importorskip("onnxscript", reason="pip install 'seehear[onnx]'")
     onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'seehear[onnx]'")

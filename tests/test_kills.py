@@ -85,6 +85,7 @@ def killed_again_and_again(index: Path, run: Path, seconds: float, kills: int, s
     return hits
 
 
+@pytest.mark.thorough
 def test_killed_at_three_random_times_ends_bit_identical(index_folder, unbroken, tmp_path):
     wanted, seconds = unbroken
     assert killed_again_and_again(index_folder, tmp_path / "run", 0.8 * seconds, 3, seed=1) >= 1
@@ -101,6 +102,7 @@ def test_killed_at_ten_random_times_ends_bit_identical(index_folder, unbroken, t
     assert contents(tmp_path / "run") == wanted
 
 
+@pytest.mark.thorough
 def test_a_request_to_stop_saves_and_says_how_to_go_on_and_a_damaged_checkpoint_gives_way(
     index_folder, unbroken, tmp_path
 ):

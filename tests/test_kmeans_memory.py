@@ -43,6 +43,7 @@ print(peak[0] - before)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize(
     ("precision", "rows", "width", "clusters", "stated_mb"),

@@ -36,6 +36,7 @@ def features(finished_run: Path, videos: Path, tmp_path_factory: pytest.TempPath
     return out
 
 
+@pytest.mark.thorough
 def test_results_are_json_for_machines(finished_run, features, tmp_path):
     summary = json.loads(run("assign", finished_run, features, "--out", tmp_path / "l.parquet", "--json").stdout)
     assert summary["rows"] == 3

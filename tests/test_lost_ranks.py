@@ -17,6 +17,8 @@ import pytest
 import seehear
 from test_kills import command
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 RANKS = 3
 TIMEOUT_S = {"dies": 120, "hangs": 20}  # a death is felt at once; a busy machine may be late for a short timeout

@@ -55,6 +55,7 @@ def workplace(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_the_python_of_the_readme_and_of_evaluation_runs_from_top_to_bottom(workplace):
     pages = [ROOT / "README.md", ROOT / "docs" / "evaluation.md", ROOT / "docs" / "finetuning.md"]
     script = "\n".join(text for page in pages for _, text in blocks("python", [page]))
@@ -131,6 +132,7 @@ def test_every_reason_for_leaving_a_file_out_is_documented():
     assert all(f"| {reason} | {meaning} |" in page for reason, meaning in REASONS.items())
 
 
+@pytest.mark.thorough
 def test_a_script_needs_no_main_guard(workplace, index_folder):
     (workplace / "unguarded.py").write_text(
         f"import seehear\nseehear.pretrain({str(index_folder)!r}, 'unguarded', preset='debug', "

@@ -16,6 +16,8 @@ import pretrain_ranks
 from pretrain_ranks import ROWS
 from seehear.sampling import epoch_rows
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 Found = dict[int, list[dict[str, Any]]]
 RELATIVE = 1e-3  # of losses and weights after 4 steps; measured: see docs/distributed.md

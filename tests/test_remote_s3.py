@@ -25,7 +25,10 @@ for needed in ("s3fs", "moto"):
     if importlib.util.find_spec(needed) is None:
         pytest.skip(f"needs {needed}, of the extra dev", allow_module_level=True)
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # sessions live as long as the process
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # sessions live as long as the process
+]
 
 
 @pytest.fixture(scope="module")

@@ -351,6 +351,7 @@ def test_damaged_files_of_a_run_are_one_line_and_cost_no_report(copy, name, way)
     assert (copy / "report" / "index.html").stat().st_mtime_ns == before
 
 
+@pytest.mark.thorough
 def test_the_command_prints_json_and_serves_until_it_is_interrupted(copy):
     command = [sys.executable, "-W", "error", "-m", "seehear", "report", str(copy), "--previews", "0"]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120, check=True)

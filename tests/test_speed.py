@@ -66,6 +66,7 @@ def test_advice_names_what_helps():
     assert "--encoders.video_width" in step_advice(Numerics("cpu", "fp32", "contiguous"), slow, cfg)
 
 
+@pytest.mark.thorough
 def test_the_commands_print_a_table_or_json():
     train = ["bench", "train", "--preset", "debug", "--seconds", "0.02", *FIXED]
     done = CliRunner().invoke(cli, train)

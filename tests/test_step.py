@@ -88,6 +88,7 @@ def test_a_step_with_recomputation_is_the_same_step():
 # --- compiled
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
 def test_compiled_steps_learn_the_same(compiler):
     torch.compiler.reset()

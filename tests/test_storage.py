@@ -88,6 +88,7 @@ def test_a_full_disk_leaves_the_index_that_was_there(small_disk: Path, videos: P
     assert Index.open(small_disk / "index").digest != before
 
 
+@pytest.mark.thorough
 def test_a_file_that_gets_too_long_in_a_run(index_folder: Path, tmp_path: Path) -> None:
     """A run that cannot write its checkpoint says so, and goes on from the last one when it can."""
     small = ["--preset", "debug", "--rounds", "1", "--data.workers", "0"]
@@ -115,6 +116,7 @@ def test_a_full_disk_within_a_round_leaves_the_checkpoint_before(small_disk: Pat
     assert not leftovers(small_disk)
 
 
+@pytest.mark.thorough
 def test_checkpoints_within_rounds_that_cannot_be_written_cost_a_warning_each(
     index_folder: Path, finished_run: Path, tmp_path: Path
 ) -> None:
@@ -166,6 +168,7 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_files_that_vanish_while_a_run_goes_on(videos: Path, tmp_path: Path) -> None:
     """Each costs its rows from then on, with the reason in the log of the round."""
     shutil.copytree(videos / "train", tmp_path / "videos")

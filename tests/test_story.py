@@ -17,6 +17,8 @@ import torch
 import seehear
 from seehear.cli import main
 
+pytestmark = pytest.mark.thorough
+
 FIXED = ("--compute.precision", "fp32", "--compute.memory_format", "contiguous", "--data.workers", "0")
 
 

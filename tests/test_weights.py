@@ -53,6 +53,7 @@ def test_keys_and_shapes_are_those_of_the_published_networks(rule):
     assert sum(math.prod(shape) for shape in learned) == r2plus1d.PARAMETERS[rule]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", RULES)
 def test_a_checkpoint_becomes_an_encoder_that_computes_what_the_published_network_does(rule, files, states, tmp_path):
     accounting = convert(files[rule], tmp_path / "encoders")
