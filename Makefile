@@ -74,7 +74,7 @@ bench: $(READY)      ## all benchmarks that fit into 15 minutes, at reduced size
 	$(BIN)/python .bench/decode.py --clips 12 --sets packed,long,gop30
 	$(BIN)/python .bench/reopen.py
 	$(BIN)/python .bench/cost.py
-	$(BIN)/python .bench/train.py --videos 64 --seconds 3
+	$(BIN)/python .bench/train.py --videos 64 --seconds 3 --turns 2 --batch 2
 	$(BIN)/python .bench/memory.py --videos 300 --rounds 2 --seeds 0
 
 bench-scale: $(READY) ## index, orders and labels of 100,000 to 65,000,000 rows, without media

@@ -168,11 +168,15 @@ def worker_costs(index: Any, rows: np.ndarray) -> dict[str, float]:
 
 def cpu_seconds() -> float:
     """CPU time of this process and of the children that it has now."""
-    spent = time.process_time()
-    for thread in Path("/proc/self/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            spent += int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) / 1e9
-    return spent
+    while True:
+        spent = time.process_time()
+        try:
+            for thread in Path("/proc/self/task").iterdir():
+                for child in (thread / "children").read_text().split():
+                    spent += int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) / 1e9
+        except FileNotFoundError:  # a thread has ended meanwhile, and its children are another's now
+            continue
+        return spent
 
 
 def scene(number: int, width: int, height: int) -> Iterator[np.ndarray]:

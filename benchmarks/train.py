@@ -358,7 +358,7 @@ def scaling(args: argparse.Namespace) -> dict[str, Any]:
         rows.append(
             {
                 "ranks": ranks,
-                "clips_per_s": statistics.median(turn["clips_per_s"] for turn in turns),
+                "clips_per_s": round(statistics.median(turn["clips_per_s"] for turn in turns), 1),
                 "speedup": round(statistics.median(speedups), 3),
                 "efficiency": round(statistics.median(speedups) / min(ranks, cores), 3),
                 **{key: turns[0][key] for key in turns[0] if key.startswith(("bytes", "computed", "messages"))},
