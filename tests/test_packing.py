@@ -241,6 +241,7 @@ def test_rates_of_sound_that_aac_has():
     assert [sound_rate_hz(hz) for hz in (1000, 16000, 16001, 192000)] == [8000, 16000, 22050, 96000]
 
 
+@pytest.mark.thorough
 def test_everything_takes_a_packed_index(index_folder, videos, tmp_path):
     seehear.pack(index_folder, tmp_path / "packed", preset="debug", workers=1)
     settings = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0, "rounds": 1}

@@ -405,6 +405,7 @@ def test_hostile_names_stay_text(page, shown):
     assert {script.get_attribute("src")[:5] for script in many(page, "script")} == {"file:"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page, shown, scheme):
     axe_core = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")

@@ -46,6 +46,7 @@ def unbroken(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     return contents(run)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("round_seen", [0, 1])
 def test_killed_and_resumed_equals_never_stopped(index_folder, unbroken, tmp_path, round_seen):
     run = tmp_path / "run"

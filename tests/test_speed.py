@@ -39,6 +39,7 @@ def test_a_step_is_three_forward_passes_of_work():
     assert found.advice
 
 
+@pytest.mark.thorough
 def test_kmeans_is_timed_in_every_precision():
     found = measure_kmeans(3000, 32, 8)
     assert [rate.work for rate in found.rates] == ["fp32", "bf16", "int8"] == list(found.peak_teraflops)

@@ -73,6 +73,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+@pytest.mark.thorough
 def test_a_full_disk_leaves_the_index_that_was_there(small_disk: Path, videos: Path) -> None:
     first = sorted((videos / "train").rglob("*.mp4"))[0].parent
     seehear.index([first], small_disk / "index", progress=False)
