@@ -75,16 +75,18 @@ def test_a_crash_or_a_hang_costs_one_row(
     for name in "abcwxyz":
         (videos / f"{name}.mp4").write_bytes(good_bytes + name.encode())
     os.link(slow_video, videos / "slow.mov")
-    thread = strike(videos / "slow.mov", what)
-    summary = index(videos, tmp_path / "index", workers=workers, timeout_s=4.0, progress=False)
-    thread.join()
+    for attempt in range(3):  # on a busy machine a strike may come when the file has just been answered for
+        folder = tmp_path / f"index{attempt}"
+        thread = strike(videos / "slow.mov", what)
+        summary = index(videos, folder, workers=workers, timeout_s=4.0, progress=False)
+        thread.join()
+        if summary.videos == 7:
+            break
     assert summary.videos == 7
-    rejected = Index.open(tmp_path / "index").rejected.to_pylist()
+    rejected = Index.open(folder).rejected.to_pylist()
     assert [(row["path"], row["reason"]) for row in rejected] == [("slow.mov", reason)]
     assert detail in rejected[0]["detail"]
-    summary = index(
-        videos, tmp_path / "index", workers=workers, progress=False
-    )  # it may have been the machine: tried again
+    summary = index(videos, folder, workers=workers, progress=False)  # it may have been the machine: tried again
     assert (summary.videos, summary.added, summary.rejected) == (8, 1, {})
 
 
