@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from seehear.indexing import Index, index
 from seehear.indexing.examination import Rejection
 from seehear.indexing.workers import examine_all
 from seehear.media import REASONS
-from striking import holds
+from striking import holds, strikes
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +42,6 @@ def slow_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def strike(path: Path, what: signal.Signals, seconds: float = 60.0) -> threading.Thread:
-    """Send a signal to the first process that has a file open, once, while something else goes on."""
-
-    def hunt() -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for process in Path("/proc").glob("[0-9]*"):
-                if int(process.name) != os.getpid() and holds(process, path):
-                    os.kill(int(process.name), what)
-                    return
-
-    thread = threading.Thread(target=hunt)
-    thread.start()
-    return thread
-
-
 @pytest.mark.parametrize(
     ("what", "workers", "reason", "detail"),
     [
@@ -75,18 +58,16 @@ def test_a_crash_or_a_hang_costs_one_row(
     for name in "abcwxyz":
         (videos / f"{name}.mp4").write_bytes(good_bytes + name.encode())
     os.link(slow_video, videos / "slow.mov")
-    for attempt in range(3):  # on a busy machine a strike may come when the file has just been answered for
-        folder = tmp_path / f"index{attempt}"
-        thread = strike(videos / "slow.mov", what)
-        summary = index(videos, folder, workers=workers, timeout_s=4.0, progress=False)
-        thread.join()
-        if summary.videos == 7:
-            break
+    with strikes(videos / "slow.mov", what, times=1) as struck:
+        summary = index(videos, tmp_path / "index", workers=workers, timeout_s=4.0, progress=False)
+    assert len(struck) == 1
     assert summary.videos == 7
-    rejected = Index.open(folder).rejected.to_pylist()
+    rejected = Index.open(tmp_path / "index").rejected.to_pylist()
     assert [(row["path"], row["reason"]) for row in rejected] == [("slow.mov", reason)]
     assert detail in rejected[0]["detail"]
-    summary = index(videos, folder, workers=workers, progress=False)  # it may have been the machine: tried again
+    summary = index(
+        videos, tmp_path / "index", workers=workers, progress=False
+    )  # it may have been the machine: tried again
     assert (summary.videos, summary.added, summary.rejected) == (8, 1, {})
 
 

@@ -299,9 +299,11 @@ class Clips:
 @lru_cache(maxsize=2**14)  # each is asked for when its clip is requested, and again when that comes
 def draws_of(seed: int, epoch: int | Position, row: int) -> np.ndarray:
     """The draw of a row in an epoch; at a position, the centre draw but for the moment. Read-only."""
-    draws = CENTRE.copy() if isinstance(epoch, Position) else draw(seed, epoch, row)
     if isinstance(epoch, Position):
+        draws = CENTRE.copy()
         draws[START] = epoch.share
+    else:
+        draws = draw(seed, epoch, row)
     draws.flags.writeable = False
     return draws
 

@@ -134,8 +134,8 @@ class _Pass:
                         self._given += 1
                     if len(run) >= self._run:
                         break
-            except Exception as error:
-                self._error = error
+            except Exception as error:  # whatever it is, whoever takes answers raises it: noted before another thread
+                self._error = error  # can look, which would find no more requests and take that for the end
             self._changed.notify_all()
         return run
 
