@@ -55,12 +55,12 @@ def server(videos: Path, tmp_path: Path) -> Iterator[FileServer]:
 
 
 def used_bytes(cache: Path) -> int:
-    used: dict[int, int] = {}  # by inode: a file that is renamed meanwhile may be met under both names
+    used = 0
     for path in cache.iterdir():
         if path.name not in ("lock", "total"):
             with contextlib.suppress(FileNotFoundError):  # renamed or removed since it was listed
-                used[path.stat().st_ino] = path.stat().st_size
-    return sum(used.values())
+                used += path.stat().st_size
+    return used
 
 
 def first_video(server: FileServer) -> tuple[Path, str]:
@@ -364,7 +364,7 @@ def test_threads_share_the_cache(server, cache):
         nonlocal most
         for number in np.random.default_rng(seed).permutation(np.repeat(np.arange(len(addresses)), 4)):
             with local(addresses[number], limit) as copy:
-                with _locked(cache / "lock"):  # or one that goes and one that comes are both counted
+                with _locked(cache / "lock"):  # while they are listed, no file is renamed or removed
                     most = max(most, used_bytes(cache))
                 if Path(copy).stat().st_size != remote.stamp(addresses[number])[0]:
                     wrong.append(addresses[number])

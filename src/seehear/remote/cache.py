@@ -4,7 +4,8 @@
     FOLDER/KEY-BYTES.part  a copy on its way; whoever fetches it holds a lock on it, so another process waits for it
     FOLDER/KEY.once        a copy that is too large to be kept, until it is read
     FOLDER/total           how many bytes are there or on their way, at most; counted anew when room is made
-    FOLDER/lock            held while room is made
+    FOLDER/lock            held while room is made, and while a copy gets its name or is taken into use: otherwise one
+                           that was renamed meanwhile would not be counted, or all would seem to be in use at once
 
 Any number of processes share a folder. Locks are those of the operating system (flock), which end with the process that
 holds them: what a killed one left is known by having none, and is removed when room is made. Whoever reads a copy holds
@@ -61,7 +62,11 @@ class Cache:
                 yield path
             return
         path = self.folder / key
-        while (held := _hold(path, size)) is None:
+        while True:
+            with self._alone():
+                held = _hold(path, size)
+            if held is not None:
+                break
             self._bring(path, size, modified_ns, fetch)
         try:
             os.utime(held, ns=(time.time_ns(), modified_ns))
@@ -93,7 +98,8 @@ class Cache:
                 self._count(size, part)
                 fetch(part)
                 os.utime(part, ns=(time.time_ns(), modified_ns))
-                part.replace(path)
+                with self._alone():
+                    part.replace(path)
             except BaseException:
                 part.unlink(missing_ok=True)
                 self._count(-size, part)
@@ -102,7 +108,7 @@ class Cache:
     def _count(self, size: int, part: Path) -> None:
         """Count a copy that is to come, after others were removed if there is no room for it; or one that does not."""
         note = self.folder / "total"
-        with _locked(self.folder / "lock"):
+        with self._alone():
             try:
                 total = int(note.read_text(encoding="ascii"))
             except (OSError, ValueError):
@@ -110,6 +116,10 @@ class Cache:
             if total + size > self.limit_bytes:
                 total = self._clear(min(self.limit_bytes - size, int(self.limit_bytes * (1 - ROOM_SHARE))), part)
             note.write_text(str(max(0, total + size)), encoding="ascii")
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """In this block no copy gets its name, is taken into use or removed by others."""
+        return _locked(self.folder / "lock")
 
     def _clear(self, goal_bytes: int, part: Path) -> int:
         """Remove what is left of killed processes, then the least recently used copies, until the rest is small enough.
