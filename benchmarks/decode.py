@@ -101,7 +101,9 @@ def packing_costs(folder: Path) -> list[dict[str, Any]]:
 
 
 def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
-    """CPU milliseconds a clip through the loader, in this process, beside reading the same clips and nothing else."""
+    """CPU milliseconds a clip in batches, by this process alone and by a worker process and this one together, beside
+    reading the same clips and nothing else.
+    """
     from seehear.clips import Clips
     from seehear.config import Data
     from seehear.numerics import keep_memory
@@ -114,56 +116,33 @@ def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
         if not at.exists():
             continue
         index = seehear.Index.open(at)
-        clips = Clips(index, clip, Data(workers=0, cache_gigabytes=0), 0)
         rows = np.arange(count) % len(index)
-        spent: dict[str, list[float]] = {"loader": [], "bare": []}
-        for epoch, row in enumerate(rows.tolist()):
-            begin = time.process_time()
-            list(clips.batches(np.array([row]), epoch=epoch, batch_size=1))
-            spent["loader"].append(time.process_time() - begin)
-            wanted = clips.request(row, epoch)
-            begin = time.process_time()
-            media.read_clip(wanted.path, wanted.times_s, *wanted.sound_s, short_side_pixels=SIDE)
-            spent["bare"].append(time.process_time() - begin)
-        ratios = np.array(spent["loader"]) / np.array(spent["bare"])
-        loader_ms, bare_ms = (round(statistics.median(values) * 1e3, 2) for values in spent.values())
-        found.append(
-            {
-                "set": name,
-                "loader_ms": loader_ms,
-                "bare_ms": bare_ms,
-                "ratio": round(float(statistics.median(ratios)), 3),
-            }
-            | worker_costs(index, rows)
-        )
+        alone, worker = (Clips(index, clip, Data(workers=workers, cache_gigabytes=0), 0) for workers in (0, 1))
+        spent: dict[str, list[float]] = {"bare": [], "alone": [], "worker": []}
+        for epoch in range(11):  # in turn; the first pass starts the worker
+            wanted = [alone.request(row, epoch) for row in rows.tolist()]
+            times = [cpu_seconds()]
+            for clip_of in wanted:
+                media.read_clip(clip_of.path, clip_of.times_s, *clip_of.sound_s, short_side_pixels=SIDE)
+            times.append(cpu_seconds())
+            for clips in (alone, worker):
+                for _ in clips.batches(rows, epoch=epoch, batch_size=16):
+                    pass
+                times.append(cpu_seconds())
+            if epoch:
+                for way, begin, end in zip(spent, times, times[1:], strict=False):
+                    spent[way].append((end - begin) / count * 1e3)
+        worker.close()
+        row: dict[str, Any] = {"set": name} | {
+            f"{way}_ms": round(statistics.median(ms), 2) for way, ms in spent.items()
+        }
+        for way in ("alone", "worker"):
+            ratios = np.array(spent[way]) / np.array(spent["bare"])
+            row[f"{way}_ratio"] = round(float(statistics.median(ratios)), 3)
+            row[f"{way}_range"] = [round(float(ratios.min()), 3), round(float(ratios.max()), 3)]
+        found.append(row)
         print(json.dumps(found[-1]), file=sys.stderr)
     return found
-
-
-def worker_costs(index: Any, rows: np.ndarray) -> dict[str, float]:
-    """CPU milliseconds a clip in batches: of a worker process and this one together, and of this process alone."""
-    from seehear.clips import Clips
-    from seehear.config import Data
-    from seehear.presets import preset_settings
-
-    clip, times = preset_settings("small").clip, {"worker": [], "alone": []}
-    readers = {
-        name: Clips(index, clip, Data(workers=workers, cache_gigabytes=0), 0)
-        for name, workers in (("worker", 1), ("alone", 0))
-    }
-    for epoch in range(7):  # in turn; the first pass starts the worker
-        for name, clips in readers.items():
-            begin = cpu_seconds()
-            for _ in clips.batches(rows, epoch=epoch, batch_size=16):
-                pass
-            times[name].append((cpu_seconds() - begin) / len(rows) * 1e3)
-    readers["worker"].close()
-    ratio = np.array(times["worker"][1:]) / np.array(times["alone"][1:])
-    return {
-        "worker_ms": round(statistics.median(times["worker"][1:]), 2),
-        "alone_ms": round(statistics.median(times["alone"][1:]), 2),
-        "worker_ratio": round(float(statistics.median(ratio)), 3),
-    }
 
 
 def cpu_seconds() -> float:
@@ -453,13 +432,18 @@ def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Na
         lines.append(f"| {what} | {cost['cpu_seconds']} | {cost['bytes'] / 1000:.0f} |")
     lines += [
         "",
-        "Through the loader: a clip at a time in this process; batches by a worker process, with the CPU time of both.",
+        "Through the loader, in batches of 16: by this process alone, and by a worker, with the CPU time of both;"
+        " in brackets over reading alone, median (range) of 10 passes in turn.",
         "",
-        "| clips of preset small | loader, ms | reading alone, ms | ratio | a worker, ms | no worker, ms | ratio |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| clips of preset small | reading alone, ms | no worker, ms | a worker, ms |",
+        "|---|---:|---:|---:|",
     ]
-    columns = ("set", "loader_ms", "bare_ms", "ratio", "worker_ms", "alone_ms", "worker_ratio")
-    lines += ["| " + " | ".join(str(cost[c]) for c in columns) + " |" for cost in extra["loader"]]
+    for cost in extra["loader"]:
+        cells = [cost["set"], str(cost["bare_ms"])]
+        for way in ("alone", "worker"):
+            low, high = cost[f"{way}_range"]
+            cells.append(f"{cost[f'{way}_ms']} ({cost[f'{way}_ratio']}, {low} to {high})")
+        lines.append("| " + " | ".join(cells) + " |")
     (RESULTS / "decode.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

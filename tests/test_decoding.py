@@ -17,7 +17,7 @@ from media_files import grainy_picture, write_media
 from seehear.clips import CENTRED, Clips
 from seehear.config import Clip, Data
 from seehear.decoders import Decoders
-from seehear.decoding import Request
+from seehear.decoding import Request, decode
 from seehear.errors import MediaError, SeehearError
 from seehear.indexing import Index
 from striking import children, holds, strikes
@@ -161,6 +161,25 @@ def test_answers_come_in_order_and_requests_are_drawn_as_needed(tmp_path: Path) 
     assert drawn == list(range(60))
     decoders.close()
     assert not set(children()) - before
+
+
+def test_only_the_request_that_it_was_at_is_blamed_for_a_death_among_many(slow_index: Index) -> None:
+    slow = slow_index.path(slow_row(slow_index))
+    quick = next(slow_index.path(row) for row in range(len(slow_index)) if slow_index.path(row) != slow)
+    requests = [Request(row, quick, np.array([row / 60]), 36, (row / 60, 0.5), 8000) for row in range(60)]
+    requests[40] = Request(40, slow, np.array([23.9]), 36, (23.0, 0.5), 8000)
+    said: list[str] = []
+    decoders = Decoders(1, 60.0)
+    with strikes(Path(slow), signal.SIGKILL, times=1) as struck:
+        answers = list(decoders.run(requests, ahead=60, say=said.append))
+    decoders.close()
+    assert len(struck) == len(said) == 1
+    assert slow in said[0]
+    assert not decoders.quarantine
+    for wanted, answer in zip(requests, answers, strict=True):
+        frames, sound = decode(wanted)
+        assert np.array_equal(frames, answer[0])
+        assert np.array_equal(sound, answer[1])
 
 
 def test_what_fails_in_drawing_requests_is_raised(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from seehear.decoding import Decoded, Request, decode
@@ -30,14 +30,18 @@ TRIES = 2
 LOST = frozenset({"crashed the decoder", "timed out"})
 """Reasons for which the process is gone."""
 
-IN_HAND = 2
-"""Requests that a process has at once: the one that it is at, and the next, for which it need not wait."""
+IN_HAND_SECONDS = 0.1
+"""A process has requests for so long at once, so that it need not wait for the next, nor this process wake for each."""
+
+IN_HAND = range(2, 17)
+"""So many at least and at most."""
 
 LONGEST_RUN = 16
 """So many clips of a file, one after the other, are decoded by one process at most, before another goes on with it."""
 
 _TASK = "seehear.decoding:decode"
 _LOOK_UP_SECONDS = 0.1  # how soon a thread that waits for an answer sees that nobody wants it any more
+_NEWEST = 0.2  # weight of the last request in the mean of what one takes
 
 
 class Decoders:
@@ -78,7 +82,7 @@ class Decoders:
             for request in requests:
                 yield _unpacked(request, decode(request, self._cache_gigabytes))
             return
-        work = _Pass(requests, max(ahead, len(self._hands)), len(self._hands))
+        work = _Pass(requests, max(ahead, 2 * len(self._hands)), len(self._hands))
         threads = [threading.Thread(target=_serve, args=(hand, work), daemon=True) for hand in self._hands]
         for thread in threads:
             thread.start()
@@ -108,7 +112,8 @@ class _Pass:
     def __init__(self, requests: Iterable[Request], ahead: int, hands: int) -> None:
         self._requests = iter(requests)
         self._ahead = ahead
-        self._run = max(1, min(ahead // hands, LONGEST_RUN))  # so that there is something to do for all
+        self.share = max(1, ahead // hands)  # of the requests that can be done now, so that there are some for all
+        self._run = min(self.share, LONGEST_RUN)
         self._changed = threading.Condition()
         self._answers: dict[int, _Answer] = {}
         self._given = self._taken = 0
@@ -139,10 +144,10 @@ class _Pass:
             self._changed.notify_all()
         return run
 
-    def put(self, number: int, answer: _Answer) -> None:
-        """Hand in the answer to a request."""
+    def put(self, answers: Mapping[int, _Answer]) -> None:
+        """Hand in the answers to some requests."""
         with self._changed:
-            self._answers[number] = answer
+            self._answers.update(answers)
             self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
@@ -196,7 +201,8 @@ class _Hand:
         self._cache_gigabytes = cache_gigabytes
         self._quarantine = quarantine
         self._worker: Worker | None = None
-        self._sent: deque[Request] = deque()  # what the process has and did not answer yet; it is at the first
+        self._sent: deque[tuple[Request, int]] = deque()  # what it did not answer yet, and in which place it will
+        self._seconds = IN_HAND_SECONDS  # that a request takes
 
     def serve(self, work: _Pass) -> None:
         """Do this process's share of a pass."""
@@ -204,21 +210,35 @@ class _Hand:
             if self._hear(self._worker, work) is None:
                 return
         jobs: deque[_Job] = deque()
-        while True:
-            while len(jobs) < IN_HAND and (run := work.next_requests(wait=not jobs)):
-                for number, request in run:
-                    if request.row in self._quarantine:
-                        work.put(number, _Answer(request, self._quarantine[request.row], ()))
-                    else:
-                        jobs.append(_Job(number, request, []))
-            if not jobs:
-                return
-            content = self._hear(self._give(jobs, work), work)
-            if content is None:
-                return
-            if not self._is_to_be_tried_again(jobs[0], content):
-                job = jobs.popleft()
-                work.put(job.number, _Answer(job.request, content, job.losses))
+        while self._has_drawn(jobs, work):
+            worker = self._give(jobs, work)
+            self._let_answers_gather()
+            answers: dict[int, _Answer] = {}
+            while True:
+                content = self._hear(worker, work)
+                if content is None:
+                    return
+                if not self._is_to_be_tried_again(jobs[0], content):
+                    job = jobs.popleft()
+                    answers[job.number] = _Answer(job.request, content, job.losses)
+                if not self._sent or not worker.has_spoken(0):
+                    break
+            work.put(answers)
+
+    def _has_drawn(self, jobs: deque[_Job], work: _Pass) -> bool:
+        """Whether there are jobs, once there are as many as there are to be."""
+        wanted = min(work.share, max(IN_HAND[0], min(round(IN_HAND_SECONDS / self._seconds), IN_HAND[-1])))
+        while len(jobs) < wanted and (run := work.next_requests(wait=not jobs)):
+            for number, request in run:
+                if request.row in self._quarantine:
+                    work.put({number: _Answer(request, self._quarantine[request.row], ())})
+                else:
+                    jobs.append(_Job(number, request, []))
+        return bool(jobs)
+
+    def _let_answers_gather(self) -> None:
+        """Sleep over some answers, while the process still has something to do: to be woken by each costs more."""
+        time.sleep(min(IN_HAND_SECONDS, (len(self._sent) - 1) * self._seconds) / 2)
 
     def end(self) -> None:
         """End the process, if there is one."""
@@ -239,19 +259,23 @@ class _Hand:
         return again
 
     def _give(self, jobs: Sequence[_Job], work: _Pass) -> Worker:
-        """The process, once it has the first of the jobs."""
+        """The process, once it has the jobs."""
         while True:
             worker = self._worker or self._started(work)
+            taken = {place for _, place in self._sent}
+            free = (place for place in itertools.count() if place not in taken)
+            new = [(job.request, next(free)) for job in itertools.islice(jobs, len(self._sent), None)]
             try:
-                for job in itertools.islice(jobs, len(self._sent), IN_HAND):
-                    worker.send((job.request,))
-                    self._sent.append(job.request)
-                    if len(self._sent) == 1:
-                        worker.expect((job.request,), self._timeout_s)
+                if new:
+                    worker.send([((request,), place) for request, place in new])
             except OSError:
                 if not self._sent:  # it died between two requests, which is no file's fault
                     self.end()
                     continue
+            else:
+                if new and not self._sent:
+                    worker.expect((new[0][0],), self._timeout_s)
+                self._sent.extend(new)
             return worker
 
     def _started(self, work: _Pass) -> Worker:
@@ -265,7 +289,7 @@ class _Hand:
         """What the process says, or how it was lost; None if work has stopped (a report of readiness is waited for)."""
         while True:
             try:
-                if worker.connection.poll(_LOOK_UP_SECONDS):
+                if worker.has_spoken(_LOOK_UP_SECONDS):
                     content: Decoded | Rejection = worker.answer()
                 elif work.is_stopped and not is_report:
                     return None
@@ -282,8 +306,9 @@ class _Hand:
                 continue
             if self._sent:
                 self._sent.popleft()
+                self._seconds += _NEWEST * (max(worker.seconds, 1e-3) - self._seconds)
             if self._sent:
-                worker.expect((self._sent[0],), self._timeout_s)
+                worker.expect((self._sent[0][0],), self._timeout_s)
             return content
 
 

@@ -36,7 +36,8 @@ from seehear.indexing.table import (
     write_rejected,
 )
 from seehear.indexing.together import Examine, on_all_ranks
-from seehear.indexing.workers import Answer, Job, examine_all
+from seehear.indexing.serving import Job
+from seehear.indexing.workers import Answer, examine_all
 from seehear.media import REASONS, MediaInfo
 from seehear.progress import Console
 from seehear.remote import is_remote

@@ -10,7 +10,8 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from seehear.indexing.workers import Answer, Job, examine_all
+from seehear.indexing.serving import Job
+from seehear.indexing.workers import Answer, examine_all
 
 TIMEOUT_S = 24 * 3600.0
 """So long may one rank list or look at files while the others wait; one that dies is noticed at once."""

@@ -1,13 +1,15 @@
 """How does one file that crashes or hangs the decoder cost nothing but its own row?
 
-Each worker is a process that takes one job at a time (here: examine a file), so it is known which file it was. One that
-dies, or takes longer than the time limit and is killed, is replaced by a new one; no process is started for each file.
+Each worker is a process that does one job at a time (here: examine a file), in the order in which it got them, so it is
+known which file it was. One that dies, or takes longer than the time limit and is killed, is replaced by a new one; no
+process is started for each file.
 
 Workers are programmes of their own, started by `subprocess`: nothing is forked from a process that may have threads,
 and a script that calls seehear is not run again in each of them, as `multiprocessing` would. They end themselves when
-their parent is gone, and may not take more than `WORKER_BYTES` of memory beyond what they start with.
+their parent is gone, and may not take more than `serving.WORKER_BYTES` of memory beyond what they start with.
 
 Arrays in an answer travel by a file in memory that both have open: a pipe would cost as much as decoding a small clip.
+Who sends a job says in which place of it they go.
 
 The first argument of a task is the path of its file, or has it as `path`. Where that is an address, the worker fetches
 the file first and the task gets the path of the copy; the time limit counts from the moment when the copy is there, and
@@ -18,40 +20,35 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from importlib import import_module
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seehear.errors import MediaError, SeehearError
+from seehear.errors import SeehearError
 from seehear.indexing.examination import Rejection
+from seehear.indexing.serving import ARRIVED, Job, path_of
 from seehear.media import MediaInfo
-from seehear.remote import FETCH_SECONDS, is_remote, local
+from seehear.remote import FETCH_SECONDS, is_remote
 from seehear.remote import cache_gigabytes as default_gigabytes
-
-WORKER_BYTES = 4 * 2**30
-"""Address space of one worker; 8K video takes about 1 GiB."""
 
 START_SECONDS = 120.0
 """A worker that does not report for work within this time is a fault of the machine."""
 
 _PROGRAMME = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from seehear.indexing.workers import serve; "
+    "from seehear.indexing.serving import serve; "
     "serve(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5], float(sys.argv[6]))"
 )
 _ENVIRONMENT = {
@@ -62,20 +59,17 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
 }
-ARRIVED = "arrived"
-"""What a worker says when the remote file of its job is here; no answer is a text."""
-
-_HALF_BYTES = 2 * WORKER_BYTES  # where the second half of the file in memory begins; what is not written takes no room
 _END_SECONDS = 5.0  # a process that is about to end may take so long for it
-_GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
 
-Job = tuple[Any, ...]  # the arguments of the task
 Answer = MediaInfo | Rejection | None
 
 
 @dataclass
 class Worker:
-    """A process that does one job at a time, and the pipe to it."""
+    """A process that does one job at a time, and the pipe to it.
+
+    seconds: what its last job took, fetching included.
+    """
 
     process: subprocess.Popen[bytes]
     connection: Connection
@@ -84,6 +78,11 @@ class Worker:
     job: int | None = None  # which job it is at
     is_ready: bool = False
     is_fetching: bool = False
+    seconds: float = 0.0
+    _ears: select.poll = field(default_factory=select.poll)
+
+    def __post_init__(self) -> None:
+        self._ears.register(self.connection.fileno(), select.POLLIN)
 
     @classmethod
     def start(cls, task: str, timeout_s: float, cache_gigabytes: float = -1.0) -> Worker:
@@ -103,13 +102,17 @@ class Worker:
         theirs.close()  # so that its end is noticed here
         return cls(process, ours, arrays, time.monotonic() + START_SECONDS)
 
+    def has_spoken(self, within_s: float) -> bool:
+        """Whether there is something to hear, or it has ended; waits so long for that."""
+        return bool(self._ears.poll(within_s * 1000))
+
     def answer(self) -> Any:
         """What it sends; waits for it.
 
         Raises:
             EOFError, ConnectionError: it has ended.
         """
-        content, sizes, offset = self.connection.recv()
+        content, sizes, offset, self.seconds = self.connection.recv()
         buffers = []
         for size in sizes:
             buffer = np.empty(size, np.uint8).data
@@ -120,12 +123,14 @@ class Worker:
 
     def give(self, job: Job, timeout_s: float) -> None:
         """Send a job to a process that has none; raises `OSError` where it is gone."""
-        self.send(job)
+        self.send([(job, 0)])
         self.expect(job, timeout_s)
 
-    def send(self, job: Job) -> None:
-        """Send a job; it may have one, but not two, that it did not answer yet. Raises `OSError` where it is gone."""
-        self.connection.send(job)
+    def send(self, jobs: Sequence[tuple[Job, int]]) -> None:
+        """Send jobs, to be done after those that it has, each with the place for the arrays of its answer: a number, of
+        no other job that was not answered yet. Raises `OSError` where the process is gone.
+        """
+        self.connection.send(jobs)
 
     def expect(self, job: Job, timeout_s: float) -> None:
         """From now on it has so long for the job that it is at, and longer to fetch its file."""
@@ -283,112 +288,9 @@ class _Pool:
             self.start_worker()
 
 
-def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigabytes: float) -> None:
-    """Do one job after the other; the whole life of a worker.
-
-    Args:
-        descriptor: of the pipe's end for this process.
-        arrays: of the file in memory by which arrays travel.
-        timeout_s: after which the parent, if it is still there, ends this process.
-        task: "module:function".
-        cache_gigabytes: what copies of remote files may take.
-    """
-    # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is this one's.
-    for request in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(request, signal.SIG_IGN)
-    connection = Connection(descriptor)
-    reply = _Reply(connection, arrays)
-    module, name = task.split(":")
-    function = getattr(import_module(module), name)
-    _be_silent()
-    _limit_memory()
-    patience_s = math.ceil(timeout_s) + _GRACE_SECONDS  # should the parent not be there any more to end this process
-    arrived = partial(_tell_of_arrival, reply, patience_s)
-    reply.send(None)  # ready
-    with contextlib.suppress(EOFError, OSError):  # the parent is gone
-        while (job := connection.recv()) is not None:
-            signal.alarm(patience_s + (math.ceil(FETCH_SECONDS) if is_remote(path_of(job)) else 0))
-            reply.send(_do_safely(function, job, cache_gigabytes, arrived))
-            signal.alarm(0)
-
-
-def path_of(job: Job) -> str:
-    """The file of a job."""
-    return str(getattr(job[0], "path", job[0]))
-
-
-def _tell_of_arrival(reply: _Reply, patience_s: int) -> None:
-    reply.send(ARRIVED)
-    signal.alarm(patience_s)
-
-
-class _Reply:
-    """How the parent gets answers: by the pipe, their arrays by one half of the file in memory and then the other.
-
-    While it reads an answer, the next one may be written, but not the one after that: `Worker.send` sees to it.
-    """
-
-    def __init__(self, connection: Connection, arrays: int) -> None:
-        self._connection, self._arrays, self._start = connection, arrays, 0
-
-    def send(self, answer: Any) -> None:
-        """Have the parent get an answer."""
-        buffers: list[pickle.PickleBuffer] = []
-        content, offset, sizes = pickle.dumps(answer, 5, buffer_callback=buffers.append), self._start, []
-        try:
-            for buffer in buffers:
-                data = buffer.raw()
-                while data:  # a write may be short
-                    written = os.pwrite(self._arrays, data, offset)
-                    data, offset = data[written:], offset + written
-                sizes.append(buffer.raw().nbytes)
-        except OSError:  # no such room, or a limit on the size of files
-            content, sizes = pickle.dumps(answer, 5), []
-        self._connection.send((content, sizes, self._start))
-        if sizes:
-            self._start = _HALF_BYTES - self._start
-
-
 def _file_in_memory() -> int:
     """The descriptor of a file without a name, in memory where the system has that."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("seehear")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
-
-
-def _do_safely(function: Callable[..., Any], job: Job, cache_gigabytes: float, arrived: Callable[[], None]) -> Any:
-    try:
-        path = path_of(job)
-        if not is_remote(path):
-            return function(*job)
-        with local(path, cache_gigabytes) as copy:
-            arrived()
-            return function(copy if isinstance(job[0], str) else replace(job[0], path=copy), *job[1:])
-    except MediaError as error:
-        return Rejection(error.reason, error.detail)
-    except MemoryError:
-        return Rejection("absurd size", f"it takes more than {WORKER_BYTES / 2**30:g} GiB of memory")
-    except Exception as error:  # one file costs its own row, whatever it does to the decoder's wrapper
-        return Rejection("unreadable", f"{type(error).__name__}: {error}")
-
-
-def _be_silent() -> None:
-    """Nothing that a decoder prints reaches the terminal."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-
-        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except (ImportError, OSError):  # another system than Linux
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = used + WORKER_BYTES
-    if hard == resource.RLIM_INFINITY or limit < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
