@@ -161,15 +161,40 @@ def test_what_a_batch_said_is_not_remembered_where_its_loss_is_not_finite():
     batch = made_up_batch(cfg.clip, 6)
     update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, CPU, make_optimizer(pair, cfg.train))
     update.memory = Memory()
-    assert update([batch], batch.rows_B, 0, Sums(pair, "cpu")) == (0, True)
+    assert update([batch], batch.rows_B, 0, Sums(pair, "cpu")).is_finite()
     rows, order, features = update.memory.latest()
     with torch.no_grad():
         pair.heads["video"]["x"].weight.fill_(float("nan"))
-    assert update([batch], batch.rows_B, 2, Sums(pair, "cpu")) == (2, False)
+    wrong = [update([batch], batch.rows_B, 2, Sums(pair, "cpu")) for _ in range(2)]
+    assert [(step.is_finite(), step.wish) for step in wrong] == [(False, 2)] * 2
+    for step in wrong:  # the second was under way when the first was known to be wrong
+        update.memory.forget_step(step.memory_step)
     after = update.memory.latest()
     assert after[0].tolist() == rows.tolist() == list(range(6))
     assert after[1].tolist() == order.tolist()
     torch.testing.assert_close(after[2], features, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_first_step_that_is_not_finite_leaves_everything_as_it_was(optimizer):
+    cfg = tiny_settings({"train.optimizer": optimizer})
+
+    def after(batches):
+        pair = build_pair(cfg)
+        pair.renew_heads({"video": {"x": 4}, "audio": {"x": 4}}, torch.Generator().manual_seed(0))
+        update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, CPU, make_optimizer(pair, cfg.train))
+        sums, pair = Sums(pair, "cpu"), pair.train()
+        found = [update([batch], batch.rows_B, 0, sums).is_finite() for batch in batches]
+        return pair, update.optimizer.state_dict()["state"], sums.table_S2, found
+
+    good = made_up_batch(cfg.clip, 6)
+    wrong = dataclasses.replace(good, waveform_BL=torch.full_like(good.waveform_BL, float("nan")))
+    pair, state, table, found = after([wrong, good, good])
+    wanted_pair, wanted_state, wanted_table, _ = after([good, good])
+    assert found == [False, True, True]
+    same(pair, wanted_pair, rtol=0, atol=0)
+    torch.testing.assert_close(state, wanted_state, rtol=0, atol=0)
+    assert torch.equal(table, wanted_table)
 
 
 def test_upload_is_the_tensor_itself_where_it_is_there_already():
@@ -182,7 +207,7 @@ def test_upload_is_the_tensor_itself_where_it_is_there_already():
 
 @gpu
 @pytest.mark.gpu
-def test_on_a_gpu_a_step_waits_once():
+def test_on_a_gpu_a_step_does_not_wait_and_its_verdict_arrives():
     numerics = Numerics("cuda", "bf16", "channels_last")
     cfg = tiny_settings({"train.optimizer": "adamw"})
     stepped(numerics, cfg=cfg)  # allocates, and copies the filters
@@ -199,11 +224,15 @@ def test_on_a_gpu_a_step_waits_once():
     try:
         with warnings.catch_warnings(record=True) as waits:
             warnings.simplefilter("always")
-            for _ in range(4):
-                update([batch], batch.rows_B, 0, sums)
+            steps = [update([batch], batch.rows_B, 0, sums) for _ in range(4)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len(waits) == 4  # to learn whether its numbers are finite
+    assert not waits
+    assert all(step.is_finite() for step in steps)
+    wrong = dataclasses.replace(batch, waveform_BL=torch.full_like(batch.waveform_BL, float("nan")))
+    before = {name: x.clone() for name, x in pair.state_dict().items()}
+    assert not update([wrong], wrong.rows_B, 0, sums).is_finite()
+    torch.testing.assert_close(dict(pair.state_dict()), before, rtol=0, atol=0)
 
 
 @gpu

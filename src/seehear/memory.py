@@ -56,10 +56,13 @@ class Memory:
         if len(self.rows) % KEPT_ON_DEVICE == 0:
             self.features[-KEPT_ON_DEVICE:] = [_on_cpu(part) for part in self.features[-KEPT_ON_DEVICE:]]
 
-    def forget_step(self) -> None:
-        """Forget what the batch at hand said: it was not finite, and nothing was learned from it."""
-        while self.order and self.order[-1][0] >= self.steps * PARTS:
-            del self.rows[-1], self.order[-1], self.features[-1]
+    def forget_step(self, step: int) -> None:
+        """Forget what a batch said: it was not finite, and nothing was learned from it."""
+        for at in reversed(range(len(self.order))):
+            if self.order[at][0] < step * PARTS:
+                break
+            if self.order[at][0] < (step + 1) * PARTS:
+                del self.rows[at], self.order[at], self.features[at]
 
     def latest(self) -> tuple[np.ndarray, np.ndarray, dict[str, Tensor]]:
         """The last word on each row that this rank has: rows, ascending, their order, and their features."""

@@ -14,7 +14,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -155,6 +155,21 @@ def upload(tensor: Tensor, device: str | torch.device) -> Tensor:
         there = tensor.pin_memory().to(where, non_blocking=True)
     here.wait_stream(copies)
     there.record_stream(here)
+    return there
+
+
+def download(tensor: Tensor) -> Callable[[], Tensor]:
+    """A small tensor on its way to the CPU: called, it is there, and what the device does later is not waited for."""
+    if tensor.device.type != "cuda":
+        return lambda: tensor
+    here, arrived = torch.empty_like(tensor, device="cpu", pin_memory=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+    here.copy_(tensor, non_blocking=True)
+    arrived.record()
+
+    def there() -> Tensor:
+        arrived.synchronize()
+        return here
+
     return there
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ from seehear.features import encoder_inputs
 from seehear.memory import Memory
 from seehear.numerics import Numerics
 from seehear.sampling import epoch_rows, windowed
-from seehear.updates import Labels, Plan, Sums, Update, losses
+from seehear.updates import Done, Labels, Plan, Sums, Update, losses
 
 GO_ON, SAVE, LEAVE = range(3)  # what may be wished for after a step
 RARE_STEPS, RARE_SHARE = 2, 0.01  # a round may skip so many steps, or this share of its steps, for losses not finite
@@ -127,6 +128,8 @@ def learn(
     if begun is not None:
         learning, done = Learning(**begun["learning"]), int(begun["batches"])
         optimizer.load_state_dict(begun["optimizer"])
+        for group in optimizer.param_groups:
+            group["fused"] = True  # whatever wrote the checkpoint
         sums.add(begun["sums"].to(numerics.device), int(begun["sums_clips"]))
         if memory is not None:
             memory.restore(begun["memory"])
@@ -137,6 +140,22 @@ def learn(
         at = {"learning": asdict(learning), "batches": batches_done, "optimizer": optimizer.state_dict()}
         remembered = {"memory": memory.state(pair.widths)} if memory is not None else {}
         return at | {"sums": sums.table_S2, "sums_clips": sums.clips} | remembered
+
+    def settle(unsettled: deque[tuple[Done, str, np.ndarray]], keep_last: int = 0) -> None:
+        """Count steps once it is known whether they were finite, all but the last so many."""
+        while len(unsettled) > keep_last:
+            step, where, batch = unsettled.popleft()
+            if step.is_finite():
+                learning.in_a_row = 0
+                learning.steps += step.clips > 0
+                learning.clips += step.clips
+                sums.clips += step.clips
+                progress(learning.clips)
+            else:
+                learning.in_a_row += 1
+                if memory is not None:
+                    memory.forget_step(step.memory_step)
+                skip(learning, where, batch, cfg, batches, keep)
 
     for epoch in range(first_epoch + learning.epochs, first_epoch + cfg.epochs):
         rows = epoch_rows(train_rows, labels, clips.seed, epoch, uniform=cfg.uniform_clusters)
@@ -150,21 +169,18 @@ def learn(
         update.memory = memory if may_be_last else None
         read = clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows, together=plan.together)
         stream = timed(read, learning)
+        unsettled: deque[tuple[Done, str, np.ndarray]] = deque()
         for number in range(done, batches):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(learning.steps, cfg.epochs * batches, cfg)
-            before = sums.clips
+                group["lr"] = learning_rate((epoch - first_epoch) * batches + number, cfg.epochs * batches, cfg)
             pieces = [next(stream) for _ in range(plan.parts)]
             batch = rows[number * batch_size : (number + 1) * batch_size]
-            wish, is_finite = update(pieces, batch, keep.wish(), sums)
-            learning.in_a_row = 0 if is_finite else learning.in_a_row + 1
-            if not is_finite:
-                skip(learning, f"epoch {epoch}, step {number + 1} of {batches}", batch, cfg, batches, keep)
-            learning.steps += sums.clips > before
-            learning.clips += sums.clips - before
-            progress(learning.clips)
-            if wish and (is_finite or wish == LEAVE):
-                keep.save(state(number + 1), wish)
+            step = update(pieces, batch, keep.wish(), sums)
+            unsettled.append((step, f"epoch {epoch}, step {number + 1} of {batches}", batch))
+            settle(unsettled, keep_last=0 if step.wish else 1)
+            if step.wish and (not learning.in_a_row or step.wish == LEAVE):
+                keep.save(state(number + 1), step.wish)
+        settle(unsettled)
         measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep, update.memory)
         if wish:
             keep.save(state(batches), wish)
@@ -234,15 +250,18 @@ def learning_rate(step: int, steps: int, cfg: Train) -> float:
 
 
 def make_optimizer(pair: Pair, cfg: Train) -> torch.optim.Optimizer:
-    """The optimiser; weight decay spares biases and batch norms (all parameters with fewer than two axes)."""
+    """The optimiser, one kernel for all parameters; weight decay spares biases and batch norms (less than two axes)."""
     groups = [
         {"params": [p for p in pair.parameters() if p.ndim > 1], "weight_decay": cfg.weight_decay},
         {"params": [p for p in pair.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    fused = True if all(p.is_cuda for p in pair.parameters()) else None  # one kernel for all parameters
-    if cfg.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=fused)
-    return torch.optim.AdamW(groups, lr=cfg.lr, fused=fused)
+    if cfg.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
+    optimizer = torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=True)
+    if cfg.momentum:  # else a first step that is not taken, because it is not finite, leaves these as memory was
+        for p in pair.parameters():
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
 
 
 def saturated(heldout_loss: Mapping[str, list[float]], patience: int) -> bool:

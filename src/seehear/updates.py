@@ -12,13 +12,15 @@ numbers of clips, so the sum over clips is divided by their number over all rank
 over ranks would not do, and weights, statistics and decisions are the same on all ranks after every step. A batch whose
 loss or gradient is not finite anywhere is learned from nowhere.
 
-A step waits for a GPU once, to learn that its numbers are finite before they change anything: all else (labels, sums,
-losses) stays on the device or is sent ahead, and counts and wishes travel between CPUs.
+A step never waits for a GPU. Labels are sent ahead, counts and wishes travel between CPUs, sums and losses stay on the
+device. Whether all numbers are finite is known there: it decides there whether anything changes, and a copy of it is on
+its way to the CPU, to be read while the next step is computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -35,7 +37,7 @@ from seehear.encoders import Pair
 from seehear.encoders.synced import BatchNorm, are_synchronised
 from seehear.features import encoder_inputs
 from seehear.memory import Memory
-from seehear.numerics import Numerics, upload
+from seehear.numerics import Numerics, download, upload
 from seehear.sampling import Order
 
 Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
@@ -52,8 +54,8 @@ class Sums:
         self.table_S2 = torch.zeros(len(self.students), 2, dtype=torch.float64, device=device)
         self.clips = 0
 
-    def add(self, table_S2: Tensor, clips: int) -> None:
-        """Count some clips."""
+    def add(self, table_S2: Tensor, clips: int = 0) -> None:
+        """Count some clips; what `Update` adds is counted when it is known to be finite."""
         self.table_S2 += table_S2
         self.clips += clips
 
@@ -63,6 +65,25 @@ class Sums:
             for student, (loss, hits) in zip(self.students, self.table_S2.tolist(), strict=True):
                 losses.setdefault(student, []).append(loss / self.clips)
                 accuracies.setdefault(student, []).append(hits / self.clips)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a step.
+
+    wish: the largest of all ranks.
+    clips: learned from, if all was finite: of all ranks, and 0 where there were too few.
+    memory_step: its number in the memory.
+    is_finite: waits until that is known. Where a loss or gradient is not finite, the batch has changed nothing: neither
+        weights, nor running statistics, nor sums.
+
+    All are the same on every rank.
+    """
+
+    wish: int
+    clips: int
+    memory_step: int
+    is_finite: Callable[[], bool]
 
 
 class Plan(Sequence[np.ndarray]):
@@ -128,16 +149,14 @@ class Update:
         wanted = self.cfg.batch_parts if self.synced else max(self.cfg.batch_parts, distributed.world_size())
         return max(1, min(wanted, clips // 2))
 
-    def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, wish: int, sums: Sums) -> tuple[int, bool]:
+    def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, wish: int, sums: Sums) -> Done:
         """Learn from a batch of which this rank has read `pieces`.
 
         Args:
             rows_B: the rows of the whole batch.
             wish: what this rank wants to happen after the step, 0 to 2.
-            sums: gets the losses and hits.
-        Returns:
-            The largest wish of all ranks, and whether losses and gradients are finite. Where they are not, the batch
-            has changed nothing: neither weights, nor running statistics, nor sums. Both are the same on every rank.
+            sums: gets the losses and hits, but not the number of clips, which is counted when they are known to be
+                finite.
         """
         self.optimizer.zero_grad(set_to_none=True)
         if self.memory is not None:
@@ -158,17 +177,17 @@ class Update:
             clips, parts = clips + (len(batch.rows_B) if batch else 0), parts + 1
         clips, parts, wish, table_S2 = self._over_ranks(clips, parts, wish, table_S2, alone)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if not are_finite([table_S2[:, 0], *gradients]):
-            self.statistics.undo()
-            if self.memory is not None:
-                self.memory.forget_step()
-            return wish, False
+        is_wrong = ~are_finite([table_S2[:, 0], *gradients])
+        self.statistics.undo_where(is_wrong)
         if clips >= 2:
             if clips != len(rows_B):
                 torch._foreach_mul_(gradients, len(rows_B) / clips)
+            self.optimizer.found_inf = is_wrong.float()  # type: ignore[attr-defined]  # then fused kernels change nothing
             self.optimizer.step()
-            sums.add(table_S2.double(), clips)
-        return wish, True
+            sums.add(torch.where(is_wrong, 0.0, table_S2.double()))
+        wrong = download(is_wrong)
+        memory_step = self.memory.steps if self.memory is not None else 0
+        return Done(wish, clips if clips >= 2 else 0, memory_step, lambda: not wrong())
 
     def _learn(self, batch: Batch | None, batch_size: int, part: int) -> Tensor:
         """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
@@ -194,7 +213,7 @@ class Update:
         for p in self.parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         counts = torch.tensor([clips, parts, wish >= 1, wish >= 2], dtype=table_S2.dtype)  # on the CPU
-        summed = [p.grad for p in self.parameters if p.grad is not None] + [*self.statistics.totals, table_S2]
+        summed = [p.grad for p in self.parameters if p.grad is not None] + [self.statistics.total, table_S2]
         if table_S2.device.type == "cpu":
             distributed.all_reduce_at_once([*summed, counts])
         else:
@@ -227,47 +246,65 @@ def losses(
     return table_S2[:, 0].sum(), table_S2.detach()
 
 
-def are_finite(tensors: list[Tensor]) -> bool:
-    """Whether all numbers in some tensors on one device are finite; numbers beyond 1e19 or so count as if not."""
-    return bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors))).all())
+def are_finite(tensors: list[Tensor]) -> Tensor:
+    """Whether all numbers in some tensors on one device are finite, on that device; beyond 1e19 or so they count as if
+    not.
+    """
+    return torch.isfinite(torch.stack(torch._foreach_norm(tensors))).all()
 
 
 class _Statistics:
-    """The running statistics of all batch norms, as a mean over the parts of a batch."""
+    """The running statistics of all batch norms, as a mean over the parts of a batch. They are many and small, so they
+    are laid end to end.
+    """
 
     def __init__(self, pair: Pair) -> None:
         norms = [m for m in pair.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
-        self.tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
-        self.counters: list[Any] = [m.num_batches_tracked for m in norms]
+        self._tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
+        self._counters: list[Any] = [m.num_batches_tracked for m in norms]
+        self._none = next(pair.parameters()).detach().new_zeros(0)  # there may be no batch norms
 
     @torch.no_grad()
     def begin(self) -> None:
         """Remember them as they are before a step."""
-        self.start = [tensor.clone() for tensor in self.tensors]
-        self.counted = [counter.clone() for counter in self.counters]
-        self.totals = [torch.zeros_like(tensor) for tensor in self.tensors]
+        self._start, self._counted = self._now(), self._count_now()
+        self.total = torch.zeros_like(self._start)
 
     @torch.no_grad()
     def restore(self) -> None:
         """Set them back to before the step."""
-        torch._foreach_copy_(self.tensors, self.start)
+        self._set(self._start)
 
     @torch.no_grad()
-    def undo(self) -> None:
-        """Set them and their counters back, as if the step had not been."""
-        self.restore()
-        torch._foreach_copy_(self.counters, self.counted)
+    def undo_where(self, is_wrong: Tensor) -> None:
+        """Set them and their counters back, as if the step had not been, where a truth on the device says so."""
+        self._set(torch.where(is_wrong, self._start, self._now()))
+        self._set_counters(torch.where(is_wrong, self._counted, self._count_now()))
 
     @torch.no_grad()
     def keep(self) -> None:
-        """Add what a part made of them to the totals."""
-        torch._foreach_add_(self.totals, self.tensors)
+        """Add what a part made of them to the total."""
+        self.total += self._now()
 
     @torch.no_grad()
     def end(self, parts: int) -> None:
         """Set them to the mean over so many parts."""
-        torch._foreach_copy_(self.tensors, [total / parts for total in self.totals] if parts else self.start)
-        torch._foreach_copy_(self.counters, [counter + min(parts, 1) for counter in self.counted])
+        self._set(self.total / parts if parts else self._start)
+        self._set_counters(self._counted + min(parts, 1))
+
+    def _now(self) -> Tensor:
+        return torch.cat([self._none, *self._tensors])
+
+    def _count_now(self) -> Tensor:
+        return torch.stack(self._counters) if self._counters else self._none
+
+    def _set(self, values: Tensor) -> None:
+        if self._tensors:
+            torch._foreach_copy_(self._tensors, torch.split(values, [len(tensor) for tensor in self._tensors]))
+
+    def _set_counters(self, counts: Tensor) -> None:
+        if self._counters:
+            torch._foreach_copy_(self._counters, torch.unbind(counts))
 
 
 def _share(rows: np.ndarray, part: int, parts: int) -> np.ndarray:

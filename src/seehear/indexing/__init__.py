@@ -26,6 +26,7 @@ from seehear.indexing.discovery import Candidate, absolute_paths, common_root, f
 from seehear.indexing.examination import Rejection
 from seehear.indexing.info import PACKING, command, read_info
 from seehear.indexing.packed import copy_packed
+from seehear.indexing.serving import Job
 from seehear.indexing.table import (
     FACTS,
     Index,
@@ -36,7 +37,6 @@ from seehear.indexing.table import (
     write_rejected,
 )
 from seehear.indexing.together import Examine, on_all_ranks
-from seehear.indexing.serving import Job
 from seehear.indexing.workers import Answer, examine_all
 from seehear.media import REASONS, MediaInfo
 from seehear.progress import Console
