@@ -49,8 +49,10 @@ def main() -> None:
         seehear.index(Path(place, "videos"), Path(place, "index"), progress=False)
         index = seehear.Index.open(Path(place, "index"))
         events_N = events_of(index, truth)
-        rows = [row for seed in args.seeds for row in both_ways(index, events_N, args.rounds, seed)]
-    report(rows, args)
+        rows: list[dict[str, Any]] = []
+        for seed in args.seeds:
+            rows += both_ways(index, events_N, args.rounds, seed)
+            report(rows, args)  # so that a run that is broken off leaves what it has
 
 
 def events_of(index: seehear.Index, truth: Path) -> np.ndarray:

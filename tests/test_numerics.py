@@ -19,7 +19,7 @@ from seehear.numerics import Numerics, choose
 
 @pytest.mark.parametrize("tried", [("fp32", "bf16"), ("fp32",)])
 def test_the_probe_times_all_candidates_chooses_among_them_and_leaves_the_pair_alone(tried, monkeypatch):
-    monkeypatch.setattr(numerics, "is_worth_a_try", lambda precision, device: precision in tried)
+    monkeypatch.setattr(numerics, "is_bf16_worth_a_try", lambda device: "bf16" in tried)
     cfg = tiny_settings()
     pair = build_pair(cfg)
     before = {k: v.clone() for k, v in pair.state_dict().items()}
@@ -41,7 +41,7 @@ def test_a_precision_is_tried_unless_its_products_are_far_slower():
         milliseconds[dtype] = min(times)
     ratio = milliseconds[torch.bfloat16] / milliseconds[torch.float32]
     if not 1 < ratio < 4:  # nearer to the limit, a busy machine may say one thing or the other
-        assert numerics.is_worth_a_try("bf16", "cpu") == (ratio < 2)
+        assert numerics.is_bf16_worth_a_try("cpu") == (ratio < 2)
 
 
 def test_what_is_fixed_is_taken_without_a_probe():

@@ -102,7 +102,7 @@ def choose(compute: Compute, pair: Pair, clip: Clip) -> Numerics:
     device = find_device(compute.device)
     precisions = [compute.precision]
     if compute.precision == "auto":
-        precisions = ["fp32", "bf16"] if is_worth_a_try("bf16", device) else ["fp32"]
+        precisions = ["fp32", "bf16"] if is_bf16_worth_a_try(device) else ["fp32"]
     formats = ["contiguous", "channels_last"] if compute.memory_format == "auto" else [compute.memory_format]
     candidates = [Numerics(device, p, f) for p, f in itertools.product(precisions, formats)]
     if "video" not in pair.encoders:
@@ -227,12 +227,12 @@ def find_device(name: str) -> str:
 
 
 @cache
-def is_worth_a_try(precision: str, device: str) -> bool:
-    """Whether a product of matrices is not far slower than in fp32: on CPUs without such products it is several times
-    as slow, and to try a large network in it would take minutes.
+def is_bf16_worth_a_try(device: str) -> bool:
+    """Whether a product of matrices in bf16 is not far slower than in fp32: on CPUs without such products it is several
+    times as slow, and to try a large network in it would take minutes.
     """
     seconds = {}
-    for dtype in (torch.float32, {"bf16": torch.bfloat16}[precision]):
+    for dtype in (torch.float32, torch.bfloat16):
         matrix, taken = torch.ones(512, 512, dtype=dtype, device=device), []
         for _ in range(5):
             begin = time.perf_counter()
@@ -240,7 +240,7 @@ def is_worth_a_try(precision: str, device: str) -> bool:
             synchronise(device)
             taken.append(time.perf_counter() - begin)
         seconds[dtype] = min(taken)
-    return seconds[dtype] < HOPELESS * seconds[torch.float32]
+    return seconds[torch.bfloat16] < HOPELESS * seconds[torch.float32]
 
 
 def probe(candidates: list[Numerics], pair: Pair, clip: Clip, repeats: int = 3) -> list[float]:
