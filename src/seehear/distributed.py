@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from seehear import errors
 from seehear.errors import MediaError, RankError, SeehearError, SettingsError
+from seehear.meeting import name_of_meeting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +82,10 @@ def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> t
     if "WORLD_SIZE" in os.environ and not _active():
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"  # counts need not wait for a GPU
         with _together():
-            dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+            wait = timedelta(seconds=timeout_s)
+            store, me, ranks = next(dist.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
+            mine = dist.PrefixStore(name_of_meeting(store, me, ranks, timeout_s), store)  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=mine, rank=me, world_size=ranks, timeout=wait)
     return chosen
 
 
