@@ -1,6 +1,6 @@
 """Do features that training saw anyway cluster as well as fresh ones, and what time do they save?
 
-    python benchmarks/memory.py                    # the demo's videos, 3 seeds, 8 rounds each way: 40 minutes of a core
+    python benchmarks/memory.py                    # the demo's videos, 3 seeds, 8 rounds each way: an hour of a core
     python benchmarks/memory.py --videos 600 --rounds 4 --seeds 0
 
 The demo's synthetic videos and settings, with `train.remember_features` off and on, otherwise alike. After each round

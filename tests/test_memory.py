@@ -146,11 +146,10 @@ def test_clusters_of_remembered_features_are_the_planted_ones():
     cfg = tiny_settings({**many, **REMEMBER})
     clips, classes_N = planted_clips(cfg)
     *_, last = deep_cluster(build_pair(cfg), clips, cfg, CPU)
-    for (
-        name,
-        c,
-    ) in last.clusters.items():  # pictures 0.66 to 0.97 on six seeds, sound 0.89 to 1; fresh features 0.78 to 1
-        assert homogeneity_score(classes_N, c.labels_N) > 0.5, name  # drawn labels: below 0.3
+    # On six seeds pictures read 0.66 to 0.97 and sound 0.89 to 1, fresh features 0.78 to 1; drawn labels below 0.3.
+    limits = {"video": 0.6, "audio": 0.85}
+    for name, c in last.clusters.items():
+        assert homogeneity_score(classes_N, c.labels_N) > limits[name], name
 
 
 def test_a_first_round_has_nothing_to_remember():

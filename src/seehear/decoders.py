@@ -33,7 +33,7 @@ LOST = frozenset({"crashed the decoder", "timed out"})
 IN_HAND_SECONDS = 0.1
 """A process has requests for so long at once, so that it need not wait for the next, nor this process wake for each."""
 
-IN_HAND = range(2, 17)
+FEWEST_IN_HAND, MOST_IN_HAND = 2, 16
 """So many at least and at most."""
 
 LONGEST_RUN = 16
@@ -82,7 +82,7 @@ class Decoders:
             for request in requests:
                 yield _unpacked(request, decode(request, self._cache_gigabytes))
             return
-        work = _Pass(requests, max(ahead, 2 * len(self._hands)), len(self._hands))
+        work = _Pass(requests, max(ahead, FEWEST_IN_HAND * len(self._hands)), len(self._hands))
         threads = [threading.Thread(target=_serve, args=(hand, work), daemon=True) for hand in self._hands]
         for thread in threads:
             thread.start()
@@ -112,7 +112,7 @@ class _Pass:
     def __init__(self, requests: Iterable[Request], ahead: int, hands: int) -> None:
         self._requests = iter(requests)
         self._ahead = ahead
-        self.share = max(1, ahead // hands)  # of the requests that can be done now, so that there are some for all
+        self.share = ahead // hands  # of the requests that can be done now, so that there are some for all
         self._run = min(self.share, LONGEST_RUN)
         self._changed = threading.Condition()
         self._answers: dict[int, _Answer] = {}
@@ -227,7 +227,7 @@ class _Hand:
 
     def _has_drawn(self, jobs: deque[_Job], work: _Pass) -> bool:
         """Whether there are jobs, once there are as many as there are to be."""
-        wanted = min(work.share, max(IN_HAND[0], min(round(IN_HAND_SECONDS / self._seconds), IN_HAND[-1])))
+        wanted = max(FEWEST_IN_HAND, min(round(IN_HAND_SECONDS / self._seconds), MOST_IN_HAND, work.share))
         while len(jobs) < wanted and (run := work.next_requests(wait=not jobs)):
             for number, request in run:
                 if request.row in self._quarantine:

@@ -75,6 +75,8 @@ def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> t
     """
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     chosen = torch.device(device)
     if chosen.type == "cuda":
@@ -83,8 +85,8 @@ def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> t
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"  # counts need not wait for a GPU
         with _together():
             wait = timedelta(seconds=timeout_s)
-            store, me, ranks = next(dist.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
-            mine = dist.PrefixStore(name_of_meeting(store, me, ranks, timeout_s), store)  # type: ignore[attr-defined]
+            store, me, ranks = next(rendezvous("env://", timeout=wait))
+            mine = PrefixStore(name_of_meeting(store, me, ranks, timeout_s), store)
             dist.init_process_group(backend, store=mine, rank=me, world_size=ranks, timeout=wait)
     return chosen
 

@@ -141,7 +141,9 @@ def learn(
         remembered = {"memory": memory.state(pair.widths)} if memory is not None else {}
         return at | {"sums": sums.table_S2, "sums_clips": sums.clips} | remembered
 
-    def settle(unsettled: deque[tuple[Done, str, np.ndarray]], keep_last: int = 0) -> None:
+    unsettled: deque[tuple[Done, str, np.ndarray]] = deque()  # steps, where they are, and their rows
+
+    def settle(keep_last: int = 0) -> None:
         """Count steps once it is known whether they were finite, all but the last so many."""
         while len(unsettled) > keep_last:
             step, where, batch = unsettled.popleft()
@@ -169,7 +171,6 @@ def learn(
         update.memory = memory if may_be_last else None
         read = clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows, together=plan.together)
         stream = timed(read, learning)
-        unsettled: deque[tuple[Done, str, np.ndarray]] = deque()
         for number in range(done, batches):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate((epoch - first_epoch) * batches + number, cfg.epochs * batches, cfg)
@@ -177,10 +178,10 @@ def learn(
             batch = rows[number * batch_size : (number + 1) * batch_size]
             step = update(pieces, batch, keep.wish(), sums)
             unsettled.append((step, f"epoch {epoch}, step {number + 1} of {batches}", batch))
-            settle(unsettled, keep_last=0 if step.wish else 1)
+            settle(keep_last=0 if step.wish else 1)
             if step.wish and (not learning.in_a_row or step.wish == LEAVE):
                 keep.save(state(number + 1), step.wish)
-        settle(unsettled)
+        settle()
         measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep, update.memory)
         if wish:
             keep.save(state(batches), wish)

@@ -103,7 +103,10 @@ class Worker:
         return cls(process, ours, arrays, time.monotonic() + START_SECONDS)
 
     def has_spoken(self, within_s: float) -> bool:
-        """Whether there is something to hear, or it has ended; waits so long for that."""
+        """Whether there is something to hear, or it has ended; waits so long for that.
+
+        As `Connection.poll` says it, which makes a selector anew for each call.
+        """
         return bool(self._ears.poll(within_s * 1000))
 
     def answer(self) -> Any:
