@@ -86,18 +86,25 @@ class _Run:
 
     def mono(self) -> NDArray[np.float32]:
         """The mean of all channels but the low-frequency one, as float32 in [-1, 1] if the file keeps to that."""
-        names = [channel.name for channel in self.layout.channels]
         planes = [np.concatenate(chunks) for chunks in zip(*self.chunks, strict=True)]
+        mono_S = planes[0] if self.layout.nb_channels == 1 else self._mixed(planes)
+        if planes[0].dtype == np.uint8:
+            mono_S = (mono_S.astype(np.float32) - 128) / 128
+        elif planes[0].dtype.kind == "i":
+            mono_S = mono_S.astype(np.float32) / -float(np.iinfo(planes[0].dtype).min)
+        with np.errstate(over="ignore"):  # of 64-bit samples
+            mono_S = np.asarray(mono_S, np.float32)
+        if not np.isfinite(mono_S).all():
+            mono_S = np.nan_to_num(mono_S, nan=0.0, posinf=1.0, neginf=-1.0)
+        return mono_S
+
+    def _mixed(self, planes: list[NDArray[Any]]) -> NDArray[np.float32]:
+        names = [channel.name for channel in self.layout.channels]
         samples_CS = np.stack(planes) if self.sample_format.is_planar else planes[0].reshape(-1, len(names)).T
         audible = [i for i, name in enumerate(names) if not name.startswith("LFE")]
         if 0 < len(audible) < len(names):
             samples_CS = samples_CS[audible]
-        mono_S = samples_CS.mean(axis=0, dtype=np.float32)
-        if samples_CS.dtype == np.uint8:
-            mono_S = (mono_S - 128) / 128
-        elif samples_CS.dtype.kind == "i":
-            mono_S = mono_S / -float(np.iinfo(samples_CS.dtype).min)
-        return np.asarray(np.nan_to_num(mono_S, nan=0.0, posinf=1.0, neginf=-1.0), np.float32)
+        return samples_CS.mean(axis=0, dtype=np.float32)
 
 
 def read_samples(source: Source, start_s: float, seconds: float, sample_rate_hz: int) -> NDArray[np.float32]:
