@@ -459,8 +459,8 @@ def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Na
         lines.append("| " + " | ".join([*cells, wrong]) + " |")
     lines += [
         "",
-        "The same clips with sound, unpacked and packed in turn: means, and how many times as fast packed ones are, in all"
-        " and by the median clip.",
+        "The same clips with sound, unpacked and packed in turn: means, and how many times as fast packed ones are, in"
+        " all and by the median clip.",
         "",
         "| set | unpacked, ms | packed, ms | times as fast | median |",
         "|---|---:|---:|---:|---:|",

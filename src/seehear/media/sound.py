@@ -104,7 +104,8 @@ class _Run:
         audible = [i for i, name in enumerate(names) if not name.startswith("LFE")]
         if 0 < len(audible) < len(names):
             samples_CS = samples_CS[audible]
-        return samples_CS.mean(axis=0, dtype=np.float32)
+        mono_S: NDArray[np.float32] = samples_CS.mean(axis=0, dtype=np.float32)
+        return mono_S
 
 
 def read_samples(source: Source, start_s: float, seconds: float, sample_rate_hz: int) -> NDArray[np.float32]:
