@@ -1,6 +1,6 @@
 """What does it save to open a file once for several clips of it?
 
-    python benchmarks/reopen.py        # CPU time of one thread, about two minutes
+    python benchmarks/reopen.py        # CPU time of one thread, about five minutes
 
 Segments of 10 s out of files of 340x256 with a key frame every 250 frames: films of 10 minutes with 60 segments, videos
 of a minute with 6, videos of 10 s with 1, and those of a minute packed, where each segment is a file of its own. One
@@ -15,6 +15,7 @@ Ratios are of neighbouring turns; the median counts.
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import statistics
@@ -44,11 +45,12 @@ from seehear.updates import Plan
 RESULTS = Path(__file__).parent / "results"
 SETS = {"600 s": (600, 2), "60 s": (60, 10), "10 s": (10, 60)}  # length, and files of it
 WINDOW, BATCH = 512, 16
-TURNS = 4
 
 
 def main() -> None:
-    rows = []
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=4, help="how often each way is read after a first time")
+    turns, rows = parser.parse_args().turns, []
     with tempfile.TemporaryDirectory() as place:
         for name, index in indexes(Path(place)):
             ways = {
@@ -56,15 +58,16 @@ def main() -> None:
                 "pass": (in_order(index, False), in_order(index, True)),
             }
             for kind, (anew, kept) in ways.items():
-                spent = in_turn(anew, kept)
+                spent = in_turn(anew, kept, turns)
                 ratio = statistics.median(kept / anew for anew, kept in spent)
                 anew_ms, kept_ms = (statistics.median(one) / len(index) * 1e3 for one in zip(*spent, strict=True))
                 row = {"set": name, "rows": len(index), "read": kind, "anew_ms": round(anew_ms, 2)}
                 rows.append(row | {"kept_ms": round(kept_ms, 2), "ratio": round(ratio, 3)})
                 print(json.dumps(rows[-1]), flush=True)
-    about = {"command": "python benchmarks/reopen.py", "commit": commit(), "processor": processor(), "window": WINDOW}
+    command = " ".join(["python benchmarks/reopen.py", *sys.argv[1:]])
+    about = {"command": command, "commit": commit(), "processor": processor(), "window": WINDOW}
     path = RESULTS / "reopen.json"
-    path.write_text(json.dumps(about | {"turns": TURNS, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(about | {"turns": turns, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def indexes(place: Path) -> Iterator[tuple[str, seehear.Index]]:
@@ -139,10 +142,10 @@ def in_order(index: seehear.Index, stay_open: bool) -> Callable[[int], None]:
     return read
 
 
-def in_turn(anew: Callable[[int], None], kept: Callable[[int], None]) -> list[tuple[float, float]]:
+def in_turn(anew: Callable[[int], None], kept: Callable[[int], None], turns: int) -> list[tuple[float, float]]:
     """CPU seconds of both, turn by turn; the first turn, in which caches fill, does not count."""
     spent = []
-    for turn in range(TURNS + 1):
+    for turn in range(turns + 1):
         seconds = {}
         for read in (anew, kept) if turn % 2 else (kept, anew):
             begin = time.process_time()

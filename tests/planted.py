@@ -15,10 +15,14 @@ from seehear.segments import Segment
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])
 TONES_HZ = (300.0, 700.0, 1500.0, 3300.0)
 
+AS_DEBUG = {"clip.short_side_pixels": 36, "clip.crop_pixels": 32, "clip.sound_seconds": 1.0}
+"""Clips as large as those of the debug preset, for encoders that are to find the classes by themselves."""
+
 
 def tiny_settings(changes: Mapping[str, Any] | None = None) -> Settings:
-    """The debug preset with fixed numerics, so that nothing depends on a probe."""
+    """The debug preset with smaller clips, and fixed numerics, so that nothing depends on a probe."""
     fixed = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0}
+    fixed |= {"clip.short_side_pixels": 20, "clip.crop_pixels": 16, "clip.sound_seconds": 0.5}
     return override(preset_settings("debug"), fixed | dict(changes or {}))
 
 

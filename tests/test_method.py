@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import homogeneity_score
 
-from planted import planted_clips, tiny_settings
+from planted import AS_DEBUG, planted_clips, tiny_settings
 from seehear.errors import MediaError
 from seehear.journal import line, nmi, summary, warnings_of
 from seehear.method import TEACHERS, cluster, deep_cluster
@@ -36,9 +36,8 @@ def test_the_table_of_teachers_is_that_of_the_paper():
 @pytest.mark.parametrize("variant", TEACHERS)
 def test_planted_clusters_are_recovered_by_every_variant(variant):
     # Twice as many clusters as classes: k-means with K right needs luck to put one seed into each.
-    cfg = tiny_settings(
-        {"variant": variant, "cluster.num_clusters": 8, "train.epochs": 3, "train.lr": 3e-3, "rounds": 3}
-    )
+    learning = {"cluster.num_clusters": 8, "train.epochs": 3, "train.lr": 3e-3, "rounds": 3}
+    cfg = tiny_settings({"variant": variant, **learning, **AS_DEBUG})
     _, rounds, classes_N = rounds_of(cfg)
     assert set(rounds[0].clusters) == {space for spaces in TEACHERS[variant].values() for space in spaces}
     for name, c in rounds[-1].clusters.items():

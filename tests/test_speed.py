@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from planted import tiny_settings
+from planted import AS_DEBUG, tiny_settings
 from seehear.cli import cli
 from seehear.encoders import AudioEncoder, VideoEncoder
 from seehear.numerics import Numerics
@@ -30,7 +30,7 @@ def test_operations_are_those_of_the_definition():
 
 
 def test_a_step_is_three_forward_passes_of_work():
-    found = measure_step(tiny_settings(), seconds=0.05)
+    found = measure_step(tiny_settings(AS_DEBUG), seconds=0.05)
     work = found.what["gigaflop_a_clip"]
     assert 2 < work["step"] / work["forward"] < 3.01  # the first layers need no gradient of their input
     assert [rate.work for rate in found.rates] == ["forward", "step"]
