@@ -121,37 +121,44 @@ def test_what_is_unlike_all_training_is_far(trained, table):
     assert all(assign(trained, rows)["audio_far"].to_pylist())
 
 
-@pytest.mark.parametrize("block_rows", [7, 4096])
+@pytest.fixture(scope="module")
+def query(videos: Path) -> Path:
+    return next(videos.rglob("*.mp4"))
+
+
+@pytest.fixture(scope="module")
+def asked(trained: Trained, query: Path) -> pa.Table:
+    """Features of the query."""
+    return embed(trained.model, query, workers=1)
+
+
 @pytest.mark.parametrize("by", ["auto", "video", "audio"])
-def test_search_within_a_modality_is_brute_force(run, trained, table, videos, monkeypatch, by, block_rows):
-    monkeypatch.setattr("seehear.library.gallery.BLOCK_ROWS", block_rows)
-    query = next(videos.rglob("*.mp4"))
-    asked = embed(trained.model, query, workers=1)
+def test_search_within_a_modality_is_brute_force(run, trained, table, query, asked, monkeypatch, by):
     name = "joint" if by == "auto" else by
     modalities = ("video", "audio") if name == "joint" else (name,)
     vector = prepare(run, name, [rows_of(asked, m) for m in modalities])[0]
     scores = prepare(run, name, [rows_of(table, m) for m in modalities]) @ vector
     order = [i for i in np.argsort(-scores, kind="stable") if not np.isnan(scores[i])]
-    hits = search(trained, query, table, by=by, top=50)
-    assert hits["row"].to_pylist() == order[:50]
-    assert hits["rank"].to_pylist() == list(range(1, 51))
-    np.testing.assert_allclose(hits["score"], scores[order[:50]], atol=1e-4)
-    assert hits["path"].to_pylist() == [f"/v/{i}.mp4" for i in order[:50]]
-    assert set(hits["compared"].to_pylist()) == {f"{name} with {name}"}
-    everything = search(trained, query, table, by=by, top=1000)
-    assert len(everything) == len(order)
-    twins = [everything["row"].to_pylist().index(i) for i in (10, 20) if i in order]
+    for block_rows, top in ((4096, 50), (7, 1000)):
+        monkeypatch.setattr("seehear.library.gallery.BLOCK_ROWS", block_rows)
+        hits = search(trained, query, table, by=by, top=top)
+        assert len(hits) == min(top, len(order))
+        assert hits["row"].to_pylist()[:50] == order[:50]
+        assert hits["rank"].to_pylist() == list(range(1, len(hits) + 1))
+        np.testing.assert_allclose(hits["score"], scores[order[: len(hits)]], atol=1e-4)
+        assert hits["path"].to_pylist()[:50] == [f"/v/{i}.mp4" for i in order[:50]]
+        assert set(hits["compared"].to_pylist()) == {f"{name} with {name}"}
+    twins = [hits["row"].to_pylist().index(i) for i in (10, 20) if i in order]
     assert len(twins) < 2 or abs(twins[1] - twins[0]) == 1  # blocks of other lengths round differently
 
 
 @pytest.mark.parametrize(("use", "by"), [("audio", "video"), ("video", "audio")])
-def test_search_across_modalities_is_matching(run, trained, table, videos, use, by):
-    query = next(videos.rglob("*.mp4"))
+def test_search_across_modalities_is_matching(run, trained, table, query, asked, use, by):
     matching = Matching.from_state_dict(load_file(run / "encoders" / "matching.safetensors"))
-    asked = torch.tensor(rows_of(embed(trained.model, query, workers=1), use), dtype=torch.float32)
+    vector = torch.tensor(rows_of(asked, use), dtype=torch.float32)
     there = ~np.isnan(rows_of(table, by)).any(axis=1)
     gallery = torch.tensor(rows_of(table, by)[there], dtype=torch.float32)
-    described = {use: matching.describe(use, asked), by: matching.describe(by, gallery)}
+    described = {use: matching.describe(use, vector), by: matching.describe(by, gallery)}
     scores = matching.scores(described["video"], described["audio"]).reshape(-1).numpy()
     hits = search(trained, query, table, by=by, use=use, top=10)
     order = np.argsort(-scores, kind="stable")[:10]
@@ -184,13 +191,12 @@ def test_features_of_another_index_are_computed_once_and_kept(trained, videos, t
     assert Path(first["path"][0].as_py()).name == query.name
 
 
-def test_faiss_finds_what_scoring_every_row_finds(trained, table, videos, monkeypatch):
+def test_faiss_finds_what_scoring_every_row_finds(trained, table, query, monkeypatch):
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of its wrapper, while it is imported
         pytest.importorskip("faiss")
-    query = next(videos.rglob("*.mp4"))
     exact = search(trained, query, table, by="video", exact=True)
     monkeypatch.setattr("seehear.library.searching.FAISS_ROWS", 10)
     for _ in range(2):  # built, then found

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from seehear import progress
+from seehear.cli import main
 from seehear.cli.base import visible
+from seehear.library.opening import open_file
 from test_story import run
 
 
@@ -74,15 +76,21 @@ def test_control_characters_and_directional_marks_are_written_out():
         (("completion", "tcsh"), r"Invalid value"),
     ],
 )
-def test_wrong_use_is_told_and_leaves_nothing_behind(finished_run, videos, tmp_path, arguments, says):
-    filled = [a.format(run=finished_run, videos=videos) for a in arguments]
-    done = run(*filled, code=2, cwd=tmp_path)
-    assert done.stderr.startswith("Error: ")
-    assert re.search(says, done.stderr), done.stderr
+def test_wrong_use_is_told_and_leaves_nothing_behind(
+    finished_run, videos, tmp_path, monkeypatch, capsys, arguments, says
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["seehear", *(a.format(run=finished_run, videos=videos) for a in arguments)])
+    with pytest.raises(SystemExit) as ended:  # in this process: starting one for each takes longer than the command
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Error: ")
+    assert re.search(says, told), told
     assert list(tmp_path.iterdir()) == []
 
 
-def test_open_hands_the_name_to_the_player_and_to_no_shell(finished_run, tmp_path, videos):
+def test_open_hands_the_name_to_the_player_and_to_no_shell(tmp_path, videos, monkeypatch):
     """The player is a program of this test, which writes down what it is given."""
     player = tmp_path / "bin" / "xdg-open"
     player.parent.mkdir()
@@ -93,9 +101,9 @@ def test_open_hands_the_name_to_the_player_and_to_no_shell(finished_run, tmp_pat
     hostile = tmp_path / "v; touch hacked $(touch hacked)"
     hostile.mkdir()
     shutil.copy(next(videos.rglob("*.mp4")), hostile / "a.mp4")
-    code = f"from seehear.library.opening import open_file; open_file({str(hostile / 'a.mp4')!r})"
-    environment = {**os.environ, "PATH": f"{player.parent}:{os.environ['PATH']}"}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=tmp_path)
+    monkeypatch.setenv("PATH", f"{player.parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    open_file(hostile / "a.mp4")
     for _ in range(1000):
         if (tmp_path / "opened").exists():
             break
