@@ -23,7 +23,7 @@ demo: $(READY)       ## show on synthetic videos that the method works (minutes)
 	$(BIN)/seehear demo
 
 test: $(READY)       ## the test suite, under five minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-thorough: $(READY) ## tests of whole commands and of many processes: some minutes more
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m thorough

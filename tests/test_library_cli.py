@@ -90,6 +90,7 @@ def test_wrong_use_is_told_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nobody waits for the player
 def test_open_hands_the_name_to_the_player_and_to_no_shell(tmp_path, videos, monkeypatch):
     """The player is a program of this test, which writes down what it is given."""
     player = tmp_path / "bin" / "xdg-open"

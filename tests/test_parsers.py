@@ -167,6 +167,14 @@ def test_the_table_of_an_index(index_folder: Path, small_index: Path, data: st.D
     survives(lambda: Index.open(small_index))
 
 
+def test_a_table_with_a_column_whose_name_is_no_text_is_damaged(index_folder: Path, small_index: Path) -> None:
+    (small_index / "index.json").write_bytes((index_folder / "index.json").read_bytes())
+    content = (index_folder / "index.parquet").read_bytes()
+    (small_index / "index.parquet").write_bytes(content.replace(b"start_s", b"\xf6tart_s"))
+    with pytest.raises(IndexFileError, match="cannot be read"):
+        Index.open(small_index)
+
+
 def test_a_table_that_lacks_a_column_is_damaged(index_folder: Path, small_index: Path) -> None:
     import pyarrow.parquet as pq
 

@@ -155,7 +155,7 @@ class Index:
         try:
             about, footer = pq.read_metadata(path), footer_of(path)
             stored = about.schema.to_arrow_schema()
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: a name that is no UTF-8
             raise damaged(folder, f"index.parquet cannot be read: {error}") from None
         schema = pa.schema(field for field in stored if field.name in {*SCHEMA.names, *PLACES.names})
         wrong = [field.name for field in SCHEMA if schema.get_field_index(field.name) < 0]

@@ -162,7 +162,7 @@ def open_features(path: Path) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UsageError(
             f"{path} cannot be read as a file of features ({error}). Make it with `seehear embed`."
         ) from None

@@ -93,7 +93,7 @@ def last_labels(run: Run, rounds: list[dict[str, Any]]) -> dict[str, tuple[np.nd
         return {}
     try:
         table = pq.read_table(run.round_path(rounds[-1]["round"]) / "labels.parquet")
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return {}
     of = rounds[-1]["clusters"]
     return {name: (table[name].to_numpy(), of[name]["num_clusters"]) for name in table.column_names if name in of}
