@@ -6,7 +6,8 @@ file that does it again is given up with a reason. The memory of each process is
 
 Answers come in the order of the requests. Requests are drawn as they are needed and are small: no process holds an
 index, and nothing here grows with its length. One thread of this process serves each of the others. Requests for one
-file that follow each other go to one process, which opens it once for them where that changes no bit of them.
+file that follow each other go to one process, which opens it once for them where that changes no bit of them; those for
+neighbours in a remote shard go to one, too, which fetches them in one piece.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ FEWEST_IN_HAND, MOST_IN_HAND = 2, 16
 """So many at least and at most."""
 
 LONGEST_RUN = 16
-"""So many clips of a file, one after the other, are decoded by one process at most, before another goes on with it."""
+"""So many clips of a file, or neighbours in a remote shard, go to one process at most, before another goes on."""
 
 _TASK = "seehear.decoding:decode"
 _LOOK_UP_SECONDS = 0.1  # how soon a thread that waits for an answer sees that nobody wants it any more
@@ -121,7 +122,7 @@ class _Pass:
         self._error: BaseException | None = None
 
     def next_requests(self, *, wait: bool) -> list[tuple[int, Request]]:
-        """The next requests for one file, and their numbers; none at the end.
+        """The next requests for one file, or neighbours in a remote shard, and their numbers; none at the end.
 
         Args:
             wait: while too many answers lie about; otherwise there are none for now.
@@ -131,7 +132,7 @@ class _Pass:
             if wait:
                 self._changed.wait_for(lambda: self._is_over() or self._has_room())
             try:
-                while not self._is_over() and (run[-1][1].stays_open if run else self._has_room()):
+                while not self._is_over() and (_goes_on(run[-1][1]) if run else self._has_room()):
                     request = next(self._requests, None)
                     self._is_drawn = request is None
                     if request is not None:
@@ -310,6 +311,11 @@ class _Hand:
             if self._sent:
                 worker.expect((self._sent[0][0],), self._timeout_s)
             return content
+
+
+def _goes_on(request: Request) -> bool:
+    """Should the process that has this request have the next one, too?"""
+    return request.stays_open or request.goes_on
 
 
 def _serve(hand: _Hand, work: _Pass) -> None:

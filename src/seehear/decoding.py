@@ -32,6 +32,7 @@ class Request:
         sample_rate_hz: of the sound.
         place: where on the longer side a square is cut from the frames, a share in [0, 1) of the way; None: no square.
         stays_open: the next request is for the same file.
+        goes_on: the next request is for what lies right behind this in a remote shard.
     """
 
     row: int
@@ -42,6 +43,7 @@ class Request:
     sample_rate_hz: int
     place: float | None = None
     stays_open: bool = False
+    goes_on: bool = False
 
 
 class _LeftOpen(threading.local):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from seehear.decoding import Request
+from seehear.remote import are_neighbours
 
 
 class Chunks(Sequence[np.ndarray]):
@@ -49,11 +50,14 @@ def grouped(chunks: Sequence[np.ndarray], counts: Sequence[int]) -> Iterator[Gro
 
 
 def left_open(requests: Iterator[Request]) -> Iterator[Request]:
-    """The same requests; one whose file the next one is for, too, says so."""
+    """The same requests; one whose file, or whose neighbour in a remote shard, the next one is for says so."""
     last = next(requests, None)
     for request in requests:
         assert last is not None
-        yield replace(last, stays_open=True) if last.path == request.path else last
+        if last.path == request.path:
+            yield replace(last, stays_open=True)
+        else:
+            yield replace(last, goes_on=True) if are_neighbours(last.path, request.path) else last
         last = request
     if last is not None:
         yield last

@@ -21,7 +21,7 @@ from typing import Any
 
 from seehear.errors import MediaError
 from seehear.indexing.examination import Rejection
-from seehear.remote import FETCH_SECONDS, is_remote, local
+from seehear.remote import FETCH_SECONDS, fetch_together, is_remote, local
 
 WORKER_BYTES = 4 * 2**30
 """Address space of one worker; 8K video takes about 1 GiB."""
@@ -59,6 +59,10 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigab
     reply.send(None)  # ready
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while (jobs := connection.recv()) is not None:
+            paths = [path_of(job) for job, _ in jobs]
+            if len(paths) > 1 and any(map(is_remote, paths)):
+                signal.alarm(patience_s + math.ceil(FETCH_SECONDS))
+                fetch_together(paths, cache_gigabytes)
             for job, place in jobs:
                 signal.alarm(patience_s + (math.ceil(FETCH_SECONDS) if is_remote(path_of(job)) else 0))
                 begin = time.monotonic()
