@@ -72,7 +72,7 @@ def test_a_pass_in_order_takes_few_requests_and_one_in_any_order_one_a_segment(
     server, packed, there, tmp_path, workers
 ):
     in_order = np.arange(40)
-    for rows in (in_order, np.random.default_rng(0).permutation(40)[:20] * 2 % 40):  # all even: none is a neighbour
+    for rows in (in_order, np.arange(39, -1, -2)):  # backwards, none lies behind the one before
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         server.requests.clear()
         found = read(clips_of(there, workers), rows)
@@ -81,9 +81,9 @@ def test_a_pass_in_order_takes_few_requests_and_one_in_any_order_one_a_segment(
         if rows is in_order:
             assert 40 / LONGEST_RUN <= requests <= 40 / 4
         else:
-            assert requests == len(set(rows.tolist()))
+            assert requests == len(rows)
     kept = [path for path in (tmp_path / "cache").iterdir() if path.suffix == ".mp4"]
-    assert len(kept) == len(set(rows.tolist()))
+    assert len(kept) == len(rows)
 
 
 def test_what_is_in_the_cache_is_not_fetched_again(server, there, tmp_path):
