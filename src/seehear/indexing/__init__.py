@@ -4,7 +4,7 @@
 `examination`), cuts the usable ones into segments, and writes a folder (`table`).
 
 Names are imported when they are first used: processes that decode come by here and need none of them, and nothing of
-pyarrow, which halves the time that they take to start.
+pyarrow, which nearly halves the time that they take to start.
 """
 
 from __future__ import annotations
