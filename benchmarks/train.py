@@ -11,7 +11,8 @@ round   Rounds of the method on videos of 340x256 that were packed, training on 
         less its share of waiting.
 shapes  R(2+1)D-18 and the audio ResNet-18, 64 wide: forward, and forward + backward + SGD, in turn with the same
         networks in a plain loop: contiguous, eager, fp32 or bf16 autocast, PyTorch's own 3-D convolutions, no fused
-        optimiser. On a CPU the small shapes alone, and bf16 only where the probe takes it.
+        optimiser. On a CPU bf16 only where the probe takes it, and of the shapes the small ones, unless --shapes has
+        others: a step on 8x224x224 takes some ten seconds a clip.
 ranks   The same round on 1, 2 and 4 ranks of one thread each (gloo), on the debug preset's encoders twice as wide.
         Efficiency is clips/s over that of one rank, divided by the cores that the ranks can have. What the machine can
         give at all is seen from runs of one rank, one a core, that share nothing. Bytes are counted
@@ -81,6 +82,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=4, help="rounds, and how often each number of ranks has its turn")
     parser.add_argument("--cache", type=Path, help="keep the videos of a round in this folder")
     parser.add_argument("--seconds", type=float, default=6.0, help="for each shape and way")
+    parser.add_argument(
+        "--shapes", nargs="+", choices=SHAPES, help="all on a GPU and the small ones on a CPU by default"
+    )
     parser.add_argument("--batch", type=int, default=0, help="clips; 4 on a CPU and 32 on a GPU by default")
     parser.add_argument("--rank-of", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -238,14 +242,15 @@ def shapes(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.device == "cuda" and not torch.cuda.is_available():
         return {"not_run": "no CUDA device on this machine"}
-    wanted = SHAPES if args.device == "cuda" else SMALL_SHAPES
+    wanted = args.shapes or (SHAPES if args.device == "cuda" else SMALL_SHAPES)
     rows = []
     for name in wanted:
         rows.append(one_shape(name, *SHAPES[name], args) | {"shape": name})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     found: dict[str, Any] = {"rows": rows, "device": args.device, "batch": args.batch or "4 and 32"}
     if args.device == "cpu":
-        found["not_run"] = "8x224x224, 32x112x112 and all of --device cuda: no CUDA device on this machine"
+        absent = [name for name in SHAPES if name not in wanted]
+        found["not_run"] = ", ".join([*absent, "all of --device cuda: no CUDA device on this machine"])
     return found
 
 

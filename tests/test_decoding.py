@@ -102,6 +102,7 @@ def test_the_second_time_the_row_is_given_up_and_all_others_are_there(slow_index
     assert len(said) == 2
 
 
+@pytest.mark.thorough
 def test_a_decoder_that_hangs_is_ended(slow_index: Index) -> None:
     row = slow_row(slow_index)
     clips, said = clips_of(slow_index, timeout_s=3.0)

@@ -39,6 +39,7 @@ def test_a_broken_decoder_is_found_told_and_exit_code_1(tmp_path):
     assert "pip install" in decoder["advice"]
 
 
+@pytest.mark.thorough
 def test_the_report_is_plain_lines_in_a_file():
     shown = run("doctor").stdout
     assert "\x1b" not in shown

@@ -135,6 +135,7 @@ def test_one_door_for_all_tasks_and_a_table_of_what_they_found(index_folder, vid
     assert any("audio to audio R@1 (train), %" in line for line in lines)
 
 
+@pytest.mark.thorough
 def test_a_fine_tune_through_the_door(finished_run, index_folder, videos, tmp_path):
     given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path, "console": QUIET}
     given |= {"task": "finetune", "num_clips": 1, "changes": {"epochs": 1, "batch_size": 4, "workers": 0}}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from fuzz.corpus import DAMAGES, damage_of, whole_files, write_case
 from fuzz.trial import USED, try_cases
 
 CASES = 40
 
 
+@pytest.mark.thorough
 def test_mutilated_media_get_a_reason_or_are_read(tmp_path: Path) -> None:
     whole = whole_files(tmp_path / "whole", real=False)
     (tmp_path / "cases").mkdir()

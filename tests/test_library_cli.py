@@ -52,6 +52,7 @@ def test_results_are_json_for_machines(finished_run, features, tmp_path):
     assert json.loads(exported.stdout)["segments"] == 40
 
 
+@pytest.mark.thorough
 def test_names_of_files_move_nothing_on_a_terminal(finished_run, features):
     query = features.parent / "v" / "c.mp4"
     shown = run("search", finished_run, "--query", query, "--in", features, "--top", 3).stdout

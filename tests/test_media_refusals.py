@@ -138,6 +138,7 @@ def growth_mib(paths: list[Path], clips: int, warm_up: int) -> float:
     return resident_mib() - start_mib
 
 
+@pytest.mark.thorough
 def test_memory_stays_flat(tmp_path: Path) -> None:
     paths = [write_media(tmp_path / name, size=(160, 120)) for name in ("v.mp4", "v.mkv", "v.ts")]
     assert growth_mib(paths, clips=300, warm_up=60) < 8

@@ -87,6 +87,7 @@ def faults_of_a_large_block(environment: dict[str, str]) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
 def test_memory_is_kept_unless_the_environment_says_otherwise():
     kept = faults_of_a_large_block({})

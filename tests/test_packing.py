@@ -116,6 +116,7 @@ def test_the_same_segments_make_the_same_bytes_and_a_second_call_does_nothing(so
     assert seehear.pack(source, tmp_path / "other", short_side_pixels=32, overwrite=True).digest != again.digest
 
 
+@pytest.mark.thorough
 def test_a_killed_pack_goes_on_and_ends_the_same(source, packed, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "seehear", "pack", str(source), "--out", str(out), "--short-side", "48"]

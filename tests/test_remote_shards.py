@@ -67,7 +67,7 @@ def assert_same(one: list[Batch], other: list[Batch]) -> None:
         assert a.waveform_BL.equal(b.waveform_BL)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_a_pass_in_order_takes_few_requests_and_one_in_any_order_one_a_segment(
     server, packed, there, tmp_path, workers
 ):
@@ -112,6 +112,7 @@ def test_failures_of_the_piece_are_left_to_each_member(server, packed, there):
     assert not server.faults[SHARD]
 
 
+@pytest.mark.thorough
 def test_a_cache_that_is_too_small_for_a_piece_gets_one_after_the_other(server, packed, there, tmp_path):
     sizes = there.file_bytes[:20]
     small = clips_of(there, remote_cache_gigabytes=1.5 * float(sizes.max()) / 1e9)

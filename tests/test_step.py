@@ -96,6 +96,7 @@ def test_compiled_steps_learn_the_same(compiler):
     same(stepped()[0], stepped(compiled)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_compiler_that_works_is_taken_and_recorded_and_one_that_fails_is_not(monkeypatch):
     torch.compiler.reset()
     cfg = tiny_settings()
@@ -142,6 +143,7 @@ def test_deterministic_kernels_are_asked_for_and_only_within_the_block():
     assert not torch.backends.cudnn.benchmark
 
 
+@pytest.mark.thorough
 def test_a_run_with_all_of_it_ends(index_folder, tmp_path):
     settings = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0, "rounds": 1}
     settings |= {"compute.deterministic": True, "compute.checkpoint_activations": True, "compute.streams": True}

@@ -88,7 +88,7 @@ def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
         assert torch.equal(one.draws_BD, other.draws_BD)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [0, 1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_clips_that_are_decoded_together_are_those_that_come_one_by_one(long_files: Index, workers: int) -> None:
     rows = np.random.default_rng(0).integers(0, len(long_files), 48)  # some of them several times
     alone = read(clips_of(long_files), rows, epoch=2)

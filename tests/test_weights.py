@@ -237,6 +237,7 @@ def command(monkeypatch, *words: str) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.thorough
 def test_convert_from_the_command_line(files, tmp_path, monkeypatch, capsys):
     out = str(tmp_path / "out")
     assert command(monkeypatch, "weights", "convert", str(files["block"]), "--out", out) == 0
