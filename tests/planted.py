@@ -16,7 +16,8 @@ COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]]
 TONES_HZ = (300.0, 700.0, 1500.0, 3300.0)
 
 AS_DEBUG = {"clip.short_side_pixels": 36, "clip.crop_pixels": 32, "clip.sound_seconds": 1.0}
-"""Clips as large as those of the debug preset, for encoders that are to find the classes by themselves."""
+"""Clips as large as those of the debug preset: for encoders that are to find the classes by themselves, and where few
+clips are normalised together, which blows up rounding if the last layers have but one position."""
 
 
 def tiny_settings(changes: Mapping[str, Any] | None = None) -> Settings:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fewer_ranks import fewer_and_fewer
-from planted import planted_clips, tiny_settings
+from planted import AS_DEBUG, planted_clips, tiny_settings
 from seehear import distributed
 from seehear.clips import Clips
 from seehear.encoders.synced import synchronise_norms
@@ -36,7 +36,9 @@ SAVED_STEP = 6  # of 8: in the second epoch
 
 def method(way: str) -> dict[str, Any]:
     """Two rounds on planted clips, a few of which cannot be read."""
-    cfg = tiny_settings({"rounds": 2, "train.batch_size": 16, "train.optimizer": "sgd", "train.lr": 0.02, **WAYS[way]})
+    cfg = tiny_settings(
+        {"rounds": 2, "train.batch_size": 16, "train.optimizer": "sgd", "train.lr": 0.02, **WAYS[way], **AS_DEBUG}
+    )
     clips, _ = planted_clips(cfg, ROWS)
     for row in UNREADABLE:
         clips._cached[row] = MediaError("bad.mp4", "unreadable")  # type: ignore[index]
@@ -55,7 +57,7 @@ def method(way: str) -> dict[str, Any]:
 
 def lesson(begun: dict[str, Any] | None) -> dict[str, Any]:
     """Two epochs on known labels, or the rest of them; which rows this rank read, and the state after a step."""
-    cfg = tiny_settings({"train.epochs": 2, "train.batch_parts": 4, "train.uniform_clusters": False})
+    cfg = tiny_settings({"train.epochs": 2, "train.batch_parts": 4, "train.uniform_clusters": False, **AS_DEBUG})
     clips, classes_N = planted_clips(cfg, ROWS)
     pair, read, kept = build_pair(cfg), [], []
     pair.renew_heads({"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0))
@@ -88,7 +90,7 @@ def lesson(begun: dict[str, Any] | None) -> dict[str, Any]:
 
 def stumbling(bad_rows: range) -> dict[str, Any]:
     """Two epochs in which the sound of some rows is no number: what was said on the way, and what came of it."""
-    cfg = tiny_settings({"train.epochs": 2, "train.batch_size": 8, "train.batch_parts": 4})
+    cfg = tiny_settings({"train.epochs": 2, "train.batch_size": 8, "train.batch_parts": 4, **AS_DEBUG})
     clips, classes_N = planted_clips(cfg, ROWS)
     for row in bad_rows:
         clips._cached[row].waveform_L[:] = np.nan  # type: ignore[index, union-attr]
