@@ -12,7 +12,7 @@ round   Rounds of the method on videos of 340x256 that were packed, training on 
 shapes  R(2+1)D-18 and the audio ResNet-18, 64 wide: forward, and forward + backward + SGD, in turn with the same
         networks in a plain loop: contiguous, eager, fp32 or bf16 autocast, PyTorch's own 3-D convolutions, no fused
         optimiser. On a CPU bf16 only where the probe takes it, and of the shapes the small ones, unless --shapes has
-        others: a step on 8x224x224 takes some ten seconds a clip.
+        others: the large ones take many minutes.
 ranks   The same round on 1, 2 and 4 ranks of one thread each (gloo), on the debug preset's encoders twice as wide.
         Efficiency is clips/s over that of one rank, divided by the cores that the ranks can have. What the machine can
         give at all is seen from runs of one rank, one a core, that share nothing. Bytes are counted
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument(
         "--shapes", nargs="+", choices=SHAPES, help="all on a GPU and the small ones on a CPU by default"
     )
-    parser.add_argument("--batch", type=int, default=0, help="clips; 4 on a CPU and 32 on a GPU by default")
+    parser.add_argument("--batch", type=int, default=0, help="clips; 32 by default, and 4 or 1 of video on a CPU")
     parser.add_argument("--rank-of", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rank_of:
@@ -247,7 +247,7 @@ def shapes(args: argparse.Namespace) -> dict[str, Any]:
     for name in wanted:
         rows.append(one_shape(name, *SHAPES[name], args) | {"shape": name})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    found: dict[str, Any] = {"rows": rows, "device": args.device, "batch": args.batch or "4 and 32"}
+    found: dict[str, Any] = {"rows": rows, "device": args.device, "batch": args.batch or "see rows"}
     if args.device == "cpu":
         absent = [name for name in SHAPES if name not in wanted]
         found["not_run"] = ", ".join([*absent, "all of --device cuda: no CUDA device on this machine"])
@@ -266,7 +266,8 @@ def one_shape(name: str, frames: int, crop_pixels: int, args: argparse.Namespace
 
     torch.set_num_threads(1)
     is_video, device = frames > 0, args.device
-    size = args.batch or (32 if device == "cuda" else 4 if is_video else 32)
+    small = 32 if not is_video else 4 if name in SMALL_SHAPES else 1
+    size = args.batch or (32 if device == "cuda" else small)
     shape = (size, 3, frames, crop_pixels, crop_pixels) if is_video else (size, 1, 40, 100)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
