@@ -83,9 +83,9 @@ def packing_gains(folder: Path, count: int) -> list[dict[str, Any]]:
     packed, found = make_set(folder, "packed"), []
     for name in ("long", "gop30"):
         spent: list[list[float]] = []
-        for plain, ours_ in zip(draw(make_set(folder, name), count + 2), draw(packed, count + 2), strict=True):
+        for clips in zip(draw(make_set(folder, name), count + 2), draw(packed, count + 2), strict=True):
             times = [time.process_time()]
-            for path, times_s, sound_s in (plain, ours_):
+            for path, times_s, sound_s in clips:
                 ours(path, times_s, sound_s, SIDE)
                 times.append(time.process_time())
             spent.append([end - begin for begin, end in pairwise(times)])

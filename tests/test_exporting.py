@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import torch
 
 import seehear
-from seehear.cli import main
+from command_here import command
 from seehear.config import Clip, Encoders, Settings
 from seehear.encoders import AudioEncoder, Pair, VideoEncoder, wrap
 from seehear.errors import CheckpointError, RunError, SeehearError, UsageError
@@ -182,12 +181,9 @@ def test_what_cannot_be_exported_is_one_clear_line(run, tmp_path):
 
 
 def test_export_from_the_command_line(run, tmp_path, monkeypatch, capsys):
-    words = ["seehear", "export", str(run), "--to", "safetensors", "--out", str(tmp_path / "out")]
+    words = ["export", str(run), "--to", "safetensors", "--out", str(tmp_path / "out")]
     for extra, code in (([], 0), ([], 2), (["--overwrite", "--json"], 0)):
-        monkeypatch.setattr(sys, "argv", words + extra)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert (ended.value.code or 0) == code
+        assert command(monkeypatch, *words, *extra) == code
         printed = capsys.readouterr()
         assert ("exists" in printed.err) == (code == 2)
     assert json.loads(printed.out)["to"] == "safetensors"

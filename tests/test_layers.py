@@ -30,7 +30,7 @@ remote
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets
 config | distributed | signals
-errors | meeting
+errors | meeting | lazy
 """
 DOORS = {("model", "library")}  # methods for users, which import what is above them when they are called
 DEPTH = {name: i for i, names in enumerate(LAYERS.split("\n")) for name in names.replace("|", " ").split()}

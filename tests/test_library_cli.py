@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from command_here import command
 from seehear import progress
-from seehear.cli import main
 from seehear.cli.base import visible
 from seehear.library.opening import open_file
 from test_story import run
@@ -81,10 +81,7 @@ def test_wrong_use_is_told_and_leaves_nothing_behind(
     finished_run, videos, tmp_path, monkeypatch, capsys, arguments, says
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["seehear", *(a.format(run=finished_run, videos=videos) for a in arguments)])
-    with pytest.raises(SystemExit) as ended:  # in this process: starting one for each takes longer than the command
-        main()
-    assert ended.value.code == 2
+    assert command(monkeypatch, *(a.format(run=finished_run, videos=videos) for a in arguments)) == 2
     told = capsys.readouterr().err
     assert told.startswith("Error: ")
     assert re.search(says, told), told
@@ -141,10 +138,10 @@ def test_no_color_is_respected():
         "    console.say('done')\n"
         "    console._progress.refresh()"
     )
-    command = [sys.executable, "-c", code]
+    program = [sys.executable, "-c", code]
     colour = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
-    assert colour.search(on_a_terminal(command))
-    plain = on_a_terminal(command, NO_COLOR="1")
+    assert colour.search(on_a_terminal(program))
+    plain = on_a_terminal(program, NO_COLOR="1")
     assert "counting" in plain
     assert not colour.search(plain)
 

@@ -15,6 +15,7 @@ from seehear import remote
 from seehear.clips import CENTRED, Batch, Clips
 from seehear.config import Data
 from seehear.decoders import LONGEST_RUN
+from seehear.errors import SettingsError
 from seehear.indexing import Index
 from seehear.media.members import parse
 from seehear.presets import preset_settings
@@ -120,6 +121,13 @@ def test_a_cache_that_is_too_small_for_a_piece_gets_one_after_the_other(server, 
     assert_same(read(small, np.arange(20)), read(clips_of(Index.open(packed), 0), np.arange(20)))
     assert server.requests["GET", SHARD] == 20
     assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.mp4")) <= 1.5 * sizes.max()
+
+
+def test_whatever_keeps_a_piece_from_coming_is_for_each_reader_to_say(there, monkeypatch):
+    monkeypatch.setenv("SEEHEAR_CACHE_GIGABYTES", "many")
+    remote.fetch_together([there.path(0), there.path(1)])
+    with pytest.raises(SettingsError, match="many"), remote.local(there.path(0)):
+        pass
 
 
 def test_neighbours_are_those_right_behind_in_the_same_remote_shard(there, packed):

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import seehear
-from seehear.cli import main
+from command_here import command
 
 pytestmark = pytest.mark.thorough
 
@@ -136,12 +136,10 @@ def test_python_and_the_command_line_do_the_same(story):
 def test_wrong_use_is_one_line_that_says_what_to_do_and_exit_code_2(
     story, tmp_path, arguments, says, monkeypatch, capsys
 ):
-    monkeypatch.setattr(sys, "argv", ["seehear", *(a.format(story=story) for a in arguments)])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        main()
+    code = command(monkeypatch, *(a.format(story=story) for a in arguments))
     said = capsys.readouterr()
-    assert ended.value.code == 2, said
+    assert code == 2, said
     assert said.err.startswith("Error: ")
     assert len(said.err.splitlines()) == 1, said.err
     assert re.search(says, said.err), said.err

@@ -5,7 +5,6 @@ import importlib
 import json
 import math
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 
 import r2plus1d
 import seehear
-from seehear.cli import main
+from command_here import command
 from seehear.encoders import Pair, VideoEncoder
 from seehear.errors import CheckpointError, RunError, UsageError
 from seehear.weights import RELEASED, account, convert, find, open_checkpoint, read_state
@@ -228,13 +227,6 @@ def test_accounting_separates_what_is_where():
     assert found.missing == ("c",)
     assert found.unexpected == found.left_out == ("fc.bias",)
     assert found.mismatched == {"b": ((2,), (3,))}
-
-
-def command(monkeypatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["seehear", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
 
 
 @pytest.mark.thorough

@@ -10,8 +10,9 @@ Names are imported when they are first used, so that `import seehear` is instant
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from seehear.lazy import lazily
 
 if TYPE_CHECKING:
     from seehear.errors import SeehearError
@@ -67,12 +68,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'seehear' has no attribute {name!r}")
-    value = getattr(import_module(f"seehear.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

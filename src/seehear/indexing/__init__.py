@@ -9,8 +9,9 @@ pyarrow, which nearly halves the time that they take to start.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from seehear.lazy import lazily
 
 if TYPE_CHECKING:
     from seehear.indexing.making import IndexSummary, cut, index
@@ -20,10 +21,4 @@ __all__ = ["Index", "IndexSummary", "cut", "index"]
 
 _HOMES = {"Index": "table", "IndexSummary": "making", "cut": "making", "index": "making"}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'seehear.indexing' has no attribute {name!r}")
-    value = getattr(import_module(f"seehear.indexing.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

@@ -55,16 +55,17 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigab
     _be_silent()
     _limit_memory()
     patience_s = math.ceil(timeout_s) + _GRACE_SECONDS  # should the parent not be there any more to end this process
+    fetching_s = patience_s + math.ceil(FETCH_SECONDS)
     arrived = partial(_tell_of_arrival, reply, patience_s)
     reply.send(None)  # ready
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while (jobs := connection.recv()) is not None:
             paths = [path_of(job) for job, _ in jobs]
             if len(paths) > 1 and any(map(is_remote, paths)):
-                signal.alarm(patience_s + math.ceil(FETCH_SECONDS))
+                signal.alarm(fetching_s)
                 fetch_together(paths, cache_gigabytes)
-            for job, place in jobs:
-                signal.alarm(patience_s + (math.ceil(FETCH_SECONDS) if is_remote(path_of(job)) else 0))
+            for (job, place), path in zip(jobs, paths, strict=True):
+                signal.alarm(fetching_s if is_remote(path) else patience_s)
                 begin = time.monotonic()
                 answer = _do_safely(function, job, cache_gigabytes, arrived)
                 reply.send(answer, place, time.monotonic() - begin)

@@ -16,6 +16,8 @@ from seehear.errors import UsageError
 SCHEMES = ("s3", "gs", "hf", "https", "http")
 """What an address may begin with."""
 
+_BEGINNINGS = tuple(f"{scheme}://" for scheme in SCHEMES)
+
 LIST_ENDINGS = (".txt",)
 """A named file with this ending is a list of addresses, one a line."""
 
@@ -23,7 +25,7 @@ LIST_ENDINGS = (".txt",)
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Is the path an address on another machine?"""
     text = path if isinstance(path, str) else os.fspath(path)
-    return text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
+    return text.startswith(_BEGINNINGS)
 
 
 def checked(address: str) -> str:
