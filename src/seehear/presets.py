@@ -76,8 +76,9 @@ PAPER = Preset(
         cluster=Cluster(num_clusters=(256,)),
         train=Train(epochs=10, patience=2, batch_size=32, optimizer="sgd", lr=0.01),
     ),
-    paper="XDC (NeurIPS 2020): 8 frames, R(2+1)D-18, ResNet-18, rounds until saturation. The paper does not state "
-    "learning rate, epochs a round and rounds; ours follow the same group's supervised recipe.",
+    paper="XDC (NeurIPS 2020): R(2+1)D-18, ResNet-18, rounds until saturation; 8 frames as recalled. Learning rate, "
+    "epochs a round and rounds are in the supplement, which we could not read; ours follow the same group's supervised "
+    "recipe.",
     cost="many GPU days at the size of Kinetics; not yet measured",
     expected="unknown for this reimplementation. Published for XDC on 65 million videos, fine-tuned on 32 frames, "
     "UCF101 / HMDB51: 94.6 / 66.5",

@@ -86,7 +86,7 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 )
 @click.option("--baseline", is_flag=True, hidden=True, help="Also classify plain colour and log-mel statistics.")
 @click.option("--num-clusters", type=int, hidden=True, help="Cluster anew with this K. [default: the run's clusters]")
-@click.option("--preset", hidden=True, help="ucf101, hmdb51, esc50 or default.")
+@click.option("--preset", hidden=True, help="ucf101, hmdb51, their -8frames, kinetics-linear, esc50, default.")
 @click.option("--frames", type=int, hidden=True, help="Frames in a clip, 8 or 32. [default: the preset's]")
 @click.option("--freeze", is_flag=True, hidden=True, help="Train the classifier alone.")
 @click.option("--scratch", is_flag=True, hidden=True, help="Start from random weights instead.")

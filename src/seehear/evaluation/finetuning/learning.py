@@ -99,9 +99,9 @@ def learn_classes(
         pair.train()
         if cfg.freeze:
             pair.encoders.eval()  # batch norms would move otherwise
-        for batch in epoch_batches(lesson, epoch):
+        for number, batch in enumerate(epoch_batches(lesson, epoch), epoch * lesson.epoch_steps):
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, epoch, lesson)
+                group["lr"] = rate(number, lesson.epoch_steps, cfg)
             update(pair, batch, lesson, optimizer, sums, f"epoch {epoch + 1}, step {step + 1} of {lesson.name}")
             step += 1
             progress(step)
@@ -161,12 +161,10 @@ def epoch_batches(lesson: Lesson, epoch: int) -> Iterator[Batch]:
                 yield batch
 
 
-def rate(step: int, epoch: int, lesson: Lesson) -> float:
-    """Linear warm-up, then constant, a cosine to zero, or a tenth after each `step_epochs`."""
-    cfg = lesson.settings
-    steps = cfg.epochs * lesson.epoch_steps
-    tenths = epoch // cfg.step_epochs if cfg.schedule == "step" else 0
-    return learning_rate(step, steps, cfg.train) * 0.1**tenths
+def rate(step: int, epoch_steps: int, cfg: Finetune) -> float:
+    """Linear warm-up, then constant, a cosine to zero, or a tenth after each `step_epochs`; step 0 is the first."""
+    tenths = step // epoch_steps // cfg.step_epochs if cfg.schedule == "step" else 0
+    return learning_rate(step, cfg.epochs * epoch_steps, cfg.train) * 0.1**tenths
 
 
 def heldout(pair: Pair, lesson: Lesson) -> dict[str, Any]:

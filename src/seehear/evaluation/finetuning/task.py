@@ -28,7 +28,7 @@ def evaluate_finetune(
 
     Args:
         context: the model and the set. Checkpoints go to a folder in `context.results`.
-        preset: "default", "ucf101", "hmdb51" or "esc50".
+        preset: "default" or another of `PRESETS`.
         frames: in a clip; by default as the preset says.
         freeze: train the head alone.
         scratch: start from new random weights.
