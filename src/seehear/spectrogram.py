@@ -1,7 +1,9 @@
 """How sound becomes an image: waveform (B, samples) -> log-mel (B, 1, M, S), batched torch on any device.
 
-The window, hop and filters are VMZ's (16 kHz, 16 ms Hann window, 10 ms hop, natural log); 40 filters and 100 frames are
-the usual shape for XDC. Filters are triangles on the Slaney mel scale with area normalisation, as librosa's defaults.
+Window, hop and logarithm are VMZ's (16 kHz, 16 ms Hann window, 10 ms hop, natural log); 40 filters and 100 frames are
+the usual shape for XDC. The filters are librosa's defaults and not VMZ's: triangles on Slaney's mel scale, each of unit
+area over frequency, where VMZ's lie on HTK's scale, 1127 ln(1 + f / 700 Hz), and each sums to 1. What that does to a
+level is a constant for each filter, which a network learns at once; the floor is what may lose something for good.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOG_FLOOR = 1e-6  # added to mel energies before the logarithm; 16-bit silence lies near 1e-9
+# Added to mel energies before the logarithm. It is the energy of rounding to 16 bits: little in a file lies below.
+# Everyday sound does lie below 1e-6: nine tenths of the image of brown noise (a random walk) at -40 dBFS.
+LOG_FLOOR = 1e-10
 MEL_BREAK_HZ = 1000.0  # the Slaney scale is linear below and logarithmic above
 HZ_PER_MEL_BELOW = 200.0 / 3.0
 LOG_STEP_ABOVE = 0.06875177742094912  # ln(6.4) / 27: 27 mels from 1 kHz to 6.4 kHz
