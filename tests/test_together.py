@@ -62,9 +62,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
 
     class Counting(media.Reader):
-        def __init__(self, path: str) -> None:
+        def __init__(self, path: str, hearing: media.Hearing | None = None) -> None:
             counts[Path(path).name] += 1
-            super().__init__(path)
+            super().__init__(path, hearing)
 
     monkeypatch.setattr(decoding, "Reader", Counting)
     return counts

@@ -265,6 +265,7 @@ class Clips:
             sound_s=(sound_s, sound_seconds) if "audio" in self.modalities else None,
             sample_rate_hz=clip.sample_rate_hz,
             place=None if whole else place_of(draws),
+            hearing=self.index.hearing(row) if "audio" in self.modalities else None,
         )
 
     def _cut(self, row: int, epoch: int | Position) -> tuple[Any, Any, np.ndarray] | MediaError:

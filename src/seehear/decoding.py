@@ -13,7 +13,7 @@ import numpy as np
 
 from seehear.errors import MediaError
 from seehear.indexing.examination import Rejection
-from seehear.media import Reader
+from seehear.media import Hearing, Reader
 from seehear.remote import local
 
 Decoded = tuple[np.ndarray | None, np.ndarray | None]  # frames and sound
@@ -30,6 +30,7 @@ class Request:
         short_side_pixels: frames are scaled to this shorter side.
         sound_s: start and length of the stretch to be heard; None: no sound.
         sample_rate_hz: of the sound.
+        hearing: which of the file's sound; None has that found out.
         place: where on the longer side a square is cut from the frames, a share in [0, 1) of the way; None: no square.
         stays_open: the next request is for the same file.
         goes_on: the next request is for what lies right behind this in a remote shard.
@@ -44,6 +45,7 @@ class Request:
     place: float | None = None
     stays_open: bool = False
     goes_on: bool = False
+    hearing: Hearing | None = None
 
 
 class _LeftOpen(threading.local):
@@ -81,7 +83,7 @@ def _read(request: Request, path: str) -> Decoded:
     if reader is not None:
         with contextlib.suppress(MediaError):  # what a file says must not depend on what was read of it before
             return _read_from(reader, request, path)
-    return _read_from(Reader(path), request, path)
+    return _read_from(Reader(path, request.hearing), request, path)
 
 
 def _read_from(reader: Reader, request: Request, path: str) -> Decoded:

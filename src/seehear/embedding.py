@@ -17,7 +17,7 @@ from seehear.config import Clip, Data
 from seehear.encoders import Pair
 from seehear.errors import MediaError, UsageError
 from seehear.features import extract
-from seehear.media import MediaInfo, Reader
+from seehear.media import Hearing, MediaInfo, Reader
 from seehear.numerics import Numerics
 from seehear.remote import local
 
@@ -28,7 +28,7 @@ class OneFile:
     """What stands in for an index of one row: a stretch of one file."""
 
     def __init__(self, info: MediaInfo, start_s: float, seconds: float) -> None:
-        self._path = info.path
+        self._path, self._hearing = info.path, Hearing(info.audio_track, info.audio_channel)
         self.video = np.zeros(1, dtype=np.int32)
         self.start_s, self.seconds = np.array([start_s]), np.array([seconds])
         self.width, self.height = np.array([info.width]), np.array([info.height])
@@ -39,6 +39,10 @@ class OneFile:
     def path(self, row: int) -> str:
         """The file."""
         return self._path
+
+    def hearing(self, row: int) -> Hearing:
+        """Which of its sound."""
+        return self._hearing
 
 
 def embed_file(

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from seehear.config import Clip
+from seehear.media import Hearing
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Segments(Protocol):
     def path(self, row: int) -> str:
         """The file of a row."""
 
+    def hearing(self, row: int) -> Hearing | None:
+        """Which of the file's sound is heard; None where that is not known yet."""
+
 
 class SegmentsInMemory:
     """What stands in for an index where segments are decoded already: seconds, sizes and videos of the rows."""
@@ -53,3 +57,6 @@ class SegmentsInMemory:
     def path(self, row: int) -> str:
         """A name for messages."""
         return f"segment {row} in memory"
+
+    def hearing(self, row: int) -> None:
+        """Nothing is read."""

@@ -2,7 +2,7 @@
 
 Frames and sound are decoded at several places up to the end, so that what is in the index can be read:
 
-- silent: below `SILENCE_DB` wherever it was sampled, three seconds first and, if these are silent, up to thirty
+- silent: every channel of every track, below -60 dB wherever it was sampled: `seehear.media.hearing`
 - still: no pixel of the shrunken picture changes by more than `STILL_LEVELS` between frames sampled, four first and, if
   these are alike, up to forty. Coding noise of usual quality stays below that; stills whose coding visibly pumps are
   not recognised.
@@ -22,18 +22,12 @@ from seehear.errors import MediaError
 from seehear.media import MediaInfo, Reader
 from seehear.media.signatures import HEAD_BYTES, looks_like_media
 
-SILENCE_DB = -60.0
-"""Root mean square of sampled sound, relative to full scale."""
-
 STILL_LEVELS = 4
 """Of 255, in a picture whose short side is shrunk to `STILL_PIXELS`."""
 
 STILL_PIXELS = 32
 
 _FIRST_FRAMES, _MORE_FRAMES = 4, 40
-_FIRST_SOUNDS, _MORE_SOUNDS = 3, 30
-_SOUND_SECONDS = 1.0
-_SOUND_RATE_HZ = 16000
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def _begins_like_media(path: str) -> bool:
 
 
 def _with_streams(reader: Reader, wanted: Sequence[str], any_of_them: bool = False) -> MediaInfo:
-    info = reader.info()
+    info = reader.info(listens="audio" in wanted)
     missing = [kind for kind in wanted if not (info.video_codec if kind == "video" else info.audio_codec)]
     if missing and (not any_of_them or len(missing) == len(wanted)):
         raise MediaError(info.path, f"no {missing[0]} stream")
@@ -93,12 +87,13 @@ def _examine(reader: Reader, min_seconds: float) -> MediaInfo:
         raise MediaError(info.path, "too short", f"{info.seconds:.2f} s with both picture and sound")
     if _is_still(reader, info, _FIRST_FRAMES) and _is_still(reader, info, _MORE_FRAMES):
         raise MediaError(info.path, "still picture")
-    loudest_db = _loudest_db(reader, info, _FIRST_SOUNDS)
-    if loudest_db < SILENCE_DB:
-        loudest_db = _loudest_db(reader, info, _MORE_SOUNDS)
-    if loudest_db < SILENCE_DB:
-        level = "zeros only" if math.isinf(loudest_db) else f"at most {loudest_db:.0f} dB"
-        raise MediaError(info.path, "silent audio", level)
+    heard = reader.listen()
+    if heard.failure is not None:
+        raise heard.failure
+    if heard.is_silent:
+        level = "zeros only" if math.isinf(heard.loudest_db) else f"at most {heard.loudest_db:.0f} dB"
+        tracks = f"in all {reader.num_sounds} tracks" if reader.num_sounds > 1 else ""
+        raise MediaError(info.path, "silent audio", ", ".join(filter(None, (level, tracks, heard.detail))))
     return info
 
 
@@ -107,15 +102,3 @@ def _is_still(reader: Reader, info: MediaInfo, count: int) -> bool:
     times_s = np.linspace(info.start_s, max(last_s, info.start_s), count)
     frames_THWC = reader.frames(list(times_s), short_side_pixels=STILL_PIXELS)
     return bool(np.max(np.ptp(frames_THWC, axis=0)) <= STILL_LEVELS)
-
-
-def _loudest_db(reader: Reader, info: MediaInfo, count: int) -> float:
-    """The level of the first second that is loud enough, or of the loudest; the end first, to see that it is there."""
-    seconds = min(_SOUND_SECONDS, info.seconds)
-    loudest_db = -math.inf
-    for start_s in np.linspace(info.start_s + info.seconds - seconds, info.start_s, count):
-        power = float(np.var(reader.sound(float(start_s), seconds, sample_rate_hz=_SOUND_RATE_HZ)))
-        loudest_db = max(loudest_db, 10 * math.log10(power) if power > 0 else -math.inf)
-        if loudest_db >= SILENCE_DB:
-            break
-    return loudest_db

@@ -40,7 +40,7 @@ from seehear.indexing.mapped import (
     write_mapped,
     write_parquet,
 )
-from seehear.media import Member
+from seehear.media import Hearing, Member
 from seehear.remote.addresses import joined, relative
 from seehear.runs import TEMPORARY, sync, whole_folder, write_json
 
@@ -53,6 +53,8 @@ FACTS = {
     "channels": pa.int16(),
     "video_codec": pa.string(),
     "audio_codec": pa.string(),
+    "audio_track": pa.int16(),  # which of the tracks of sound is heard, 0 up
+    "audio_channel": pa.int16(),  # which of its channels, 0 up; -1: their mean
     "file_bytes": pa.int64(),
     "modified_ns": pa.int64(),
 }
@@ -204,6 +206,11 @@ class Index:
             return joined(root, self._names[int(self.video[row])])
         except ValueError as error:
             raise damaged(self.folder, f"the path of row {row} cannot be read: {error}") from None
+
+    def hearing(self, row: int) -> Hearing | None:
+        """Which sound of a row's file is heard; None where that is not known, as in an index in memory perhaps."""
+        track, channel = (self._table[name][row].as_py() for name in ("audio_track", "audio_channel"))
+        return None if track is None or channel is None else Hearing(track, channel)
 
     def original_names(self, rows: NDArray[np.int64]) -> pa.Array:
         """The videos that some rows are of, relative to the root."""

@@ -223,7 +223,9 @@ def index_of(pieces: Sequence[Piece]) -> Index:
     videos = []
     for path, group in itertools.groupby(pieces, key=lambda piece: piece.path):
         parts = list(group)
-        facts = _NO_FACTS | {"width": parts[0].width, "height": parts[0].height}
+        facts = _NO_FACTS | {"audio_track": None, "width": parts[0].width, "height": parts[0].height}
+        if parts[0].hearing is not None:
+            facts |= {"audio_track": parts[0].hearing.track, "audio_channel": parts[0].hearing.channel}
         starts, seconds = (np.array([getattr(p, name) for p in parts], np.float64) for name in ("start_s", "seconds"))
         videos.append(Video(path, facts, starts, seconds))
     return Index.in_memory(videos, os.sep)

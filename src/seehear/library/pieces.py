@@ -18,7 +18,7 @@ from seehear.indexing import Index, cut
 from seehear.indexing.discovery import Candidate, absolute_paths, find_candidates
 from seehear.indexing.examination import Rejection
 from seehear.indexing.workers import examine_all
-from seehear.media import MediaInfo
+from seehear.media import Hearing, MediaInfo
 
 FILES_A_GROUP = 128
 ROWS_A_GROUP = 1024  # of an index
@@ -37,6 +37,7 @@ class Piece:
         start_s, seconds: the stretch, since the container's start.
         modalities: the streams that are there; none where the file cannot be read.
         width, height: of the picture as displayed; 0 without.
+        hearing: which of the file's sound; None has that found out.
         reason: a key of `seehear.media.REASONS` where the file cannot be read, otherwise empty.
         origin: the video and the start in it, where the segment was packed and is read from elsewhere.
     """
@@ -47,6 +48,7 @@ class Piece:
     modalities: tuple[str, ...]
     width: int = 0
     height: int = 0
+    hearing: Hearing | None = None
     reason: str = ""
     origin: tuple[str, float] | None = None
 
@@ -104,6 +106,7 @@ class IndexSource:
                 self.modalities,
                 int(index.width[row]),
                 int(index.height[row]),
+                index.hearing(row),
                 origin=(index.original_path(row), float(index.original_start_s[row])) if index.is_packed else None,
             )
             for row in rows
@@ -167,7 +170,9 @@ class FileSource:
         least = min(max(self.cutting.min_seconds, LEAST_SECONDS), seconds)
         starts_N, seconds_N = cut(start_s, seconds, longest, least)
         size = (info.width, info.height) if "video" in there else (0, 0)
-        return [Piece(path, float(a), float(b), there, *size) for a, b in zip(starts_N, seconds_N, strict=True)]
+        hearing = Hearing(info.audio_track, info.audio_channel) if "audio" in there else None
+        spans = zip(starts_N, seconds_N, strict=True)
+        return [Piece(path, float(a), float(b), there, *size, hearing) for a, b in spans]
 
 
 Source = IndexSource | FileSource

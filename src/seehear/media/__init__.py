@@ -10,7 +10,7 @@ honoured, and a gap between the streams stays one. A frame is chosen by its time
 wrong for variable frame rates and edited files. One thread: parallelism belongs to the caller's processes.
 
 A path may lead into a shard (`members`). `container` opens a file and finds where to start, `pictures` and `sound`
-decode, `reader` puts them together.
+decode, `hearing` chooses a track and a channel, `reader` puts them together.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
+from seehear.media.hearing import Hearing
 from seehear.media.members import Member, stamp
 from seehear.media.pictures import Times
 from seehear.media.reader import MediaInfo, Reader
@@ -30,6 +31,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_SAMPLE_RATE_HZ",
     "REASONS",
+    "Hearing",
     "MediaInfo",
     "Member",
     "Reader",

@@ -106,6 +106,7 @@ class Source:
         self.path = os.fspath(path)
         self.video: Track[VideoStream] | None = None
         self.audio: Track[AudioStream] | None = None
+        self._sound: int | None = None  # the number of the track that was taken; None: `sounds[0]`
         self._open()
 
     def close(self) -> None:
@@ -130,6 +131,22 @@ class Source:
     def lists_key_frames(self) -> bool:
         """Does the index hold all key frames? That of MP4 does; others grow while reading, or hold some."""
         return self.container.format.name.startswith("mov")
+
+    @property
+    def sounds(self) -> list[int]:
+        """Numbers of the tracks of sound, 0 up in the file, the likeliest first: decodable, default, early ones."""
+        streams = self.container.streams.audio
+        moving = [number for number, stream in enumerate(streams) if not stream.disposition & _COVER]
+        return sorted(moving, key=lambda number: _rank(streams[number]), reverse=True)
+
+    def take_sound(self, number: int) -> None:
+        """Hear another track from now on; raises `MediaError` where it has no decoder, or absurd sizes."""
+        stream = self.container.streams.audio[number]
+        self._check(None, stream)
+        self._sound = number
+        if self.audio is None or self.audio.stream.index != stream.index:
+            self.close()
+            self._open()
 
     def track(self, kind: Kind) -> AnyTrack:
         """The track of that kind; raises `MediaError` where there is none."""
@@ -194,7 +211,10 @@ class Source:
             self._is_fresh = False  # a seek that fails leaves the file anywhere
             self._read_only(guide)  # MPEG-TS looks for packets of this stream
             try:
-                self.container.seek(guide.last_tick(max(time_s, start_s)), stream=guide.stream, backward=True)
+                tick = guide.last_tick(max(time_s, start_s))
+                if at_start and len(guide.stream.index_entries):  # what precedes the start primes the decoder of AAC
+                    tick = min(tick, guide.stream.index_entries[0].timestamp)
+                self.container.seek(tick, stream=guide.stream, backward=True)
             except av.FFmpegError:  # no index, or a broken one: all that is left is to read from the beginning
                 self._rewind()
                 at_start = True
@@ -223,11 +243,13 @@ class Source:
         self._is_fresh = True  # nothing has been read yet
         try:
             video, audio = _choose(self.container.streams.video), _choose(self.container.streams.audio)
+            if self._sound is not None:
+                audio = self.container.streams.audio[self._sound]
             self._check(video, audio)
             start_us = self.container.start_time
-            origin_s = 0.0 if start_us is None else start_us / av.time_base  # None if no stream says when it starts
-            self.video = _track(video, origin_s)
-            self.audio = _track(audio, origin_s)
+            self._origin_s = 0.0 if start_us is None else start_us / av.time_base  # None: no stream says when it starts
+            self.video = _track(video, self._origin_s)
+            self.audio = _track(audio, self._origin_s)
         except BaseException:
             self.container.close()
             raise
@@ -292,9 +314,14 @@ def _reason_of_failed_open(path: str, error: av.FFmpegError) -> str:
 
 
 def _choose(streams: tuple[StreamT, ...]) -> StreamT | None:
-    """The stream marked as default, otherwise the first; pictures that only illustrate the file do not count."""
+    """The likeliest stream, and of those the first; pictures that only illustrate the file do not count."""
     moving = [stream for stream in streams if not stream.disposition & _COVER]
-    return max(moving, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
+    return max(moving, key=_rank, default=None)
+
+
+def _rank(stream: VideoStream | AudioStream) -> tuple[bool, bool]:
+    """How likely a stream is meant, the greater the likelier: is there a decoder, is it marked as default?"""
+    return stream.codec_context is not None, bool(stream.disposition & Disposition.default)
 
 
 def _track(stream: StreamT | None, origin_s: float) -> Track[StreamT] | None:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seehear.media.container import Source
+from seehear.media.hearing import Heard, Hearing, listen
 from seehear.media.pictures import Pictures, Times
-from seehear.media.sound import read_samples
+from seehear.media.sound import MEAN, read_samples
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class MediaInfo:
     audio_seconds: float = 0.0
     sample_rate_hz: int = 0
     channels: int = 0
+    audio_track: int = 0  # which of the tracks of sound is heard, 0 up
+    audio_channel: int = MEAN  # which of its channels, 0 up; -1: their mean
 
     def extent_s(self, wanted: Sequence[str]) -> tuple[float, float]:
         """From when until when all wanted streams, of "video" and "audio", are there; if never, it ends too early."""
@@ -61,14 +64,19 @@ class Reader:
 
     Args:
         path: a local, regular file. Playlists, pipes and network addresses are refused.
+        hearing: which of its sound is heard, where that is known; otherwise it is found out when it is needed.
 
     Raises:
         MediaError: here and in every method, with `path` and a `reason` out of `REASONS`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], hearing: Hearing | None = None) -> None:
         self._source = Source(path)
         self._pictures: Pictures | None = None
+        self._heard: Heard | None = None
+        self._hearing = hearing
+        if hearing is not None and hearing.track in self._source.sounds:  # else the file is not what it was
+            self._source.take_sound(hearing.track)
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +99,27 @@ class Reader:
     def has_audio(self) -> bool:
         """Is there a stream of sound?"""
         return self._source.audio is not None
+
+    @property
+    def num_sounds(self) -> int:
+        """How many tracks of sound there are."""
+        return len(self._source.sounds)
+
+    @property
+    def hearing(self) -> Hearing:
+        """Which of the file's sound is heard; the file must have a track of sound."""
+        if self._hearing is None:
+            sounds, audio = self._source.sounds, self._source.audio
+            is_plain = len(sounds) == 1 and audio is not None and audio.stream.codec_context.channels == 1
+            self._hearing = Hearing(sounds[0]) if is_plain else self.listen().hearing
+        return self._hearing
+
+    def listen(self) -> Heard:
+        """Find out what is to be heard: the first track with sound, and one channel of it where the mean is nothing."""
+        if self._heard is None:
+            self._heard = listen(self._source)
+            self._hearing = self._heard.hearing
+        return self._heard
 
     @property
     def is_unchanged_by_reading(self) -> bool:
@@ -124,16 +153,23 @@ class Reader:
             sample_rate_hz: of the result.
 
         Returns:
-            float32 (round(seconds * sample_rate_hz),) in [-1, 1]: the mean of all channels but the low-frequency one.
+            float32 (round(seconds * sample_rate_hz),) in [-1, 1]: the mean of all channels but the low-frequency one,
+            or one channel where they cancel in the file; of the first track with sound (`hearing`).
         """
         assert math.isfinite(start_s), start_s
         assert 0 <= seconds < math.inf, seconds
         assert sample_rate_hz > 0, sample_rate_hz
-        return read_samples(self._source, start_s, seconds, sample_rate_hz)
+        channel = self.hearing.channel if self.has_audio else MEAN
+        return read_samples(self._source, start_s, seconds, sample_rate_hz, channel)
 
-    def info(self) -> MediaInfo:
-        """What the file holds; decodes one frame, and looks up in the packets what the file does not declare."""
+    def info(self, *, listens: bool = True) -> MediaInfo:
+        """What the file holds; decodes one frame, and looks up in the packets what the file does not declare.
+
+        Args:
+            listens: look for the track and the channel that are heard, if need be; otherwise the likeliest is told of.
+        """
         info = MediaInfo(self._source.path)
+        hearing = self.hearing if listens and self.has_audio else None
         video_s = self._source.extent_s("video") if self._source.video is not None else None
         if video_s is not None:
             pictures = self._open_pictures()
@@ -159,6 +195,8 @@ class Reader:
                 sample_rate_hz=context.sample_rate,
                 channels=context.channels,
             )
+        if hearing is not None:
+            info = replace(info, audio_track=hearing.track, audio_channel=hearing.channel)
         return info
 
     def _open_pictures(self) -> Pictures:

@@ -21,7 +21,7 @@ REASONS: dict[str, str] = {
     "no audio stream": "There is no audio stream.",
     "past the end": "The wanted time is not within the file.",
     "too short": "The stretch with both picture and sound is shorter than the least length of a segment.",
-    "silent audio": "The sound is silent wherever it was sampled.",
+    "silent audio": "No channel of any track of sound reaches -60 dB wherever it was sampled, up to ten minutes of it.",
     "still picture": "The picture is the same wherever it was sampled.",
     "timed out": "Reading took longer than the time limit.",
     "crashed the decoder": "The process that read the file died of it.",

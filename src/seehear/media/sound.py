@@ -1,7 +1,7 @@
 """What is to be heard from a time on?
 
-Decoded frames are laid end to end from their timestamps, mixed to one channel, resampled, and put where they belong on
-the wanted grid of samples; where the file has no sound, there are zeros.
+Decoded frames are laid end to end from their timestamps, made one channel (`hearing` says how), resampled, and put
+where they belong on the wanted grid of samples; where the file has no sound, there are zeros.
 
 Alignment: the start of a run of frames is the middle of what all its timestamps say (Matroska rounds each to a
 millisecond, which leaves less than 0.1 ms so), and as many zeros are put in front as make its first sample fall on the
@@ -38,6 +38,9 @@ GAP_S = 0.02
 HOLD_S = 0.5
 """So much of the sound that a file declares may be missing at its end."""
 
+MEAN = -1
+"""In place of the number of a channel: the mean of all but the low-frequency one."""
+
 _MAX_PADDING = 1000  # samples in front of a run; enough to meet the grid for all usual pairs of rates
 _KINDS: dict[str, type[np.generic[Any]]] = {
     "u8": np.uint8,
@@ -49,7 +52,7 @@ _KINDS: dict[str, type[np.generic[Any]]] = {
 
 
 @dataclass
-class _Run:
+class Run:
     """Frames of one kind that follow each other without a gap."""
 
     rate_hz: int
@@ -84,35 +87,57 @@ class _Run:
         self.chunks.append([np.frombuffer(view, kind, count) for view in views])
         self.samples += frame.samples
 
-    def mono(self) -> NDArray[np.float32]:
-        """The mean of all channels but the low-frequency one, as float32 in [-1, 1] if the file keeps to that."""
-        planes = [np.concatenate(chunks) for chunks in zip(*self.chunks, strict=True)]
-        mono_S = planes[0] if self.layout.nb_channels == 1 else self._mixed(planes)
-        if planes[0].dtype == np.uint8:
-            mono_S = (mono_S.astype(np.float32) - 128) / 128
-        elif planes[0].dtype.kind == "i":
-            mono_S = mono_S.astype(np.float32) / -float(np.iinfo(planes[0].dtype).min)
-        with np.errstate(over="ignore"):  # of 64-bit samples
-            mono_S = np.asarray(mono_S, np.float32)
-        if not np.isfinite(mono_S).all():
-            mono_S = np.nan_to_num(mono_S, nan=0.0, posinf=1.0, neginf=-1.0)
-        return mono_S
+    def mono(self, channel: int = MEAN) -> NDArray[np.float32]:
+        """One channel, or the mean, as float32 in [-1, 1] if the file keeps to that.
 
-    def _mixed(self, planes: list[NDArray[Any]]) -> NDArray[np.float32]:
-        names = [channel.name for channel in self.layout.channels]
-        samples_CS = np.stack(planes) if self.sample_format.is_planar else planes[0].reshape(-1, len(names)).T
-        audible = [i for i, name in enumerate(names) if not name.startswith("LFE")]
-        if 0 < len(audible) < len(names):
+        A run that has no such channel gives the mean.
+        """
+        if 0 <= channel < self.layout.nb_channels:
+            return _scaled(self._by_channel()[channel])
+        samples_CS = self._by_channel()
+        if len(samples_CS) == 1:
+            return _scaled(samples_CS[0])
+        audible = self.audible()
+        if len(audible) < len(samples_CS):
             samples_CS = samples_CS[audible]
-        mono_S: NDArray[np.float32] = samples_CS.mean(axis=0, dtype=np.float32)
-        return mono_S
+        return _scaled(samples_CS.mean(axis=0, dtype=np.float32), samples_CS.dtype)
+
+    def channels(self) -> NDArray[np.float32]:
+        """All channels, float32 (C, S) in [-1, 1] if the file keeps to that."""
+        return _scaled(self._by_channel())
+
+    def audible(self) -> list[int]:
+        """The numbers of all channels but the low-frequency one, or of all where there is no other."""
+        names = [channel.name for channel in self.layout.channels]
+        return [i for i, name in enumerate(names) if not name.startswith("LFE")] or list(range(len(names)))
+
+    def _by_channel(self) -> NDArray[Any]:
+        """The samples as decoded, (C, S)."""
+        planes = [np.concatenate(chunks) for chunks in zip(*self.chunks, strict=True)]
+        if self.layout.nb_channels == 1:
+            return planes[0][None]
+        return np.stack(planes) if self.sample_format.is_planar else planes[0].reshape(-1, self.layout.nb_channels).T
 
 
-def read_samples(source: Source, start_s: float, seconds: float, sample_rate_hz: int) -> NDArray[np.float32]:
+def _scaled(samples: NDArray[Any], kind: np.dtype[Any] | None = None) -> NDArray[np.float32]:
+    """Samples of a kind, by default of their own, as finite float32 whose full scale is 1."""
+    kind = kind or samples.dtype
+    if kind == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif kind.kind == "i":
+        samples = samples.astype(np.float32) / -float(np.iinfo(kind).min)
+    with np.errstate(over="ignore"):  # of 64-bit samples
+        samples = np.asarray(samples, np.float32)
+    return samples if np.isfinite(samples).all() else np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+
+
+def read_samples(
+    source: Source, start_s: float, seconds: float, sample_rate_hz: int, channel: int = MEAN
+) -> NDArray[np.float32]:
     """The sound of a stretch.
 
     Returns:
-        float32 (round(seconds * sample_rate_hz),) in [-1, 1]: the mean of all channels but the low-frequency one.
+        float32 (round(seconds * sample_rate_hz),) in [-1, 1]: a channel, or the mean of all but the low-frequency one.
 
     Raises:
         MediaError: no audio stream, a stretch past the end, or nothing of it can be decoded.
@@ -121,22 +146,22 @@ def read_samples(source: Source, start_s: float, seconds: float, sample_rate_hz:
     if len(samples_S) == 0:
         return samples_S
     end_s = start_s + len(samples_S) / sample_rate_hz
-    runs = _decode_runs(source, start_s - PREROLL_S, end_s + POSTROLL_S)
+    runs = decode_runs(source, start_s - PREROLL_S, end_s + POSTROLL_S)
     if not runs and start_s >= source.end_s:
         raise source.fail("past the end", f"the file ends at {source.end_s:.2f} s, wanted was {start_s:.2f} s")
     for run in runs:
-        _place(samples_S, run, start_s, sample_rate_hz)
+        _place(samples_S, run, start_s, sample_rate_hz, channel)
     return samples_S
 
 
-def _decode_runs(source: Source, start_s: float, end_s: float) -> list[_Run]:
+def decode_runs(source: Source, start_s: float, end_s: float) -> list[Run]:
     """All that can be decoded between two times, in runs without gaps.
 
     A packet that cannot be decoded is passed over, as players do; where nothing else is, that is an error.
     """
     _, packets = source.packets_from("audio", start_s)
     track = source.track("audio")
-    runs: list[_Run] = []
+    runs: list[Run] = []
     failure: av.FFmpegError | None = None
     for packet in packets:
         if packet is not None and packet.pts is not None:
@@ -160,7 +185,7 @@ def _decode_runs(source: Source, start_s: float, end_s: float) -> list[_Run]:
     return runs
 
 
-def _append(runs: list[_Run], source: Source, track: AnyTrack, frame: AudioFrame) -> None:
+def _append(runs: list[Run], source: Source, track: AnyTrack, frame: AudioFrame) -> None:
     if frame.layout.nb_channels > MAX_CHANNELS or not 0 < frame.sample_rate <= MAX_SAMPLE_RATE_HZ:
         raise source.fail("absurd size", f"{frame.layout.nb_channels} channels at {frame.sample_rate} Hz")
     if frame.format.name.removesuffix("p") not in _KINDS:  # 64-bit integers
@@ -168,7 +193,7 @@ def _append(runs: list[_Run], source: Source, track: AnyTrack, frame: AudioFrame
         frame.pts = pts
     time_s = track.seconds(frame.pts) if frame.pts is not None else runs[-1].end_s if runs else 0.0
     if not runs or not runs[-1].continues_with(frame, time_s):
-        runs.append(_Run(frame.sample_rate, frame.format, frame.layout))
+        runs.append(Run(frame.sample_rate, frame.format, frame.layout))
     runs[-1].append(frame, time_s)
 
 
@@ -179,13 +204,13 @@ def _check_end(source: Source, heard_s: float, wanted_s: float) -> None:
         raise source.fail("truncated", f"the sound ends at {heard_s:.2f} s, declared is {declared_s:.2f} s")
 
 
-def _place(samples_S: NDArray[np.float32], run: _Run, start_s: float, rate_hz: int) -> None:
+def _place(samples_S: NDArray[np.float32], run: Run, start_s: float, rate_hz: int, channel: int) -> None:
     """Resample a run and write it over the part of the grid that it covers."""
     padding = np.arange(min(run.rate_hz // math.gcd(run.rate_hz, rate_hz), _MAX_PADDING))
     positions = ((run.start_s - padding / run.rate_hz) - start_s) * rate_hz
     best = int(np.argmin(np.abs(positions - np.round(positions))))
     position = round(positions[best])
-    run_S = _resample(np.concatenate([np.zeros(best, np.float32), run.mono()]), run.rate_hz, rate_hz)
+    run_S = _resample(np.concatenate([np.zeros(best, np.float32), run.mono(channel)]), run.rate_hz, rate_hz)
     first, last = max(position, 0), min(position + len(run_S), len(samples_S))
     if first < last:
         np.clip(run_S[first - position : last - position], -1, 1, out=samples_S[first:last])

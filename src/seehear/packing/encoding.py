@@ -198,4 +198,6 @@ def _verify(
         "channels": info.channels,
         "video_codec": info.video_codec,
         "audio_codec": info.audio_codec,
+        "audio_track": info.audio_track,
+        "audio_channel": info.audio_channel,
     }
