@@ -75,7 +75,6 @@ bench: $(READY)      ## all benchmarks that fit into 15 minutes, at reduced size
 	$(BIN)/python .bench/reopen.py --turns 1
 	$(BIN)/python .bench/cost.py
 	$(BIN)/python .bench/train.py --videos 64 --seconds 3 --turns 2 --batch 2
-	$(BIN)/python .bench/memory.py --videos 300 --rounds 2 --seeds 0
 
 bench-scale: $(READY) ## index, orders and labels of 100,000 to 65,000,000 rows, without media
 	$(BIN)/python benchmarks/scale.py

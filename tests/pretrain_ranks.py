@@ -17,7 +17,6 @@ from seehear import distributed
 from seehear.clips import Clips
 from seehear.encoders.synced import synchronise_norms
 from seehear.errors import MediaError, SettingsError, TrainingError
-from seehear.memory import Memory
 from seehear.method import deep_cluster
 from seehear.model import build_pair
 from seehear.numerics import Numerics
@@ -27,7 +26,6 @@ CPU = Numerics("cpu", "fp32", "contiguous")
 WAYS = {
     "each rank": {"train.batch_parts": 4},
     "all ranks": {"compute.sync_batch_norm": True, "train.batch_parts": 2},
-    "remembered": {"train.batch_parts": 4, "train.remember_features": True},
 }
 UNREADABLE = (3, 10, 11, 30)
 ROWS = 32
@@ -80,12 +78,10 @@ def lesson(begun: dict[str, Any] | None) -> dict[str, Any]:
     keep = Keep(lambda: SAVE if next(steps) == SAVED_STEP and not begun else GO_ON, save)
     rows, labels = np.arange(len(clips)), {"class": classes_N.astype(np.int32)}
     training = begun["training"] if begun else None
-    memory = Memory()
     how = {"first_epoch": 0, "train_rows": rows, "heldout_rows": rows[:5], "begun": training, "keep": keep}
-    learning = learn(pair, clips, labels, cfg.train, CPU, memory=memory, **how)  # type: ignore[arg-type]
-    dealt = memory.deal(len(clips), pair.widths)
-    found = {"read": read, "state": kept[0] if kept else None, "learning": asdict(learning), "pair": pair.state_dict()}
-    return found | {"remembered": dealt.rows.tolist(), "video": dealt.video}
+    learning = learn(pair, clips, labels, cfg.train, CPU, **how)  # type: ignore[arg-type]
+    state = kept[0] if kept else None
+    return {"read": read, "state": state, "learning": asdict(learning), "pair": pair.state_dict()}
 
 
 def stumbling(bad_rows: range) -> dict[str, Any]:

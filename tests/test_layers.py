@@ -20,7 +20,7 @@ trainer | model
 updates
 weights | huggingface
 stored | embedding
-matching | memory
+matching
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
 decoders | together
@@ -69,7 +69,6 @@ def test_the_method_imports_nothing_but_its_steps():
         "encoders",
         "features",
         "kmeans",
-        "memory",
         "numerics",
         "progress",
         "spaces",

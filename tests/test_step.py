@@ -14,7 +14,6 @@ from planted import tiny_settings
 from seehear.config import Compute, override
 from seehear.encoders import VideoEncoder
 from seehear.encoders.synced import synchronise_norms
-from seehear.memory import Memory
 from seehear.model import build_pair
 from seehear.numerics import Numerics, choose, kernels, try_compiler, upload
 from seehear.speed import made_up_batch
@@ -154,27 +153,6 @@ def test_a_run_with_all_of_it_ends(index_folder, tmp_path):
 
 
 # --- a batch of which something is not finite
-
-
-def test_what_a_batch_said_is_not_remembered_where_its_loss_is_not_finite():
-    cfg = tiny_settings()
-    pair = build_pair(cfg)
-    pair.renew_heads({"video": {"x": 4}, "audio": {"x": 4}}, torch.Generator().manual_seed(0))
-    batch = made_up_batch(cfg.clip, 6)
-    update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, CPU, make_optimizer(pair, cfg.train))
-    update.memory = Memory()
-    assert update([batch], batch.rows_B, 0, Sums(pair, "cpu")).is_finite()
-    rows, order, features = update.memory.latest()
-    with torch.no_grad():
-        pair.heads["video"]["x"].weight.fill_(float("nan"))
-    wrong = [update([batch], batch.rows_B, 2, Sums(pair, "cpu")) for _ in range(2)]
-    assert [(step.is_finite(), step.wish) for step in wrong] == [(False, 2)] * 2
-    for step in wrong:  # the second was under way when the first was known to be wrong
-        update.memory.forget_step(step.memory_step)
-    after = update.memory.latest()
-    assert after[0].tolist() == rows.tolist() == list(range(6))
-    assert after[1].tolist() == order.tolist()
-    torch.testing.assert_close(after[2], features, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -99,9 +99,6 @@ class Train:
     heldout_share: float = setting(
         0.05, "share of the videos kept out of training, to see it saturate", low=0, high=0.5
     )
-    remember_features: bool = setting(
-        False, "cluster what training said of a row in its last epoch, and extract only the other rows"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

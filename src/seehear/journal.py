@@ -33,8 +33,7 @@ def summary(now: Round, last: Round | None, failures: dict[str, int]) -> dict[st
     accuracy, heldout_loss, heldout_accuracy (one number an epoch; losses in nats, accuracies in [0, 1]); per clustering
     num_clusters, sizes (largest, smallest, empty), reseeded, inertia, nmi_last (with the last round's labels, null in
     the first); nmi_video_audio (null where either is not clustered); unreadable (reason -> times in this round);
-    remembered (rows whose features the next round clusters as training saw them); timing (clips_per_second,
-    waiting_share, seconds).
+    timing (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
     clusterings = {}
@@ -62,7 +61,6 @@ def summary(now: Round, last: Round | None, failures: dict[str, int]) -> dict[st
         "clusters": clusterings,
         "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
         "unreadable": failures,
-        "remembered": learning.remembered,
         "rows": len(next(iter(now.clusters.values())).labels_N),
         "timing": {
             "clips_per_second": round(learning.clips_per_second, 1),

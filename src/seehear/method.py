@@ -3,7 +3,7 @@
 Alwassel, Mahajan, Korbar, Torresani, Ghanem, Tran: "Self-Supervised Learning by Cross-Modal Audio-Video Clustering",
 NeurIPS 2020 (XDC, with SDC, MDC and CDC). A round is
 
-    1. extract   one feature per row with each encoder          features_ND, N rows, D wide; or what training said
+    1. extract   one feature per row with each encoder          features_ND, N rows, D wide
     2. cluster   k-means; a row's cluster is its pseudo-label   labels_N in 0 .. K-1
     3. train     each encoder predicts its teachers' labels     cross-entropy, clips of the rows
 
@@ -14,7 +14,7 @@ its own rows, and takes its part of every training batch; all of them have all l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,9 @@ import torch
 
 from seehear.clips import Clips
 from seehear.config import Settings
-from seehear.distributed import rows_of_rank, total
+from seehear.distributed import rows_of_rank
 from seehear.encoders import Pair
 from seehear.features import Features, calibrate, extract
-from seehear.memory import Memory, joined
 from seehear.numerics import Numerics
 from seehear.progress import Watch, unwatched
 from seehear.spaces import UNLABELLED, Clusters, Space, group
@@ -43,16 +42,12 @@ ALL_SPACES = ("video", "audio", "joint")
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of the loop, once it is over.
-
-    remembered: what training said of this rank's rows, where the next round is to cluster that.
-    """
+    """One turn of the loop, once it is over."""
 
     number: int
     clusters: Mapping[str, Clusters]
     learning: Learning
     next_epoch: int
-    remembered: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +88,6 @@ def deep_cluster(
         labels = {name: c.labels_N for name, c in clusters.items()}
         readable = next(iter(labels.values())) != UNLABELLED
         first_epoch = last.next_epoch if last else 0
-        last = replace(last, remembered=None) if last else None
-        memory = Memory() if cfg.train.remember_features else None
         learning = learn(
             pair,
             clips,
@@ -107,12 +100,9 @@ def deep_cluster(
             progress=watch(f"round {number + 1}/{cfg.rounds}: training", cfg.train.epochs * len(train_rows)),
             begun=midway.training if midway else None,
             keep=keep(number, clusters),
-            memory=memory,
         )
         midway = None
-        remembered = memory.deal(len(clips), pair.widths) if memory else None
-        learning.remembered = total(len(remembered.rows)) if remembered else 0
-        last = Round(number, clusters, learning, first_epoch + learning.epochs, remembered)
+        last = Round(number, clusters, learning, first_epoch + learning.epochs)
         yield last
 
 
@@ -131,10 +121,7 @@ def cluster(
         calibrate(pair, clips, numerics)
     span = rows_of_rank(len(clips))
     mine = np.arange(span.start, span.stop)
-    remembered = last.remembered if last else None
-    rows = mine if remembered is None else np.setdiff1d(mine, remembered.rows)
-    features = extract(pair, clips, numerics, rows=rows, progress=watch(f"round {number + 1}: features", len(rows)))
-    features = joined(remembered, features) if remembered else features
+    features = extract(pair, clips, numerics, rows=mine, progress=watch(f"round {number + 1}: features", len(mine)))
     return cluster_features(features, len(clips), cfg, numerics.device, number, spaces, last)
 
 

@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -241,10 +240,9 @@ def train_rounds(
     for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch, start.midway, keep):
         failures = saver.failures()
         clips.failures.clear()  # the next round counts its own
-        remembered = gathered(now.remembered)
         if distributed.rank() == 0:
             entry = summary(now, last, failures) | {"data": facts}
-            save_round(run, now.number, state_of(now, pair, remembered), entry)
+            save_round(run, now.number, state_of(now, pair), entry)
             run.log(entry)
             console.say(line(entry, cfg.rounds))
             for warning in warnings_of(entry):
@@ -252,16 +250,11 @@ def train_rounds(
             if writer is not None:
                 write_scalars(writer, entry)
         saver.round_is_saved(now)
-        last = replace(now, remembered=None)
+        last = now
     if writer is not None:
         writer.close()
     assert last is not None, "a run has at least one round"
     return last
-
-
-def gathered(features: Features | None) -> Features | None:
-    """On rank 0 the features of the rows of all ranks."""
-    return Features(*distributed.gather_rows(features.rows, features.of)) if features else None
 
 
 class Saver:

@@ -16,9 +16,7 @@ from seehear.checkpoint import newest, parse
 from seehear.config import Settings
 from seehear.encoders import Pair
 from seehear.errors import CheckpointError
-from seehear.features import Features
 from seehear.kmeans import Clustering
-from seehear.memory import share_of_rank
 from seehear.method import TEACHERS, Midway, Round, derive, heads_of
 from seehear.runs import Run
 from seehear.spaces import Clusters, Space
@@ -51,16 +49,9 @@ def state_of_round(now: Round) -> dict[str, Any]:
     return about | state_of_clusters(now.clusters)
 
 
-def state_of(now: Round, pair: Pair, remembered: Features | None = None) -> dict[str, Any]:
-    """A round that is over, for its checkpoint.
-
-    Args:
-        remembered: what training said of the rows of all ranks, if the next round needs it.
-    """
-    state = state_of_round(now) | {"pair": pair.state_dict()}
-    if remembered is not None:
-        state["remembered"] = {"rows": torch.from_numpy(remembered.rows), "of": dict(remembered.of)}
-    return state
+def state_of(now: Round, pair: Pair) -> dict[str, Any]:
+    """A round that is over, for its checkpoint."""
+    return state_of_round(now) | {"pair": pair.state_dict()}
 
 
 def state_within(
@@ -104,12 +95,7 @@ def clusters_from(state: Mapping[str, Any]) -> dict[str, Clusters]:
 
 def round_from(state: Mapping[str, Any]) -> Round:
     """The inverse of `state_of_round`."""
-    clusters, learning = clusters_from(state), Learning(**state["learning"])
-    remembered = None
-    if "remembered" in state:
-        everything = Features(state["remembered"]["rows"].numpy(), state["remembered"]["of"])
-        remembered = share_of_rank(everything, len(next(iter(clusters.values())).labels_N))
-    return Round(state["number"], clusters, learning, state["next_epoch"], remembered)
+    return Round(state["number"], clusters_from(state), Learning(**state["learning"]), state["next_epoch"])
 
 
 def restore(run: Run, pair: Pair, cfg: Settings) -> Restored:

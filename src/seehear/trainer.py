@@ -23,7 +23,6 @@ from seehear.config import Train
 from seehear.encoders import Pair
 from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
-from seehear.memory import Memory
 from seehear.numerics import Numerics
 from seehear.sampling import epoch_rows, windowed
 from seehear.updates import Done, Labels, Plan, Sums, Update, losses
@@ -41,8 +40,7 @@ class Learning:
     loss, accuracy: over the training clips; heldout_loss, heldout_accuracy: over the unaugmented clips of the videos
     kept out (empty where none were). Losses are in nats, accuracies in [0, 1] with chance 1 / K.
     skipped, in_a_row: steps from whose batch nothing was learned, because loss or gradient was not finite, and how many
-    of these came last, one after another. remembered: rows whose features were kept for
-    clustering.
+    of these came last, one after another.
     """
 
     epochs: int = 0
@@ -52,7 +50,6 @@ class Learning:
     clips: int = 0
     seconds: float = 0.0
     waiting_seconds: float = 0.0
-    remembered: int = 0
     loss: dict[str, list[float]] = field(default_factory=dict)
     accuracy: dict[str, list[float]] = field(default_factory=dict)
     heldout_loss: dict[str, list[float]] = field(default_factory=dict)
@@ -102,7 +99,6 @@ def learn(
     progress: Callable[[int], None] = lambda done: None,
     begun: Mapping[str, Any] | None = None,
     keep: Keep = never,
-    memory: Memory | None = None,
 ) -> Learning:
     """Train both encoders of `pair` in place on `labels`, through the heads that it has.
 
@@ -113,7 +109,6 @@ def learn(
         progress: called with the number of clips learned from so far, after each step.
         begun: what `keep.save` got, to go on from there, with `pair` as it was then.
         keep: saves the state between steps.
-        memory: gets the features of the last epoch.
     Raises:
         TrainingError: too many losses that are not finite (names step, rows and last checkpoint), or too many
             unreadable rows.
@@ -131,15 +126,12 @@ def learn(
         for group in optimizer.param_groups:
             group["fused"] = True  # whatever wrote the checkpoint
         sums.add(begun["sums"].to(numerics.device), int(begun["sums_clips"]))
-        if memory is not None:
-            memory.restore(begun["memory"])
     begin = time.perf_counter() - learning.seconds
 
     def state(batches_done: int) -> dict[str, Any]:
         learning.seconds = time.perf_counter() - begin
         at = {"learning": asdict(learning), "batches": batches_done, "optimizer": optimizer.state_dict()}
-        remembered = {"memory": memory.state(pair.widths)} if memory is not None else {}
-        return at | {"sums": sums.table_S2, "sums_clips": sums.clips} | remembered
+        return at | {"sums": sums.table_S2, "sums_clips": sums.clips}
 
     unsettled: deque[tuple[Done, str, np.ndarray]] = deque()  # steps, where they are, and their rows
 
@@ -155,8 +147,6 @@ def learn(
                 progress(learning.clips)
             else:
                 learning.in_a_row += 1
-                if memory is not None:
-                    memory.forget_step(step.memory_step)
                 skip(learning, where, batch, cfg, batches, keep)
 
     for epoch in range(first_epoch + learning.epochs, first_epoch + cfg.epochs):
@@ -165,10 +155,6 @@ def learn(
             rows = windowed(rows, clips.index.video, window * batch_size, clips.seed, epoch)
         plan = Plan(update.pieces, rows, batch_size, range(done, batches), window)
         pair.train()
-        if memory is not None and not done:
-            memory.forget()
-        may_be_last = cfg.patience or epoch == first_epoch + cfg.epochs - 1
-        update.memory = memory if may_be_last else None
         read = clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows, together=plan.together)
         stream = timed(read, learning)
         for number in range(done, batches):
@@ -182,7 +168,7 @@ def learn(
             if step.wish and (not learning.in_a_row or step.wish == LEAVE):
                 keep.save(state(number + 1), step.wish)
         settle()
-        measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep, update.memory)
+        measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep)
         if wish:
             keep.save(state(batches), wish)
         learning.epochs += 1
@@ -220,7 +206,6 @@ def measure(
     numerics: Numerics,
     batch_size: int,
     keep: Keep = never,
-    memory: Memory | None = None,
 ) -> tuple[Sums, int]:
     """Loss and accuracy on the unaugmented clips of `rows`, and the wish for which it was broken off, or 0."""
     sums, span, leave = Sums(pair, numerics.device), distributed.rows_of_rank(len(rows)), 0
@@ -229,10 +214,7 @@ def measure(
         if leave := LEAVE * (keep.wish() == LEAVE):
             break
         with numerics.autocast():
-            features = pair.features(encoder_inputs(batch, clips.clip, numerics, pair))
-            scores = pair.scores(features)
-        if memory is not None:
-            memory.keep(batch.rows_B, 0, features)
+            scores = pair(encoder_inputs(batch, clips.clip, numerics, pair))
         sums.add(losses(scores, labels, batch.rows_B, 0.0)[1].double(), len(batch.rows_B))
     counts = sums.table_S2.new_tensor([sums.clips, leave])
     distributed.all_reduce_at_once([sums.table_S2, counts])

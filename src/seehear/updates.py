@@ -36,7 +36,6 @@ from seehear.config import Clip, Train
 from seehear.encoders import Pair
 from seehear.encoders.synced import BatchNorm, are_synchronised
 from seehear.features import encoder_inputs
-from seehear.memory import Memory
 from seehear.numerics import Numerics, download, upload
 from seehear.sampling import Order
 
@@ -73,7 +72,6 @@ class Done:
 
     wish: the largest of all ranks.
     clips: learned from, if all was finite: of all ranks, and 0 where there were too few.
-    memory_step: its number in the memory.
     is_finite: waits until that is known. Where a loss or gradient is not finite, the batch has changed nothing: neither
         weights, nor running statistics, nor sums.
 
@@ -82,7 +80,6 @@ class Done:
 
     wish: int
     clips: int
-    memory_step: int
     is_finite: Callable[[], bool]
 
 
@@ -134,7 +131,6 @@ class Update:
         self.synced = are_synchronised(pair)
         self.parameters = [p for p in pair.parameters() if p.requires_grad]
         self.statistics = _Statistics(pair)
-        self.memory: Memory | None = None
 
     def pieces(self, rows_B: np.ndarray) -> list[np.ndarray]:
         """What this rank computes of a batch, part by part."""
@@ -159,19 +155,16 @@ class Update:
                 finite.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        if self.memory is not None:
-            self.memory.steps += 1
         alone = distributed.world_size() == 1 and len(pieces) == 1
         table_S2 = torch.zeros(len(sums.students), 2, device=self.numerics.device)
         clips = parts = 0
         self.statistics.begin()
-        first = 0 if self.synced else distributed.rows_of_rank(self._parts(len(rows_B))).start
-        for part, batch in enumerate(pieces, first):
+        for batch in pieces:
             if not self.synced and (batch is None or len(batch.rows_B) < 2):
                 continue  # batch norm needs two clips; only failures make a part so small
             if not alone:
                 self.statistics.restore()
-            table_S2 += self._learn(batch, len(rows_B), part)
+            table_S2 += self._learn(batch, len(rows_B))
             if not alone:
                 self.statistics.keep()
             clips, parts = clips + (len(batch.rows_B) if batch else 0), parts + 1
@@ -186,20 +179,16 @@ class Update:
             self.optimizer.step()
             sums.add(torch.where(is_wrong, 0.0, table_S2.double()))
         wrong = download(is_wrong)
-        memory_step = self.memory.steps if self.memory is not None else 0
-        return Done(wish, clips if clips >= 2 else 0, memory_step, lambda: not wrong())
+        return Done(wish, clips if clips >= 2 else 0, lambda: not wrong())
 
-    def _learn(self, batch: Batch | None, batch_size: int, part: int) -> Tensor:
+    def _learn(self, batch: Batch | None, batch_size: int) -> Tensor:
         """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
         rows_B = batch.rows_B if batch else np.zeros(0, dtype=np.int64)
         with self.numerics.autocast():
             inputs = encoder_inputs(batch or _one_empty_clip(self.clip), self.clip, self.numerics, self.pair)
             if batch is None:  # its batch norms must meet those of the other ranks
                 inputs = {modality: x[:0] for modality, x in inputs.items()}
-            features = self.pair.features(inputs)
-            scores = self.pair.scores(features)
-        if self.memory is not None:
-            self.memory.keep(rows_B, part, features)
+            scores = self.pair(inputs)
         loss, table_S2 = losses(scores, self.labels, rows_B, self.cfg.label_smoothing)
         (loss / batch_size).backward()  # type: ignore[no-untyped-call]
         return table_S2
