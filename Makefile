@@ -72,7 +72,6 @@ bench: $(READY)      ## all benchmarks that fit into 15 minutes, at reduced size
 	rm -rf .bench && mkdir -p .bench/results && cp benchmarks/*.py .bench/
 	$(BIN)/python .bench/kmeans.py --rows 50000 --clusters 64 256 --repeats 1
 	$(BIN)/python .bench/decode.py --clips 12 --sets packed,long,gop30
-	$(BIN)/python .bench/reopen.py --turns 1
 	$(BIN)/python .bench/cost.py
 	$(BIN)/python .bench/train.py --videos 64 --seconds 3 --turns 2 --batch 2
 

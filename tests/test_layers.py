@@ -23,7 +23,7 @@ stored | embedding
 matching
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
-decoders | together
+decoders
 decoding | fingerprint
 indexing | synthetic | naming | sampling | segments
 remote

@@ -1,4 +1,4 @@
-"""Neighbours in a remote shard come in one piece: the same clips, fewer requests; a damaged one costs itself alone."""
+"""Segments of a remote shard: the same clips as from a disk, one request each; a damaged one costs itself alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ import pytest
 
 import seehear
 from remote_servers import FileServer, impatient, serving
-from seehear import remote
 from seehear.clips import CENTRED, Batch, Clips
 from seehear.config import Data
-from seehear.decoders import LONGEST_RUN
-from seehear.errors import SettingsError
 from seehear.indexing import Index
 from seehear.media.members import parse
 from seehear.presets import preset_settings
@@ -69,22 +66,17 @@ def assert_same(one: list[Batch], other: list[Batch]) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough)])
-def test_a_pass_in_order_takes_few_requests_and_one_in_any_order_one_a_segment(
+def test_in_any_order_the_clips_are_those_of_a_disk_and_each_segment_is_fetched_alone(
     server, packed, there, tmp_path, workers
 ):
-    in_order = np.arange(40)
-    for rows in (in_order, np.arange(39, -1, -2)):  # backwards, none lies behind the one before
+    for rows in (np.arange(40), np.arange(39, -1, -2)):
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         server.requests.clear()
         found = read(clips_of(there, workers), rows)
         assert_same(found, read(clips_of(Index.open(packed), 0), rows))
-        requests = server.requests["GET", SHARD]
-        if rows is in_order:
-            assert 40 / LONGEST_RUN <= requests <= 40 / 4
-        else:
-            assert requests == len(rows)
-    kept = [path for path in (tmp_path / "cache").iterdir() if path.suffix == ".mp4"]
-    assert len(kept) == len(rows)
+        assert server.requests["GET", SHARD] == len(rows)
+        kept = [path for path in (tmp_path / "cache").iterdir() if path.suffix == ".mp4"]
+        assert len(kept) == len(rows)
 
 
 def test_what_is_in_the_cache_is_not_fetched_again(server, there, tmp_path):
@@ -106,36 +98,18 @@ def test_a_damaged_member_costs_itself_alone(server, there):
     assert clips.failures == {"unreadable": 1}
 
 
-def test_failures_of_the_piece_are_left_to_each_member(server, packed, there):
-    server.faults[SHARD] = ["503", "503", "truncated"]  # the tries of the first piece, and one of a member
+def test_failures_that_pass_cost_nothing(server, packed, there):
+    server.faults[SHARD] = ["503", "truncated"]
     found = read(clips_of(there), np.arange(20))
     assert_same(found, read(clips_of(Index.open(packed), 0), np.arange(20)))
     assert not server.faults[SHARD]
 
 
 @pytest.mark.thorough
-def test_a_cache_that_is_too_small_for_a_piece_gets_one_after_the_other(server, packed, there, tmp_path):
+def test_a_small_cache_is_never_exceeded(server, packed, there, tmp_path):
     sizes = there.file_bytes[:20]
     small = clips_of(there, remote_cache_gigabytes=1.5 * float(sizes.max()) / 1e9)
     server.requests.clear()
     assert_same(read(small, np.arange(20)), read(clips_of(Index.open(packed), 0), np.arange(20)))
     assert server.requests["GET", SHARD] == 20
     assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.mp4")) <= 1.5 * sizes.max()
-
-
-def test_whatever_keeps_a_piece_from_coming_is_for_each_reader_to_say(there, monkeypatch):
-    monkeypatch.setenv("SEEHEAR_CACHE_GIGABYTES", "many")
-    remote.fetch_together([there.path(0), there.path(1)])
-    with pytest.raises(SettingsError, match="many"), remote.local(there.path(0)):
-        pass
-
-
-def test_neighbours_are_those_right_behind_in_the_same_remote_shard(there, packed):
-    path = there.path
-    assert remote.are_neighbours(path(0), path(1))
-    assert not remote.are_neighbours(path(1), path(0))
-    assert not remote.are_neighbours(path(0), path(0))
-    assert not remote.are_neighbours(path(0), path(1).replace(SHARD, "shard-00001.tar"))
-    here = Index.open(packed)
-    assert not remote.are_neighbours(here.path(0), here.path(1))
-    assert not remote.are_neighbours("http://a/b.mp4", "http://a/b.mp4")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
 from seehear.checkpoint import GROUP_ROWS, write_clusters
-from seehear.clips import Clips
+from seehear.clips import Chunks, Clips
 from seehear.errors import IndexFileError
 from seehear.indexing import Index
 from seehear.indexing.mapped import assemble, footer_of, open_mapped
@@ -27,7 +27,6 @@ from seehear.indexing.table import FACTS, SCHEMA, Video, write_index, write_tabl
 from seehear.journal import nmi
 from seehear.presets import preset_settings
 from seehear.sampling import WHOLE, ByCluster, epoch_rows, permuted, shuffled, sorted_by_cluster
-from seehear.together import Chunks
 from seehear.updates import Plan
 
 ROWS = 300_000
@@ -248,7 +247,7 @@ def test_sorting_by_cluster_is_a_stable_sort() -> None:
 
 def test_no_list_of_batches_is_made() -> None:
     rows = shuffled(np.arange(1000), (1,))
-    plan = Plan(lambda rows_B: [rows_B[::2], rows_B[1::2]], rows, 30, range(4, 33), 0)
+    plan = Plan(lambda rows_B: [rows_B[::2], rows_B[1::2]], rows, 30, range(4, 33))
     parts = list(plan)
     assert (len(plan), plan.parts, len(parts), plan.num_rows) == (58, 2, 58, 870)
     assert np.array_equal(np.sort(np.concatenate(parts)), np.sort(rows[120:990]))

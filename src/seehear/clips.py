@@ -11,6 +11,7 @@ Shapes of a batch: frames (B, T, S, S, 3) uint8, waveform (B, L) float32 in [-1,
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,6 @@ from seehear.indexing.examination import Rejection
 from seehear.progress import Console
 from seehear.sampling import shuffled
 from seehear.segments import Segment, Segments, SegmentsInMemory
-from seehear.together import Chunks, grouped, left_open
 
 MODALITIES = ("video", "audio")
 FILL_ROWS = 16  # segments decoded ahead while memory is filled
@@ -58,6 +58,20 @@ class Batch:
     frames_BTHWC: Tensor | None
     waveform_BL: Tensor | None
     draws_BD: Tensor
+
+
+class Chunks(Sequence[np.ndarray]):
+    """Rows cut into chunks of `size`; the last may be shorter. Each is cut when it is asked for."""
+
+    def __init__(self, rows: np.ndarray, size: int) -> None:
+        self._rows, self._size = rows, size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._rows) / self._size)
+
+    def __getitem__(self, number: Any) -> Any:
+        """One chunk."""
+        return self._rows[range(0, len(self._rows), self._size)[number] :][: self._size]  # IndexError behind the last
 
 
 class Clips:
@@ -185,12 +199,7 @@ class Clips:
         yield from (batch for batch in pieces if batch is not None)
 
     def pieces(
-        self,
-        chunks: Sequence[np.ndarray],
-        *,
-        epoch: int | Position,
-        num_rows: int | None = None,
-        together: Sequence[int] = (),
+        self, chunks: Sequence[np.ndarray], *, epoch: int | Position, num_rows: int | None = None
     ) -> Iterator[Batch | None]:
         """The clips of each chunk of rows as a batch; None for a chunk of which no row could be read, or an empty one.
 
@@ -198,13 +207,11 @@ class Clips:
             chunks: may make its items when they are asked for: no list of all is made of them.
             epoch: as in `batches`.
             num_rows: in all chunks; by default they are asked.
-            together: so many chunks are decoded together, each row once and in the order of the files, then so many
-                more; the clips of two such numbers are in memory. By default rows are decoded as they come.
         Raises: as `batches`.
         """
         failed: Counter[str] = Counter()
         num_rows = sum(map(len, chunks)) if num_rows is None else num_rows
-        for items, chunk in zip(self._items(chunks, epoch, together), chunks, strict=True):
+        for items, chunk in zip(self._items(chunks, epoch), chunks, strict=True):
             good = []
             for row, item in zip(chunk, items, strict=True):
                 if isinstance(item, MediaError):
@@ -213,28 +220,20 @@ class Clips:
                     good.append((row, item))
             yield _batch(good) if good else None
 
-    def _items(
-        self, chunks: Sequence[np.ndarray], epoch: int | Position, together: Sequence[int]
-    ) -> Iterator[list[Any]]:
+    def _items(self, chunks: Sequence[np.ndarray], epoch: int | Position) -> Iterator[list[Any]]:
         """For each chunk of rows, a list of (frames, waveform, draws) or MediaError."""
         if self._cached is not None:
             yield from ([self._cut(int(row), epoch) for row in chunk] for chunk in chunks)
             return
-        groups = (group.rows for group in grouped(chunks, together)) if together else chunks
-        rows = (row for group in groups for row in group)
-        ahead = max(map(len, islice(chunks, AHEAD_OF)), default=0) * max(together, default=2)
+        rows = (row for chunk in chunks for row in chunk)
+        ahead = 2 * max(map(len, islice(chunks, AHEAD_OF)), default=0)
         with contextlib.closing(self._decoded(rows, epoch, ahead=ahead)) as decoded:
-            if together:
-                for group in grouped(chunks, together):
-                    answers = list(islice(decoded, len(group.rows)))
-                    for chunk, places in zip(group.chunks, group.places, strict=True):
-                        yield self._with_draws(chunk, [answers[place] for place in places], epoch)
-            else:
-                yield from (self._with_draws(chunk, list(islice(decoded, len(chunk))), epoch) for chunk in chunks)
-
-    def _with_draws(self, chunk: np.ndarray, decoded: list[Any], epoch: int | Position) -> list[Any]:
-        items = zip(chunk, decoded, strict=True)
-        return [i if isinstance(i, MediaError) else (*i, draws_of(self.seed, epoch, int(row))) for row, i in items]
+            for chunk in chunks:
+                items = zip(chunk, islice(decoded, len(chunk)), strict=True)
+                yield [
+                    item if isinstance(item, MediaError) else (*item, draws_of(self.seed, epoch, int(row)))
+                    for row, item in items
+                ]
 
     def _decoded(
         self, rows: Iterable[int], epoch: int | Position, *, ahead: int, whole: bool = False
@@ -242,7 +241,7 @@ class Clips:
         """Frames and sound of each row, or why it cannot be read."""
         if self._decoders is None:
             self._decoders = Decoders(default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes)
-        requests = left_open(self.request(int(row), epoch, whole=whole) for row in rows)
+        requests = (self.request(int(row), epoch, whole=whole) for row in rows)
         yield from self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
 
     def request(self, row: int, epoch: int | Position, *, whole: bool = False) -> Request:

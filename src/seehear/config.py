@@ -107,12 +107,6 @@ class Data:
 
     workers: int = setting(-1, "decoding processes; -1: one a core", low=-1, high=1024)
     cache_gigabytes: float = setting(2.0, "keep decoded segments in memory when all of them fit", low=0)
-    shuffle_window: int = setting(
-        0,
-        "draws among which each file is opened once for all its clips; 0: any order",
-        low=0,
-        usual="0, or 500 to 5000",
-    )
     timeout_s: float = setting(60.0, "a clip that takes longer to decode is tried once more, then left out", low=0.1)
     remote_cache_gigabytes: float = setting(
         -1.0, "copies of remote files on disk; -1: $SEEHEAR_CACHE_GIGABYTES, or 20", low=-1

@@ -5,9 +5,7 @@ process that dies, or takes longer than the time limit and is killed, is replace
 file that does it again is given up with a reason. The memory of each process is limited (`indexing.workers`).
 
 Answers come in the order of the requests. Requests are drawn as they are needed and are small: no process holds an
-index, and nothing here grows with its length. One thread of this process serves each of the others. Requests for one
-file that follow each other go to one process, which opens it once for them where that changes no bit of them; those for
-neighbours in a remote shard go to one, too, which fetches them in one piece.
+index, and nothing here grows with its length. One thread of this process serves each of the others.
 """
 
 from __future__ import annotations
@@ -36,9 +34,6 @@ IN_HAND_SECONDS = 0.1
 
 FEWEST_IN_HAND, MOST_IN_HAND = 2, 16
 """So many at least and at most."""
-
-LONGEST_RUN = 16
-"""So many clips of a file, or neighbours in a remote shard, go to one process at most, before another goes on."""
 
 _TASK = "seehear.decoding:decode"
 _LOOK_UP_SECONDS = 0.1  # how soon a thread that waits for an answer sees that nobody wants it any more
@@ -114,36 +109,34 @@ class _Pass:
         self._requests = iter(requests)
         self._ahead = ahead
         self.share = ahead // hands  # of the requests that can be done now, so that there are some for all
-        self._run = min(self.share, LONGEST_RUN)
         self._changed = threading.Condition()
         self._answers: dict[int, _Answer] = {}
         self._given = self._taken = 0
         self._is_drawn = self.is_stopped = False
         self._error: BaseException | None = None
 
-    def next_requests(self, *, wait: bool) -> list[tuple[int, Request]]:
-        """The next requests for one file, or neighbours in a remote shard, and their numbers; none at the end.
+    def next_request(self, *, wait: bool) -> tuple[int, Request] | None:
+        """The next request, and its number; None at the end.
 
         Args:
-            wait: while too many answers lie about; otherwise there are none for now.
+            wait: while too many answers lie about; otherwise there is none for now.
         """
-        run: list[tuple[int, Request]] = []
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._is_over() or self._has_room())
+            if self._is_over() or not self._has_room():
+                return None
+            request = None
             try:
-                while not self._is_over() and (_goes_on(run[-1][1]) if run else self._has_room()):
-                    request = next(self._requests, None)
-                    self._is_drawn = request is None
-                    if request is not None:
-                        run.append((self._given, request))
-                        self._given += 1
-                    if len(run) >= self._run:
-                        break
+                request = next(self._requests, None)
+                self._is_drawn = request is None
             except Exception as error:  # whatever it is, whoever takes answers raises it: noted before another thread
                 self._error = error  # can look, which would find no more requests and take that for the end
             self._changed.notify_all()
-        return run
+            if request is None:
+                return None
+            self._given += 1
+            return self._given - 1, request
 
     def put(self, answers: Mapping[int, _Answer]) -> None:
         """Hand in the answers to some requests."""
@@ -229,12 +222,12 @@ class _Hand:
     def _has_drawn(self, jobs: deque[_Job], work: _Pass) -> bool:
         """Whether there are jobs, once there are as many as there are to be."""
         wanted = max(FEWEST_IN_HAND, min(round(IN_HAND_SECONDS / self._seconds), MOST_IN_HAND, work.share))
-        while len(jobs) < wanted and (run := work.next_requests(wait=not jobs)):
-            for number, request in run:
-                if request.row in self._quarantine:
-                    work.put({number: _Answer(request, self._quarantine[request.row], ())})
-                else:
-                    jobs.append(_Job(number, request, []))
+        while len(jobs) < wanted and (following := work.next_request(wait=not jobs)):
+            number, request = following
+            if request.row in self._quarantine:
+                work.put({number: _Answer(request, self._quarantine[request.row], ())})
+            else:
+                jobs.append(_Job(number, request, []))
         return bool(jobs)
 
     def _let_answers_gather(self) -> None:
@@ -311,11 +304,6 @@ class _Hand:
             if self._sent:
                 worker.expect((self._sent[0][0],), self._timeout_s)
             return content
-
-
-def _goes_on(request: Request) -> bool:
-    """Should the process that has this request have the next one, too?"""
-    return request.stays_open or request.goes_on
 
 
 def _serve(hand: _Hand, work: _Pass) -> None:

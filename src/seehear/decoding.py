@@ -5,8 +5,6 @@ Shapes: frames (T, H, W, 3) uint8, sound (L,) float32 in [-1, 1]; None for what 
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +30,6 @@ class Request:
         sample_rate_hz: of the sound.
         hearing: which of the file's sound; None has that found out.
         place: where on the longer side a square is cut from the frames, a share in [0, 1) of the way; None: no square.
-        stays_open: the next request is for the same file.
-        goes_on: the next request is for what lies right behind this in a remote shard.
     """
 
     row: int
@@ -43,27 +39,7 @@ class Request:
     sound_s: tuple[float, float] | None
     sample_rate_hz: int
     place: float | None = None
-    stays_open: bool = False
-    goes_on: bool = False
     hearing: Hearing | None = None
-
-
-class _LeftOpen(threading.local):
-    """The file that this thread's last request has left open for the next."""
-
-    path = ""
-    reader: Reader | None = None
-
-    def take(self, path: str) -> Reader | None:
-        """The open file, if it is this one; another is closed."""
-        reader, self.reader = self.reader, None
-        if reader is not None and self.path != path:
-            reader.close()
-            return None
-        return reader
-
-
-_left_open = _LeftOpen()
 
 
 def decode(request: Request, cache_gigabytes: float = -1.0) -> Decoded | Rejection:
@@ -79,28 +55,14 @@ def decode(request: Request, cache_gigabytes: float = -1.0) -> Decoded | Rejecti
 
 
 def _read(request: Request, path: str) -> Decoded:
-    reader = _left_open.take(path)
-    if reader is not None:
-        with contextlib.suppress(MediaError):  # what a file says must not depend on what was read of it before
-            return _read_from(reader, request, path)
-    return _read_from(Reader(path, request.hearing), request, path)
-
-
-def _read_from(reader: Reader, request: Request, path: str) -> Decoded:
-    """Frames and sound; then the file is closed, or left open for the next request."""
-    frames = sound = None
-    stays_open = False
+    reader, frames, sound = Reader(path, request.hearing), None, None
     try:
         if request.times_s is not None:
             frames = reader.frames(request.times_s.tolist(), short_side_pixels=request.short_side_pixels)
         if request.sound_s is not None:
             sound = reader.sound(*request.sound_s, sample_rate_hz=request.sample_rate_hz)
-        stays_open = request.stays_open and reader.is_unchanged_by_reading
     finally:
-        if stays_open:
-            _left_open.path, _left_open.reader = path, reader
-        else:
-            reader.close()
+        reader.close()
     return frames, sound
 
 

@@ -106,28 +106,6 @@ def shuffled(rows: np.ndarray, seeds: tuple[int, ...], *, whole: int = WHOLE) ->
     return Worked(len(rows), lambda places: rows[permuted(places, len(rows), key)])
 
 
-def windowed(order: Order, groups_N: np.ndarray, window: int, seed: int, epoch: int, *, whole: int = WHOLE) -> Order:
-    """The draws of an order, put so that those of a group are near each other: in one window, or two that touch.
-
-    Groups come in a random order, and each window, from the first draw on, is shuffled. So what a batch holds is drawn
-    at random from about as many groups as fill a window, not from all; every draw of the order comes, just as often.
-
-    Args:
-        groups_N: what each row belongs to, such as its file.
-        window: draws that are shuffled among each other, at least 1.
-        whole: longer orders are cut into parts of about so many draws, and each of these is put in such an order.
-    """
-    key = key_of((seed, epoch, 0xF11E))
-
-    def rows_at(places: NDArray[np.int64]) -> np.ndarray:
-        drawn = order[int(places[0]) : int(places[-1]) + 1]
-        drawn = drawn[np.argsort(hashes(key, groups_N[drawn]), kind="stable")]
-        within: np.ndarray = drawn[np.lexsort((hashes(key, places, stream=1), places // window))]
-        return within
-
-    return Worked(len(order), rows_at, max(1, whole // window) * window)
-
-
 def uniform_over_clusters(
     rows: np.ndarray, labels_of_rows: np.ndarray, count: int, generator: np.random.Generator
 ) -> np.ndarray:

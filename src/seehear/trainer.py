@@ -24,7 +24,7 @@ from seehear.encoders import Pair
 from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
-from seehear.sampling import epoch_rows, windowed
+from seehear.sampling import epoch_rows
 from seehear.updates import Done, Labels, Plan, Sums, Update, losses
 
 GO_ON, SAVE, LEAVE = range(3)  # what may be wished for after a step
@@ -115,7 +115,6 @@ def learn(
     """
     batch_size = min(cfg.batch_size, len(train_rows))
     batches = len(train_rows) // batch_size
-    window = clips.data.shuffle_window and max(1, clips.data.shuffle_window // batch_size)  # in batches
     distributed.align(pair)
     optimizer = make_optimizer(pair, cfg)
     update = Update(pair, clips.clip, labels, cfg, numerics, optimizer)
@@ -151,12 +150,9 @@ def learn(
 
     for epoch in range(first_epoch + learning.epochs, first_epoch + cfg.epochs):
         rows = epoch_rows(train_rows, labels, clips.seed, epoch, uniform=cfg.uniform_clusters)
-        if window:
-            rows = windowed(rows, clips.index.video, window * batch_size, clips.seed, epoch)
-        plan = Plan(update.pieces, rows, batch_size, range(done, batches), window)
+        plan = Plan(update.pieces, rows, batch_size, range(done, batches))
         pair.train()
-        read = clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows, together=plan.together)
-        stream = timed(read, learning)
+        stream = timed(clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows), learning)
         for number in range(done, batches):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate((epoch - first_epoch) * batches + number, cfg.epochs * batches, cfg)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,20 +89,15 @@ class Plan(Sequence[np.ndarray]):
         cut: what this rank computes of a batch: `Update.pieces`.
         rows: in the order of the epoch.
         batches: the numbers of the batches, of `batch_size` rows each.
-        window: so many batches, from the first of the epoch on, are decoded together; 0: none.
     """
 
     def __init__(
-        self, cut: Callable[[np.ndarray], list[np.ndarray]], rows: Order, batch_size: int, batches: range, window: int
+        self, cut: Callable[[np.ndarray], list[np.ndarray]], rows: Order, batch_size: int, batches: range
     ) -> None:
         self._cut, self._rows, self._size, self._batches = cut, rows, batch_size, batches
         sizes = [len(part) for part in cut(np.zeros(batch_size, dtype=np.int64))]
         self.parts = len(sizes)  # of each batch
         self.num_rows = len(batches) * sum(sizes)
-        self.together: list[int] = []  # parts that are decoded together; see `Clips.pieces`
-        if window:
-            bounds = [*batches[:1], *range((batches.start // window + 1) * window, batches.stop, window), batches.stop]
-            self.together = [(stop - start) * self.parts for start, stop in pairwise(bounds)]
 
     def __len__(self) -> int:
         return len(self._batches) * self.parts

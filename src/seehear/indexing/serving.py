@@ -21,7 +21,7 @@ from typing import Any
 
 from seehear.errors import MediaError
 from seehear.indexing.examination import Rejection
-from seehear.remote import FETCH_SECONDS, fetch_together, is_remote, local
+from seehear.remote import FETCH_SECONDS, is_remote, local
 
 WORKER_BYTES = 4 * 2**30
 """Address space of one worker; 8K video takes about 1 GiB."""
@@ -60,12 +60,8 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigab
     reply.send(None)  # ready
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while (jobs := connection.recv()) is not None:
-            paths = [path_of(job) for job, _ in jobs]
-            if len(paths) > 1 and any(map(is_remote, paths)):
-                signal.alarm(fetching_s)
-                fetch_together(paths, cache_gigabytes)
-            for (job, place), path in zip(jobs, paths, strict=True):
-                signal.alarm(fetching_s if is_remote(path) else patience_s)
+            for job, place in jobs:
+                signal.alarm(fetching_s if is_remote(path_of(job)) else patience_s)
                 begin = time.monotonic()
                 answer = _do_safely(function, job, cache_gigabytes, arrived)
                 reply.send(answer, place, time.monotonic() - begin)

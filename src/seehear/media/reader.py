@@ -121,14 +121,6 @@ class Reader:
             self._hearing = self._heard.hearing
         return self._heard
 
-    @property
-    def is_unchanged_by_reading(self) -> bool:
-        """Does a read give the same bits whatever was read before? In formats whose list of key frames grows while
-        reading (Matroska, AVI, MPEG-TS) a later read may begin at another packet, and sound then starts less
-        than a tenth of a millisecond elsewhere.
-        """
-        return self._source.lists_key_frames
-
     def frames(self, times_s: Times, *, short_side_pixels: int | None = None) -> NDArray[np.uint8]:
         """The frame to be seen at each time: the last whose timestamp is not after it, or the first of the file.
 

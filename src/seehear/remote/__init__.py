@@ -16,9 +16,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 from seehear.errors import MediaError, SettingsError
@@ -34,10 +33,8 @@ __all__ = [
     "FETCH_SECONDS",
     "SCHEMES",
     "absolute",
-    "are_neighbours",
     "cache_folder",
     "cache_gigabytes",
-    "fetch_together",
     "is_remote",
     "local",
     "stamp",
@@ -50,12 +47,6 @@ FETCH_SECONDS = 1800.0
 
 KNOWN_SECONDS = 600.0
 """A process asks again after so long whether an original is still as it was."""
-
-GAP_BYTES = 2**16
-"""Members of a shard that are no farther apart come in one piece; between packed segments there are texts."""
-
-TOGETHER_BYTES = 2**26
-"""So much comes in one piece at most."""
 
 _MOST_KNOWN = 100_000
 _known: dict[str, tuple[float, Facts]] = {}  # address -> when it was asked about, and the answer
@@ -84,32 +75,6 @@ def local(path: str | os.PathLike[str], gigabytes: float = -1.0) -> Iterator[str
             if error.path != str(copy):
                 raise
             raise MediaError(path, error.reason, error.detail) from None
-
-
-def are_neighbours(path: str, following: str) -> bool:
-    """Does one path name a member of a remote shard, and the other one right behind it?"""
-    if not is_remote(path):
-        return False
-    one, other = parse(path), parse(following)
-    if one is None or other is None or one.shard != other.shard:
-        return False
-    return 0 <= other.offset - (one.offset + one.size) <= GAP_BYTES
-
-
-def fetch_together(paths: Sequence[str], gigabytes: float = -1.0) -> None:
-    """Have those that are neighbours in a remote shard come to the cache in one piece, where they are not there yet.
-
-    What cannot be had so is passed over: whoever reads it asks for it again, and is told why.
-
-    Args:
-        paths: neighbours follow each other; others are left alone.
-        gigabytes: what the cache may hold; -1 is `cache_gigabytes()`.
-    """
-    ends = [i for i in range(1, len(paths)) if not are_neighbours(paths[i - 1], paths[i])]
-    for first, end in pairwise([0, *ends, len(paths)]):
-        if end - first > 1:
-            with contextlib.suppress(Exception):  # whatever it is, reading alone comes to it, and costs one row there
-                _fetch_run(paths[first:end], gigabytes)
 
 
 def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -203,40 +168,12 @@ def _key(path: str, facts: Facts) -> str:
     return hashlib.sha256(version.encode()).hexdigest()[:40] + (ending[1].lower() if ending else "")
 
 
-def _fetch_run(paths: Sequence[str], gigabytes: float) -> None:
-    """Fetch neighbours in a shard with one request, if at least two of them are not in the cache and all fit there."""
-    cache, facts = _cache(gigabytes), _facts(_member(paths[0]).shard)
-    wanted = {_key(path, facts): _member(path) for path in paths}
-    wanted = {key: member for key, member in wanted.items() if not (cache.folder / key).exists()}
-    members = list(wanted.values())
-    if len(members) < 2:
-        return
-    first, end = max(0, members[0].offset - HEADER_BYTES), members[-1].offset + members[-1].size
-    if end - first > min(TOGETHER_BYTES, cache.limit_bytes // 4):
-        return
-    content = read_range(facts.address, first, end)
-    for key, member in wanted.items():
-        with contextlib.suppress(MediaError), cache.copy(key, member.size, 0, partial(_write, member, content, first)):
-            pass  # it stays there
-
-
 def _fetch_member(member: Member, shard: Facts, target: Path) -> None:
     """Write one member of a shard to a local path; its header, in front of it, is fetched and looked at with it."""
     end = member.offset + member.size
     if shard.size is not None and shard.size < end:
         raise MediaError(member.path, "truncated", f"the shard has {shard.size} bytes")
     first = max(0, member.offset - HEADER_BYTES)
-    _write(member, read_range(shard.address, first, end), first, target)
-
-
-def _write(member: Member, content: bytes, first: int, target: Path) -> None:
-    """Write a member to a local path, out of what the shard has from a byte on."""
-    begin = member.offset - first
-    member.check_header(content[max(0, begin - HEADER_BYTES) : begin])
-    target.write_bytes(content[begin : begin + member.size])
-
-
-def _member(path: str) -> Member:
-    member = parse(path)
-    assert member is not None, path
-    return member
+    content = read_range(shard.address, first, end)
+    member.check_header(content[: member.offset - first])
+    target.write_bytes(content[member.offset - first :])
