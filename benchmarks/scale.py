@@ -174,15 +174,14 @@ class Measurement:
         return labels
 
     def draw(self, train: np.ndarray, labels: np.ndarray) -> None:
-        """The orders of an epoch: made, looked at where an epoch begins, and drawn to the end."""
+        """The orders of an epoch: made, and looked at to the end."""
         from seehear.sampling import epoch_rows
 
         for uniform, what in ((False, "rows"), (True, "clusters")):
-            with self.stage(f"order uniform over {what}, first batch"):
+            with self.stage(f"order uniform over {what}"):
                 order = epoch_rows(train, {"video": labels}, 0, 0, uniform=uniform)
-                order[:BATCH]
             times, drawn = np.zeros(CLUSTERS, np.int64), 0
-            with self.stage(f"order uniform over {what}, whole epoch"):
+            with self.stage(f"order uniform over {what}, looked at"):
                 seen = np.zeros(self.rows, np.bool_)
                 for start in range(0, len(order), CHUNK_ROWS):
                     rows = order[start : start + CHUNK_ROWS]
@@ -318,13 +317,10 @@ def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
 def exponent(found: list[dict[str, Any]], name: str) -> float | None:
     """By which power of N a stage's CPU seconds grow: the slope between logarithms, where it takes over 20 ms.
 
-    Of k-means, N is the rows that it goes over; of orders, only those count that are not written out whole.
+    Of k-means, N is the rows that it goes over.
     """
-    from seehear.sampling import WHOLE
-
     most = KMEANS_ROWS if name.startswith("k-means") else math.inf
-    sizes = [one for one in found if one["rows"] * 0.95 > WHOLE] if name.startswith("order") else found
-    points = [(min(one["rows"], most), one["stages"][name]["cpu_seconds"]) for one in sizes if name in one["stages"]]
+    points = [(min(one["rows"], most), one["stages"][name]["cpu_seconds"]) for one in found if name in one["stages"]]
     points = [(math.log(rows), math.log(seconds)) for rows, seconds in points if seconds > 0.02]
     if len(points) < 2:
         return None
@@ -388,8 +384,8 @@ def as_page(result: dict[str, Any]) -> str:
         f"{limit['disk_bytes_a_row']:.0f} bytes a row: room for {limit['rows_by_disk'] / 1e6:.0f} million rows here.",
         "",
         "`kept` counts memory of the process's own that later stages go on using. Growth is that of CPU seconds over "
-        "the sizes that take 20 ms, of k-means over the rows that it goes over, and of orders over those that are too "
-        "long to be written out whole; `flat` stands where no size takes so long, or one alone.",
+        "the sizes that take 20 ms, of k-means over the rows that it goes over; "
+        "`flat` stands where no size takes so long, or one alone.",
         "",
     ]
     return "\n".join(lines)

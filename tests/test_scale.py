@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import time
 import tracemalloc
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from seehear.indexing.mapped import assemble, footer_of, open_mapped
 from seehear.indexing.table import FACTS, SCHEMA, Video, write_index, write_table
 from seehear.journal import nmi
 from seehear.presets import preset_settings
-from seehear.sampling import WHOLE, ByCluster, epoch_rows, permuted, shuffled, sorted_by_cluster
+from seehear.sampling import epoch_rows, shuffled
 from seehear.updates import Plan
 
 ROWS = 300_000
@@ -146,103 +145,11 @@ def test_numbers_of_files_that_are_not_there_are_damage(small: Path) -> None:
         index.path(3)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 3000), st.integers(0, 2**63), st.integers(0, 2**31 - 1))
-def test_a_keyed_permutation_takes_every_place_once(size: int, key: int, which: int) -> None:
-    found = permuted(np.arange(size), size, key, which)
-    assert np.array_equal(np.sort(found), np.arange(size))
-    some = np.arange(size)[:: max(1, size // 7)]
-    assert np.array_equal(permuted(some, size, key, which), found[some])
-    assert size < 20 or not np.array_equal(found, permuted(np.arange(size), size, key + 1, which))
-
-
-def test_several_permutations_at_once_are_each_their_own() -> None:
-    sizes, which = np.array([5, 700, 700, 1]), np.array([0, 1, 2, 3])
-    for place in range(5):
-        places = np.minimum(place, sizes - 1)
-        alone = [int(permuted(places[i : i + 1], sizes[i], 9, which[i])[0]) for i in range(4)]
-        assert permuted(places, sizes, 9, which).tolist() == alone
-
-
-def test_where_a_row_comes_has_nothing_to_do_with_its_number() -> None:
-    """Chi-square over a table of 16 by 16: 255 expected, with a standard deviation of 22.6."""
-    for key in range(5):
-        found = permuted(np.arange(100_000), 100_000, key)
-        table = np.histogram2d(np.arange(100_000), found, bins=16)[0]
-        expected = 100_000 / 256
-        assert ((table - expected) ** 2 / expected).sum() < 255 + 6 * 22.6
-        assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 0.02
-
-
-@pytest.mark.parametrize("count", [1, 1000, 70_000])
-def test_a_long_order_is_a_permutation_whatever_part_is_looked_at(count: int) -> None:
-    rows = np.arange(0, 2 * count, 2, dtype=np.int32)
-    order = epoch_rows(rows, {}, 3, 4, uniform=False, whole=0)
-    whole = order[:]
-    assert len(order) == count
-    assert np.array_equal(np.sort(whole), rows)
-    for start, stop in ((0, 7), (count // 2, count // 2 + 300), (count - 1, count + 5), (65_530, 65_540)):
-        assert np.array_equal(order[start:stop], whole[start:stop])
-    if count > 1:
-        assert not np.array_equal(whole, epoch_rows(rows, {}, 3, 5, uniform=False, whole=0)[:])
-
-
-def test_a_short_order_is_the_one_that_numpy_draws() -> None:
-    rows = np.arange(50)
-    assert np.array_equal(shuffled(rows, (1, 2))[:], np.random.default_rng((1, 2)).permutation(rows))
-    assert isinstance(epoch_rows(rows, {}, 1, 2, uniform=False), np.ndarray)
-    assert WHOLE >= 2**20
-
-
-def slowly_uniform(by: ByCluster, rows: np.ndarray, labels_N: np.ndarray, count: int) -> list[int]:
-    """The same turns, one at a time and with lists."""
-    members = {c: [row for row in rows.tolist() if labels_N[row] == c] for c in np.unique(labels_N[rows]).tolist()}
-    names = sorted(members)
-    drawn = []
-    for turn in range(count):
-        cluster = int(by.order[turn % len(names)])
-        mine = members[names[cluster]]
-        place = turn // len(names) % len(mine)
-        drawn.append(mine[int(permuted(np.array([place]), len(mine), by.key, cluster)[0])])
-    return drawn
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 200), st.integers(0, 99))
-def test_uniform_over_clusters_is_what_a_slow_reference_draws(clusters: int, count: int, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    rows = np.flatnonzero(generator.random(120) < 0.7)
-    labels_N = (generator.integers(0, clusters, 120) ** 2).astype(np.int32)
-    by = ByCluster(rows, labels_N, generator)
-    assert by.rows_of(np.arange(count)).tolist() == slowly_uniform(by, rows, labels_N, count)
-
-
-def test_a_long_uniform_order_draws_clusters_equally_and_their_rows_evenly() -> None:
-    generator = np.random.default_rng(0)
-    rows = np.arange(10, 5010)
-    labels = {name: generator.integers(0, k, 5010).astype(np.int32) for name, k in (("audio", 7), ("video", 11))}
-    labels["audio"][rows[labels["audio"][rows] == 3]] = 2  # an empty cluster
-    drawn = epoch_rows(rows, labels, 0, 0, uniform=True, whole=0)[:]
-    assert len(drawn) == 5000
-    by_audio = epoch_rows(rows, {"audio": labels["audio"]}, 0, 0, uniform=True, whole=0)[:]
-    times_K = np.bincount(labels["audio"][by_audio], minlength=7)
-    assert times_K[3] == 0
-    assert np.ptp(times_K[times_K > 0]) <= 1
-    for cluster in np.flatnonzero(times_K):
-        times = Counter(by_audio[labels["audio"][by_audio] == cluster].tolist())
-        counts = [times[row] for row in rows[labels["audio"][rows] == cluster].tolist()]
-        assert max(counts) - min(counts) <= 1
-    assert not np.array_equal(drawn, epoch_rows(rows, labels, 0, 1, uniform=True, whole=0)[:])
-
-
-def test_sorting_by_cluster_is_a_stable_sort() -> None:
-    generator = np.random.default_rng(0)
-    rows = np.sort(generator.permutation(1_500_000)[:1_200_000])
-    labels_N = generator.integers(0, 50, 1_500_000).astype(np.int32)
-    found, counts = sorted_by_cluster(rows, labels_N)
+def test_an_order_is_the_one_that_numpy_draws() -> None:
+    rows = np.arange(50, dtype=np.int32)
+    found = shuffled(rows, (1, 2))
     assert found.dtype == np.int32
-    assert np.array_equal(found, rows[np.argsort(labels_N[rows], kind="stable")])
-    assert np.array_equal(counts, np.bincount(labels_N[rows]))
+    assert np.array_equal(found, np.random.default_rng((1, 2)).permutation(50))
 
 
 def test_no_list_of_batches_is_made() -> None:
@@ -264,14 +171,14 @@ def test_a_run_of_a_large_index_begins_without_lists_and_without_wide_copies(big
     clips = Clips(index, cfg.clip, cfg.data, seed=0)
     tracemalloc.start()
     train, heldout = clips.split(0.1)
-    order = epoch_rows(train, {}, 0, 0, uniform=False, whole=0)
+    order = epoch_rows(train, {}, 0, 0, uniform=False)
     requests = [clips.request(int(row), 0) for row in order[:64]]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert train.dtype == heldout.dtype == np.int32
+    assert train.dtype == heldout.dtype == order.dtype == np.int32
     assert len(train) + len(heldout) == ROWS
     assert len(requests) == 64
-    assert peak < ROWS * 4 + ROWS * 3 + ROWS // 3 * 26 + 15_000_000, "numbers, masks, files; a block of the order"
+    assert peak < ROWS * 4 + ROWS * 4 + ROWS * 3 + ROWS // 3 * 26 + 5_000_000, "numbers, the order, masks, files"
     scale = cfg.clip.short_side_pixels / np.minimum(index.width, index.height)
     assert clips.cache_bytes() > (np.ceil(index.width * scale) * cfg.clip.short_side_pixels).sum()
 

@@ -36,7 +36,6 @@ from seehear.encoders import Pair
 from seehear.encoders.synced import BatchNorm, are_synchronised
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics, download, upload
-from seehear.sampling import Order
 
 Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
 
@@ -92,7 +91,7 @@ class Plan(Sequence[np.ndarray]):
     """
 
     def __init__(
-        self, cut: Callable[[np.ndarray], list[np.ndarray]], rows: Order, batch_size: int, batches: range
+        self, cut: Callable[[np.ndarray], list[np.ndarray]], rows: np.ndarray, batch_size: int, batches: range
     ) -> None:
         self._cut, self._rows, self._size, self._batches = cut, rows, batch_size, batches
         sizes = [len(part) for part in cut(np.zeros(batch_size, dtype=np.int64))]
