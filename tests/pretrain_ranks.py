@@ -15,7 +15,6 @@ from fewer_ranks import fewer_and_fewer
 from planted import AS_DEBUG, planted_clips, tiny_settings
 from seehear import distributed
 from seehear.clips import Clips
-from seehear.encoders.synced import synchronise_norms
 from seehear.errors import MediaError, SettingsError, TrainingError
 from seehear.method import deep_cluster
 from seehear.model import build_pair
@@ -25,7 +24,6 @@ from seehear.trainer import GO_ON, SAVE, Keep, learn
 CPU = Numerics("cpu", "fp32", "contiguous")
 WAYS = {
     "each rank": {"train.batch_parts": 4},
-    "all ranks": {"compute.sync_batch_norm": True, "train.batch_parts": 2},
 }
 UNREADABLE = (3, 10, 11, 30)
 ROWS = 32
@@ -42,8 +40,6 @@ def method(way: str) -> dict[str, Any]:
         clips._cached[row] = MediaError("bad.mp4", "unreadable")  # type: ignore[index]
     clips.data = tiny_settings({"data.max_failed_share": 0.5}).data
     pair = build_pair(cfg)
-    if cfg.compute.sync_batch_norm:
-        synchronise_norms(pair, "cpu")
     rounds = list(deep_cluster(pair, clips, cfg, CPU))
     return {
         "labels": [{name: torch.from_numpy(c.labels_N) for name, c in r.clusters.items()} for r in rounds],

@@ -44,6 +44,11 @@ def test_a_precision_is_tried_unless_its_products_are_far_slower():
         assert numerics.is_bf16_worth_a_try("cpu") == (ratio < 2)
 
 
+def test_batch_norm_over_ranks_is_refused_where_there_is_none():
+    with pytest.raises(SettingsError, match=r"sync_batch_norm is true and the device is cpu.*--train\.batch_parts"):
+        choose(Compute(device="cpu", sync_batch_norm=True), build_pair(tiny_settings()), tiny_settings().clip)
+
+
 def test_what_is_fixed_is_taken_without_a_probe():
     cfg = tiny_settings()
     chosen = choose(Compute(device="cpu", precision="bf16", memory_format="contiguous"), build_pair(cfg), cfg.clip)

@@ -13,7 +13,6 @@ import seehear
 from planted import tiny_settings
 from seehear.config import Compute, override
 from seehear.encoders import VideoEncoder
-from seehear.encoders.synced import synchronise_norms
 from seehear.model import build_pair
 from seehear.numerics import Numerics, choose, kernels, try_compiler, upload
 from seehear.speed import made_up_batch
@@ -55,7 +54,7 @@ def test_recomputing_gives_the_same_gradients_and_counts_each_batch_once(synced)
         torch.manual_seed(0)
         encoder = VideoEncoder(4, 10)
         if synced:
-            synchronise_norms(encoder, "cpu")
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
         encoder.recompute = recompute
         frames = torch.rand(3, 3, 4, 24, 24, generator=torch.Generator().manual_seed(1))
         encoder.train()(frames).square().sum().backward()

@@ -97,9 +97,15 @@ def choose(compute: Compute, pair: Pair, clip: Clip) -> Numerics:
     """The numerics that the settings ask for; what they leave to "auto" is probed on `pair`, which stays as it is.
 
     Raises:
-        SettingsError: the device is not there.
+        SettingsError: the device is not there, or cannot do what is asked for.
     """
     device = find_device(compute.device)
+    if compute.sync_batch_norm and torch.device(device).type != "cuda":
+        raise SettingsError(
+            f"compute.sync_batch_norm is true and the device is {device}: batch norm over all ranks is PyTorch's "
+            f"SyncBatchNorm, which exists on CUDA alone. On CPUs leave it out; --train.batch_parts gives the "
+            f"same batch norms on any number of ranks."
+        )
     precisions = [compute.precision]
     if compute.precision == "auto":
         precisions = ["fp32", "bf16"] if is_bf16_worth_a_try(device) else ["fp32"]

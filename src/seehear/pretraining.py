@@ -25,7 +25,6 @@ from seehear.checkpoint import furthest_first, save_midway, save_round, write_cl
 from seehear.clips import Clips
 from seehear.config import Compute, Settings, differences, from_dict, override
 from seehear.encoders import Pair
-from seehear.encoders.synced import synchronise_norms
 from seehear.errors import IndexFileError, RunError, SettingsError
 from seehear.features import Features, extract, write_features
 from seehear.fingerprint import fingerprint, what_changed
@@ -116,7 +115,7 @@ def pretrain(
         numerics.place(pair)
         pair.settle(cfg.compute.streams, cfg.compute.checkpoint_activations)
         if cfg.compute.sync_batch_norm:
-            synchronise_norms(pair, numerics.device)
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(pair)  # type: ignore[no-untyped-call]
         start = restore(run, pair, cfg) if resume else Restored()
         if is_over(run, start, cfg):
             console.say(f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}.")

@@ -4,7 +4,7 @@ The batch is the same whatever the number of ranks: rank and part decide who com
 
     batch norm of each rank   the batch is cut into P = max(train.batch_parts, ranks) parts, dealt out to the ranks;
                               batch norm sees one part at a time
-    batch norm over ranks     it is cut into train.batch_parts parts, each shared by all ranks
+    nn.SyncBatchNorm          it is cut into train.batch_parts parts, each shared by all ranks
 
 A part's running statistics all start from those before the step and are averaged after it. Gradients of summed losses,
 these statistics, losses and the wish to stop travel in one all-reduce: unreadable rows leave ranks with different
@@ -19,21 +19,20 @@ its way to the CPU, to be read while the next step is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from seehear import distributed
-from seehear.augment import DRAWS
 from seehear.clips import Batch
 from seehear.config import Clip, Train
 from seehear.encoders import Pair
-from seehear.encoders.synced import BatchNorm, are_synchronised
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics, download, upload
 
@@ -121,7 +120,7 @@ class Update:
     ) -> None:
         self.pair, self.clip, self.labels, self.cfg = pair, clip, labels, cfg
         self.numerics, self.optimizer = numerics, optimizer
-        self.synced = are_synchronised(pair)
+        self.synced = any(isinstance(m, nn.SyncBatchNorm) for m in pair.modules())
         self.parameters = [p for p in pair.parameters() if p.requires_grad]
         self.statistics = _Statistics(pair)
 
@@ -152,15 +151,13 @@ class Update:
         table_S2 = torch.zeros(len(sums.students), 2, device=self.numerics.device)
         clips = parts = 0
         self.statistics.begin()
-        for batch in pieces:
-            if not self.synced and (batch is None or len(batch.rows_B) < 2):
-                continue  # batch norm needs two clips; only failures make a part so small
+        for batch in self._large_enough(pieces):
             if not alone:
                 self.statistics.restore()
             table_S2 += self._learn(batch, len(rows_B))
             if not alone:
                 self.statistics.keep()
-            clips, parts = clips + (len(batch.rows_B) if batch else 0), parts + 1
+            clips, parts = clips + len(batch.rows_B), parts + 1
         clips, parts, wish, table_S2 = self._over_ranks(clips, parts, wish, table_S2, alone)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         is_wrong = ~are_finite([table_S2[:, 0], *gradients])
@@ -174,15 +171,18 @@ class Update:
         wrong = download(is_wrong)
         return Done(wish, clips if clips >= 2 else 0, lambda: not wrong())
 
-    def _learn(self, batch: Batch | None, batch_size: int) -> Tensor:
+    def _large_enough(self, pieces: Sequence[Batch | None]) -> Iterator[Batch]:
+        """The parts that batch norm can take: of two clips or more, on all ranks where it waits for all of them."""
+        clips = torch.tensor([len(batch.rows_B) if batch else 0 for batch in pieces])  # only failures make it small
+        if self.synced:
+            distributed.all_reduce(clips, "min")
+        return (batch for batch, least in zip(pieces, clips.tolist(), strict=True) if batch and least >= 2)
+
+    def _learn(self, batch: Batch, batch_size: int) -> Tensor:
         """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
-        rows_B = batch.rows_B if batch else np.zeros(0, dtype=np.int64)
         with self.numerics.autocast():
-            inputs = encoder_inputs(batch or _one_empty_clip(self.clip), self.clip, self.numerics, self.pair)
-            if batch is None:  # its batch norms must meet those of the other ranks
-                inputs = {modality: x[:0] for modality, x in inputs.items()}
-            scores = self.pair(inputs)
-        loss, table_S2 = losses(scores, self.labels, rows_B, self.cfg.label_smoothing)
+            scores = self.pair(encoder_inputs(batch, self.clip, self.numerics, self.pair))
+        loss, table_S2 = losses(scores, self.labels, batch.rows_B, self.cfg.label_smoothing)
         (loss / batch_size).backward()  # type: ignore[no-untyped-call]
         return table_S2
 
@@ -241,7 +241,7 @@ class _Statistics:
     """
 
     def __init__(self, pair: Pair) -> None:
-        norms = [m for m in pair.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
+        norms = [m for m in pair.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         self._tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
         self._counters: list[Any] = [m.num_batches_tracked for m in norms]
         self._none = next(pair.parameters()).detach().new_zeros(0)  # there may be no batch norms
@@ -292,14 +292,3 @@ class _Statistics:
 def _share(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
     span = distributed.rows_of_rank(len(rows), part, parts)
     return rows[span.start : span.stop]
-
-
-def _one_empty_clip(clip: Clip) -> Batch:
-    """A black and silent clip, for its shapes."""
-    side, sound = clip.short_side_pixels, round(clip.sound_seconds * clip.sample_rate_hz)
-    return Batch(
-        rows_B=np.zeros(1, dtype=np.int64),
-        frames_BTHWC=torch.zeros(1, clip.frames, side, side, 3, dtype=torch.uint8),
-        waveform_BL=torch.zeros(1, sound),
-        draws_BD=torch.zeros(1, DRAWS),
-    )
