@@ -1,4 +1,4 @@
-"""Do compiled, recomputed, deterministic and overlapped steps learn what a plain step learns?"""
+"""Do compiled, recomputed, and deterministic steps learn what a plain step learns?"""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_recomputing_keeps_less_for_the_backward_pass():
 
 
 def test_a_step_with_recomputation_is_the_same_step():
-    same(stepped()[0], stepped(prepare=lambda pair: pair.settle(False, True))[0], rtol=0, atol=0)
+    same(stepped()[0], stepped(prepare=lambda pair: pair.recompute(True))[0], rtol=0, atol=0)
 
 
 # --- compiled
@@ -94,14 +94,14 @@ def test_compiled_steps_learn_the_same(compiler):
     same(stepped()[0], stepped(compiled)[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.thorough
-def test_a_compiler_that_works_is_taken_and_recorded_and_one_that_fails_is_not(monkeypatch):
-    torch.compiler.reset()
+def test_a_compiler_that_pays_is_taken_and_recorded_and_one_that_fails_is_not(monkeypatch):
     cfg = tiny_settings()
-    chosen = choose(override(cfg, {"compute.compile": "eager"}).compute, build_pair(cfg), cfg.clip)
-    assert (chosen.compiler, chosen.note) == ("eager", "")
+    with monkeypatch.context() as patched:
+        patched.setattr("seehear.numerics.probe", lambda candidates, pair, clip: [2.0, 1.0])
+        chosen = choose(override(cfg, {"compute.compile": "inductor"}).compute, build_pair(cfg), cfg.clip)
+    assert (chosen.compiler, chosen.note) == ("inductor", "")
     assert Numerics.from_record(chosen.describe()) == chosen
-    assert "eager" in dict(chosen.probe_ms)
+    assert dict(chosen.probe_ms)["inductor"] == 1.0
 
     def broken(*args, **kwargs):
         raise RuntimeError("no C compiler\nand more")
@@ -144,7 +144,7 @@ def test_deterministic_kernels_are_asked_for_and_only_within_the_block():
 @pytest.mark.thorough
 def test_a_run_with_all_of_it_ends(index_folder, tmp_path):
     settings = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0, "rounds": 1}
-    settings |= {"compute.deterministic": True, "compute.checkpoint_activations": True, "compute.streams": True}
+    settings |= {"compute.deterministic": True, "compute.checkpoint_activations": True}
     plain = {key: value for key, value in settings.items() if value is not True}
     one = seehear.pretrain(index_folder, tmp_path / "all", preset="debug", settings=settings)
     other = seehear.pretrain(index_folder, tmp_path / "plain", preset="debug", settings=plain)
@@ -216,21 +216,20 @@ def test_on_a_gpu_a_step_does_not_wait_and_its_verdict_arrives():
 
 @gpu
 @pytest.mark.gpu
-@pytest.mark.parametrize("how", ["streams", "recompute", "both"])
-def test_on_a_gpu_streams_and_recomputation_learn_the_same(how):
+def test_on_a_gpu_recomputation_learns_the_same():
     numerics = Numerics("cuda", "fp32", "channels_last")
-    settle = lambda pair: pair.settle(how != "recompute", how != "streams")  # noqa: E731
     with kernels(Compute(deterministic=True)):
-        same(stepped(numerics)[0], stepped(numerics, prepare=settle)[0], rtol=1e-4, atol=1e-5)
+        same(
+            stepped(numerics)[0], stepped(numerics, prepare=lambda pair: pair.recompute(True))[0], rtol=1e-4, atol=1e-5
+        )
 
 
 @gpu
 @pytest.mark.gpu
 @pytest.mark.slow
-@pytest.mark.parametrize("compiler", ["inductor", "cudagraphs"])
-def test_on_a_gpu_compiled_steps_learn_the_same(compiler):
+def test_on_a_gpu_compiled_steps_learn_the_same():
     plain = Numerics("cuda", "fp32", "channels_last")
-    same(stepped(plain)[0], stepped(dataclasses.replace(plain, compiler=compiler))[0], rtol=1e-3, atol=1e-4)
+    same(stepped(plain)[0], stepped(dataclasses.replace(plain, compiler="inductor"))[0], rtol=1e-3, atol=1e-4)
 
 
 @gpu

@@ -122,13 +122,10 @@ class Compute:
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "fp32, bf16 autocast, or the faster one (probed)")
     memory_format: Literal["auto", "contiguous", "channels_last"] = setting("auto", "layout of video, or probed")
     threads: int = setting(0, "CPU threads; 0: PyTorch's choice", low=0)
-    compile: Literal["off", "inductor", "cudagraphs", "aot_eager", "eager"] = setting(
-        "off", "torch.compile's way, taken if it works and pays; the last two look for faults"
-    )
+    compile: Literal["off", "inductor"] = setting("off", "torch.compile's inductor, taken if it works and pays")
     checkpoint_activations: bool = setting(
         False, "compute activations of the video encoder again in the backward pass: less memory, about 1/3 more time"
     )
-    streams: bool = setting(False, "the two encoders side by side on CUDA streams")
     deterministic: bool = setting(False, "only kernels that give the same bits each time, which may be slower")
     sync_batch_norm: bool = setting(False, "batch norm over the clips of all ranks instead of each rank's")
     timeout_minutes: float = setting(30.0, "how long ranks wait for each other before they give up", low=0.01)

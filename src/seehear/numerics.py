@@ -29,7 +29,6 @@ from seehear.errors import SettingsError
 
 WORTH_IT = 1.1  # a candidate must be this much faster to be taken over plain fp32
 HOPELESS = 2.0  # a precision whose products take so many times as long as those in fp32 is not tried
-FOR_FAULTS = ("aot_eager", "eager")  # ways of torch.compile that are never faster, and taken whenever they work
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 PROBE_PIXELS = 8 * 112 * 112 * 4  # frames x height x width that a probing batch has at most; at least 2 clips
 
@@ -43,7 +42,7 @@ class Numerics:
         precision: "fp32" or "bf16" (autocast; weights and losses stay float32).
         memory_format: of the video encoder, "contiguous" or "channels_last" (3-D).
         probe_ms: milliseconds a clip that the candidates took, where they were timed.
-        compiler: torch.compile's way, or "off".
+        compiler: torch.compile's backend, or "off". Compiled code is cached on disk by PyTorch.
         note: why the compiler that was asked for is off.
     """
 
@@ -79,7 +78,7 @@ class Numerics:
                 module.weight.data = module.weight.data.contiguous(memory_format=layout)
         if self.compiler != "off":
             for encoder in pair.encoders.values():
-                encoder.compile(**compilation(self.compiler))
+                encoder.compile(backend=self.compiler)
         return pair
 
     def arrange(self, frames_BCTHW: Tensor) -> Tensor:
@@ -133,18 +132,11 @@ def try_compiler(plain: Numerics, compiler: str, pair: Pair, clip: Clip) -> Nume
     except Exception as error:  # whatever a compiler may raise: no C compiler, a backend's own error, ...
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         return replace(plain, note=f"torch.compile ({compiler}) failed: {reason}")
-    if after_ms < float("inf") and (compiler in FOR_FAULTS or before_ms >= WORTH_IT * after_ms):
+    if before_ms >= WORTH_IT * after_ms:
         return replace(compiled, probe_ms=(*plain.probe_ms, (compiler, round(after_ms, 3))))
     return replace(
         plain, note=f"torch.compile ({compiler}) does not pay: {after_ms:.2f} ms a clip, {before_ms:.2f} without"
     )
-
-
-def compilation(compiler: str) -> dict[str, Any]:
-    """Arguments of torch.compile. Compiled code is cached on disk by PyTorch, so that the next run compiles less."""
-    if compiler == "cudagraphs":
-        return {"mode": "reduce-overhead"}
-    return {"backend": compiler}
 
 
 def upload(tensor: Tensor, device: str | torch.device) -> Tensor:

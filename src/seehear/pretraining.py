@@ -52,7 +52,6 @@ FREE_ON_RESUME = frozenset(
         "data.remote_cache_gigabytes",
         "compute.threads",
         "compute.timeout_minutes",
-        "compute.streams",
         "compute.checkpoint_activations",
         "checkpoint.minutes",
         "checkpoint.steps",
@@ -113,7 +112,7 @@ def pretrain(
         set_threads(cfg.compute)
         pair, numerics = build_pair(cfg), recorded_numerics(run)
         numerics.place(pair)
-        pair.settle(cfg.compute.streams, cfg.compute.checkpoint_activations)
+        pair.recompute(cfg.compute.checkpoint_activations)
         if cfg.compute.sync_batch_norm:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(pair)  # type: ignore[no-untyped-call]
         start = restore(run, pair, cfg) if resume else Restored()

@@ -74,7 +74,7 @@ def measure_step(cfg: Settings, *, seconds: float = 5.0, numerics: Numerics | No
     numerics = numerics or choose(cfg.compute, pair, cfg.clip)
     pair.renew_heads({m: {"made_up": cfg.cluster.num_clusters[0]} for m in pair.modalities}, torch.Generator())
     numerics.place(pair)
-    pair.settle(cfg.compute.streams, cfg.compute.checkpoint_activations)
+    pair.recompute(cfg.compute.checkpoint_activations)
     batch = made_up_batch(cfg.clip, cfg.train.batch_size, pinned=numerics.device.startswith("cuda"))
     forward, step = works(cfg, pair, numerics, batch)
     flops = {"forward": counted(forward), "step": counted(step)}
@@ -136,7 +136,7 @@ def step_advice(numerics: Numerics, rates: Sequence[Rate], cfg: Settings) -> str
     if on_cuda and numerics.compiler == "off":
         return "Small kernels leave the GPU idle: a larger --train.batch_size, then --compute.compile inductor."
     if on_cuda:
-        return "Small kernels leave the GPU idle: a larger --train.batch_size, or --compute.compile cudagraphs."
+        return "Small kernels leave the GPU idle: a larger --train.batch_size."
     if cfg.encoders.video_width < 32:
         return (
             "Layers this narrow are bound by memory, not by products: wider --encoders.video_width costs little more."

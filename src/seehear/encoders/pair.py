@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +23,6 @@ class Pair(nn.Module):
     `heads["video"]["audio"]` maps the video encoder's features to scores over the clusters of the audio space. A pair
     of one encoder has a feature for one modality; it can be used, but nothing can teach it across modalities.
 
-    Attributes:
-        overlapped: on CUDA, run the encoders side by side, each on a stream of its own.
-
     Raises:
         ValueError: neither is given.
     """
@@ -36,7 +32,6 @@ class Pair(nn.Module):
         given = {name: encoder for name, encoder in zip(MODALITIES, (video, audio), strict=True) if encoder is not None}
         if not given:
             raise ValueError("A pair needs a video encoder, an audio encoder, or both.")
-        self.overlapped = False
         self.encoders = nn.ModuleDict(given)
         self.heads = nn.ModuleDict({name: nn.ModuleDict() for name in given})
 
@@ -59,14 +54,8 @@ class Pair(nn.Module):
         """The width D of one modality's features."""
         return int(self.encoder(modality).feature_dim)  # type: ignore[arg-type]
 
-    def settle(self, overlapped: bool, recompute: bool) -> None:
-        """Choose how the encoders run; no result depends on it.
-
-        Args:
-            overlapped: side by side on streams, on CUDA.
-            recompute: the video encoder computes its activations again in the backward pass instead of keeping them.
-        """
-        self.overlapped = overlapped and next(self.parameters()).is_cuda
+    def recompute(self, recompute: bool) -> None:
+        """Have the video encoder compute its activations again in the backward pass instead of keeping them, or not."""
         for encoder in self.encoders.values():
             if isinstance(encoder, VideoEncoder):
                 encoder.recompute = recompute
@@ -105,18 +94,7 @@ class Pair(nn.Module):
 
     def features(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"video": frames, "audio": log-mel} -> {modality: features (B, D)}."""
-        if not self.overlapped or len(inputs) < 2:
-            return {modality: self.encoders[modality](batch) for modality, batch in inputs.items()}
-        found, device = {}, next(self.parameters()).device
-        here, there = torch.cuda.current_stream(device), _side_stream(device)
-        there.wait_stream(here)
-        for modality, batch in sorted(inputs.items()):  # sound first: it is short, and its kernels fill gaps
-            with torch.cuda.stream(here if modality == "video" else there):
-                found[modality] = self.encoders[modality](batch)
-        here.wait_stream(there)
-        inputs["audio"].record_stream(there)
-        found["audio"].record_stream(here)
-        return {modality: found[modality] for modality in inputs}
+        return {modality: self.encoders[modality](batch) for modality, batch in inputs.items()}
 
     def scores(self, features: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """{modality: features (B, D)} -> {student: {space: scores (B, K)}}."""
@@ -124,9 +102,3 @@ class Pair(nn.Module):
             modality: {space: head(features_BD) for space, head in self.heads_for(modality).items()}
             for modality, features_BD in features.items()
         }
-
-
-@cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The one other stream of a device; the allocator keeps memory for each stream, so there are not many."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
