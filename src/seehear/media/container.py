@@ -25,6 +25,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from seehear.errors import MediaError
+from seehear.media.lengths import is_estimated, seeks_by_rate
 from seehear.media.members import Member, member_of
 from seehear.media.reasons import MAX_CHANNELS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ
 from seehear.media.signatures import HEAD_BYTES, looks_like_media, looks_like_playlist
@@ -58,6 +59,7 @@ class Track(Generic[StreamT]):
     stream: StreamT
     tick_s: float  # seconds per unit of its timestamps
     origin_s: float  # the container's start on the stream's own clock
+    knows_end: bool = True  # else what is said about it is FFmpeg's guess
 
     def seconds(self, tick: float) -> float:
         """When a timestamp is, in seconds since the container's start."""
@@ -76,7 +78,9 @@ class Track(Generic[StreamT]):
     @property
     def declared_end_s(self) -> float | None:
         """When the stream ends, if the file says so."""
-        if self.stream.duration is not None:
+        if not self.knows_end:
+            return None
+        if self.stream.duration:  # 0 stands for unknown: a recorder that could not go back
             return self.seconds((self.stream.start_time or 0) + self.stream.duration)
         tag = self.stream.metadata.get("DURATION", "")  # Matroska's writers note each stream's end: 00:00:09.876000000
         try:
@@ -123,7 +127,7 @@ class Source:
         """When the file ends, if it says so; otherwise never."""
         ends_s = [track.declared_end_s for track in (self.video, self.audio) if track is not None]
         known_s = [end_s for end_s in ends_s if end_s is not None]
-        if self.container.duration is not None:
+        if self.container.duration is not None and not self._is_estimated:
             known_s.append(self.container.duration / av.time_base)
         return max(known_s, default=math.inf)
 
@@ -188,7 +192,7 @@ class Source:
         return None if start_s is None or end_s is None else (start_s, end_s)
 
     def _find_end_s(self, kind: Kind) -> float | None:
-        total_s = (self.container.duration or 0) / av.time_base
+        total_s = 0.0 if self._is_estimated else (self.container.duration or 0) / av.time_base
         tail_s = _FIRST_TAIL_S
         while True:
             at_start = self._seek(kind, total_s - tail_s)
@@ -201,7 +205,7 @@ class Source:
         """Go to a key frame near a time, before it if the format can; True at the very beginning of the file."""
         starts_s = [track.declared_start_s for track in (self.video, self.audio) if track is not None]
         start_s = min((s for s in starts_s if s is not None), default=0.0)
-        at_start = time_s <= start_s
+        at_start = time_s <= start_s or seeks_by_rate(self.container)
         wanted = self.track(kind)
         # MP4 seeks exactly in each stream; most other formats have an index of the video only.
         guide = wanted if self.video is None or self.lists_key_frames else self.video
@@ -248,8 +252,9 @@ class Source:
             self._check(video, audio)
             start_us = self.container.start_time
             self._origin_s = 0.0 if start_us is None else start_us / av.time_base  # None: no stream says when it starts
-            self.video = _track(video, self._origin_s)
-            self.audio = _track(audio, self._origin_s)
+            self._is_estimated = is_estimated(self.path, self.container)
+            self.video = _track(video, self._origin_s, not self._is_estimated)
+            self.audio = _track(audio, self._origin_s, not self._is_estimated)
         except BaseException:
             self.container.close()
             raise
@@ -324,10 +329,10 @@ def _rank(stream: VideoStream | AudioStream) -> tuple[bool, bool]:
     return stream.codec_context is not None, bool(stream.disposition & Disposition.default)
 
 
-def _track(stream: StreamT | None, origin_s: float) -> Track[StreamT] | None:
+def _track(stream: StreamT | None, origin_s: float, knows_end: bool) -> Track[StreamT] | None:
     if stream is None:
         return None
     assert stream.time_base is not None
     stream.codec_context.thread_count = 1  # more threads would cost more CPU in all; processes run in parallel instead
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for sizes that change on the way
-    return Track(stream, float(stream.time_base), origin_s)
+    return Track(stream, float(stream.time_base), origin_s, knows_end)
