@@ -39,7 +39,6 @@ WIDTH, CLUSTERS = 64, 256
 CHUNK_ROWS = 2**18
 BATCH = 256
 ROOT = "/nowhere"
-PARQUET_ROWS = 10_000_000  # up to so many rows, opening without index.arrow is measured too
 KMEANS_ROWS = 4_000_000  # at most so many rows are clustered; the others have the labels that were planted
 
 
@@ -133,12 +132,6 @@ class Measurement:
     def open(self) -> Any:
         from seehear.indexing import Index
 
-        if self.rows <= PARQUET_ROWS:
-            mapped = self.folder / "index" / "index.arrow"
-            mapped.unlink()
-            with self.stage("open without index.arrow, and write it"):
-                Index.open(self.folder / "index")
-            assert mapped.exists()
         for path in (self.folder / "index").iterdir():
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

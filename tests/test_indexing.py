@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def reasons(folder: Path) -> dict[str, str]:
 
 
 def table_rows(folder: Path) -> list[dict[str, Any]]:
-    return pq.read_table(folder / "index.parquet").to_pylist()
+    return pyarrow.feather.read_table(folder / "index.arrow").to_pylist()
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_columns_and_segments(tmp_path: Path) -> None:
     assert (opened.sample_rate_hz[0], opened.channels[0], opened.fps[0]) == (44100, 2, pytest.approx(10))
     assert opened.file_bytes[0] == (tmp_path / "v.mp4").stat().st_size
     assert opened.info["settings"] == {"segment_seconds": 2.0, "min_seconds": 1.0}
-    assert [row["row"] for row in table_rows(tmp_path / "index")] == [0, 1, 2, 3]
+    assert [row["path"] for row in table_rows(tmp_path / "index")] == ["v.mp4"] * 4
     assert table_rows(tmp_path / "index")[0]["video_codec"] == "h264"
     assert Index is seehear.Index
 
@@ -203,10 +204,10 @@ def test_running_again_adds_drops_and_leaves_alone(tmp_path: Path, good_bytes: b
         (videos / f"{name}.mp4").write_bytes(good_bytes + name.encode())
     (videos / "bad.mp4").write_text("no video")
     assert build(videos, folder).added == 3
-    first = table_rows(folder), Index.open(folder).digest, (folder / "index.parquet").stat().st_mtime_ns
+    first = table_rows(folder), Index.open(folder).digest, (folder / "index.arrow").stat().st_mtime_ns
     summary = build(videos, folder)  # nothing has changed: not even the file is written
     assert (summary.added, summary.changed, summary.dropped) == (0, 0, 0)
-    assert first == (table_rows(folder), Index.open(folder).digest, (folder / "index.parquet").stat().st_mtime_ns)
+    assert first == (table_rows(folder), Index.open(folder).digest, (folder / "index.arrow").stat().st_mtime_ns)
 
     (folder / "notes.txt").write_text("mine")
     (videos / "a.mp4").write_bytes(good_bytes + b"a")
@@ -215,7 +216,6 @@ def test_running_again_adds_drops_and_leaves_alone(tmp_path: Path, good_bytes: b
     assert (summary.added, summary.changed, summary.dropped) == (1, 0, 1)
     assert "1 new, 0 changed, 1 dropped" in summary.describe()
     assert [row["path"] for row in table_rows(folder)] == ["b.mp4", "f.mp4", "a.mp4"]  # old rows keep their order
-    assert [row["row"] for row in table_rows(folder)] == [0, 1, 2]
     assert Index.open(folder).digest != first[1]
     assert table_rows(folder)[0] == first[0][0]
     assert (folder / "notes.txt").read_text() == "mine"
@@ -228,7 +228,7 @@ def test_running_again_adds_drops_and_leaves_alone(tmp_path: Path, good_bytes: b
     assert [row["path"] for row in table_rows(folder)] == ["b.mp4", "a.mp4", "bad.mp4"]
     assert table_rows(folder)[0]["seconds"] == pytest.approx(3, abs=0.05)
     assert reasons(folder) == {"f.mp4": "not a media file"}
-    names = {"index.arrow", "index.parquet", "rejected.parquet", "index.json", "notes.txt"}
+    names = {"index.arrow", "rejected.parquet", "index.json", "notes.txt"}
     assert {path.name for path in folder.iterdir()} == names
 
 
@@ -304,14 +304,14 @@ def test_opening_what_is_no_index(tmp_path: Path, good_bytes: bytes) -> None:
     with pytest.raises(IndexFileError, match="index format 99"):
         Index.open(folder)
     (folder / "index.json").write_text(json.dumps(info | {"digest": f"sha256:{0:064}"}))
-    with pytest.raises(IndexFileError, match="do not belong together"):
+    with pytest.raises(IndexFileError, match="not as it was written"):
         Index.open(folder)
     (folder / "index.json").write_text("{")
     with pytest.raises(IndexFileError, match="damaged"):
         Index.open(folder)
     (folder / "index.json").write_text(json.dumps(info))
-    (folder / "index.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(IndexFileError, match=r"index\.parquet cannot be read"):
+    (folder / "index.arrow").write_bytes(b"ARROW1 and no more")
+    with pytest.raises(IndexFileError, match=r"index\.arrow cannot be used"):
         Index.open(folder)
     build(tmp_path / "v.mp4", folder, overwrite=True)
     assert len(Index.open(folder)) == 1

@@ -136,6 +136,7 @@ from seehear.indexing.examination import Rejection
 from seehear.indexing.table import FACTS, Index, Video, write_index
 
 folder = Path(sys.argv[1])
+INFO = {"root": "/videos", "paths": ["/videos"], "rejected": {}}
 EVENTS = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"}
 
 def video(name):
@@ -153,7 +154,7 @@ def write(names, last_event=None):
                 if left[0] < 0:
                     os._exit(9)
         sys.addaudithook(count)
-        write_index(folder, [video(name) for name in names], [], {"root": "/videos", "rejected": {}})
+        write_index(folder, [video(name) for name in names], [], INFO)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 

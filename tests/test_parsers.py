@@ -154,38 +154,6 @@ def test_a_digest_cannot_be_a_path(index_folder: Path, small_index: Path, digest
         read_info(small_index)
 
 
-@settings(max_examples=100)
-@given(data=st.data())
-def test_the_table_of_an_index(index_folder: Path, small_index: Path, data: st.DataObject) -> None:
-    content = bytearray((index_folder / "index.parquet").read_bytes())
-    for _ in range(data.draw(st.integers(1, 5))):
-        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    (small_index / "index.json").write_bytes((index_folder / "index.json").read_bytes())
-    (small_index / "index.parquet").write_bytes(
-        content[: data.draw(st.sampled_from([len(content), len(content) // 2]))]
-    )
-    survives(lambda: Index.open(small_index))
-
-
-def test_a_table_with_a_column_whose_name_is_no_text_is_damaged(index_folder: Path, small_index: Path) -> None:
-    (small_index / "index.json").write_bytes((index_folder / "index.json").read_bytes())
-    content = (index_folder / "index.parquet").read_bytes()
-    (small_index / "index.parquet").write_bytes(content.replace(b"start_s", b"\xf6tart_s"))
-    with pytest.raises(IndexFileError, match="cannot be read"):
-        Index.open(small_index)
-
-
-def test_a_table_that_lacks_a_column_is_damaged(index_folder: Path, small_index: Path) -> None:
-    import pyarrow.parquet as pq
-
-    (small_index / "index.json").write_bytes((index_folder / "index.json").read_bytes())
-    table = pq.read_table(index_folder / "index.parquet")
-    for wrong in (table.drop_columns(["seconds"]), table.set_column(3, "start_s", table["path"])):
-        pq.write_table(wrong.replace_schema_metadata(table.schema.metadata), small_index / "index.parquet")
-        with pytest.raises(IndexFileError, match="damaged"):
-            Index.open(small_index)
-
-
 @pytest.mark.parametrize("layout", sorted(benchmark_folders.SMALL))
 @settings(max_examples=12)
 @given(data=st.data())

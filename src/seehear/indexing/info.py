@@ -1,25 +1,29 @@
 """What does an index say of itself, in index.json, and how is it read as the data that it is?
 
-Others name files by it and count by it, and it may have been tampered with: everything in it has a form.
+Others name files by it and count by it, and it may have been damaged or tampered with: everything in it has
+a form, and `check` is the SHA-256 of all the rest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from seehear.errors import IndexFileError
 from seehear.remote.addresses import is_remote
+from seehear.runs import write_json
 
-FORMAT = 1
+FORMAT = 3
 """Of the folder; raised when an older program could not read it any more."""
 
-PACKED_FORMAT = 2
+PACKED_FORMAT = 4
 """Of the folder of a packed index (`packed`), whose segments lie in shards beside its table."""
 
 PACKING = ".packing"
@@ -28,14 +32,35 @@ PACKING = ".packing"
 UPDATE = ".update"
 """The folder in an index that holds its next state, while files are moved into place."""
 
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("sha256:[0-9a-f]{64}", value) is not None
+
+
+def _is_shard(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name"), str)
+        and re.fullmatch(r"shard-\d{5,}\.tar", value["name"]) is not None
+        and type(value.get("bytes")) is int
+        and isinstance(value.get("sha256"), str)
+    )
+
+
 _FORM: dict[str, Callable[[Any], object]] = {
-    "digest": lambda value: isinstance(value, str) and re.fullmatch("sha256:[0-9a-f]{64}", value),
+    "digest": _is_digest,
+    "files": lambda value: (
+        isinstance(value, dict)
+        and value.keys() == {"index.arrow", "rejected.parquet"}
+        and all(map(_is_digest, value.values()))
+    ),
     "rows": lambda value: type(value) is int and value >= 0,
     "videos": lambda value: type(value) is int and value >= 0,
     "root": lambda value: (
         isinstance(value, str) and (os.path.isabs(value) or is_remote(value)) and "\0" not in value  # noqa: PTH117
     ),
-    "paths": lambda value: value is None or (isinstance(value, list) and all(isinstance(path, str) for path in value)),
+    "paths": lambda value: isinstance(value, list) and all(isinstance(path, str) for path in value),
+    "shards": lambda value: value is None or (isinstance(value, list) and all(map(_is_shard, value))),
     "shards_at": lambda value: value is None or (isinstance(value, str) and is_remote(value)),
     "settings": lambda value: (
         value is None
@@ -45,9 +70,7 @@ _FORM: dict[str, Callable[[Any], object]] = {
             and all(isinstance(x, float | int) for x in value.values())
         )
     ),
-    "rejected": lambda value: (
-        value is None or (isinstance(value, dict) and all(type(count) is int for count in value.values()))
-    ),
+    "rejected": lambda value: isinstance(value, dict) and all(type(count) is int for count in value.values()),
 }
 """What is in index.json, by which others name files and count: it is data, and may have been tampered with."""
 
@@ -59,7 +82,8 @@ def read_info(folder: Path) -> dict[str, Any]:
         IndexFileError: there is none, or one of another format, or a damaged one.
     """
     try:
-        info = json.loads(read_bytes(folder, "index.json"))
+        with open_newest(folder, "index.json") as file:
+            info = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         what = "does not exist" if not folder.exists() else "is no index: it has no index.json"
         if (folder / PACKING).exists():
@@ -76,7 +100,21 @@ def read_info(folder: Path) -> dict[str, Any]:
     for name, is_right in _FORM.items():
         if not is_right(info.get(name)):
             raise damaged(folder, f"{name} in index.json is {str(info.get(name))[:40]!r}")
+    if info["format"] == PACKED_FORMAT and info.get("shards") is None:
+        raise damaged(folder, "index.json names no shards")
+    if info.pop("check", None) != _check_of(info):
+        raise damaged(folder, "index.json is not as it was written")
     return info
+
+
+def write_info(path: Path, info: Mapping[str, Any]) -> None:
+    """Write index.json."""
+    write_json(path, {**info, "check": _check_of(info)})
+
+
+def _check_of(info: Mapping[str, Any]) -> str:
+    content = json.dumps(dict(info), sort_keys=True).encode()
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def command(paths: Sequence[str], folder: Path) -> str:
@@ -86,14 +124,14 @@ def command(paths: Sequence[str], folder: Path) -> str:
 
 def damaged(folder: Path, what: str) -> IndexFileError:
     """The error for an index whose files are not what they should be."""
-    return IndexFileError(
-        f"The index {folder} is damaged: {what}. Make it anew: seehear index VIDEOS --out {folder} --overwrite"
-    )
+    is_packed = next(folder.glob("shard-*.tar"), None) is not None
+    how = f"seehear {'pack INDEX' if is_packed else 'index VIDEOS'} --out {folder} --overwrite"
+    return IndexFileError(f"The index {folder} is damaged: {' '.join(what.split())}. Make it anew: {how}")
 
 
-def read_bytes(folder: Path, name: str) -> bytes:
-    """A file of the index, from an update that is on its way if there is one."""
+def open_newest(folder: Path, name: str) -> BufferedReader:
+    """A file of the index, of an update that is on its way if there is one."""
     try:
-        return (folder / UPDATE / name).read_bytes()
+        return (folder / UPDATE / name).open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        return (folder / name).read_bytes()
+        return (folder / name).open("rb")

@@ -21,15 +21,14 @@ from seehear.indexing.discovery import Candidate, absolute_paths, common_root, f
 from seehear.indexing.examination import Rejection
 from seehear.indexing.info import PACKING, command, read_info
 from seehear.indexing.packed import copy_packed
+from seehear.indexing.rejected import Rejected, write_rejected
 from seehear.indexing.serving import Job
 from seehear.indexing.table import (
     FACTS,
     Index,
-    Rejected,
     Video,
     finish_update,
     write_index,
-    write_rejected,
 )
 from seehear.indexing.together import Examine, on_all_ranks
 from seehear.indexing.workers import Answer, examine_all
@@ -200,6 +199,8 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
         return None
     finish_update(folder)  # that an earlier process could not
     info = read_info(folder)
+    if info.get("settings") is None:  # a copy of a packed one, whose shards are elsewhere
+        raise UsageError(f"{folder} holds a packed index. Choose another --out; nothing was touched.")
     for name, value in settings.items():
         before = info["settings"][name]
         if before != value:

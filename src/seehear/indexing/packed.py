@@ -1,8 +1,7 @@
 """How is an index kept whose segments were packed into shards?
 
     shard-00000.tar ...   a plain tar file each, WebDataset's layout: KEY.json and KEY.mp4 of every segment
-    index.parquet         the columns of an index, and four more; `path` is still the original video
-    index.arrow           the same again, to be mapped into memory
+    index.arrow           the columns of an index, and four more; `path` is still the original video
     rejected.parquet      a line for each segment that could not be packed
     index.json            settings, counts, a digest, and the size and SHA-256 of each shard
 
@@ -24,9 +23,10 @@ import numpy as np
 import pyarrow as pa
 
 from seehear.errors import MediaError, UsageError
-from seehear.indexing.info import PACKED_FORMAT, read_info
-from seehear.indexing.mapped import PLACES, assemble, digest_of, footer_of, write_mapped, write_parquet
-from seehear.indexing.table import SCHEMA, Index, Rejected, write_rejected
+from seehear.indexing.info import PACKED_FORMAT, read_info, write_info
+from seehear.indexing.mapped import PLACES, WORDS, assemble, digest_of, write_mapped
+from seehear.indexing.rejected import Rejected, write_rejected
+from seehear.indexing.table import FACTS, SCHEMA, Index, digests_of
 from seehear.remote import local
 from seehear.remote.storage import read_text
 from seehear.runs import atomic_file, is_empty_folder, whole_folder, write_json
@@ -35,7 +35,7 @@ _MOST_BYTES = 2**28  # of an index.json: a million shards have 150 MB of digests
 
 MEMBERS = pa.schema(
     [PLACES.field(name) for name in ("source_row", "shard", "offset")]
-    + [SCHEMA.field(name) for name in SCHEMA.names[SCHEMA.get_field_index("fps") :]]
+    + [pa.field(name, pa.string() if kind == WORDS else kind) for name, kind in FACTS.items()]
 )
 """What packing knows of a segment that was packed: where it is, and what the file holds."""
 
@@ -76,13 +76,12 @@ def write_packed(
         "paths": source.info["paths"],
         **info,
     }
-    with atomic_file(folder / "index.parquet") as target:
-        write_parquet(target, table, schema, digest)
     with atomic_file(folder / "index.arrow") as target:
-        write_mapped(target, table, footer_of(folder / "index.parquet"))
+        write_mapped(target, table)
     with atomic_file(folder / "rejected.parquet") as target:
         write_rejected(target, rejected, root)
-    write_json(folder / "index.json", full)
+    full["files"] = digests_of(folder)
+    write_info(folder / "index.json", full)
     return full
 
 
@@ -113,10 +112,11 @@ def copy_packed(address: str, folder: Path, *, overwrite: bool) -> bool:
             raise UsageError(f"{folder} holds another index. Choose another --out, or replace a copy: --overwrite.")
     try:
         with whole_folder(folder, overwrite=True) as target:
-            for name in ("index.parquet", "rejected.parquet"):
+            for name in ("index.arrow", "rejected.parquet"):
                 with local(f"{place}/{name}") as copy:
                     shutil.copyfile(copy, target / name)
-            write_json(target / "index.json", info | {"shards_at": place})
+            write_json(target / "index.json", info)
+            write_info(target / "index.json", read_info(target) | {"shards_at": place})
             Index.open(target)
     except MediaError as error:
         raise UsageError(f"{error}. Is {address} packed to the end?") from None

@@ -1,9 +1,9 @@
 """How is an index kept on disk, and what does its reader see?
 
-    index.parquet     a line for each segment; its number, `row`, is the segment's identity everywhere
-    index.arrow       the same again, to be mapped into memory (`mapped`)
-    rejected.parquet  a line for each file left out, with the reason
-    index.json        settings, the folder that paths are relative to, counts, format, and a digest of the table
+    index.arrow       a row for each segment (`mapped`); its number is the segment's identity everywhere
+    rejected.parquet  a row for each file left out, with the reason
+    index.json        settings, the folder that paths are relative to, counts, format, a digest of the
+                      rows, of the other two files' bytes, and of itself (`info`)
 
 A new index is a folder that is renamed into place. An update is a folder `.update` inside it, renamed into place, whose
 files are then moved over the old ones; readers prefer what is in there. So a crash between any two lines leaves the old
@@ -22,27 +22,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from seehear.errors import IndexFileError
 from seehear.indexing.discovery import is_listed, stamps
-from seehear.indexing.info import FORMAT, UPDATE, command, damaged, read_info
+from seehear.indexing.info import FORMAT, PACKED_FORMAT, UPDATE, command, damaged, open_newest, read_info, write_info
 from seehear.indexing.mapped import (
+    PATHS,
     PLACES,
-    Names,
+    WORDS,
     assemble,
     digest_of,
     first_of_each,
-    footer_of,
     open_mapped,
-    read_and_keep,
+    sha256_of,
     write_mapped,
-    write_parquet,
 )
+from seehear.indexing.rejected import Rejected, read_rejected, write_rejected
 from seehear.media import Hearing, Member
 from seehear.remote.addresses import joined, relative
-from seehear.runs import TEMPORARY, sync, whole_folder, write_json
+from seehear.runs import TEMPORARY, sync, whole_folder
 
 FACTS = {
     "fps": pa.float64(),  # mean frame rate; 0 if the file does not say
@@ -51,8 +50,8 @@ FACTS = {
     "rotation_degrees": pa.int16(),  # clockwise, applied already in width and height
     "sample_rate_hz": pa.int32(),
     "channels": pa.int16(),
-    "video_codec": pa.string(),
-    "audio_codec": pa.string(),
+    "video_codec": WORDS,
+    "audio_codec": WORDS,
     "audio_track": pa.int16(),  # which of the tracks of sound is heard, 0 up
     "audio_channel": pa.int16(),  # which of its channels, 0 up; -1: their mean
     "file_bytes": pa.int64(),
@@ -62,24 +61,14 @@ FACTS = {
 
 SCHEMA = pa.schema(
     [
-        ("row", pa.int64()),
-        ("path", pa.string()),  # relative to the root in index.json
-        ("video", pa.int32()),  # number of the file in this index
+        ("path", PATHS),  # relative to the root in index.json; the index is the number of the file
         ("start_s", pa.float64()),  # since the container's start
         ("seconds", pa.float64()),
         *FACTS.items(),
     ]
 )
-_REJECTED_SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("reason", pa.string()),  # a key of seehear.media.REASONS
-        ("detail", pa.string()),
-        ("file_bytes", pa.int64()),
-        ("modified_ns", pa.int64()),
-    ]
-)
-_NAMES = ("index.arrow", "index.parquet", "rejected.parquet", "index.json")
+_NAMES = ("index.arrow", "rejected.parquet", "index.json")
+_TRIES = 20  # to find the files of an index that others go on updating together
 _EXAMPLES = 3  # of changed files in a message
 _ASKED_AT_ONCE = 2**16  # files whose size and time are looked at
 
@@ -92,17 +81,6 @@ class Video:
     facts: Mapping[str, Any]  # the columns of FACTS
     start_s: NDArray[np.float64]
     seconds: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A file left out."""
-
-    path: str  # absolute
-    reason: str
-    detail: str
-    file_bytes: int
-    modified_ns: int
 
 
 class Index:
@@ -123,7 +101,7 @@ class Index:
         self.info = info
         self.digest: str = info["digest"]
         self._table = table
-        self._names = Names(table["path"].dictionary)
+        self._names = table["path"].dictionary
         self.video: NDArray[np.int32] = table["path"].indices.to_numpy()
         self.start_s: NDArray[np.float64] = self._column("start_s")
         self.seconds: NDArray[np.float64] = self._column("seconds")
@@ -143,33 +121,23 @@ class Index:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Index:
-        """Open the index in a folder, mapped into memory: at once, whatever its length.
-
-        Where `index.arrow` is missing or another table's, the Parquet file is read, and `index.arrow` written if it
-        may be.
+        """Open the index in a folder, mapped into memory, after all of its table was read once.
 
         Raises:
             IndexFileError: there is none, or one of another format, or a damaged one.
         """
         folder = Path(folder)
         info = read_info(folder)
-        path = _newest(folder, "index.parquet")
-        try:
-            about, footer = pq.read_metadata(path), footer_of(path)
-            stored = about.schema.to_arrow_schema()
-        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: a name that is no UTF-8
-            raise damaged(folder, f"index.parquet cannot be read: {error}") from None
-        schema = pa.schema(field for field in stored if field.name in {*SCHEMA.names, *PLACES.names})
-        wrong = [field.name for field in SCHEMA if schema.get_field_index(field.name) < 0]
-        wrong += [f.name for f in schema if f.type != (SCHEMA if f.name in SCHEMA.names else PLACES).field(f.name).type]
-        if wrong or len(schema) not in (len(SCHEMA), len(SCHEMA) + len(PLACES)) or about.num_rows != info["rows"]:
-            raise damaged(folder, "index.parquet has not the columns or the rows of an index")
-        if (about.metadata or {}).get(b"digest", b"").decode(errors="replace") != info["digest"]:
-            raise damaged(folder, "index.parquet and index.json do not belong together")
-        table = open_mapped(_newest(folder, "index.arrow"), schema.remove_metadata(), footer)
-        if table is None or len(table) != info["rows"]:
-            table = read_and_keep(folder, path, schema.remove_metadata(), footer)
-        return cls(folder, info, table)
+        for _ in range(_TRIES):
+            try:
+                table = _open_table(folder, info)
+            except (OSError, ValueError) as error:
+                before, info = info, read_info(folder)
+                if info == before:  # else another process has just updated it
+                    raise damaged(folder, f"index.arrow cannot be used: {error}") from None
+            else:
+                return cls(folder, info, table)
+        raise IndexFileError(f"The index {folder} is updated again and again by others. Try again later.")
 
     @classmethod
     def in_memory(cls, videos: Sequence[Video], root: str) -> Index:
@@ -188,7 +156,7 @@ class Index:
     @property
     def rejected(self) -> pa.Table:
         """The files left out: path, reason, detail."""
-        return _read_table(self.folder, "rejected.parquet").select(["path", "reason", "detail"])
+        return read_rejected(self.folder, self.info).select(["path", "reason", "detail"])
 
     def path(self, row: int) -> str:
         """The file to read for a row, absolute or an address; of a packed one the place in a shard (`media.Member`)."""
@@ -201,11 +169,7 @@ class Index:
 
     def original_path(self, row: int) -> str:
         """The video that a row is a segment of, absolute or an address; it may be gone where the segment was packed."""
-        root: str = self.info["root"]
-        try:
-            return joined(root, self._names[int(self.video[row])])
-        except ValueError as error:
-            raise damaged(self.folder, f"the path of row {row} cannot be read: {error}") from None
+        return joined(self.info["root"], self._names[int(self.video[row])].as_py())
 
     def hearing(self, row: int) -> Hearing | None:
         """Which sound of a row's file is heard; None where that is not known, as in an index in memory perhaps."""
@@ -287,7 +251,7 @@ class Index:
 
     def rejected_files(self) -> list[Rejected]:
         """The files left out, with all that an update needs to know of them."""
-        rows = _read_table(self.folder, "rejected.parquet").to_pylist()
+        rows = read_rejected(self.folder, self.info).to_pylist()
         root = self.info["root"]
         return [Rejected(**{**row, "path": joined(root, row["path"])}) for row in rows]
 
@@ -325,13 +289,13 @@ def write_table(
     """`write_index` of a table that is made already, by `mapped.assemble` with `SCHEMA`."""
     digest = _digest(table)
     videos = len(table["path"].dictionary)
-    full = {"format": FORMAT, "rows": len(table), "videos": videos, "digest": digest, **info}
+    full = {**info, "format": FORMAT, "rows": len(table), "videos": videos, "digest": digest}
 
     def write(target: Path) -> None:
-        write_parquet(target / "index.parquet", table, SCHEMA, digest)
-        write_mapped(target / "index.arrow", table, footer_of(target / "index.parquet"))
+        write_mapped(target / "index.arrow", table)
         write_rejected(target / "rejected.parquet", rejected, info["root"])
-        write_json(target / "index.json", full)
+        full["files"] = digests_of(target)
+        write_info(target / "index.json", full)
 
     if (folder / "index.json").exists():
         finish_update(folder)  # that an earlier process could not
@@ -358,21 +322,25 @@ def finish_update(folder: Path) -> None:
     shutil.rmtree(update)
 
 
-def write_rejected(path: Path, rejected: Sequence[Rejected], root: str) -> None:
-    """Write the list of files left out."""
-    columns = {name: [getattr(entry, name) for entry in rejected] for name in _REJECTED_SCHEMA.names}
-    columns["path"] = [relative(path, root) for path in columns["path"]]
-    pq.write_table(pa.table(columns, _REJECTED_SCHEMA), path, compression="zstd")
+def digests_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of the tables of an index, for its index.json."""
+    digests = {}
+    for name in ("index.arrow", "rejected.parquet"):
+        with (folder / name).open("rb") as file:
+            digests[name] = sha256_of(file)
+    return digests
 
 
-def _newest(folder: Path, name: str) -> Path:
-    """A file of the index, of an update that is on its way if there is one."""
-    path = folder / UPDATE / name
-    return path if path.exists() else folder / name
-
-
-def _read_table(folder: Path, name: str) -> pa.Table:
-    return pq.read_table(_newest(folder, name), memory_map=True)
+def _open_table(folder: Path, info: Mapping[str, Any]) -> pa.RecordBatch:
+    """What is in `index.arrow`; OSError or ValueError where it is not what index.json says."""
+    schema = pa.schema([*SCHEMA, *PLACES]) if info["format"] == PACKED_FORMAT else SCHEMA
+    with open_newest(folder, "index.arrow") as file:
+        table = open_mapped(file, schema, info["files"]["index.arrow"])
+    if (len(table), len(table["path"].dictionary)) != (info["rows"], info["videos"]):
+        raise ValueError("it has not as many rows and videos as index.json says")
+    if info["format"] == PACKED_FORMAT and table["shard"].to_numpy().max(initial=-1) >= len(info["shards"]):
+        raise ValueError("its rows are in more shards than index.json has")
+    return table
 
 
 def _table(videos: Sequence[Video], root: str) -> pa.RecordBatch:

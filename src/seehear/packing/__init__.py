@@ -30,9 +30,10 @@ from seehear.distributed import cores
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing import Index
 from seehear.indexing.examination import Rejection
-from seehear.indexing.info import PACKING
+from seehear.indexing.info import PACKING, read_info
 from seehear.indexing.packed import write_packed
-from seehear.indexing.table import Rejected, member_key
+from seehear.indexing.rejected import Rejected
+from seehear.indexing.table import member_key
 from seehear.indexing.workers import in_workers
 from seehear.packing.encoding import Recipe, sound_rate_hz
 from seehear.packing.shards import Part, finished_shards, members_of, write_shard
@@ -181,8 +182,8 @@ def _what_is_there(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | N
     Raises:
         UsageError: `folder` is something else, or was packed with other settings.
     """
-    notes = [folder / PACKING / "settings.json", folder / "index.json"]
-    found = [json.loads(note.read_text(encoding="utf-8")) for note in notes if note.exists()]
+    found = [_read_settings(folder)] if (folder / PACKING / "settings.json").exists() else []
+    found += [read_info(folder)] if (folder / "index.json").exists() else []
     packed = [note.get("packing", note) for note in found if "recipe" in note.get("packing", note)]
     if not packed:
         if folder.exists() and not is_empty_folder(folder):
@@ -197,11 +198,23 @@ def _what_is_there(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | N
     return None if (folder / PACKING).exists() else found[-1]
 
 
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """What is packed to a folder that is not finished, and how."""
+    path = folder / PACKING / "settings.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read ({error}). Pack anew with --overwrite.") from None
+    if not isinstance(settings, dict) or "recipe" not in settings:
+        raise UsageError(f"{path} has no settings of packing. Pack anew with --overwrite.")
+    return settings
+
+
 def _remove_packed(folder: Path) -> None:
     """Remove what packing wrote, and nothing else; the index first, so that nothing is left that looks whole."""
     if not (folder / PACKING).exists() and not list(folder.glob("shard-*.tar")):
         return
-    for name in ("index.json", "index.arrow", "index.parquet", "rejected.parquet"):
+    for name in ("index.json", "index.arrow", "rejected.parquet"):
         (folder / name).unlink(missing_ok=True)
     for shard in folder.glob("shard-*.tar"):
         shard.unlink()
@@ -350,9 +363,8 @@ def _finish(job: _Job) -> dict[str, Any]:
         raise IndexFileError(f"None of {len(failures)} segments can be packed: {dict(reasons)}. No index was written.")
     rejected = [_rejected(job.source, *failure) for failure in failures]
     shards = [done["shard"] for done in packed if done["shard"]["bytes"]]
-    settings = json.loads((job.work / "settings.json").read_text(encoding="utf-8"))
     info = {
-        "packing": settings,
+        "packing": _read_settings(job.folder),
         "shards": shards,
         "rejected": dict(Counter(file.reason for file in rejected).most_common()),
         "created": now(),

@@ -75,6 +75,7 @@ def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Part]) ->
     failures = [[p.row, p.answer.reason, p.answer.detail] for p in parts if isinstance(p.answer, Rejection)]
     shard = {"name": shard_name(number), "bytes": size, "sha256": digest}
     done = {"shard": shard, "first_row": parts[0].row, "end_row": parts[-1].row + 1, "failures": failures}
+    done["members"] = _digest_of(work / f"{number:05d}.parquet")
     write_json(work / f"{number:05d}.json", done)
     for part in good:
         for ending in (".json", ".mp4"):
@@ -84,11 +85,7 @@ def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Part]) ->
 def finished_shards(folder: Path, work: Path) -> list[dict[str, Any]]:
     """What is noted of the shards that are whole, in order."""
     found: list[dict[str, Any]] = []
-    while (work / f"{len(found):05d}.json").exists():
-        done = json.loads((work / f"{len(found):05d}.json").read_text(encoding="utf-8"))
-        path = folder / done["shard"]["name"]
-        if not path.exists() or path.stat().st_size != done["shard"]["bytes"]:
-            break  # it was removed or damaged since: pack from here on again
+    while (done := _finished(folder, work, len(found))) is not None:
         found.append(done)
     return found
 
@@ -96,6 +93,21 @@ def finished_shards(folder: Path, work: Path) -> list[dict[str, Any]]:
 def members_of(work: Path, count: int) -> pa.Table:
     """What is in the first so many shards."""
     return pa.concat_tables([pq.read_table(work / f"{number:05d}.parquet") for number in range(count)])
+
+
+def _finished(folder: Path, work: Path, number: int) -> dict[str, Any] | None:
+    """What is noted of a shard; None where it was not written, or removed or damaged since: it is packed again."""
+    try:
+        done: dict[str, Any] = json.loads((work / f"{number:05d}.json").read_text(encoding="utf-8"))
+        sizes = [(folder / shard_name(number)).stat().st_size, done["shard"]["bytes"]]
+        is_whole = sizes[0] == sizes[1] and done["members"] == _digest_of(work / f"{number:05d}.parquet")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return done if is_whole else None
+
+
+def _digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
