@@ -118,19 +118,19 @@ def test_clustering_all_spaces_joins_the_modalities():
 def test_the_journal_says_what_happened_and_warns():
     cfg = tiny_settings({"rounds": 2})
     _, rounds, _ = rounds_of(cfg)
-    entry = summary(rounds[1], rounds[0], {"unreadable": 2})
+    entry = summary(rounds[1], rounds[0], {"unreadable": 2}, TEACHERS["xdc"], 3)
     assert entry["clusters"]["video"]["nmi_last"] == nmi(
         rounds[1].clusters["video"].labels_N, rounds[0].clusters["video"].labels_N
     )
     assert 0 <= entry["nmi_video_audio"] <= 1
     assert entry["unreadable"] == {"unreadable": 2}
-    assert summary(rounds[0], None, {})["clusters"]["audio"]["nmi_last"] is None
+    assert summary(rounds[0], None, {}, TEACHERS["xdc"], 3)["clusters"]["audio"]["nmi_last"] is None
     assert "round 2/2" in line(entry, 2)
     healthy = {**entry, "timing": {"waiting_share": 0.0}, "loss": {"video": [1.3, 0.5], "audio": [1.3, 0.4]}}
-    healthy["clusters"] = {name: {**c, "largest": 20} for name, c in entry["clusters"].items()}
+    healthy["clusters"] = {name: {**c, "largest": 20, "effective": 3.5} for name, c in entry["clusters"].items()}
     assert warnings_of(healthy) == []
     collapsed = {**healthy, "clusters": {"video": {**healthy["clusters"]["video"], "largest": 40}}}
-    assert "video clusters collapse: one holds 62%" in warnings_of(collapsed)[0]
+    assert "video clusters collapse: one of 4 holds 62% of all rows, and 50% is alarming" in warnings_of(collapsed)[0]
     assert "video encoder learns nothing" in warnings_of({**healthy, "loss": {"video": [1.39, 1.385]}})[0]
     assert "waits for data 30%" in warnings_of({**healthy, "timing": {"waiting_share": 0.3}})[0]
 

@@ -254,7 +254,7 @@ def test_a_run_that_is_not_finished_gets_a_report_of_its_health(copy):
         shutil.rmtree(copy / name)
     built = seehear.report(copy)
     found = data(copy / "report", "report")
-    assert built.verdict in ("healthy", "not learning", "collapsed")
+    assert built.verdict in ("not known", "not learning", "collapsed")  # 24 videos: one or two are held out
     assert "spaces" not in found
     assert [r["round"] for r in found["health"]["rounds"]] == [0, 1, 2]
     labels = pq.read_table(copy / "rounds" / "002" / "labels.parquet")["video"].to_numpy()
@@ -377,12 +377,14 @@ def test_the_command_prints_json_and_serves_until_it_is_interrupted(copy):
 
 def entry(**changes: object) -> dict[str, object]:
     """A line of the log of a healthy round."""
-    of = {"num_clusters": 8, "largest": 20, "smallest": 3, "reseeded": 0, "inertia": 1.0, "nmi_last": 0.9}
+    of = {"num_clusters": 8, "largest": 20, "smallest": 3, "effective": 7.0, "reseeded": 0, "nmi_last": 0.9}
     healthy = {
         "round": 4,
         "loss": {"video": [1.2], "audio": [1.0]},
         "accuracy": {"video": [0.6], "audio": [0.7]},
         "heldout_accuracy": {"video": [0.5], "audio": [0.6]},
+        "heldout_videos": 200,
+        "guessing": {"video": 0.1, "audio": 0.1},
         "clusters": {"video": of, "audio": of},
         "rows": 100,
         "unreadable": {},
@@ -395,7 +397,18 @@ def entry(**changes: object) -> dict[str, object]:
     ("changes", "kind", "advice"),
     [
         ({}, "healthy", []),
-        ({"clusters": {"video": {"num_clusters": 8, "largest": 70}}}, "collapsed", ["whiten"]),
+        ({"clusters": {"video": {"num_clusters": 8, "largest": 70, "effective": 3.0}}}, "collapsed", ["whiten"]),
+        (
+            {"clusters": {"video": {"num_clusters": 256, "largest": 10, "effective": 250.0}}},
+            "collapsed",
+            ["one of 256"],
+        ),
+        ({"clusters": {"video": {"num_clusters": 256, "largest": 5, "effective": 20.0}}}, "collapsed", ["20 even"]),
+        ({"heldout_accuracy": {"video": [0.0], "audio": [0.6]}}, "not generalising", ["kept out"]),
+        ({"heldout_accuracy": {"video": [0.5], "audio": [0.12]}}, "not generalising", ["audio encoder"]),
+        ({"heldout_accuracy": {"video": [1.0], "audio": [1.0]}, "heldout_videos": 1}, "not known", []),
+        ({"heldout_accuracy": {"video": [0.0], "audio": [0.0]}, "heldout_videos": 1}, "not known", []),
+        ({"heldout_accuracy": {}, "heldout_videos": 0}, "not known", []),
         ({"loss": {"video": [2.079], "audio": [1.0]}}, "not learning", ["train.lr"]),
         ({"timing": {"waiting_share": 0.4}}, "healthy", ["data.workers"]),
         ({"unreadable": {"truncated": 2}}, "healthy", ["truncated: 2"]),

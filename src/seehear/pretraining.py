@@ -31,7 +31,7 @@ from seehear.fingerprint import fingerprint, what_changed
 from seehear.indexing import Index
 from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
 from seehear.matching import fit_matching
-from seehear.method import ALL_SPACES, Midway, Round, cluster_features, deep_cluster
+from seehear.method import ALL_SPACES, TEACHERS, Midway, Round, cluster_features, deep_cluster
 from seehear.model import build_pair, save_encoders
 from seehear.numerics import Numerics, choose, find_device, kernels, set_threads
 from seehear.presets import preset_settings
@@ -222,6 +222,7 @@ def train_rounds(
     divide_cores(clips, cfg.compute, numerics.device)
     writer = summary_writer(run.path / "tensorboard") if tensorboard and distributed.rank() == 0 else None
     facts = facts_of(clips) if distributed.rank() == 0 else {}  # which no round changes
+    heldout_videos = len(np.unique(clips.index.video[clips.split(cfg.train.heldout_share)[1]]))
     last, saver = start.last, Saver(run, cfg, pair, clips, console, requests)
     if distributed.rank() == 0:
         clips.failures.update(start.failures or {})
@@ -239,7 +240,7 @@ def train_rounds(
         failures = saver.failures()
         clips.failures.clear()  # the next round counts its own
         if distributed.rank() == 0:
-            entry = summary(now, last, failures) | {"data": facts}
+            entry = summary(now, last, failures, TEACHERS[cfg.variant], heldout_videos) | {"data": facts}
             save_round(run, now.number, state_of(now, pair), entry)
             run.log(entry)
             console.say(line(entry, cfg.rounds))

@@ -1,6 +1,6 @@
 """Is the training healthy, and what should be changed if not? The log and the last round's labels.
 
-The verdict uses the same bounds as the warnings during training (`journal.troubles_of`).
+The verdict is that of the warnings during training (`journal.troubles_of`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seehear.journal import COLLAPSED_SHARE, LEARNED_NATS, WAITING_SHARE, troubles_of
+from seehear.journal import FEW_VIDEOS, WAITING_SHARE, alarming_share, troubles_of
 from seehear.runs import Run
 
 BARS = 24  # of the histogram of cluster sizes
@@ -19,12 +19,14 @@ def health(run: Run) -> dict[str, Any]:
     """What the page's first view shows.
 
     Returns:
-        verdict: kind ("healthy", "collapsed", "not learning", "no round"), title, text, advice (sentences).
+        verdict: kind ("healthy", "collapsed", "not learning", "not generalising", "not known", "no round"), title,
+        text, advice (sentences).
         rounds: lines of the log. planned: how many rounds were asked for. finished: whether the clusters of the
-        finished encoders are there. sizes: clustering -> how its sizes are spread in the last round. bounds: the
-        thresholds.
+        finished encoders are there. sizes: clustering -> how its sizes are spread in the last round. bounds:
+        "collapsed", clustering -> the share of a largest cluster, and "waiting".
     """
     rounds = run.read_log()
+    collapsed = {name: alarming_share(c["num_clusters"]) for r in rounds[-1:] for name, c in r["clusters"].items()}
     planned = int(run.record["settings"]["rounds"])
     sizes = {name: spread(labels_N, k) for name, (labels_N, k) in last_labels(run, rounds).items()}
     return {
@@ -33,7 +35,7 @@ def health(run: Run) -> dict[str, Any]:
         "planned": planned,
         "finished": (run.path / "clusters").is_dir(),
         "sizes": sizes,
-        "bounds": {"collapsed": COLLAPSED_SHARE, "learned": LEARNED_NATS, "waiting": WAITING_SHARE},
+        "bounds": {"collapsed": collapsed, "waiting": WAITING_SHARE},
     }
 
 
@@ -51,15 +53,26 @@ def verdict(rounds: list[dict[str, Any]], planned: int, sizes: dict[str, dict[st
     kinds = {kind for kind, _ in troubles}
     advice = [text for _, text in troubles] + remarks(last, sizes)
     at = f"Judged by round {last['round'] + 1} of {planned}."
+    kept_out = last["heldout_videos"] if any(last["heldout_accuracy"].values()) else 0
     if "collapsed" in kinds:
-        kind, title = "collapsed", "Collapsed: one cluster holds most of the videos"
+        kind, title = "collapsed", "Collapsed: a few clusters hold most of the videos"
         text = "Labels that are nearly always the same teach nothing."
     elif "not learning" in kinds:
         kind, title = "not learning", "Not learning: the loss stays where guessing would put it"
         text = "An encoder that cannot predict its pseudo-labels has found nothing to go by."
+    elif "not generalising" in kinds:
+        kind, title = "not generalising", "By heart: on videos kept out it is no better than guessing"
+        text = "Pseudo-labels that are predicted on known videos alone are learned by heart."
+    elif kept_out < FEW_VIDEOS:
+        kind, title = "not known", "It learns, and too few videos are held out to say more"
+        text = (
+            f"{kept_out} video(s) were kept out of training (train.heldout_share), too few to tell learning by heart "
+            f"from understanding: {FEW_VIDEOS} are the least."
+        )
     else:
         kind, title = "healthy", "Healthy"
-        text = "Clusters of sensible size, and each encoder predicts its pseudo-labels better than guessing."
+        text = "Clusters of sensible size, and each encoder predicts them better than guessing on videos kept out, too."
+        advice += by_heart(last)
     return {"kind": kind, "title": title, "text": f"{text} {at}", "advice": advice}
 
 
@@ -72,15 +85,21 @@ def remarks(last: dict[str, Any], sizes: dict[str, dict[str, Any]]) -> list[str]
                 f"{of['empty']} of {of['clusters']} {name} clusters are empty. Fewer clusters (--cluster.num_clusters) "
                 f"would do."
             )
+    if last["unreadable"]:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in last["unreadable"].items())
+        found.append(f"Some clips could not be read in the last round ({reasons}). Run seehear index again.")
+    return found
+
+
+def by_heart(last: dict[str, Any]) -> list[str]:
+    """Encoders that are far better on the clips that they train on."""
+    found = []
     for student, values in last["heldout_accuracy"].items():
         if values and last["accuracy"][student][-1] > 0.5 > 2 * values[-1]:
             found.append(
                 f"The {student} encoder is right on {last['accuracy'][student][-1]:.0%} of the clips that it trains on "
                 f"and on {values[-1]:.0%} of those kept out: it learns by heart. More videos, or fewer epochs a round."
             )
-    if last["unreadable"]:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in last["unreadable"].items())
-        found.append(f"Some clips could not be read in the last round ({reasons}). Run seehear index again.")
     return found
 
 

@@ -3,7 +3,7 @@
   "use strict";
   const S = window.SEEHEAR;
 
-  const SIGN = { healthy: "✓", collapsed: "!", "not learning": "!", "no round": "…" };
+  const SIGN = { healthy: "✓", collapsed: "!", "not learning": "!", "not generalising": "!", "not known": "?", "no round": "…" };
 
   function verdict(health) {
     const v = health.verdict;
@@ -14,7 +14,7 @@
       S.el("div", {}, S.el("h2", {}, v.title), S.el("p", {}, v.text))
     );
     if (v.advice.length) {
-      box.lastChild.append(S.el("h3", {}, v.kind === "healthy" ? "Worth knowing" : "What to change"));
+      box.lastChild.append(S.el("h3", {}, v.kind === "healthy" || v.kind === "not known" ? "Worth knowing" : "What to change"));
       box.lastChild.append(S.el("ul", {}, v.advice.map((text) => S.el("li", {}, text))));
     }
     return box;
@@ -55,6 +55,7 @@
           { name: `${student}, ${end}`, style: `${student} dashed`, points: byEpoch(rounds, `heldout_${key}`, student) },
         ]);
       const guess = Math.min(...clusterings.map((name) => Math.log(last.clusters[name].num_clusters)));
+      const alarming = Math.min(...Object.values(health.bounds.collapsed));
       const most = Math.max(...clusterings.map((name) => last.clusters[name].num_clusters));
       const charts = [
         S.lines({
@@ -98,8 +99,8 @@
           format: (v) => S.percent(v),
           from: 0,
           to: 1,
-          guide: { value: health.bounds.collapsed, name: "collapse" },
-          good: `Good: a small multiple of 1 / K (${S.percent(1 / most, 1)}); from ${S.percent(health.bounds.collapsed)} up it counts as collapsed.`,
+          guide: { value: alarming, name: "collapse" },
+          good: `Good: a small multiple of 1 / K (${S.percent(1 / most, 1)}); from one in the root of K (${S.percent(alarming)}) up it counts as collapsed.`,
         }),
         sizes(health),
         S.lines({

@@ -1,0 +1,71 @@
+"""Warnings of collapse depend on K, and "no better than guessing" on how many videos are kept out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from seehear.journal import FEW_VIDEOS, chance_bound, collapse, effective_number
+
+ALL_K = [2, 4, 8, 16, 64, 256, 1024]
+
+
+def verdict(sizes_K: np.ndarray) -> str | None:
+    facts = {"num_clusters": len(sizes_K), "largest": sizes_K.max(), "effective": effective_number(sizes_K)}
+    return collapse(facts, int(sizes_K.sum()))
+
+
+def spread(num_clusters: int, deviation: float) -> np.ndarray:
+    """Sizes whose logarithms are normal, as quantiles, so that nothing is drawn."""
+    places = (np.arange(num_clusters) + 0.5) / num_clusters
+    return np.round(1000 * np.exp(deviation * stats.norm.ppf(places))).astype(int)
+
+
+def test_the_effective_number_is_the_exponential_of_the_entropy():
+    sizes = np.random.default_rng(0).integers(0, 50, 30)
+    assert effective_number(sizes) == pytest.approx(np.exp(stats.entropy(sizes)))
+    assert effective_number(np.full(16, 7)) == pytest.approx(16)
+    assert effective_number(np.eye(16)[3]) == 1
+    assert effective_number(np.zeros(4)) == 0
+
+
+@pytest.mark.parametrize("k", ALL_K)
+def test_sizes_of_healthy_clusterings_are_no_collapse(k):
+    deviations = (0.0, 0.5, 1.0) if k >= 64 else (0.0, 0.5)  # 1.0 puts 57 % of all rows into one of 4
+    assert all(verdict(spread(k, deviation)) is None for deviation in deviations)
+
+
+@pytest.mark.parametrize("k", ALL_K)
+def test_one_large_cluster_is_a_collapse_whatever_k(k):
+    rest = np.full(k - 1, 1000)
+    shares = [1 / k, 0.5 / np.sqrt(k) + 0.5 / k, 1.1 / np.sqrt(k), 0.9]
+    sizes = [np.append(rest, round(share / (1 - share) * rest.sum())) for share in shares]
+    told = [verdict(s) for s in sizes]
+    assert [text is not None for text in told] == [False, False, True, True]
+    assert f"one of {k} holds 90% of all rows" in str(told[-1])
+
+
+@pytest.mark.parametrize("k", [16, 64, 256, 1024])
+def test_a_few_clusters_that_share_all_rows_are_a_collapse(k):
+    def in_use(count: int) -> np.ndarray:
+        return np.append(np.full(count, 1000), np.zeros(k - count, int))
+
+    assert verdict(in_use(k // 4 - 1)) is not None
+    assert verdict(in_use(k // 2)) is None
+
+
+def test_a_tenth_of_all_rows_is_alarming_for_256_clusters_and_not_for_16():
+    for k, is_alarming in ((256, True), (64, False), (16, False)):
+        rest = np.full(k - 1, 1000)
+        assert (verdict(np.append(rest, round(rest.sum() / 9))) is not None) == is_alarming
+
+
+@pytest.mark.parametrize("chance", [1 / 256, 1 / 16, 0.25])
+def test_guessing_is_rarely_called_better_than_guessing(chance):
+    generator = np.random.default_rng(0)
+    for videos in (FEW_VIDEOS, 50, 1000):
+        bound = chance_bound({"guessing": {"video": chance}, "heldout_videos": videos}, "video")
+        assert 0 <= bound < 0.51
+        assert (generator.binomial(videos, chance, 20000) / videos > bound).mean() < 0.055
+    assert (generator.binomial(1000, 4 * chance, 20000) / 1000 > bound).mean() > 0.95
