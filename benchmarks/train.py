@@ -104,6 +104,7 @@ def main() -> None:
 def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     """Clips/s of training within a round, and of each part alone."""
     import torch
+    from speed import made_up_batch, works
 
     from seehear.clips import Clips
     from seehear.config import override
@@ -111,7 +112,6 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     from seehear.model import build_pair
     from seehear.numerics import choose
     from seehear.presets import preset_settings
-    from seehear.speed import made_up_batch, works
 
     torch.set_num_threads(1)
     cfg = override(preset_settings("small"), {**ROUND, "rounds": args.turns, "compute.device": args.device})
@@ -196,7 +196,7 @@ class Stages:
 
 def alone(work: Any, device: str, clips: int) -> tuple[float, float]:
     """Seconds of a clip by the clock on the wall and of the processor."""
-    from seehear.speed import once
+    from speed import once
 
     wall_s, cpu_s = [], []
     for _ in range(2):
@@ -257,12 +257,12 @@ def shapes(args: argparse.Namespace) -> dict[str, Any]:
 def one_shape(name: str, frames: int, crop_pixels: int, args: argparse.Namespace) -> dict[str, Any]:
     """Ours and plain loops on one shape, in turns."""
     import torch
+    from speed import counted, matmul_peak, once
 
     from seehear.config import Compute
     from seehear.encoders import AudioEncoder, Pair, VideoEncoder
     from seehear.numerics import choose
     from seehear.presets import preset_settings
-    from seehear.speed import counted, matmul_peak, once
 
     torch.set_num_threads(1)
     is_video, device = frames > 0, args.device

@@ -16,7 +16,8 @@ from fewer_ranks import fewer_and_fewer
 from kmeans_data import mixture
 from seehear import distributed
 from seehear.errors import SettingsError
-from seehear.kmeans import balanced_kmeans, fit_preprocessing, kmeans
+from seehear.kmeans import fit_preprocessing, kmeans
+from seehear.kmeans import rows as kmeans_rows
 
 # where the rows are cut, in shares of them: uneven, and one rank of five has none
 CUTS = {1: (0, 1), 2: (0, 0.3, 1), 3: (0, 0.07, 0.61, 1), 5: (0, 0.2, 0.2, 0.55, 0.9, 1)}
@@ -29,15 +30,11 @@ def features() -> torch.Tensor:
 
 def searches() -> dict[str, dict[str, Any]]:
     """Options of the searches to compare; arguments with one entry per row are cut like the rows."""
-    weights = torch.rand(ROWS, generator=torch.Generator().manual_seed(1))
     return {
         "plain": {},
         "warm": {"init": torch.arange(ROWS) % CLUSTERS},
-        "sample": {"points_per_centroid": 25, "full_passes": 2},
-        "plus": {"init": "k-means++"},
-        "weights": {"weights_N": weights},
+        "sample": {"points_per_centroid": 25},
         "empty": {"init": torch.cat([torch.zeros(1, 24), torch.full((CLUSTERS - 1, 24), 1e3)])},
-        "relaxed": {"relaxation": 1.4, "spherical": True},
     }
 
 
@@ -46,24 +43,21 @@ def cluster(rank: int, ranks: int) -> dict[str, Any]:
     first, last = (round(CUTS[ranks][i] * ROWS) for i in (rank, rank + 1))
     rows = features()[first:last]
     found: dict[str, Any] = {}
-    for precision in ("int8", "bf16", "fp32"):
-        for name, options in searches().items():
-            cut = {
-                key: value[first:last] if isinstance(value, torch.Tensor) and len(value) == ROWS else value
-                for key, value in options.items()
-            }
-            result = kmeans(rows, CLUSTERS, seed=3, iterations=8, precision=precision, chunk_rows=150, **cut)  # type: ignore[arg-type]
-            found[f"{precision} {name}"] = {
-                "labels": result.labels,
-                "centroids": result.centroids,
-                "sizes": result.sizes,
-                "inertia": result.inertia,
-                "reseeded": result.reseeded,
-            }
-    fitted = fit_preprocessing(rows, components=6, whiten=True)
-    balanced = balanced_kmeans(rows, 7, seed=0)
-    found["preprocessing"] = fitted(rows)
-    found["balanced"] = {"labels": balanced.labels, "sizes": balanced.sizes, "inertia": balanced.inertia}
+    kmeans_rows._BLOCK_NUMBERS["cpu"] = 150 * rows.shape[1]  # several chunks a rank
+    for name, options in searches().items():
+        cut = {
+            key: value[first:last] if isinstance(value, torch.Tensor) and len(value) == ROWS else value
+            for key, value in options.items()
+        }
+        result = kmeans(rows, CLUSTERS, seed=3, iterations=8, **cut)
+        found[name] = {
+            "labels": result.labels,
+            "centroids": result.centroids,
+            "sizes": result.sizes,
+            "inertia": result.inertia,
+            "reseeded": result.reseeded,
+        }
+    found["preprocessing"] = fit_preprocessing(rows, whiten=True)(rows)
     bad = rows.clone()
     if rank == ranks - 1:
         bad[-2:] = torch.nan

@@ -66,7 +66,7 @@ def test_values_get_the_type_of_their_setting(name, typed, value):
     [
         ({"train.lrr": 1}, r"no setting train\.lrr\. Did you mean train\.lr"),
         ({"lr": 1}, r"Did you mean train\.lr\?"),
-        ({"precision": "fp32"}, r"cluster\.precision or compute\.precision"),
+        ({"precision": "fp32"}, r"Did you mean compute\.precision"),
         ({"zzzz": 1}, "seehear settings"),
         ({"train.lr": "fast"}, r"train\.lr is 'fast'\. It must be a number"),
         ({"train.lr": float("nan")}, "at least 0"),

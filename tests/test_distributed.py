@@ -48,44 +48,25 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return {**results, 1: [kmeans_ranks.cluster(0, 1)]}
 
 
-@pytest.mark.parametrize("precision", ["int8", "bf16"])
 @pytest.mark.parametrize("name", list(kmeans_ranks.searches()))
-def test_codes_give_the_same_bits_on_1_2_3_and_5_ranks(found: Found, precision: str, name: str) -> None:
-    alone = found[1][0][f"{precision} {name}"]
+def test_labels_are_the_same_on_1_2_3_and_5_ranks(found: Found, name: str) -> None:
+    alone = found[1][0][name]
     for ranks in (2, 3, 5):
-        shards = [shard[f"{precision} {name}"] for shard in found[ranks]]
+        shards = [shard[name] for shard in found[ranks]]
         assert torch.equal(torch.cat([shard["labels"] for shard in shards]), alone["labels"])
         for shard in shards:
-            assert torch.equal(shard["centroids"], alone["centroids"])
-            assert torch.equal(shard["sizes"], alone["sizes"])
-            assert shard["inertia"] == pytest.approx(alone["inertia"], rel=1e-12)
-            assert shard["reseeded"] == alone["reseeded"]
-
-
-@pytest.mark.parametrize("name", list(kmeans_ranks.searches()))
-def test_float32_agrees_on_1_2_3_and_5_ranks(found: Found, name: str) -> None:
-    alone = found[1][0][f"fp32 {name}"]
-    for ranks in (2, 3, 5):
-        shards = [shard[f"fp32 {name}"] for shard in found[ranks]]
-        labels = torch.cat([shard["labels"] for shard in shards])
-        assert (labels == alone["labels"]).float().mean() > 0.99
-        for shard in shards:
             assert torch.equal(shard["centroids"], shards[0]["centroids"])
-            assert shard["inertia"] == pytest.approx(alone["inertia"], rel=1e-4)
-            assert shard["centroids"].numpy() == pytest.approx(alone["centroids"].numpy(), abs=1e-2)
+            assert torch.equal(shard["sizes"], alone["sizes"])
+            assert shard["reseeded"] == alone["reseeded"]
+            assert shard["inertia"] == pytest.approx(alone["inertia"], rel=1e-6)
+            assert shard["centroids"].numpy() == pytest.approx(alone["centroids"].numpy(), abs=1e-5)
 
 
-def test_preprocessing_and_balance_agree_on_1_2_3_and_5_ranks(found: Found) -> None:
+def test_preprocessing_agrees_on_1_2_3_and_5_ranks(found: Found) -> None:
     alone = found[1][0]
     for ranks in (2, 3, 5):
         whitened = torch.cat([shard["preprocessing"] for shard in found[ranks]])
         assert whitened.numpy() == pytest.approx(alone["preprocessing"].numpy(), abs=1e-4)
-        labels = torch.cat([shard["balanced"]["labels"] for shard in found[ranks]])
-        sizes = torch.bincount(labels, minlength=7)
-        assert int(sizes.max() - sizes.min()) <= 1
-        for shard in found[ranks]:
-            assert torch.equal(shard["balanced"]["sizes"], sizes)
-            assert shard["balanced"]["inertia"] == pytest.approx(alone["balanced"]["inertia"], rel=1e-2)
 
 
 def test_bad_rows_are_named_on_every_rank_by_their_global_number(found: Found) -> None:

@@ -15,7 +15,7 @@ reporting
 pretraining | evaluation | exporting
 library | diagnosis
 journal | hub | restoring
-method | speed
+method
 trainer | model
 updates
 weights | huggingface

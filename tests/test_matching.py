@@ -32,9 +32,7 @@ def planted(variant):
         order = torch.randperm(EVENTS, generator=generator)  # clusters have numbers of their own in each space
         labels = order[event_N].int()
         dim = WIDTH * (2 if space == "joint" else 1)
-        clustering = Clustering(
-            labels, torch.zeros(EVENTS, dim), torch.bincount(labels), 0.0, reseeded=0, iterations=1, precision="fp32"
-        )
+        clustering = Clustering(labels, torch.zeros(EVENTS, dim), torch.bincount(labels), 0.0, reseeded=0, iterations=1)
         clusters[space] = Clusters(labels.numpy(), clustering, Space(()))
     pair = Pair(Nothing(), Nothing())
     pair.register_parameter("somewhere", torch.nn.Parameter(torch.zeros(1)))

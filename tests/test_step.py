@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from seehear.speed import made_up_batch
 
 import seehear
 from planted import tiny_settings
@@ -15,7 +16,6 @@ from seehear.config import Compute, override
 from seehear.encoders import VideoEncoder
 from seehear.model import build_pair
 from seehear.numerics import Numerics, choose, kernels, try_compiler, upload
-from seehear.speed import made_up_batch
 from seehear.trainer import make_optimizer
 from seehear.updates import Sums, Update
 

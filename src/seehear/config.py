@@ -74,9 +74,7 @@ class Cluster:
         "l2", "before k-means: centre and L2, PCA-whiten and L2, or as they are"
     )
     warm_start: bool = setting(False, "start from the last round's labels instead of random rows")
-    precision: Literal["auto", "fp32", "bf16", "int8"] = setting("auto", "arithmetic of the distances")
     points_per_centroid: int = setting(0, "iterate on a sample of this many rows a cluster; 0 is all rows", low=0)
-    balance: bool = setting(False, "equal clusters by Sinkhorn-Knopp instead of nearest centroids")
 
 
 @dataclass(frozen=True)

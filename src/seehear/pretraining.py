@@ -317,9 +317,7 @@ def finish(
     span = distributed.rows_of_rank(len(clips))
     mine = np.arange(span.start, span.stop)
     features = extract(pair, clips, numerics, rows=mine, progress=console.watch("features", len(mine)))
-    used = next(iter(last.clusters.values())).clustering.precision  # not probed again: a resumed run must agree
-    fixed = override(cfg, {"cluster.precision": used})
-    final = cluster_features(features, len(clips), fixed, numerics.device, cfg.rounds, ALL_SPACES)
+    final = cluster_features(features, len(clips), cfg, numerics.device, cfg.rounds, ALL_SPACES)
     everything = Features(*distributed.gather_rows(features.rows, features.of))
     if distributed.rank() > 0:
         return

@@ -22,7 +22,7 @@ from seehear.runs import Run
 from seehear.spaces import Clusters, Space
 from seehear.trainer import Learning
 
-NUMBERS = ("inertia", "reseeded", "iterations", "precision")  # of a clustering, beside its tensors
+NUMBERS = ("inertia", "reseeded", "iterations")  # of a clustering, beside its tensors
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ def state_of_clusters(clusters: Mapping[str, Clusters]) -> dict[str, Any]:
     """Clusterings as tensors and plain data."""
     return {
         "clusters": {name: tensors_of(c) for name, c in clusters.items()},
-        "precision": {name: c.clustering.precision for name, c in clusters.items()},
         "numbers": {name: {key: getattr(c.clustering, key) for key in NUMBERS} for name, c in clusters.items()},
     }
 
@@ -84,7 +83,7 @@ def clusters_from(state: Mapping[str, Any]) -> dict[str, Clusters]:
     """The inverse of `state_of_clusters`, as far as going on needs it."""
     found = {}
     for name, tensors in state["clusters"].items():
-        numbers = {"inertia": float("nan"), "reseeded": 0, "iterations": 0, "precision": state["precision"][name]}
+        numbers: dict[str, Any] = {"inertia": float("nan"), "reseeded": 0, "iterations": 0}
         numbers |= state.get("numbers", {}).get(name, {})
         parts = {k.removeprefix("space."): v for k, v in tensors.items() if k.startswith("space.")}
         labels = tensors["labels"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -19,8 +18,7 @@ from torch.nn import functional as F
 
 from seehear import distributed
 from seehear.config import Cluster
-from seehear.kmeans import Clustering, Preprocessing, balanced_kmeans, fit_preprocessing, kmeans
-from seehear.kmeans.precision import Precision
+from seehear.kmeans import Clustering, Preprocessing, fit_preprocessing, kmeans
 
 UNLABELLED = -1  # the label of a row that could not be read
 
@@ -54,8 +52,8 @@ class Space:
             tensors[f"{i}.unit_length"] = torch.tensor(part.unit_length)
             if part.mean_D is not None:
                 tensors[f"{i}.mean"] = part.mean_D
-            if part.axes_Dd is not None:
-                tensors[f"{i}.axes"] = part.axes_Dd
+            if part.axes_DD is not None:
+                tensors[f"{i}.axes"] = part.axes_DD
         return tensors
 
     @classmethod
@@ -101,23 +99,15 @@ def group(
         before: the last round's clusters of the same space, or None.
     """
     init = before.labels_N[rows_n] if before and cfg.warm_start else None
-    if cfg.balance:
-        clustering = balanced_kmeans(
-            prepared_nD, num_clusters, seed=seed, iterations=cfg.iterations, init=init, device=device
-        )
-    else:
-        # What "auto" found in the first round stays for the run, so that a resumed one computes alike.
-        probed = before.clustering.precision if before and cfg.precision == "auto" else cfg.precision
-        clustering = kmeans(
-            prepared_nD,
-            num_clusters,
-            seed=seed,
-            iterations=cfg.iterations,
-            init=init,
-            precision=cast(Precision, probed),
-            points_per_centroid=cfg.points_per_centroid or None,
-            device=device,
-        )
+    clustering = kmeans(
+        prepared_nD,
+        num_clusters,
+        seed=seed,
+        iterations=cfg.iterations,
+        init=init,
+        points_per_centroid=cfg.points_per_centroid or None,
+        device=device,
+    )
     clustering = replace(clustering, centroids=clustering.centroids.cpu(), sizes=clustering.sizes.cpu())
     labels_N = np.full(num_rows, UNLABELLED, dtype=np.int32)
     labels_N[rows_n] = clustering.labels.cpu().numpy()

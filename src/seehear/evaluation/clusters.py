@@ -87,7 +87,7 @@ def groupings_of(context: Evaluation, num_clusters: int | None) -> tuple[dict[st
     rows = len(context.features.rows)
     if not 2 <= k <= rows:
         raise SettingsError(f"--num-clusters is {k}. It must be from 2 to the number of rows, {rows}.")
-    cfg = override(Settings(), {"cluster.num_clusters": [k], "cluster.precision": "fp32", "seed": context.seed})
+    cfg = override(Settings(), {"cluster.num_clusters": [k], "seed": context.seed})
     spaces = [s for s in ALL_SPACES if s in context.modalities or len(context.modalities) == 2]
     device = context.model.numerics.device
     found = cluster_features(context.features, len(context.data.index), cfg, device, 0, spaces)

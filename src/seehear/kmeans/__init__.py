@@ -1,26 +1,17 @@
-"""k-means for deep clustering: fast, exact in its counts, reproducible, over rows sharded on ranks.
+"""k-means for deep clustering: exact in its counts, seeded, over rows sharded on ranks.
 
-Plain torch: nothing else is imported unless it is used (safetensors by the files, scikit-learn by `KMeans`).
+Which cluster does each row belong to? `lloyd.py` answers, from top to bottom; open it first. Rows
+come in chunks (`rows.py`), are scored against all centroids in float32 (`scores.py`), and add up to
+the next centroids (`totals.py`). First centroids and empty clusters: `seeding.py`, from hashes of the
+seed (`drawing.py`). What is clustered is centred, whitened and scaled before (`preprocess.py`).
+
+Plain torch; nothing else of seehear is imported but its errors and its collectives.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from seehear.kmeans.balanced import balanced_kmeans
 from seehear.kmeans.clustering import Clustering
 from seehear.kmeans.lloyd import assign, kmeans
 from seehear.kmeans.preprocess import Preprocessing, fit_preprocessing
 
-if TYPE_CHECKING:
-    from seehear.kmeans.estimator import KMeans
-
-__all__ = ["Clustering", "KMeans", "Preprocessing", "assign", "balanced_kmeans", "fit_preprocessing", "kmeans"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "KMeans":  # its base classes are scikit-learn's
-        from seehear.kmeans.estimator import KMeans
-
-        return KMeans
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = ["Clustering", "Preprocessing", "assign", "fit_preprocessing", "kmeans"]

@@ -1,9 +1,7 @@
 """How does k-means look at rows that are a tensor, an array or a file larger than memory, sharded over ranks?
 
-`Rows` hands out float32 chunks of this rank's rows and knows the global number of its first one (row numbers run
-through the ranks in order). `measure` finds where the rows lie and how far they spread from integer sums over a
-sample that depends on the seed and the number of rows alone, so that its answer is the same, bit for bit, for any
-sharding, chunk size and number of threads.
+`Rows` hands out float32 chunks of this rank's rows and knows the global number of its first one (row
+numbers run through the ranks in order).
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +17,6 @@ from torch import Tensor
 
 from seehear import distributed
 from seehear.errors import SettingsError
-from seehear.kmeans.drawing import draw_rows
 
 Features = Tensor | NDArray[np.generic]
 
@@ -28,7 +24,6 @@ Features = Tensor | NDArray[np.generic]
 _BLOCK_NUMBERS = {"cpu": 2**22, "cuda": 2**25}
 _CACHE_NUMBERS = {"cpu": 2**19, "cuda": 2**23}
 _SPAN_ROWS = 32768
-_SAMPLE_ROWS = 16384  # enough for a mean and a spread, whatever N
 _NAMED_ROWS = 5  # so many bad rows are named in an error
 
 
@@ -38,7 +33,6 @@ class Rows:
     Args:
         features: (N, D) float32, float16, bfloat16 or float64, as a tensor, an array or a memory-mapped array.
         device: where to compute; None for where the features are.
-        block_rows: rows per block, or None for what makes 16 MB in float32.
         alone: these rows have nothing to do with those of other ranks; no rank waits for another.
 
     Raises:
@@ -49,7 +43,6 @@ class Rows:
         self,
         features: Features,
         device: str | torch.device | None = None,
-        block_rows: int | None = None,
         *,
         alone: bool = False,
     ) -> None:
@@ -57,7 +50,7 @@ class Rows:
         self.device = self.data.device if device is None else torch.device(device)
         self.width = int(self.data.shape[1])
         kind = "cuda" if self.device.type == "cuda" else "cpu"
-        self.block_rows = block_rows or max(1, _BLOCK_NUMBERS[kind] // self.width)
+        self.block_rows = max(1, _BLOCK_NUMBERS[kind] // self.width)  # 16 MB in float32 on a CPU
         self.cache_rows = min(self.block_rows, max(1, _CACHE_NUMBERS[kind] // self.width))
         self.alone = alone
         self.first, self.total = (0, len(self.data)) if alone else _place(len(self.data), self.width)
@@ -107,21 +100,7 @@ class Rows:
     def sample(self, numbers: NDArray[np.int64]) -> Rows:
         """The rows with these global numbers, in ascending order, copied into memory, as rows of their own."""
         local = torch.from_numpy(np.sort(self.local(numbers)[1]))
-        return Rows(self.data.index_select(0, local.to(self.data.device)), self.device, self.block_rows)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Where the rows lie: `centre_D` float32, the root mean square of a centred number, and of the widest column."""
-
-    centre_D: Tensor
-    typical: float
-    widest: float
-
-    def far_centre(self) -> Tensor | None:
-        """The centre where it lies more than 4 times as far out as the rows scatter, so that float32 needs it gone."""
-        far = float(self.centre_D.double().square().mean()) > 16 * self.typical**2
-        return self.centre_D if far else None
+        return Rows(self.data.index_select(0, local.to(self.data.device)), self.device)
 
 
 def as_matrix(features: Features) -> Tensor:
@@ -142,40 +121,6 @@ def as_matrix(features: Features) -> Tensor:
     if not tensor.is_floating_point():
         raise SettingsError(f"The features are {tensor.dtype}. They must be float32, float16 or bfloat16.")
     return tensor
-
-
-def measure(rows: Rows, seed: int) -> Spread:
-    """Find the centre and the spread of the rows of all ranks, the same bits for any sharding.
-
-    Every total is a sum of integers: rounded logarithms of row lengths, rounded coordinates, their squares. Rows that
-    are not finite are left out, and a few rows far out change little, because lengths are averaged geometrically.
-    """
-    numbers = np.sort(draw_rows(seed, rows.total, min(rows.total, _SAMPLE_ROWS), stream=1))
-    local = torch.from_numpy(rows.local(numbers)[1])
-    chunk = min(rows.cache_rows, 8192)  # 8192 * 2047 < 2**24: the sums below are exact in float32
-    pieces = [local[start : start + chunk] for start in range(0, len(local), chunk)]
-    centre = torch.zeros(rows.width, device=rows.device)
-
-    length = _usual_length(rows, pieces, centre)
-    sums = torch.zeros(rows.width + 1, dtype=torch.int64, device=rows.device)
-    for piece in pieces:
-        codes = _finite(rows.pick(piece)).mul_(128 / length).round_().clamp_(-2047, 2047)
-        sums[:-1] += codes.sum(0).long()
-        sums[-1] += len(piece)
-    distributed.all_reduce(sums)
-    counted = max(int(sums[-1]), 1)
-    centre = (sums[:-1].double() / counted * (length / 128)).float()
-
-    length = _usual_length(rows, pieces, centre)
-    squares = torch.zeros(rows.width, dtype=torch.int64, device=rows.device)
-    for piece in pieces:
-        codes = _finite(rows.pick(piece).sub_(centre)).mul_(8 / length).round_().clamp_(-127, 127)
-        squares += codes.square_().sum(0, dtype=torch.float64).long()
-    distributed.all_reduce(squares)
-    unit = length / 8
-    typical = math.sqrt(int(squares.sum()) / counted / rows.width) * unit
-    widest = math.sqrt(int(squares.max()) / counted) * unit
-    return Spread(centre, typical, widest)
 
 
 def check_finite(rows: Rows) -> None:
@@ -211,22 +156,6 @@ def check_finite(rows: Rows) -> None:
 def _steps(num_rows: int, step: int) -> Iterator[tuple[int, int]]:
     for start in range(0, num_rows, step):
         yield start, min(start + step, num_rows)
-
-
-def _usual_length(rows: Rows, pieces: list[Tensor], centre_D: Tensor) -> float:
-    """The geometric mean of the rows' root mean squares, rounded to a 64th of an octave; 1 where all rows are 0."""
-    totals = torch.zeros(2, dtype=torch.int64, device=rows.device)
-    for piece in pieces:
-        lengths = torch.linalg.vector_norm(rows.pick(piece).sub_(centre_D), dim=1).double() / rows.width**0.5
-        logs = torch.log2(lengths[torch.isfinite(lengths) & (lengths > 0)])
-        totals[0] += (logs * 256).round().long().sum()
-        totals[1] += len(logs)
-    total, count = distributed.all_reduce(totals).tolist()
-    return float(2.0 ** (round(total / count / 4) / 64)) if count else 1.0
-
-
-def _finite(rows_nD: Tensor) -> Tensor:
-    return torch.nan_to_num_(rows_nD, 0.0, 0.0, 0.0)
 
 
 def _share(array: NDArray[np.generic]) -> Tensor:
