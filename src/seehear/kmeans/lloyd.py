@@ -127,7 +127,9 @@ class _Search:
         Returns:
             The centroids, (K, D) float64.
         """
-        scorer = Scorer(rows, self.num_clusters, centre_if_far(first_KD))
+        # The rows themselves say where they lie: first centroids may be anywhere.
+        few_nD = rows.by_number(draw_rows(self.seed, rows.total, min(rows.total, 256), stream=1))
+        scorer = Scorer(rows, self.num_clusters, centre_if_far(few_nD))
         squares = scorer.sum_of_squares()
         totals = Totals(self.num_clusters, rows.width, rows.device)
         labels_N = torch.full((len(rows),), -1, dtype=torch.int32, device=rows.device)

@@ -153,13 +153,13 @@ class Scorer:
         return values_nD if self.centre_D is None else values_nD.sub_(self.centre_D)
 
 
-def centre_if_far(centroids_KD: Tensor) -> Tensor | None:
-    """The mean of the centroids, (D,) float32, where it is so far out that float32 loses differences.
+def centre_if_far(points_nD: Tensor) -> Tensor | None:
+    """The mean of some points, (D,) float32, where it is so far out that float32 loses differences.
 
-    That is where it is longer than 4 times the root mean square distance of the centroids from it.
+    That is where it is longer than 4 times the root mean square distance of the points from it.
     """
-    middle_D = centroids_KD.double().mean(0)
-    spread = float((centroids_KD - middle_D).square().sum(1).mean())
+    middle_D = points_nD.double().mean(0)
+    spread = float((points_nD - middle_D).square().sum(1).mean())
     return middle_D.float() if float(middle_D.square().sum()) > 16 * spread else None
 
 
