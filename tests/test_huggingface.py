@@ -115,7 +115,7 @@ def test_a_file_can_be_embedded(folder, index_folder):
 
     path = Index.open(index_folder).path(0)
     for name, modality in (("videomae", "video"), ("vjepa2", "video"), ("ast", "audio")):
-        found = seehear.load(f"hf:{folder}/{name}", device="cpu").embed(path, num_clips=2)
+        found = seehear.embed_file(seehear.load(f"hf:{folder}/{name}", device="cpu"), path, num_clips=2)
         assert set(found) == {modality}
         assert found[modality].shape == (24,)
 

@@ -118,7 +118,7 @@ def test_the_feature_of_a_file_is_that_of_an_index(index_folder, folder):
     data = Data(workers=0, cache_gigabytes=0)
     wanted = extract(model.pair, Clips(index, CLIP, data, 0), NUMERICS, rows=np.arange(2), num_clips=3)
     for row in range(2):
-        found = model.embed(index.path(row), num_clips=3)
+        found = seehear.embed_file(model, index.path(row), num_clips=3)
         assert set(found) == {"video", "audio"}
         for modality, feature in found.items():
             assert feature.dtype == np.float32
@@ -130,16 +130,16 @@ def test_a_file_with_one_stream_gives_that_feature(folder, tmp_path):
     silent, sound = tmp_path / "silent.mp4", tmp_path / "sound.mp4"
     write_media(silent, audio_codec=None)
     write_media(sound, video_codec=None)
-    assert set(both.embed(silent, num_clips=2)) == {"video"}
-    assert set(both.embed(sound, num_clips=2)) == {"audio"}
+    assert set(seehear.embed_file(both, silent, num_clips=2)) == {"video"}
+    assert set(seehear.embed_file(both, sound, num_clips=2)) == {"audio"}
     with pytest.raises(MediaError, match="no video stream"):
-        seehear.load(folder / "video", device="cpu").embed(sound)
+        seehear.embed_file(seehear.load(folder / "video", device="cpu"), sound)
     with pytest.raises(MediaError, match="no audio stream"):
-        seehear.load(folder / "audio", device="cpu").embed(silent)
+        seehear.embed_file(seehear.load(folder / "audio", device="cpu"), silent)
     with pytest.raises(MediaError, match="not found"):
-        both.embed(tmp_path / "nothing.mp4")
+        seehear.embed_file(both, tmp_path / "nothing.mp4")
     with pytest.raises(UsageError, match="num_clips is 0"):
-        both.embed(silent, num_clips=0)
+        seehear.embed_file(both, silent, num_clips=0)
 
 
 def test_features_of_one_modality_can_be_kept(index_folder, tmp_path):
@@ -189,7 +189,7 @@ def test_wrapped_networks_are_extracted_like_ours(index_folder):
     model = Model(pair.eval(), CLIP, NUMERICS, {})
     wave = torch.rand(2, 8000)
     torch.testing.assert_close(model.audio(wave), wave.square().mean(dim=1, keepdim=True))
-    assert set(model.embed(Index.open(index_folder).path(0), num_clips=1)) == {"video", "audio"}
+    assert set(seehear.embed_file(model, Index.open(index_folder).path(0), num_clips=1)) == {"video", "audio"}
 
 
 def test_a_wrapped_network_alone_is_probed_like_ours(index_folder, videos, tmp_path):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seehear.evaluation import evaluate
     from seehear.exporting import export
     from seehear.indexing import Index, index
-    from seehear.library import assign, embed, export_labels, search
+    from seehear.library import assign, embed, embed_file, export_labels, search
     from seehear.model import Model, load
     from seehear.packing import pack
     from seehear.pretraining import pretrain
@@ -36,6 +36,7 @@ __all__ = [
     "assign",
     "demo",
     "embed",
+    "embed_file",
     "evaluate",
     "export",
     "export_labels",
@@ -55,6 +56,7 @@ _HOMES = {
     "assign": "library",
     "demo": "showcase",
     "embed": "library",
+    "embed_file": "library",
     "evaluate": "evaluation",
     "export": "exporting",
     "export_labels": "library",

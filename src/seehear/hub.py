@@ -100,7 +100,7 @@ LOADING = """## Use
 import seehear
 
 model = seehear.load("FOLDER")      # this folder
-model.embed("clip.mp4")             # {"video": (D,), "audio": (D,)}, what the file and the model have
+seehear.embed_file(model, "clip.mp4")  # {"video": (D,), "audio": (D,)}, what the file and the model have
 ```
 
 or, from the hub as well, `seehear.hub.HubModel.from_pretrained("NAME").model()` (`pip install 'seehear[hub]'`)."""

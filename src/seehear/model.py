@@ -3,10 +3,6 @@
     model = seehear.load("runs/mine")
     features_BD = model.video(frames)      # (B, 3, T, H, W) uint8, or float in [0, 1]
     features_BD = model.audio(waveform)    # (B, L) float in [-1, 1] at model.clip.sample_rate_hz
-    features = model.embed("clip.mp4")     # {"video": (D,), "audio": (D,)}
-    table = model.embed(["new", "b.mp4"])  # files and folders: an Arrow table, a row a segment
-    table = model.assign("new")            # the clusters of a run, for new files
-    table = model.search("query.wav")      # nearest segments
 
 `load` opens a run, an `encoders/` folder (`seehear.stored`), released weights by name or file (`seehear.weights`), and
 networks of Hugging Face (`seehear.huggingface`).
@@ -15,20 +11,16 @@ networks of Hugging Face (`seehear.huggingface`).
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from seehear.config import Clip, Settings
-from seehear.embedding import embed_file
 from seehear.encoders import Pair
 from seehear.errors import RunError, UsageError
 from seehear.features import audio_input
@@ -40,9 +32,6 @@ from seehear.stored import load_encoders, pair_of
 from seehear.stored import save_encoders as save_encoders
 from seehear.weights import RELEASED, fetch, open_checkpoint
 from seehear.weights.released import suggestion
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 DIGEST_DIGITS = 12  # of a SHA-256 in hexadecimal
 _GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
@@ -117,44 +106,6 @@ class Model:
         with self.numerics.autocast():
             features: Tensor = encoder(inputs)
         return features.float()
-
-    @overload
-    def embed(self, videos: str | os.PathLike[str], *, num_clips: int = 10) -> dict[str, np.ndarray]: ...
-
-    @overload
-    def embed(self, videos: Sequence[str | os.PathLike[str]], **how: Any) -> pa.Table: ...
-
-    def embed(self, videos: Any, **how: Any) -> Any:
-        """The features of one file, or of the segments of many.
-
-        Args:
-            videos: a video or audio file; or a list of files and folders, or the folder of an index.
-            how: for one file num_clips, so many clips, spread evenly over it, are averaged; for many, what
-                `seehear.library.embed` takes.
-        Returns:
-            Of a file, modality -> (D,) float32, for what both the file and the model have; otherwise the table of
-            `seehear.library.embed`, a row a segment.
-        Raises:
-            MediaError: the one file cannot be read, or has no stream that the model has an encoder for.
-            UsageError: there is nothing at a path.
-        """
-        if isinstance(videos, str | os.PathLike) and not Path(videos).is_dir():
-            return embed_file(self.pair, self.clip, self.numerics, videos, how.get("num_clips", 10))
-        from seehear.library import embed
-
-        return embed(self, videos, **how)
-
-    def assign(self, videos: Any, **how: Any) -> pa.Table:
-        """The clusters of new segments, of a run's model: `seehear.library.assign`."""
-        from seehear.library import assign
-
-        return assign(self, videos, **how)
-
-    def search(self, query: str | Path, gallery: Any = None, **how: Any) -> pa.Table:
-        """The segments nearest to a video, sound or picture, of a run's model: `seehear.library.search`."""
-        from seehear.library import search
-
-        return search(self, query, gallery, **how)
 
     def _encoder(self, modality: str) -> torch.nn.Module:
         if modality not in self.modalities:

@@ -76,7 +76,7 @@ def convert(file: Path, out: Path, midplanes: str, overwrite: bool, as_json: boo
     if accounting.not_there:
         print(f"Not in the file, set to 0: {len(accounting.not_there)} counters of batch norms")
     print(f"Encoder: {out}")
-    print(f'Use: seehear.load("{out}").embed("clip.mp4")')
+    print(f'Use: seehear.embed_file(seehear.load("{out}"), "clip.mp4")')
 
 
 @click.command(short_help="Write encoders for other programs.")

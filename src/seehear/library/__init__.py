@@ -3,6 +3,7 @@
     from seehear.library import assign, embed, export_labels, search
 
     features = embed("runs/mine", "new-videos")          # a row a segment, features of both encoders
+    feature = embed_file(seehear.load("runs/mine"), "a.mp4")  # {"video": (D,), "audio": (D,)}: of one file
     labels = assign("runs/mine", features)               # cluster, distance, margin, name, in each space
     hits = search("runs/mine", "query.wav", top=20)      # nearest segments of the training videos
     export_labels("runs/mine", "csv", "labels.csv")
@@ -17,6 +18,7 @@ from __future__ import annotations
 from seehear.library.assigning import assign, assign_to_file
 from seehear.library.embedding import embed, embed_to_file
 from seehear.library.exporting import FORMATS, export_labels
+from seehear.library.one_file import embed_file
 from seehear.library.searching import search
 from seehear.library.trained import Trained, open_run
 
@@ -26,6 +28,7 @@ __all__ = [
     "assign",
     "assign_to_file",
     "embed",
+    "embed_file",
     "embed_to_file",
     "export_labels",
     "open_run",

@@ -13,12 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from seehear.clips import Clips
-from seehear.config import Clip, Data
-from seehear.encoders import Pair
+from seehear.config import Data
 from seehear.errors import MediaError, UsageError
 from seehear.features import extract
 from seehear.media import Hearing, MediaInfo, Reader
-from seehear.numerics import Numerics
+from seehear.model import Model
 from seehear.remote import local
 
 IN_THIS_PROCESS = Data(workers=0, cache_gigabytes=0.0, max_failed_share=1.0)
@@ -45,29 +44,28 @@ class OneFile:
         return self._hearing
 
 
-def embed_file(
-    pair: Pair, clip: Clip, numerics: Numerics, path: str | os.PathLike[str], num_clips: int
-) -> dict[str, np.ndarray]:
-    """One feature a modality, of a file: modality -> (D,) float32; only what both the file and the pair have.
+def embed_file(model: Model, path: str | os.PathLike[str], *, num_clips: int = 10) -> dict[str, np.ndarray]:
+    """One feature a modality, of a file: modality -> (D,) float32; what both file and model have.
 
     Args:
-        pair: the encoders, on the device of `numerics`.
+        model: from `seehear.load`.
+        path: a video or audio file.
         num_clips: so many clips, spread evenly, are averaged.
     Raises:
-        MediaError: the file cannot be read, or has no stream that the pair has an encoder for.
+        MediaError: the file cannot be read, or has no stream that the model has an encoder for.
         UsageError: `num_clips` is not positive.
     """
     if num_clips < 1:
         raise UsageError(f"num_clips is {num_clips}. It must be positive; 10 is usual.")
     with local(path) as copy, Reader(copy) as reader:
         info = replace(reader.info(), path=os.fspath(path))
-    found = [m for m in pair.modalities if (info.video_codec if m == "video" else info.audio_codec)]
+    found = [m for m in model.modalities if (info.video_codec if m == "video" else info.audio_codec)]
     if not found:
-        raise MediaError(path, f"no {pair.modalities[0]} stream")
+        raise MediaError(path, f"no {model.modalities[0]} stream")
     features: dict[str, np.ndarray] = {}
     for start_s, seconds, modalities in stretches(info, found):
-        clips = Clips(OneFile(info, start_s, seconds), clip, IN_THIS_PROCESS, 0, modalities)
-        extracted = extract(pair, clips, numerics, num_clips=num_clips)
+        clips = Clips(OneFile(info, start_s, seconds), model.clip, IN_THIS_PROCESS, 0, modalities)
+        extracted = extract(model.pair, clips, model.numerics, num_clips=num_clips)
         if len(extracted.rows) == 0:
             raise MediaError(path, next(iter(clips.failures)))
         features |= {modality: extracted.of[modality][0].numpy() for modality in modalities}
