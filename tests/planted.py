@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
-from seehear.clips import Clips
-from seehear.config import Settings, override
+from seehear.augment import DRAWS
+from seehear.clips import Batch, Clips
+from seehear.config import Clip, Settings, override
 from seehear.presets import preset_settings
 from seehear.segments import Segment
 
@@ -33,6 +35,16 @@ def planted_clips(cfg: Settings, rows: int = 64) -> tuple[Clips, np.ndarray]:
     classes_N = generator.permutation(np.arange(rows) % len(TONES_HZ))
     segments = [segment(int(c), cfg, generator) for c in classes_N]
     return Clips.from_memory(segments, cfg.clip, cfg.data, cfg.seed), classes_N
+
+
+def made_up_batch(clip: Clip, size: int) -> Batch:
+    """Noise to see and to hear, as a batch of the loader."""
+    generator, side = torch.Generator().manual_seed(0), clip.short_side_pixels
+    shape = (size, clip.frames, side, side, 3)
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    length = round(clip.sound_seconds * clip.sample_rate_hz)
+    waveform = torch.randn(size, length, generator=generator) / 10
+    return Batch(np.arange(size), frames, waveform, torch.rand(size, DRAWS, generator=generator))
 
 
 def segment(number: int, cfg: Settings, generator: np.random.Generator) -> Segment:

@@ -19,13 +19,8 @@ method
 trainer | model
 updates
 weights | huggingface
-<<<<<<< HEAD
-stored | embedding
-matching
-=======
 stored
-matching | memory
->>>>>>> 38d9eae (A model is encoders to be called; embedding, assigning and searching are functions above it, and no import points up any more)
+matching
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
 decoders

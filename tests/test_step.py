@@ -8,10 +8,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from seehear.speed import made_up_batch
 
 import seehear
-from planted import tiny_settings
+from planted import made_up_batch, tiny_settings
 from seehear.config import Compute, override
 from seehear.encoders import VideoEncoder
 from seehear.model import build_pair
