@@ -201,10 +201,10 @@ def test_sequences_have_a_feature_every_stride(index_folder, videos, tmp_path):
     )
     about = json.loads((tmp_path / "s" / "sequences.json").read_text())
     assert len(about["videos"]) == 40
-    assert about["window_s"] == CLIP.seconds
+    assert about["window_s"] == CLIP.span_seconds(("video",))
     for video in about["videos"][:5]:
         array = np.load(tmp_path / "s" / f"{video['file']}.npy")
-        assert array.shape == (1 + int((video["duration_s"] - CLIP.seconds) / 0.25 + 1e-6), 24)
+        assert array.shape == (1 + int((video["duration_s"] - CLIP.span_seconds(("video",))) / 0.25 + 1e-6), 24)
         assert video["features"] == video["windows"] == len(array)
 
 

@@ -1,9 +1,13 @@
 """Which frames and which sound does the encoder get for row r in epoch e? A function of (seed, epoch, row) alone.
 
-A clip spans `Clip.seconds` of its segment. It starts at a drawn moment, on a grid of one frame spacing, with its frames
-and its sound centred on the same instant. The same rows in the same epoch give the same clips whatever the number of
-workers. A segment that cannot be read is left out of its batch and counted by reason, never replaced: a label belongs
-to a row.
+A clip spans as much of its segment as the longest that is read of it, its frames or its sound. It starts at a drawn
+moment, on a grid of one frame spacing, with its frames and its sound centred on the same instant. The same rows in the
+same epoch give the same clips whatever the number of workers. A segment that cannot be read is left out of its batch
+and counted by reason, never replaced: a label belongs to a row.
+
+A segment that is shorter than a clip is played in a loop: what is longer than the segment begins with it and repeats,
+pictures and sound alike; what fits lies in the middle of its first turn. So an instant's picture and sound stay
+together, and nothing is silent or frozen that is not so in the file, which would tell how long a file is.
 
 Shapes of a batch: frames (B, T, S, S, 3) uint8, waveform (B, L) float32 in [-1, 1], draws (B, DRAWS) float32.
 """
@@ -38,6 +42,8 @@ MODALITIES = ("video", "audio")
 FILL_ROWS = 16  # segments decoded ahead while memory is filled
 AHEAD_OF = 64  # chunks that say how large a chunk is
 CHUNK_ROWS = 2**20  # of the index, looked at at once
+SHORTEST_S = 1e-3  # of a segment: where a file of one frame does not say how long that is seen
+ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ class Clips:
             )
             scale = clip.short_side_pixels / np.minimum(width_n, height_n)
             pixels_n = np.ceil(width_n * scale) * np.ceil(height_n * scale)
-            starts_n = _starts(seconds_n, clip)
+            starts_n = _starts(seconds_n, clip, self.modalities)
             frame_bytes = (starts_n + clip.frames - 1) * pixels_n * 3
             sound_bytes = ((starts_n - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
             total += (frame_bytes * ("video" in self.modalities) + sound_bytes * ("audio" in self.modalities)).sum()
@@ -242,30 +248,45 @@ class Clips:
         if self._decoders is None:
             self._decoders = Decoders(default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes)
         requests = (self.request(int(row), epoch, whole=whole) for row in rows)
-        yield from self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
+        num_samples = round(self.clip.sound_seconds * self.clip.sample_rate_hz)
+        decoded = self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
+        with contextlib.closing(decoded):
+            for item in decoded:
+                if not isinstance(item, MediaError) and item[1] is not None and len(item[1]) < num_samples:
+                    item = (item[0], np.resize(item[1], num_samples))  # repeats it
+                yield item
 
     def request(self, row: int, epoch: int | Position, *, whole: bool = False) -> Request:
         """What is to be decoded of a row: a clip, or all moments at which a clip of it may start."""
-        clip, seconds = self.clip, float(self.index.seconds[row])
+        clip = self.clip
+        seconds = max(float(self.index.seconds[row]), SHORTEST_S)
         draws = draws_of(self.seed, epoch, row)
-        count = int(_starts(seconds, clip)) if whole else 1
-        first = 0 if whole else start_of(draws, seconds, clip)
+        count = int(_starts(seconds, clip, self.modalities)) if whole else 1
+        first = 0 if whole else start_of(draws, seconds, clip, self.modalities)
         begin_s = float(self.index.start_s[row]) + first / clip.frame_rate_hz
-        frames_s = begin_s + (clip.seconds - clip.frames / clip.frame_rate_hz) / 2
-        sound_s = begin_s + (clip.seconds - clip.sound_seconds) / 2
-        sound_seconds = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
+        times_s = sound_s = None
+        if "video" in self.modalities:
+            grid_s = np.arange(count + clip.frames - 1) / clip.frame_rate_hz
+            times_s = begin_s + _looped(self._offset_s("video", seconds) + grid_s, seconds)
+        if "audio" in self.modalities:
+            length_s = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
+            length_s = min(length_s, seconds) if clip.sound_seconds > seconds else length_s
+            sound_s = begin_s + self._offset_s("audio", seconds), length_s
         return Request(
             row,
             self.index.path(row),
-            times_s=frames_s + np.arange(count + clip.frames - 1) / clip.frame_rate_hz
-            if "video" in self.modalities
-            else None,
+            times_s=times_s,
             short_side_pixels=clip.short_side_pixels,
-            sound_s=(sound_s, sound_seconds) if "audio" in self.modalities else None,
+            sound_s=sound_s,
             sample_rate_hz=clip.sample_rate_hz,
             place=None if whole else place_of(draws),
             hearing=self.index.hearing(row) if "audio" in self.modalities else None,
         )
+
+    def _offset_s(self, modality: str, segment_seconds: float) -> float:
+        """From a clip's start to its frames or its sound, which lie in its middle; 0 for what repeats."""
+        room_s = min(self.clip.span_seconds(self.modalities), segment_seconds)
+        return max(0.0, (room_s - self.clip.seconds_of(modality)) / 2)
 
     def _cut(self, row: int, epoch: int | Position) -> tuple[Any, Any, np.ndarray] | MediaError:
         """One clip from the segment in memory."""
@@ -274,7 +295,7 @@ class Clips:
         if isinstance(segment, MediaError):
             return segment
         draws = draws_of(self.seed, epoch, row)
-        first = start_of(draws, float(self.index.seconds[row]), clip)
+        first = start_of(draws, float(self.index.seconds[row]), clip, self.modalities)
         frames, waveform = segment.frames_GHWC, segment.waveform_L
         if frames is not None:
             frames = window(frames[first : first + clip.frames], draws, clip)
@@ -313,9 +334,9 @@ def evenly(num_clips: int) -> list[Position]:
     return [Position((i + 0.5) / num_clips) for i in range(num_clips)]
 
 
-def start_of(draws: np.ndarray, segment_seconds: float, clip: Clip) -> int:
+def start_of(draws: np.ndarray, segment_seconds: float, clip: Clip, modalities: Sequence[str] = MODALITIES) -> int:
     """At which grid moment a clip starts: 0 to the number of frame spacings that the segment is longer than a clip."""
-    return int(draws[START] * _starts(segment_seconds, clip))
+    return int(draws[START] * _starts(segment_seconds, clip, modalities))
 
 
 def window(frames_THWC: np.ndarray, draws: np.ndarray, clip: Clip) -> np.ndarray:
@@ -348,10 +369,17 @@ def _say(line: str) -> None:
     Console().say(line)
 
 
-def _starts(segment_seconds: Any, clip: Clip) -> Any:
-    """How many grid moments a clip may start at: at least 1, since a short segment is padded (silence, last frame)."""
-    slack_s = np.maximum(0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.seconds)
+def _starts(segment_seconds: Any, clip: Clip, modalities: Sequence[str]) -> Any:
+    """How many grid moments a clip may start at: only the first where the segment is shorter than a clip."""
+    slack_s = np.maximum(0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.span_seconds(modalities))
     return np.floor(slack_s * clip.frame_rate_hz + 1e-6).astype(np.int64) + 1
+
+
+def _looped(moments_s: np.ndarray, segment_seconds: float) -> np.ndarray:
+    """Seconds since a segment's start, of moments that may lie beyond its end, when it is played in a loop."""
+    phases_s: np.ndarray = np.mod(moments_s, segment_seconds)
+    phases_s[segment_seconds - phases_s < ROUNDING_S] = 0.0  # the end of a turn is the start of the next
+    return phases_s
 
 
 def _batch(good: list[tuple[int, Any]]) -> Batch:

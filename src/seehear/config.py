@@ -12,7 +12,7 @@ import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -47,10 +47,13 @@ class Clip:
     contrast: float = setting(0.0, "contrast jitter: factor within 1 +- this", low=0, high=1, usual="0 to 0.4")
     gain_decibels: float = setting(0.0, "loudness jitter of the sound, +- this", low=0, high=40, usual="0 to 6")
 
-    @property
-    def seconds(self) -> float:
-        """How much of a segment one clip spans: the longer of its frames and its sound."""
-        return max(self.frames / self.frame_rate_hz, self.sound_seconds)
+    def seconds_of(self, modality: str) -> float:
+        """How long the frames ("video") or the sound ("audio") of one clip are."""
+        return self.frames / self.frame_rate_hz if modality == "video" else self.sound_seconds
+
+    def span_seconds(self, modalities: Sequence[str]) -> float:
+        """How much of a segment one clip spans: the longest of what is read of it."""
+        return max(self.seconds_of(modality) for modality in modalities)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seehear.decoding import Decoded, Request, decode
@@ -64,7 +64,7 @@ class Decoders:
 
     def run(
         self, requests: Iterable[Request], *, ahead: int, say: Callable[[str], None] = lambda line: None
-    ) -> Iterator[Decoded | MediaError]:
+    ) -> Generator[Decoded | MediaError]:
         """One pass: an answer for each request, in their order.
 
         Args:

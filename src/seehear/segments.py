@@ -46,7 +46,8 @@ class SegmentsInMemory:
 
     def __init__(self, segments: Sequence[Segment], clip: Clip) -> None:
         frames = [s.frames_GHWC for s in segments if s.frames_GHWC is not None]
-        spans = [(len(f) - clip.frames) / clip.frame_rate_hz + clip.seconds for f in frames]
+        span_s = clip.span_seconds(("video", "audio"))
+        spans = [(len(f) - clip.frames) / clip.frame_rate_hz + span_s for f in frames]
         self.seconds, self.start_s = np.array(spans), np.zeros(len(segments))
         self.height, self.width = (np.array([f.shape[axis] for f in frames]) for axis in (1, 2))
         self.video = np.arange(len(segments))

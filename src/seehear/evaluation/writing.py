@@ -88,7 +88,7 @@ def write_sequences(folder: Path, context: Evaluation, stride_seconds: float) ->
     data, model = context.data, context.model
     paths = {data.index.path(row): int(data.item_N[row]) for row in data.rows.tolist()}
     whole = look_up([Stretch(path) for path in paths], context.modalities, console=context.console)
-    window_s = model.clip.seconds
+    window_s = model.clip.span_seconds(context.modalities)
     stretches, of_file, infos = [], [], []
     for row in range(len(whole.index)):
         start_s, seconds = float(whole.index.start_s[row]), float(whole.index.seconds[row])

@@ -27,6 +27,9 @@ STILL_LEVELS = 4
 
 STILL_PIXELS = 32
 
+LEAST_SECONDS = 0.02
+"""With both picture and sound; less is rounding. Clips of a short segment repeat it."""
+
 _FIRST_FRAMES, _MORE_FRAMES = 4, 40
 
 
@@ -39,14 +42,13 @@ class Rejection:
 
 
 def examine(
-    path: str, is_promised: bool, min_seconds: float, wanted: Sequence[str] = (), any_of_them: bool = False
+    path: str, is_promised: bool, wanted: Sequence[str] = (), any_of_them: bool = False
 ) -> MediaInfo | Rejection | None:
     """Look at one file.
 
     Args:
         path: the file.
         is_promised: its name says that it is a video. Other files are of interest only if they have a picture.
-        min_seconds: the least stretch with both picture and sound.
         wanted: streams that must be there, of "video" and "audio", whatever is to be seen or heard in them; by default
             both, and neither still nor silent.
         any_of_them: one of `wanted` is enough.
@@ -60,7 +62,7 @@ def examine(
             return None
         with Reader(path) as reader:
             has_video = reader.has_video
-            return _with_streams(reader, wanted, any_of_them) if wanted else _examine(reader, min_seconds)
+            return _with_streams(reader, wanted, any_of_them) if wanted else _examine(reader)
     except MediaError as error:
         return Rejection(error.reason, error.detail) if is_promised or has_video else None
 
@@ -81,9 +83,9 @@ def _with_streams(reader: Reader, wanted: Sequence[str], any_of_them: bool = Fal
     return info
 
 
-def _examine(reader: Reader, min_seconds: float) -> MediaInfo:
+def _examine(reader: Reader) -> MediaInfo:
     info = _with_streams(reader, ("video", "audio"))
-    if info.seconds < min_seconds:
+    if info.seconds < LEAST_SECONDS:
         raise MediaError(info.path, "too short", f"{info.seconds:.2f} s with both picture and sound")
     if _is_still(reader, info, _FIRST_FRAMES) and _is_still(reader, info, _MORE_FRAMES):
         raise MediaError(info.path, "still picture")

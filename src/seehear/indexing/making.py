@@ -98,7 +98,7 @@ def index(
             a packed index makes an index here whose shards stay there.
         out: the folder to write.
         segment_seconds: the longest segment a video is cut into.
-        min_seconds: a shorter last segment is dropped, and so is a video with less of both picture and sound.
+        min_seconds: a shorter last segment is dropped; a video that is shorter as a whole is one segment.
         workers: processes; by default as many as there are cores for this process. Under torchrun, where all
             processes call this alike, each rank has so many, and looks at its share of the files.
         timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does not count.
@@ -264,7 +264,7 @@ def _what_is_seen(
 ) -> dict[str, Video | Rejected]:
     """What looking at all other files says, by path; with a bar on the way."""
     waiting = [candidate for candidate in candidates if candidate.path not in known]
-    jobs: list[Job] = [(candidate.path, candidate.is_promised, settings["min_seconds"]) for candidate in waiting]
+    jobs: list[Job] = [(candidate.path, candidate.is_promised) for candidate in waiting]
     seen: dict[str, Video | Rejected] = {}
     with Console(quiet=not progress) as console:
         count = console.watch("looking at files", len(jobs))
@@ -281,7 +281,8 @@ def _what_is_seen(
 def _video(candidate: Candidate, info: MediaInfo, settings: dict[str, float]) -> Video:
     facts = {name: getattr(info, name, None) for name in FACTS}
     facts |= {"file_bytes": candidate.file_bytes, "modified_ns": candidate.modified_ns}
-    start_s, seconds = cut(info.start_s, info.seconds, settings["segment_seconds"], settings["min_seconds"])
+    least = min(settings["min_seconds"], info.seconds)
+    start_s, seconds = cut(info.start_s, info.seconds, settings["segment_seconds"], least)
     return Video(candidate.path, facts, start_s, seconds)
 
 

@@ -104,7 +104,7 @@ def _examined(
 ) -> list[MediaInfo | Rejection]:
     """What each file holds, or why it cannot be read."""
     answers: list[MediaInfo | Rejection] = [Rejection("not a media file")] * len(paths)
-    jobs = [(path, True, 0.0, tuple(wanted)) for path in paths]
+    jobs = [(path, True, tuple(wanted)) for path in paths]
     count = console.watch("looking at files", len(jobs)) if console else lambda done: None
     for done, (number, answer) in enumerate(examine_all(jobs, workers or cores(), timeout_s), 1):
         if answer is not None:

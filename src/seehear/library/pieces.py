@@ -16,13 +16,12 @@ from pathlib import Path
 from seehear.errors import SettingsError, UsageError
 from seehear.indexing import Index, cut
 from seehear.indexing.discovery import Candidate, absolute_paths, find_candidates
-from seehear.indexing.examination import Rejection
+from seehear.indexing.examination import LEAST_SECONDS, Rejection
 from seehear.indexing.workers import examine_all
 from seehear.media import Hearing, MediaInfo
 
 FILES_A_GROUP = 128
 ROWS_A_GROUP = 1024  # of an index
-LEAST_SECONDS = 0.02  # a shorter tail is rounding
 AUDIO_ENDINGS = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -144,7 +143,7 @@ class FileSource:
             if failure := file.failure or ("" if usable_name(file.path) else "unusable name"):
                 found[number] = [Piece(printable_name(file.path), 0.0, 0.0, (), reason=failure)]
             else:
-                jobs.append((file.path, self.is_promised(file), 0.0, self.cutting.modalities, True))
+                jobs.append((file.path, self.is_promised(file), self.cutting.modalities, True))
                 at.append(number)
         for job, answer in examine_all(jobs, self.cutting.workers, self.cutting.timeout_s):
             if answer is not None:

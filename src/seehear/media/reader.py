@@ -17,6 +17,8 @@ from seehear.media.hearing import Heard, Hearing, listen
 from seehear.media.pictures import Pictures, Times
 from seehear.media.sound import MEAN, read_samples
 
+USUAL_FPS = 25.0
+
 
 @dataclass(frozen=True)
 class MediaInfo:
@@ -170,7 +172,8 @@ class Reader:
                 info,
                 video_codec=self._source.track("video").stream.codec_context.name,
                 video_start_s=video_s[0],
-                video_seconds=max(video_s[1] - video_s[0], 0.0),
+                # A single frame, where the file does not say how long it is seen, is seen for one frame spacing.
+                video_seconds=max(video_s[1] - video_s[0], 0.0) or 1 / (pictures.fps or USUAL_FPS),
                 fps=pictures.fps,
                 width=width,
                 height=height,

@@ -20,7 +20,7 @@ REASONS: dict[str, str] = {
     "no video stream": "There is no video stream (a cover picture is none).",
     "no audio stream": "There is no audio stream.",
     "past the end": "The wanted time is not within the file.",
-    "too short": "The stretch with both picture and sound is shorter than the least length of a segment.",
+    "too short": "There is less than 0.02 s with both picture and sound.",
     "silent audio": "No channel of any track of sound reaches -60 dB wherever it was sampled, up to ten minutes of it.",
     "still picture": "The picture is the same wherever it was sampled.",
     "timed out": "Reading took longer than the time limit.",
