@@ -76,16 +76,20 @@ def write_media(
     shift_s: float = 0.0,
     container_format: str | None = None,
     container_options: dict[str, str] | None = None,
+    has_fine_clock: bool = True,
 ) -> Path:
     """Write a file; frame number n is presented at frame_times_s[n], and the sound at time t is `waveform(t)`.
 
-    `shift_s` moves everything on the container's clock. Channels of the sound are all alike, but LFE is loud noise.
+    `shift_s` moves everything on the container's clock. Without `has_fine_clock`, timestamps are numbers of frames, as
+    formats want it that know a frame rate only. Channels of the sound are all alike, but LFE is loud noise.
     """
     times_s = np.arange(round(seconds * fps)) / fps if frame_times_s is None else np.asarray(frame_times_s)
     with av.open(path, "w", format=container_format, options=container_options or {}) as container:
         video = audio = None
         if video_codec is not None:
             video = _add_video(container, video_codec, fps, size, pixel_format, video_options)
+            if not has_fine_clock:
+                video.codec_context.time_base = 1 / Fraction(fps).limit_denominator(1001)
             if rotation_degrees is not None:
                 video.set_display_rotation(rotation_degrees)
             if pixel_aspect is not None:
@@ -174,3 +178,63 @@ def all_frames(path: Path, stream: int = 0) -> list[tuple[float, NDArray[np.uint
             (float(frame.pts * frame.time_base) - origin_s, frame.to_ndarray(format="rgb24"))
             for frame in container.decode(video)
         ]
+
+
+def copy_with_pts_from_dts(source: Path, target: Path) -> Path:
+    """Copy the pictures without decoding, as a program does that knows one timestamp a packet only."""
+    with av.open(source) as old, av.open(target, "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.dts is not None]
+        first = packets[0].dts
+        for packet in packets:
+            packet.dts -= first
+            packet.pts, packet.stream = packet.dts, stream
+            new.mux(packet)
+    return target
+
+
+def pack_b_frames(source: Path, target: Path) -> Path:
+    """MPEG-4 as DivX wrote it for AVI: a frame and the B-frame behind it in a packet, an empty frame for its place."""
+    with av.open(source) as old:
+        packets = [bytes(packet) for packet in old.demux(video=0) if packet.size]
+        size = old.streams.video[0].width, old.streams.video[0].height
+    packed: list[bytes] = []
+    while packets:
+        packed.append(packets.pop(0))
+        if packets and _mpeg4_kind(packed[-1]) in "IP" and _mpeg4_kind(packets[0]) == "B":
+            packed[-1] += packets.pop(0)
+            while packets and _mpeg4_kind(packets[0]) == "B":
+                packed.append(packets.pop(0))
+            bits = "010" + format(len(packed) % 25, "05b") + "100"  # a P-frame, its time, "not coded"
+            packed.append(b"\0\0\1\xb6" + int(bits + "1" * (-len(bits) % 8), 2).to_bytes(2, "big"))
+    header, frame = packed[0].split(b"\0\0\1\xb6", 1)
+    header = header.split(b"\0\0\1\xb2")[0] + b"\0\0\1\xb2DivX503b1393p"  # by which decoders know it
+    packed[0] = header + b"\0\0\1\xb6" + frame
+    with av.open(target, "w") as new:
+        stream = new.add_stream("mpeg4", rate=25)
+        stream.codec_context.codec_tag = "XVID"
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for number, content in enumerate(packed):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = number
+            packet.is_keyframe = _mpeg4_kind(content) == "I"
+            new.mux(packet)
+    return target
+
+
+def _mpeg4_kind(packet: bytes) -> str:
+    return "IPBS"[packet[packet.find(b"\0\0\1\xb6") + 4] >> 6]
+
+
+def leave_unfinished(avi: Path) -> Path:
+    """Make of an AVI what a recorder leaves that dies: no index, and zeros for lengths and the number of frames."""
+    content = bytearray(avi.read_bytes())
+    del content[content.rfind(b"idx1") :]
+    content[4:8] = bytes(4)
+    start = content.find(b"avih")
+    content[start + 24 : start + 28] = bytes(4)
+    while (start := content.find(b"strh", start + 1)) > 0:
+        content[start + 40 : start + 44] = bytes(4)
+    avi.write_bytes(content)
+    return avi

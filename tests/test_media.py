@@ -60,7 +60,6 @@ KINDS = {
         "audio_codec": "libmp3lame",
         "video_options": {"g": "12", "bf": "2"},
     },
-    # A program stream has one timestamp for all frames of a packet of 2 kB: frames are exact if they are not tiny.
     "mpg": {
         "name": "v.mpg",
         "video_codec": "mpeg2video",

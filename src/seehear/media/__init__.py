@@ -9,8 +9,9 @@ All times are seconds since the container's start: the start time of MPEG-TS (1.
 honoured, and a gap between the streams stays one. A frame is chosen by its timestamp, never by `t * fps`, which is
 wrong for variable frame rates and edited files. One thread: parallelism belongs to the caller's processes.
 
-A path may lead into a shard (`members`). `container` opens a file and finds where to start, `pictures` and `sound`
-decode, `hearing` chooses a track and a channel, `reader` puts them together.
+A path may lead into a shard (`members`). `opening` opens a file, `container` finds where to start, `clock` says
+when a frame is seen, `pictures` and `sound` decode, `hearing` chooses a track and a channel, `reader` puts all
+together.
 """
 
 from __future__ import annotations

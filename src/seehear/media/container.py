@@ -1,8 +1,6 @@
 """Which streams of a file are its picture and its sound, when do they run, and where must reading start?
 
-A file is data, not a programme: only regular files, and members of tar files, are opened, only by the demuxers of
-`FORMATS`, so that playlists, network addresses, image patterns and devices are refused. All times are seconds since the
-container's start.
+All times are seconds since the container's start.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import contextlib
 import itertools
 import math
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,28 +16,23 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import av
 from av.audio.stream import AudioStream
-from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from seehear.errors import MediaError
 from seehear.media.lengths import is_estimated, seeks_by_rate
-from seehear.media.members import Member, member_of
+from seehear.media.members import member_of
+from seehear.media.opening import open_container
 from seehear.media.reasons import MAX_CHANNELS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ
-from seehear.media.signatures import HEAD_BYTES, looks_like_media, looks_like_playlist
-
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,kux,asf,asf_o,ogg,rm,wtv,mxf,gxf,nut,"
-    "dv,ivf,nsv,nuv,swf,obu,av1,h261,h263,h264,hevc,vvc,m4v,vc1,dirac,mjpeg,yuv4mpegpipe,gif,apng,ty,pva,dhav,ivr,"
-    "wav,w64,aiff,au,caf,mp3,flac,aac,ac3,eac3,dts,dtshd,truehd,mlp,ape,wv,tta,tak,amr,mpc,mpc8,shn,voc,loas"
-)
-"""FFmpeg's names of the demuxers that may open a file: none of them follows a reference to another file."""
+from seehear.media.stamps import PES_HEADER_BYTES, decoding_tick
 
 TIME_TOLERANCE_S = 0.0005
 """Matroska rounds timestamps to milliseconds: a wanted time may be meant for a timestamp this much later."""
 
-_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+NUMBERED = frozenset({"h261", "h263", "h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "dirac", "mjpeg", "obu", "av1"})
+"""Bare streams of pictures: nothing says when a frame is to be seen, so frame k is seen at k / fps."""
+
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _FIRST_TAIL_S = (
     2.0  # an end that is not declared is looked for in the last seconds, then in four times as many, and so on
@@ -134,7 +126,7 @@ class Source:
     @property
     def lists_key_frames(self) -> bool:
         """Does the index hold all key frames? That of MP4 does; others grow while reading, or hold some."""
-        return self.container.format.name.startswith("mov")
+        return str(self.container.format.name).startswith("mov")
 
     @property
     def sounds(self) -> list[int]:
@@ -151,6 +143,25 @@ class Source:
         if self.audio is None or self.audio.stream.index != stream.index:
             self.close()
             self._open()
+
+    @property
+    def is_numbered(self) -> bool:
+        """Is this a bare stream of pictures, in which a frame's time is its number?"""
+        return self.container.format.name in NUMBERED
+
+    @property
+    def declares_ends(self) -> bool:
+        """Does the file know how long its streams are?"""
+        format_name = self.container.format.name
+        if format_name == "mpeg":  # FFmpeg looks for the last timestamp, and many small frames may follow it
+            return False
+        if format_name != "avi" or self.video is None:
+            return True
+        # A recorder that died has written neither the number of frames nor the index.
+        entries, declared_s = self.video.stream.index_entries, self.video.declared_end_s
+        if declared_s is None or len(entries) < 2:  # of those, FFmpeg has added some itself
+            return False
+        return abs(declared_s - self.video.seconds(entries[-1].timestamp)) < _FIRST_TAIL_S
 
     def track(self, kind: Kind) -> AnyTrack:
         """The track of that kind; raises `MediaError` where there is none."""
@@ -187,25 +198,42 @@ class Source:
             _, packets = self.packets_from(kind, -math.inf)
             first = next(packets)
             start_s = None if first is None else self.track(kind).packet_span_s(first)[0]
-        if end_s is None:
+        if self.is_numbered and kind == "video":
+            return 0.0, self._sum_s()
+        if end_s is None or not self.declares_ends:
             end_s = self._find_end_s(kind)
         return None if start_s is None or end_s is None else (start_s, end_s)
+
+    def _sum_s(self) -> float:
+        """How long all packets of a bare stream are."""
+        _, packets = self.packets_from("video", -math.inf)
+        return self.track("video").tick_s * sum(packet.duration or 0 for packet in packets if packet is not None)
 
     def _find_end_s(self, kind: Kind) -> float | None:
         total_s = 0.0 if self._is_estimated else (self.container.duration or 0) / av.time_base
         tail_s = _FIRST_TAIL_S
         while True:
             at_start = self._seek(kind, total_s - tail_s)
-            ends = [self.track(kind).packet_span_s(packet)[1] for packet in self._packets(kind) if packet]
-            if ends or at_start:
-                return max(ends, default=None)
+            end_s = self._last_end_s(kind)
+            if end_s is not None or at_start:
+                return end_s
             tail_s *= 4
+
+    def _last_end_s(self, kind: Kind) -> float | None:
+        """When the last packet from here on ends."""
+        track, end_s, last_s = self.track(kind), 0.0, None
+        for packet in self._packets(kind):
+            if packet is not None:
+                is_timed = packet.pts is not None or packet.dts is not None
+                end_s = track.packet_span_s(packet)[1] if is_timed else end_s + (packet.duration or 0) * track.tick_s
+                last_s = end_s if last_s is None else max(last_s, end_s)
+        return last_s
 
     def _seek(self, kind: Kind, time_s: float) -> bool:
         """Go to a key frame near a time, before it if the format can; True at the very beginning of the file."""
         starts_s = [track.declared_start_s for track in (self.video, self.audio) if track is not None]
         start_s = min((s for s in starts_s if s is not None), default=0.0)
-        at_start = time_s <= start_s or seeks_by_rate(self.container)
+        at_start = time_s <= start_s or self.is_numbered or seeks_by_rate(self.container)
         wanted = self.track(kind)
         # MP4 seeks exactly in each stream; most other formats have an index of the video only.
         guide = wanted if self.video is None or self.lists_key_frames else self.video
@@ -222,6 +250,7 @@ class Source:
             except av.FFmpegError:  # no index, or a broken one: all that is left is to read from the beginning
                 self._rewind()
                 at_start = True
+        self._is_astray = not self._is_fresh and self.container.format.name == "mpeg"
         self._read_only(self.track(kind))
         return at_start
 
@@ -239,12 +268,36 @@ class Source:
         self._is_fresh = False
         # An unreadable rest is the end of the file. PyAV raises IndexError there when damage looked like a new stream.
         with contextlib.suppress(av.FFmpegError, IndexError):
-            yield from (packet for packet in self.container.demux(self.track(kind).stream) if packet.size)
+            packets = (packet for packet in self.container.demux(self.track(kind).stream) if packet.size)
+            yield from self._with_own_stamp(packets) if self._is_astray else packets
         yield None
 
+    def _with_own_stamp(self, packets: Iterator[AnyPacket]) -> Iterator[AnyPacket]:
+        """Packets of a programme stream after a seek, from one on whose timestamp is its own.
+
+        A timestamp there belongs to the first frame that begins in a packet of the stream. FFmpeg's parser gives the
+        first one after a seek to the frame that it lands in the middle of, and counts the others from there on.
+        """
+        begun = 0
+        for packet in packets:
+            # FFmpeg gives a position to the first frame that begins in a packet of the stream, and to no other.
+            if packet.pos is not None:
+                begun += 1
+                if begun > 1 and self._has_stamp(packet.pos):
+                    yield packet
+                    break
+        yield from packets
+
+    def _has_stamp(self, position: int) -> bool:
+        member = member_of(self.path)
+        with Path(member.shard if member else self.path).open("rb") as file:
+            file.seek(position + (member.offset if member else 0))
+            return decoding_tick(file.read(PES_HEADER_BYTES)) is not None
+
     def _open(self) -> None:
-        self.container = _open_container(self.path)
+        self.container = open_container(self.path)
         self._is_fresh = True  # nothing has been read yet
+        self._is_astray = False  # a seek has gone to where timestamps cannot be trusted yet
         try:
             video, audio = _choose(self.container.streams.video), _choose(self.container.streams.audio)
             if self._sound is not None:
@@ -271,51 +324,6 @@ class Source:
         if audio is not None and audio.codec_context.sample_rate > MAX_SAMPLE_RATE_HZ:
             rate_hz = audio.codec_context.sample_rate
             raise self.fail("absurd size", f"{rate_hz} samples of sound per second; the limit is {MAX_SAMPLE_RATE_HZ}")
-
-
-def _open_container(path: str) -> InputContainer:
-    member = member_of(path)
-    if member is not None:
-        member.check()
-        return _open_address(path, _address_in_shard(member), _OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"})
-    try:
-        status = Path(path).stat()
-    except PermissionError as error:
-        raise MediaError(path, "no permission", error.strerror or "") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise MediaError(path, "not found", getattr(error, "strerror", None) or str(error)) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise MediaError(path, "not a regular file")
-    if status.st_size == 0:
-        raise MediaError(path, "empty file")
-    # An absolute path never looks like a protocol ("concat:", "http:").
-    return _open_address(path, os.path.abspath(path), _OPEN_OPTIONS)  # noqa: PTH100 (the links are the user's business)
-
-
-def _address_in_shard(member: Member) -> str:
-    """FFmpeg's address of some bytes of a file; the path is absolute, so it can be nothing but a file."""
-    return f"subfile,,start,{member.offset},end,{member.offset + member.size},,:{member.shard}"
-
-
-def _open_address(path: str, address: str, options: dict[str, str]) -> InputContainer:
-    try:
-        return av.open(address, "r", options=options, metadata_errors="replace")  # metadata may be in any encoding
-    except PermissionError as error:
-        raise MediaError(path, "no permission", error.strerror or "") from None
-    except av.FFmpegError as error:
-        raise MediaError(path, _reason_of_failed_open(path, error), error.strerror or str(error)) from None
-
-
-def _reason_of_failed_open(path: str, error: av.FFmpegError) -> str:
-    member = member_of(path)
-    with Path(member.shard if member else path).open("rb") as file:
-        file.seek(member.offset if member else 0)
-        head = file.read(min(HEAD_BYTES, member.size) if member else HEAD_BYTES)
-    if looks_like_playlist(head):
-        return "playlist"
-    # A demuxer that is not in FORMATS is refused as a wrong argument.
-    is_refused = isinstance(error, av.error.ArgumentError)
-    return "unreadable" if looks_like_media(head) and not is_refused else "not a media file"
 
 
 def _choose(streams: tuple[StreamT, ...]) -> StreamT | None:

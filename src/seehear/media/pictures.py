@@ -6,14 +6,16 @@ frames are converted to RGB, which scales them in the same call.
 
 Skipping changes no picture: every frame that starts within the lead before a wanted time is decoded, and when the frame
 found is older than that, so that a skipped one may lie in between, the stretch is read again without skipping.
+
+Timestamps: `clock` says which of them are believed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 import av
@@ -24,6 +26,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from seehear.media.clock import Clock, Misordered, Still
 from seehear.media.container import AnyPacket, Source, Track
 from seehear.media.reasons import MAX_PIXELS
 
@@ -54,14 +57,6 @@ class _Outcome(Enum):
     UNSURE = auto()  # a wanted frame may have been skipped: do not skip
 
 
-@dataclass(frozen=True)
-class _Still:
-    """A decoded frame and when it is to be seen first."""
-
-    tick: int
-    frame: VideoFrame
-
-
 class Pictures:
     """Frames of an open file at wanted times, upright and in display proportions.
 
@@ -74,6 +69,7 @@ class Pictures:
         self._reformatter = VideoReformatter()
         video = self._track.stream
         self.fps = float(video.average_rate or video.guessed_rate or 0)
+        self._clock = Clock(source, self._track, self.fps)
         self._lead_s = max(SKIP_LEAD_S, 3 / self.fps) if self.fps else SKIP_LEAD_S
         self._can_skip = _is_skippable(video)
         self._stored_size = _with_square_pixels(video)
@@ -95,7 +91,12 @@ class Pictures:
         images: list[NDArray[np.uint8]] = []
         back_s, may_skip = 0.0, self._can_skip
         while len(images) < len(wanted_s):
-            outcome = self._collect(wanted_s[len(images) :], size, back_s, may_skip, images)
+            try:
+                outcome = self._collect(wanted_s[len(images) :], size, back_s, may_skip, images)
+            except Misordered:  # once: from now on the clock goes by other timestamps
+                images.clear()
+                back_s, may_skip = 0.0, self._can_skip
+                continue
             if outcome is _Outcome.LATE:
                 back_s = max(_FIRST_BACK_S, 2 * back_s)
             elif outcome is _Outcome.UNSURE:
@@ -110,8 +111,8 @@ class Pictures:
     def upright(self) -> tuple[int, int, int]:
         """Width and height as displayed, and by how many degrees the stored picture is turned clockwise for that."""
         _, packets = self._source.packets_from("video", -math.inf)
-        for still in self._decoded(packets, lambda: -math.inf):
-            matrix = display_matrix(still.frame)
+        for frame in self._frames(packets, lambda packet: False):
+            matrix = display_matrix(frame)
             width, height = self._scaled_size(None)
             if _is_transposed(matrix):
                 width, height = height, width
@@ -155,29 +156,30 @@ class Pictures:
                 return _Outcome.JUMP
         raise self._source.fail("unreadable", "no frame can be decoded")
 
-    def _decoded(self, packets: Iterator[AnyPacket | None], skip_before: Callable[[], float]) -> Iterator[_Still]:
-        """Frames in ascending order of their timestamps, but before a tick none of those that nothing refers to.
+    def _decoded(self, packets: Iterator[AnyPacket | None], skip_before: Callable[[], float]) -> Iterator[Still]:
+        """Frames in ascending order of their times, but before a tick none of those that nothing refers to."""
+        clock = self._clock
+        clock.restart()
+        for frame in self._frames(packets, lambda packet: clock.feed(packet) < skip_before()):
+            yield from clock.told(frame)
+        yield from clock.rest()
+
+    def _frames(
+        self, packets: Iterator[AnyPacket | None], skip: Callable[[AnyPacket | None], bool]
+    ) -> Iterator[VideoFrame]:
+        """Frames as they are decoded; of packets to skip only what other frames refer to.
 
         A packet that cannot be decoded is passed over, as players do.
         """
         context = self._track.stream.codec_context
         context.skip_frame = "DEFAULT"
         skipping = False
-        last_tick = -math.inf
         for packet in packets:
-            skip = packet is not None and packet.pts is not None and packet.pts < skip_before()
-            if skip != skipping:
-                context.skip_frame = "NONREF" if skip else "DEFAULT"
-                skipping = skip
-            try:
-                frames = context.decode(packet)
-            except av.FFmpegError:
-                continue
-            for frame in frames:
-                tick = frame.pts if frame.pts is not None else frame.dts  # the latter in files without the former
-                if tick is not None and tick > last_tick:
-                    last_tick = tick
-                    yield _Still(tick, frame)
+            if skip(packet) != skipping:
+                skipping = not skipping
+                context.skip_frame = "NONREF" if skipping else "DEFAULT"
+            with contextlib.suppress(av.FFmpegError):
+                yield from context.decode(packet)
 
     def _pays_to_jump(self, now_tick: int, next_tick: int) -> bool:
         """Is the next wanted time far away, and is there a key frame before it that has not been passed yet?"""
@@ -192,7 +194,7 @@ class Pictures:
             return True
         return gap_s > BLIND_JUMP_S and not self._source.lists_key_frames
 
-    def _check_hold(self, shown: _Still, tick: int, time_s: float) -> None:
+    def _check_hold(self, shown: Still, tick: int, time_s: float) -> None:
         """Raise when a time is so long after the last frame that this one is no answer any more."""
         track = self._track
         if (tick - shown.tick - max(shown.frame.duration, 0)) * track.tick_s <= HOLD_S:
@@ -221,12 +223,12 @@ class Pictures:
         return turn(np.asarray(rgb.to_ndarray(), np.uint8), display_matrix(frame))
 
 
-def _spans(decoded: Iterator[_Still], at_start: bool) -> Iterator[tuple[_Still | None, float]]:
+def _spans(decoded: Iterator[Still], at_start: bool) -> Iterator[tuple[Still | None, float]]:
     """Each frame with the tick until which it is to be seen, and before the first frame None.
 
     At the start of the file, the first frame is to be seen from ever; the last frame is until ever.
     """
-    shown: _Still | None = None
+    shown: Still | None = None
     for still in decoded:
         if shown is not None or not at_start:
             yield shown, still.tick
