@@ -168,6 +168,7 @@ def test_what_cannot_be_exported_is_one_clear_line(run, tmp_path):
     with pytest.raises(UsageError, match=r"to 'tflite'. Choose one of safetensors, torchscript, onnx, hub"):
         seehear.export(run, "tflite", tmp_path / "out")
     (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "thesis.txt").write_text("x")
     for overwrite in (False, True):  # a folder of somebody else's is never replaced
         with pytest.raises(RunError, match="there exists"):
             seehear.export(run, "safetensors", tmp_path / "there", overwrite=overwrite)

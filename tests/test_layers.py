@@ -30,6 +30,8 @@ remote
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets
 config | distributed | signals
+locks
+outputs
 errors | meeting | lazy
 """
 DEPTH = {name: i for i, names in enumerate(LAYERS.split("\n")) for name in names.replace("|", " ").split()}

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from seehear.checkpoint import KEPT, newest, parse, read_state, save_round
 from seehear.errors import CheckpointError, RunError
+from seehear.outputs import ROUND
 from seehear.runs import TEMPORARY, Run, atomic_file, whole_folder
 
 
@@ -25,9 +26,12 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         (folder / "file").write_text("x")
         assert not (tmp_path / "a").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
-    with pytest.raises(ValueError, match="stop"), whole_folder(tmp_path / "a", overwrite=True) as folder:
+    with pytest.raises(ValueError, match="stop"), whole_folder(tmp_path / "a", replaces=ROUND) as folder:
         raise ValueError("stop")
     assert (tmp_path / "a" / "file").read_text() == "x"
+    with whole_folder(tmp_path / "a", replaces=ROUND) as folder:
+        (folder / "round.json").write_text("{}")
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {"file", "round.json"}  # what is not ours is kept
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path):
@@ -42,12 +46,12 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path):
 
 def test_an_existing_run_names_resume_and_overwrite_and_stays(tmp_path):
     Run.create(tmp_path / "run", {"settings": {}})
-    (tmp_path / "run" / "precious").write_text("x")
+    (tmp_path / "run" / "names.json").write_text("{}")
     with pytest.raises(RunError, match=r"--resume.*--overwrite"):
         Run.create(tmp_path / "run", {})
-    assert (tmp_path / "run" / "precious").exists()
+    assert (tmp_path / "run" / "names.json").exists()
     Run.create(tmp_path / "run", {"settings": {"seed": 1}}, overwrite=True)
-    assert not (tmp_path / "run" / "precious").exists()
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["run.json"]
     assert Run.open(tmp_path / "run").record["settings"] == {"seed": 1}
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seehear import outputs
 from seehear.errors import CheckpointError
 from seehear.runs import Run, sync, unfinished, whole_folder, write_json
 
@@ -36,7 +38,7 @@ def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping
     Args:
         state: tensors and plain data; `state["clusters"][name]` holds "labels" (N,) and "centroids" (K, D).
     """
-    with whole_folder(run.round_path(number), overwrite=True) as folder:
+    with whole_folder(run.round_path(number), replaces=outputs.ROUND) as folder:
         write_state(folder, state)
         write_clusters(folder, state["clusters"])
         write_json(folder / "round.json", summary)
@@ -62,7 +64,8 @@ def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> P
 
 def midways(run: Run) -> list[Path]:
     """The checkpoints within rounds, the newest last."""
-    return sorted((run.path / "midway").glob("[0-9]*.pt"))
+    name = re.compile(outputs.MIDWAY.names[0])
+    return sorted(path for path in (run.path / "midway").glob("[0-9]*.pt") if name.fullmatch(path.name))
 
 
 def newest(run: Run) -> tuple[int, bool, bytes] | None:

@@ -28,9 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from seehear.encoders import Conv2Plus1D
-from seehear.errors import RunError, SeehearError, UsageError
+from seehear.errors import SeehearError, UsageError
 from seehear.features import spectrogram_of
+from seehear.locks import one_writer
 from seehear.model import Model, load
+from seehear.outputs import EXPORT, check_folder
 from seehear.runs import versions, whole_folder, write_json
 from seehear.spectrogram import LOG_FLOOR, mel_filters
 from seehear.stored import write_encoders
@@ -66,12 +68,12 @@ def export(
         SeehearError: a graph differs from its encoder by more than `TOLERANCE`.
     """
     out = Path(out)
-    check(to, out, overwrite)
+    check(Path(run), to, out, overwrite)
     model = load(run, device="cpu")
     if "encoders" not in model.info:
         raise UsageError(f"{run} is not of seehear's own networks. Export it with the library it comes from.")
     record: dict[str, Any] = {"to": to, "model": str(run), "digest": model.digest}
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with one_writer(out), whole_folder(out, replaces=EXPORT if overwrite else None) as folder:
         if to == "safetensors":
             write_encoders(folder, model.pair, model.info)
             copy_matching(Path(run), folder)
@@ -89,7 +91,7 @@ def export(
     return record
 
 
-def check(to: str, out: Path, overwrite: bool) -> None:
+def check(run: Path, to: str, out: Path, overwrite: bool) -> None:
     """Raise UsageError for what cannot be written."""
     if to not in FORMATS:
         raise UsageError(f"Encoders cannot be exported to {to!r}. Choose one of {', '.join(FORMATS)}.")
@@ -97,8 +99,7 @@ def check(to: str, out: Path, overwrite: bool) -> None:
     lacking = [name for name in packages if find_spec(name) is None]
     if lacking:
         raise UsageError(f"Exporting to {to} needs {' and '.join(lacking)}. Install: pip install 'seehear[{extra}]'")
-    if out.exists() and not (overwrite and (out / "export.json").exists()):
-        raise RunError(f"{out} exists. Choose another --out, or replace an earlier export with --overwrite.")
+    check_folder(out, EXPORT, overwrite=overwrite, inputs=[run] if run.exists() else [])
 
 
 def write_torchscript(folder: Path, modality: str, model: Model) -> float:

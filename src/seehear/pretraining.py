@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from seehear import distributed
+from seehear import distributed, outputs
 from seehear.checkpoint import furthest_first, save_midway, save_round, write_clusters
 from seehear.clips import Clips
 from seehear.config import Compute, Settings, differences, from_dict, override
@@ -30,6 +29,7 @@ from seehear.features import Features, extract, write_features
 from seehear.fingerprint import fingerprint, what_changed
 from seehear.indexing import Index
 from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
+from seehear.locks import one_writer
 from seehear.matching import fit_matching
 from seehear.method import ALL_SPACES, TEACHERS, Midway, Round, cluster_features, deep_cluster
 from seehear.model import build_pair, save_encoders
@@ -104,9 +104,12 @@ def pretrain(
     console = console if distributed.rank() == 0 else Console(quiet=True)
     with (
         nullcontext(console) if console else Console() as console,
-        Interruptions(f"{launcher()} pretrain {quoted(index.folder)} --out {quoted(out)} --resume") as requests,
+        Interruptions(
+            f"{launcher()} pretrain {shlex.join([str(index.folder), '--out', str(out)])} --resume"
+        ) as requests,
+        ExitStack() as held,  # on rank 0 the lock of the one who writes
     ):
-        prepare = go_on if resume else partial(begin, preset=preset, overwrite=overwrite)
+        prepare = partial(go_on, held) if resume else partial(begin, held, preset=preset, overwrite=overwrite)
         record = distributed.by_first(partial(prepare, out, index, changes))
         run, cfg = Run(out, record), from_dict(record["settings"])
         set_threads(cfg.compute)
@@ -135,19 +138,24 @@ def join(compute_settings: Mapping[str, Any]) -> None:
         distributed.start(find_device(compute.device), timeout_s=60 * compute.timeout_minutes)
 
 
-def begin(out: Path, index: Index, changes: Mapping[str, Any], *, preset: str, overwrite: bool) -> dict[str, Any]:
-    """Make the folder of a new run; returns its record."""
+def begin(
+    held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any], *, preset: str, overwrite: bool
+) -> dict[str, Any]:
+    """Make the folder of a new run, which this process alone writes until `held` is closed; returns its record."""
     cfg = override(preset_settings(preset), changes)
     check_size(cfg, index)
     index.check()
-    Run.check_free(out, overwrite=overwrite)
+    outputs.check_folder(out, outputs.RUN, overwrite=overwrite, inputs=[index.folder], in_place=True)
+    held.enter_context(one_writer(out, inside=True))
     set_threads(cfg.compute)
     numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
     return Run.create(out, new_record(cfg, index, numerics), overwrite=overwrite).record
 
 
-def go_on(out: Path, index: Index, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Open a run that is to go on, and record that; returns its record."""
+def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Open a run that is to go on, which this process alone writes until `held` is closed; returns its record."""
+    Run.open(out)
+    held.enter_context(one_writer(out, inside=True))
     run, cfg = reopen(out, index, changes)
     check_size(cfg, index)
     index.check()
@@ -198,11 +206,6 @@ def launcher() -> str:
         return "seehear"
     nodes = f"--nnodes {ranks // here} " if ranks > here else ""
     return f"torchrun {nodes}--nproc-per-node {here} -m seehear"
-
-
-def quoted(path: Path) -> str:
-    """A path for a shell."""
-    return shlex.quote(str(path))
 
 
 def train_rounds(
@@ -321,16 +324,16 @@ def finish(
     everything = Features(*distributed.gather_rows(features.rows, features.of))
     if distributed.rank() > 0:
         return
-    with whole_folder(run.path / "features", overwrite=True) as folder:
+    with whole_folder(run.path / "features", replaces=outputs.RUN_FEATURES) as folder:
         write_features(folder, everything, len(clips))
-    with whole_folder(run.path / "clusters", overwrite=True) as folder:
+    with whole_folder(run.path / "clusters", replaces=outputs.CLUSTERS) as folder:
         write_clusters(folder, {name: tensors_of(c) for name, c in final.items()})
     origin = {key: run.record[key] for key in ("seehear", "commit", "index")}
     origin |= {"rounds": cfg.rounds, "variant": cfg.variant}
     with distributed.alone():
         matching = fit_matching(pair, everything, last.clusters, cfg.cluster.features)
     save_encoders(run.path / "encoders", pair, cfg, origin, matching)
-    shutil.rmtree(run.path / "midway", ignore_errors=True)
+    outputs.remove(run.path / "midway", outputs.MIDWAY)
 
 
 def new_record(cfg: Settings, index: Index, numerics: Numerics) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import platform
@@ -31,14 +32,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from seehear import outputs
 from seehear.errors import RunError, StorageError
+from seehear.outputs import LOCK, check_folder, real
 
 _CANNOT_STORE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
 )
 
+TEMPORARY = outputs.TEMPORARY
 FORMAT = 1  # of the run folder; raised when an older program could not read it any more
-TEMPORARY = ".unfinished-"  # what stands under such a name is nothing yet
+_OF_A_ROUND = ("round.json", "labels.parquet", "checkpoint.pt")  # one of these at least is in it
+_number = itertools.count()  # of what this process writes: threads of it may write the same file
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,13 @@ class Run:
         """
         cls.check_free(path, overwrite=overwrite)
         full = {"format": FORMAT, "created": now(), "command": sys.argv, **versions(), **record}
-        with whole_folder(path, overwrite=True) as folder:
-            write_json(folder / "run.json", full)
+        write_anew(path, "run.json", full)
         return cls(path, full)
 
     @staticmethod
     def check_free(path: Path, *, overwrite: bool) -> None:
         """Raise RunError when `create` would."""
-        if path.exists() and not is_empty_folder(path):
-            if not (path / "run.json").exists():
-                raise RunError(f"{path} exists and is no run of seehear. Choose another --out; nothing was touched.")
-            if not overwrite:
-                raise RunError(f"{path} exists. Go on with --resume, or start anew with --overwrite.")
+        check_folder(path, outputs.RUN, overwrite=overwrite, in_place=True)
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -104,15 +104,38 @@ class Run:
             file.write(json.dumps(entry) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of `log.jsonl`; a last line that a crash cut short is left out."""
-        entries = []
+        """The lines of `log.jsonl`; a last line that a crash cut short is left out.
+
+        Raises:
+            RunError: another line is no record of a round.
+        """
+        path, entries = self.path / "log.jsonl", self._lines()
+        if entries and entries[-1] is None:
+            entries.pop()
+        for number, entry in enumerate(entries, 1):
+            if not isinstance(entry, dict) or not isinstance(entry.get("round"), int):
+                raise RunError(
+                    f"{path} is damaged: line {number} is no record of a round. It is written anew from the rounds by: "
+                    f"seehear pretrain ... --resume"
+                )
+        return entries
+
+    def _lines(self) -> list[Any]:
+        """What stands in the lines of `log.jsonl`; None for what is no JSON."""
+        path, entries = self.path / "log.jsonl", []
         try:
-            lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+            text = path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
-        for line in lines:
-            with contextlib.suppress(ValueError):
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be read ({error.strerror}). Move it away; --resume writes it anew."
+            ) from None
+        for line in filter(str.strip, text.split("\n")):
+            try:
                 entries.append(json.loads(line))
+            except (ValueError, RecursionError):
+                entries.append(None)
         return entries
 
     def forget_after(self, number: int) -> None:
@@ -121,18 +144,22 @@ class Run:
         The log is written anew from the rounds, since a crash may have come between a round and its line. Of what was
         being written when a process was killed, nothing is left.
         """
-        for left in (*self.path.glob(f"{TEMPORARY}*"), *(self.path / "midway").glob(f"{TEMPORARY}*")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for folder in (self.path / "rounds").glob("*"):
-            if folder.name.startswith(TEMPORARY) or int(folder.name) > number:
-                shutil.rmtree(folder)
-        entries = [json.loads((self.round_path(n) / "round.json").read_text(encoding="utf-8")) for n in self.rounds()]
+        for folder in (self.path, self.path / "midway", self.path / "rounds"):
+            for left in folder.glob(f"{TEMPORARY}*"):
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        logged = {entry["round"]: entry for entry in self._lines() if isinstance(entry, dict) and "round" in entry}
+        for later in [n for n in self.rounds() if n > number]:
+            outputs.remove(self.round_path(later), outputs.ROUND)
+        noted = {n: outputs.read_marker(self.round_path(n) / "round.json") for n in self.rounds()}
+        entries = [entry if entry.get("round") == n else logged.get(n) for n, entry in noted.items()]
         with atomic_file(self.path / "log.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+            lines = [json.dumps(entry) + "\n" for entry in entries if entry]
+            temporary.write_text("".join(lines), encoding="utf-8")
 
     def rounds(self) -> list[int]:
-        """Numbers of the whole rounds, ascending."""
-        return sorted(int(p.name) for p in (self.path / "rounds").glob("[0-9]*"))
+        """Numbers of the whole rounds, ascending; what others have put beside them has no such name."""
+        found = [path for path in (self.path / "rounds").glob("[0-9]*") if re.fullmatch(r"[0-9]{3,9}", path.name)]
+        return sorted(int(path.name) for path in found if any((path / name).exists() for name in _OF_A_ROUND))
 
     def round_path(self, number: int) -> Path:
         """The folder of one round."""
@@ -140,24 +167,31 @@ class Run:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_folder(path: Path, *, replaces: outputs.Kind | None = None) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
 
-    With `overwrite`, what stood at `path` is moved aside first and removed after.
+    Where `path` is a link, what it points to is meant.
+
+    Args:
+        replaces: what may stand at `path` and is removed after it was moved aside, by the names that seehear gives;
+            what others have put there is in the new folder, too. Without it, only an empty folder may be there.
     """
-    temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
+    path = real(path)
+    temporary = path.parent / temporary_name(path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that died and had our number
         temporary.mkdir()
         yield temporary
+        if replaces is not None and path.is_dir():
+            outputs.carry_over(path, temporary, replaces)
         mode = temporary.stat().st_mode & 0o666  # as the umask wants it; safetensors leaves 0600
-        for file in [p for p in temporary.rglob("*") if p.is_file()]:
+        for file in [p for p in temporary.rglob("*") if p.is_file() and not p.is_symlink()]:
             file.chmod(mode)
             sync(file)
         sync(temporary)
-        old = path.parent / f"{TEMPORARY}old-{path.name}-{os.getpid()}"
-        if overwrite and path.exists():
+        old = path.parent / temporary_name(f"old-{path.name}")
+        if path.exists() and (replaces is not None or outputs.is_empty_folder(path)):
             path.rename(old)
         temporary.rename(path)
         sync(path.parent)
@@ -171,7 +205,8 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path that replaces `path` when the block ends well."""
+    """A temporary path that replaces `path`, or what it is a link to, when the block ends well."""
+    path = real(path)
     with unfinished(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask wants it; safetensors leaves 0600
@@ -185,7 +220,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; a file that is still there when the block ends is removed."""
-    temporary = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}"
+    temporary = path.parent / temporary_name(path.name)
     try:
         yield temporary
     except Exception as error:
@@ -195,6 +230,25 @@ def unfinished(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # a folder that may not be written
             temporary.unlink(missing_ok=True)
+
+
+def temporary_name(name: str) -> str:
+    """A name for what is not finished, which no other process and no other thread takes."""
+    return f"{TEMPORARY}{name}-{os.getpid()}-{next(_number)}"
+
+
+def write_anew(folder: Path, name: str, data: Mapping[str, Any]) -> None:
+    """Make a folder, or empty the one that is there, but for its lock, and write the record that it begins with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / name) as temporary:
+        temporary.write_text(as_text(data), encoding="utf-8")
+        old = folder / temporary_name("old")
+        old.mkdir()  # only now, when what is to come is on disk, does the old make room for it
+        for path in list(folder.iterdir()):
+            if path.name != LOCK and not path.name.startswith(TEMPORARY):
+                path.rename(old / path.name)
+    for left in folder.glob(f"{TEMPORARY}old-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def cannot_store(error: BaseException) -> bool:
@@ -223,7 +277,12 @@ def unwritten(path: Path, error: BaseException) -> StorageError:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write data as indented JSON, atomically."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(as_text(data), encoding="utf-8")
+
+
+def as_text(data: Mapping[str, Any]) -> str:
+    """Data as indented JSON."""
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
 def sync(path: Path) -> None:
@@ -233,11 +292,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def is_empty_folder(path: Path) -> bool:
-    """Whether `path` is a folder with nothing in it."""
-    return path.is_dir() and next(path.iterdir(), None) is None
 
 
 def versions() -> dict[str, Any]:

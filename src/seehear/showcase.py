@@ -8,6 +8,7 @@ by the evaluation and shown by the page alone.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -23,6 +24,7 @@ import torch
 from seehear.clips import Clips, default_workers
 from seehear.config import Settings, flatten, override
 from seehear.encoders import Pair
+from seehear.errors import UsageError
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import agreement, final_labels
 from seehear.evaluation.context import Evaluation, rates
@@ -30,8 +32,10 @@ from seehear.evaluation.probe import probe_all
 from seehear.evaluation.sets import LabelledSet, of_index
 from seehear.features import calibrate
 from seehear.indexing import Index, index
+from seehear.locks import one_writer
 from seehear.model import Model, build_pair, load
 from seehear.numerics import Numerics, choose, set_threads
+from seehear.outputs import check_place, read_marker
 from seehear.presets import preset_settings
 from seehear.pretraining import pretrain, recorded_numerics
 from seehear.progress import Console
@@ -86,7 +90,8 @@ def demo(
     for variant in variants:
         override(preset_settings("demo"), {**(settings or {}), "variant": variant})  # wrong settings fail at once
     results: dict[str, Any] = {}
-    with console:
+    check_free(out)
+    with console, one_writer(out, inside=True):
         for seed in seeds:
             begin = time.perf_counter()
             cfg = override(preset_settings("demo"), {**(settings or {}), "seed": seed})
@@ -94,9 +99,20 @@ def demo(
             results[str(seed)] = measure_all(stage, variants)
             results[str(seed)]["page"] = build_page(stage, "xdc" if "xdc" in variants else variants[-1])
             results[str(seed)]["seconds"] = round(time.perf_counter() - begin, 1)
-    summary = {"videos": videos, "seeds": results, "peak_memory_gb": peak_memory_gb(), "created": now(), **versions()}
-    write_json(out / "demo.json", summary)
-    return summary
+        summary = {"videos": videos, "seeds": results, "peak_memory_gb": peak_memory_gb(), "created": now()}
+        write_json(out / "demo.json", summary | versions())
+    return summary | versions()
+
+
+def check_free(out: Path) -> None:
+    """Raise UsageError where something else is at the place of a demo, or of what it writes there."""
+    refuse = "Choose another --out; nothing was touched."
+    check_place(out, refuse)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} exists and is no folder. {refuse}")
+    record = out / "demo.json"
+    if os.path.lexists(record) and not {"videos", "seeds"} <= read_marker(record).keys():
+        raise UsageError(f"{record} exists and is of no demo. {refuse}")
 
 
 def peak_memory_gb() -> float:

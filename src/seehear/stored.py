@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from seehear import outputs
 from seehear.config import Clip, Encoders, Settings, from_dict
 from seehear.encoders import AudioEncoder, Pair, VideoEncoder
 from seehear.errors import CheckpointError, RunError, SettingsError
@@ -84,7 +85,7 @@ def save_encoders(
     """
     from safetensors.torch import save_file
 
-    with whole_folder(folder, overwrite=True) as temporary:
+    with whole_folder(folder, replaces=outputs.RUN_ENCODERS) as temporary:
         write_encoders(temporary, pair, record_of(pair, settings.encoders, settings.clip, info))
         if matching is not None:
             save_file(matching.state_dict(), temporary / "matching.safetensors")

@@ -9,7 +9,6 @@ results side by side. Beneath: `sets` and `datasets` what is measured on, `conte
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from seehear.evaluation.sets import LabelledSet, only, open_set
 from seehear.evaluation.writing import evaluate_features
 from seehear.model import Model, load
 from seehear.numerics import find_device
+from seehear.outputs import read_marker
 from seehear.progress import Console
 from seehear.runs import now, versions, write_json
 
@@ -171,13 +171,17 @@ def plain(name: str) -> str:
 
 
 def file_of(folder: Path, task: str, data: LabelledSet) -> Path:
-    """`<task>-<set>.json`; with part of the set's digest where that name belongs to another set already."""
+    """`<task>-<set>.json`; with part of the set's digest, or a number, where that name is taken by something else."""
     path = folder / f"{task}-{plain(data.name)}.json"
-    try:
-        other = json.loads(path.read_text(encoding="utf-8"))["data"]["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return path
-    return path if other == data.digest else path.with_stem(f"{path.stem}-{data.digest.split(':')[-1][:8]}")
+    digest = data.digest.split(":")[-1][:8]
+    others = (path.with_stem(f"{path.stem}-{digest}{number}") for number in ("", *(f"-{n}" for n in range(2, 100))))
+    return next(name for name in (path, *others) if not os.path.lexists(name) or is_result_of(name, data))
+
+
+def is_result_of(path: Path, data: LabelledSet) -> bool:
+    """Whether a file is a result on this set."""
+    about = read_marker(path).get("data")
+    return isinstance(about, dict) and about.get("digest") == data.digest
 
 
 def head(task: str, path: Path | None, model: Model, data: LabelledSet) -> dict[str, Any]:

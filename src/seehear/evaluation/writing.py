@@ -4,6 +4,8 @@ parquet    features.parquet: item, class, row, start_s, seconds, and a list of n
 numpy      <modality>.npy (N, D) float32, and items.csv with the same lines
 sequence   <item>.npy (T, D) float32 a video, one feature every stride, as temporal localisation reads it
            (THUMOS14, ActivityNet); sequences.json holds stride, window, frame rate and duration
+
+Beside them features.json lists the files, so that the folder is known for what it is when it is to be replaced.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from seehear.errors import SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.features import extract
 from seehear.indexing.stretches import Stretch, look_up
+from seehear.locks import one_writer
+from seehear.outputs import FEATURES, check_folder
 from seehear.runs import whole_folder, write_json
 
 FORMATS = ("parquet", "numpy", "sequence")
@@ -43,13 +47,15 @@ def evaluate_features(
         raise SettingsError(f"There is no format {form} of features. It must be {', '.join(FORMATS)}.")
     if not stride_seconds > 0:
         raise SettingsError(f"--stride-seconds is {stride_seconds:g}. It must be positive; 0.25 to 1 is usual.")
-    if out.exists() and not overwrite:
-        raise SettingsError(f"{out} exists. Choose another --out, or --overwrite it.")
-    with whole_folder(out, overwrite=True) as folder:
+    inputs = [context.data.index.folder, *([context.model.run] if context.model.run else [])]
+    check_folder(out, FEATURES, overwrite=overwrite, inputs=inputs)
+    with one_writer(out), whole_folder(out, replaces=FEATURES) as folder:
         if form == "sequence":
             written = write_sequences(folder, context, stride_seconds)
         else:
             written = write_rows(folder, context, form)
+        files = sorted(path.name for path in folder.iterdir())
+        write_json(folder / FEATURES.marker, {"form": form, "model": context.model.digest, "files": files})
     return {"values": written, "out": str(out), "form": form, "protocol": context.clips_sentence}
 
 

@@ -32,10 +32,12 @@ from seehear.indexing.table import (
 )
 from seehear.indexing.together import Examine, on_all_ranks
 from seehear.indexing.workers import Answer, examine_all
+from seehear.locks import one_writer
 from seehear.media import REASONS, MediaInfo
+from seehear.outputs import INDEX, check_place, is_empty_folder, is_like_index
 from seehear.progress import Console
 from seehear.remote import is_remote
-from seehear.runs import is_empty_folder, now
+from seehear.runs import now
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -135,6 +137,21 @@ def _make(
     if len(named) == 1 and is_remote(named[0]) and copy_packed(named[0], folder, overwrite=overwrite):
         return _summary_of_packed(Index.open(folder))
     _check_free(folder)
+    with one_writer(folder, inside=folder.is_dir()):
+        return _look_and_write(named, folder, settings, timeout_s, workers, progress, overwrite, examine)
+
+
+def _look_and_write(
+    named: list[str],
+    folder: Path,
+    settings: dict[str, float],
+    timeout_s: float,
+    workers: int,
+    progress: bool,
+    overwrite: bool,
+    examine: Examine,
+) -> IndexSummary:
+    """`_make`, once nobody else writes to the folder."""
     old = None if overwrite else _open_old(folder, settings, named)
     old_videos = old.videos() if old else []
     old_rejected = old.rejected_files() if old else []
@@ -221,8 +238,14 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
 def _check_free(folder: Path) -> None:
     if (folder / PACKING).exists() or next(folder.glob("shard-*.tar"), None) is not None:
         raise UsageError(f"{folder} holds a packed index. Choose another --out; nothing was touched.")
-    if folder.exists() and not is_empty_folder(folder) and not (folder / "index.json").exists():
+    check_place(folder, "Choose another --out; nothing was touched.")
+    if not folder.exists() or is_empty_folder(folder):
+        return
+    if not INDEX.is_at(folder) and not is_like_index(folder):
         raise UsageError(f"{folder} exists and is no index. Choose another --out; nothing was touched.")
+    for name in ("index.json", "index.arrow", "rejected.parquet"):
+        if (folder / name).is_dir() or (folder / name).is_symlink():
+            raise UsageError(f"{folder / name} is no file of an index. Move it away; nothing was touched.")
 
 
 def _is_within(path: str, folder: str) -> bool:

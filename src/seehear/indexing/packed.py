@@ -27,9 +27,10 @@ from seehear.indexing.info import PACKED_FORMAT, read_info, write_info
 from seehear.indexing.mapped import PLACES, WORDS, assemble, digest_of, write_mapped
 from seehear.indexing.rejected import Rejected, write_rejected
 from seehear.indexing.table import FACTS, SCHEMA, Index, digests_of
+from seehear.outputs import INDEX, is_empty_folder
 from seehear.remote import local
 from seehear.remote.storage import read_text
-from seehear.runs import atomic_file, is_empty_folder, whole_folder, write_json
+from seehear.runs import atomic_file, whole_folder, write_json
 
 _MOST_BYTES = 2**28  # of an index.json: a million shards have 150 MB of digests
 
@@ -111,7 +112,7 @@ def copy_packed(address: str, folder: Path, *, overwrite: bool) -> bool:
         if not overwrite or not old.get("shards_at"):
             raise UsageError(f"{folder} holds another index. Choose another --out, or replace a copy: --overwrite.")
     try:
-        with whole_folder(folder, overwrite=True) as target:
+        with whole_folder(folder, replaces=INDEX) as target:
             for name in ("index.arrow", "rejected.parquet"):
                 with local(f"{place}/{name}") as copy:
                     shutil.copyfile(copy, target / name)

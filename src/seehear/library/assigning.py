@@ -11,6 +11,7 @@ A row a segment: path, start_s, seconds, reason, and for each clustering, such a
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seehear.errors import UsageError
 from seehear.indexing import Index
 from seehear.library.clusters import Clustering
 from seehear.library.embedding import embed
 from seehear.library.gallery import TableGallery, matrix
 from seehear.library.pieces import Paths
 from seehear.library.trained import Trained, open_run
+from seehear.locks import one_writer
 from seehear.model import Model
+from seehear.outputs import check_file
 from seehear.progress import Console
+from seehear.remote.addresses import is_remote
 from seehear.runs import atomic_file
 
 
@@ -78,9 +81,10 @@ def assign_to_file(
         UsageError: `out` exists.
     """
     out = Path(out)
-    check_free(out, overwrite)
-    table = assign(run, videos, **how)
-    write_table(table, out, as_csv=out.suffix == ".csv")
+    check_file(out, is_labels, "labels", overwrite=overwrite, inputs=named(videos))
+    with one_writer(out):
+        table = assign(run, videos, **how)
+        write_table(table, out, as_csv=out.suffix == ".csv")
     names = [name.removesuffix("_far") for name in table.column_names if name.endswith("_far")]
     reasons = [reason for reason in table["reason"].to_pylist() if reason is not None]
     return {
@@ -143,12 +147,31 @@ def columns_of(trained: Trained, clustering: Clustering, batch: pa.RecordBatch) 
     }
 
 
-def check_free(out: Path, overwrite: bool) -> None:
-    """Raise UsageError where a file would be overwritten."""
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder. Choose a file for --out; nothing was touched.")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
+def is_labels(path: Path) -> bool:
+    """Whether a file holds what `assign_to_file` wrote."""
+    names = columns_in(path)
+    return names[:4] == ["path", "start_s", "seconds", "reason"] and any(n.endswith("_cluster") for n in names[4:])
+
+
+def columns_in(path: Path) -> list[str]:
+    """The names of the columns of a Parquet or CSV file; none where it is something else."""
+    import csv
+
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, ValueError, pa.ArrowException):
+        pass
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader([file.readline(10_000)]), [])
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def named(videos: Any) -> list[Path]:
+    """The local paths that a command was given to read."""
+    several = videos if isinstance(videos, list | tuple) else [videos]
+    return [Path(v) for v in several if isinstance(v, str | os.PathLike) and not is_remote(v)]
 
 
 def write_table(table: pa.Table, out: Path, *, as_csv: bool) -> None:

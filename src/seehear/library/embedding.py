@@ -26,16 +26,18 @@ from seehear.config import Data
 from seehear.distributed import cores
 from seehear.features import extract
 from seehear.indexing import Index
+from seehear.indexing.mapped import WORDS
 from seehear.indexing.table import FACTS, Video
 from seehear.library.pieces import Cutting, Paths, Piece, Source, group_of, num_groups, source_of
-from seehear.library.resuming import Plan, write_groups
+from seehear.library.resuming import Plan, is_features, write_groups
 from seehear.model import MODALITIES, Model, load
+from seehear.outputs import check_file
 from seehear.progress import Console, Watch, unwatched
 
 FORMAT = "seehear features 1"
 FEW_PIECES = 16  # are read in this process: starting others would take longer
 _LARGEST = float(np.finfo(np.float16).max)
-_NO_FACTS = {name: "" if kind == pa.string() else 0 for name, kind in FACTS.items()}
+_NO_FACTS = {name: "" if kind in (pa.string(), WORDS) else 0 for name, kind in FACTS.items()}
 
 
 def embed(
@@ -103,6 +105,7 @@ def embed_to_file(
     Raises:
         UsageError: `out` exists, or what is unfinished was begun with other encoders, files or settings.
     """
+    check_file(Path(out), is_features, "features", overwrite=overwrite)
     model = load(model, device=device) if not isinstance(model, Model) else model
     cutting = cutting_of(model, segment_seconds, min_seconds, workers, timeout_s)
     source = source_of(videos, cutting)

@@ -26,11 +26,13 @@ import pyarrow as pa
 
 from seehear.errors import SettingsError, UsageError
 from seehear.indexing import Index
-from seehear.library.assigning import check_free, write_table
+from seehear.library.assigning import columns_in, write_table
 from seehear.library.trained import Trained, open_run
+from seehear.locks import one_writer
 from seehear.model import Model
 from seehear.naming import label_of
-from seehear.runs import is_empty_folder, whole_folder, write_json
+from seehear.outputs import LABELS, check_file, check_folder
+from seehear.runs import whole_folder, write_json
 
 FORMATS = ("csv", "parquet", "fiftyone", "label-studio")
 UNKNOWN_FPS = 25.0  # stands for the frame rate of files that do not tell theirs
@@ -77,15 +79,18 @@ def export_labels(
     trained, out = open_run(run), Path(out)
     index = trained.index()
     if to in ("csv", "parquet"):
-        check_free(out, overwrite)
-        write_table(table_of(trained, index), out, as_csv=to == "csv")
+        check_file(out, is_export, "labels", overwrite=overwrite, inputs=[trained.path])
+        with one_writer(out):
+            write_table(table_of(trained, index), out, as_csv=to == "csv")
     else:
-        check_folder(out, overwrite)
-        with whole_folder(out, overwrite=True) as folder:
+        check_folder(out, LABELS, overwrite=overwrite, inputs=[trained.path, index.folder])
+        with one_writer(out), whole_folder(out, replaces=LABELS) as folder:
             if to == "fiftyone":
                 write_fiftyone(folder, trained, index)
             else:
                 write_label_studio(folder, trained, index, Path(root or index.info["root"]))
+            files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+            write_json(folder / LABELS.marker, {"to": to, "labels": trained.model.digest, "files": files})
     return {
         "path": str(out),
         "segments": len(index),
@@ -94,21 +99,9 @@ def export_labels(
     }
 
 
-def check_folder(out: Path, overwrite: bool) -> None:
-    """Raise UsageError for a folder that is not free, and, whatever is asked for, where other things would be lost."""
-    if not out.exists() or is_empty_folder(out):
-        return
-    ours = out.is_dir() and all(is_export(path) for path in out.iterdir())
-    if not (ours and overwrite):
-        hint = "Choose another --out, or replace it with --overwrite." if ours else "Choose another --out."
-        raise UsageError(f"{out} exists{'' if ours else ' and is no export'}. {hint} Nothing was touched.")
-
-
 def is_export(path: Path) -> bool:
-    """Whether something in a folder may be there because of an earlier export."""
-    if path.is_dir():
-        return [p.name for p in path.iterdir()] == ["labels.json"]
-    return path.name in ("tasks.json", "config.xml")
+    """Whether a file is of an earlier export."""
+    return columns_in(path)[:4] == ["row", "path", "start_s", "seconds"]
 
 
 def segments(trained: Trained, index: Index) -> Iterator[Segment]:

@@ -9,8 +9,7 @@ Each part appears whole or not at all. When all are there they are copied into o
 
 from __future__ import annotations
 
-import json
-import shutil
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,8 +19,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seehear import outputs
 from seehear.errors import UsageError
+from seehear.locks import one_writer
 from seehear.model import MODALITIES
+from seehear.outputs import check_file
 from seehear.runs import TEMPORARY, atomic_file, write_json
 
 _MEANING = {
@@ -68,42 +70,58 @@ def write_groups(plan: Plan, missing: Callable[[int], Iterator[pa.Table]], num_g
     Raises:
         UsageError: the result exists, or parts of something else.
     """
-    begin = prepare(plan)
-    for number, table in enumerate(missing(begin) if begin < num_groups else (), begin):
-        with atomic_file(plan.part(number)) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
-    summary = merge(plan, num_groups)
-    shutil.rmtree(plan.folder)
+    check_file(plan.out, is_features, "features", overwrite=plan.overwrite)
+    with one_writer(plan.out):
+        begin = prepare(plan)
+        for number, table in enumerate(missing(begin) if begin < num_groups else (), begin):
+            with atomic_file(plan.part(number)) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
+        summary = merge(plan, num_groups)
+        outputs.remove(plan.folder, outputs.PARTS)
     return summary
+
+
+def is_features(path: Path) -> bool:
+    """Whether a file holds what `embed_to_file` wrote."""
+    try:
+        return bool((pq.read_schema(path).metadata or {}).get(b"format", b"").startswith(b"seehear features"))
+    except (OSError, ValueError, pa.ArrowException):
+        return False
 
 
 def prepare(plan: Plan) -> int:
     """Make the folder of parts, or find one of the same plan; returns the first group that is missing."""
     out, folder = plan.out, plan.folder
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder. Choose a file for --out; nothing was touched.")
-    if out.exists() and not plan.overwrite:
-        raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
-    try:
-        begun = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        begun = None
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+        raise UsageError(f"{folder} is in the way: parts of {out} are to wait there. Move it away.")
+    other = next(outputs.foreign(folder, outputs.PARTS), None) if folder.is_dir() else None
+    if other is not None:
+        raise UsageError(f"{folder / outputs.shown(other)} is in the way of the parts of {out}. Move it away.")
+    begun = outputs.read_marker(folder / "plan.json")
+    if begun != plan.metadata and not plan.overwrite and (begun or plan.part(0).exists()):
+        differ = [_MEANING[key] for key in plan.metadata if begun.get(key) != plan.metadata[key]]
+        what = (
+            f"was begun with other {' and '.join(differ)}" if begun else f"cannot go on: {folder}/plan.json is damaged"
+        )
+        raise UsageError(f"{out} {what}. Call it as it was begun to go on, or start anew with --overwrite.")
     if begun != plan.metadata:
-        if begun is not None and not plan.overwrite:
-            other = [_MEANING[key] for key in plan.metadata if begun.get(key) != plan.metadata[key]]
-            raise UsageError(
-                f"{out} was begun with other {' and '.join(other)}. Call it as it was begun to go on, or start anew "
-                "with --overwrite."
-            )
-        shutil.rmtree(folder, ignore_errors=True)
+        outputs.remove(folder, outputs.PARTS)
     folder.mkdir(parents=True, exist_ok=True)
     for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
         rest.unlink()
     write_json(folder / "plan.json", plan.metadata)
     begin = 0
-    while plan.part(begin).exists():
+    while is_whole(plan.part(begin), plan.schema):
         begin += 1
     return begin
+
+
+def is_whole(part: Path, schema: pa.Schema) -> bool:
+    """Whether a part is there and can be read; what damaged it has cost this group and those after it."""
+    try:
+        return part.is_file() and bool(pq.read_table(part).schema.equals(schema))
+    except (OSError, ValueError, pa.ArrowException):
+        return False
 
 
 def merge(plan: Plan, num_groups: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ the same call goes on where a killed one stopped.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -30,16 +29,19 @@ from seehear.distributed import cores
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.indexing import Index
 from seehear.indexing.examination import Rejection
-from seehear.indexing.info import PACKING, read_info
+from seehear.indexing.info import PACKING
 from seehear.indexing.packed import write_packed
 from seehear.indexing.rejected import Rejected
 from seehear.indexing.table import member_key
 from seehear.indexing.workers import in_workers
+from seehear.locks import one_writer
+from seehear.outputs import read_marker
 from seehear.packing.encoding import Recipe, sound_rate_hz
+from seehear.packing.place import begin, remove_packed, shards_in, what_is_there
 from seehear.packing.shards import Part, finished_shards, members_of, write_shard
 from seehear.presets import preset_settings
 from seehear.progress import Console
-from seehear.runs import TEMPORARY, is_empty_folder, now, write_json
+from seehear.runs import now
 
 __all__ = ["PackSummary", "pack"]
 
@@ -136,13 +138,15 @@ def pack(
     recipe = _checked(preset, short_side_pixels, frame_rate_hz, quality, shard_gigabytes, timeout_s, workers)
     folder = Path(out)
     settings = {"source": source.digest, "recipe": asdict(recipe), "shard_gigabytes": shard_gigabytes}
-    if overwrite:
-        _remove_packed(folder)
-    done = _what_is_there(folder, settings)
+    done = what_is_there(folder, settings, overwrite=overwrite)
     if done is not None:
         return _summary(folder, done)
-    source.check()
-    with contextlib.nullcontext(console) if console else Console() as console, _locked(folder, settings):
+    with contextlib.nullcontext(console) if console else Console() as console, one_writer(folder, inside=True):
+        what_is_there(folder, settings, overwrite=overwrite)
+        source.check()
+        if overwrite:
+            remove_packed(folder)
+        begin(folder, settings)
         job = _Job(source, recipe, folder, round(shard_gigabytes * 1e9), workers or cores(), timeout_s, console)
         expected = _estimate(job)
         if estimate:
@@ -174,74 +178,6 @@ def _checked(
     if workers is not None and workers < 1:
         raise SettingsError(f"workers is {workers}. It must be at least 1.")
     return Recipe(side, float(rate_hz), sound_rate_hz(clip.sample_rate_hz), quality)
-
-
-def _what_is_there(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """What is in index.json where all is packed already.
-
-    Raises:
-        UsageError: `folder` is something else, or was packed with other settings.
-    """
-    found = [_read_settings(folder)] if (folder / PACKING / "settings.json").exists() else []
-    found += [read_info(folder)] if (folder / "index.json").exists() else []
-    packed = [note.get("packing", note) for note in found if "recipe" in note.get("packing", note)]
-    if not packed:
-        if folder.exists() and not is_empty_folder(folder):
-            raise UsageError(f"{folder} exists and holds nothing packed. Choose another --out; nothing was touched.")
-        return None
-    for name, value in settings.items():
-        if packed[0].get(name) != value:
-            raise UsageError(
-                f"{folder} was packed with {name} {packed[0].get(name)}, now it is {value}. Use the same, another "
-                "--out, or --overwrite to pack anew."
-            )
-    return None if (folder / PACKING).exists() else found[-1]
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """What is packed to a folder that is not finished, and how."""
-    path = folder / PACKING / "settings.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read ({error}). Pack anew with --overwrite.") from None
-    if not isinstance(settings, dict) or "recipe" not in settings:
-        raise UsageError(f"{path} has no settings of packing. Pack anew with --overwrite.")
-    return settings
-
-
-def _remove_packed(folder: Path) -> None:
-    """Remove what packing wrote, and nothing else; the index first, so that nothing is left that looks whole."""
-    if not (folder / PACKING).exists() and not list(folder.glob("shard-*.tar")):
-        return
-    for name in ("index.json", "index.arrow", "rejected.parquet"):
-        (folder / name).unlink(missing_ok=True)
-    for shard in folder.glob("shard-*.tar"):
-        shard.unlink()
-    shutil.rmtree(folder / PACKING, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
-    """Make the folder of unfinished things and be the only one who packs into it.
-
-    Raises:
-        UsageError: another process does.
-    """
-    work = folder / PACKING
-    (work / "parts").mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(
-                f"Another process is packing into {folder}. Wait for it, or choose another --out."
-            ) from None
-        for rest in [*(work / "parts").glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*")]:
-            rest.unlink()  # of a process that died
-        if not (work / "settings.json").exists():
-            write_json(work / "settings.json", settings)
-        yield
 
 
 def _estimate(job: _Job) -> PackSummary:
@@ -364,14 +300,14 @@ def _finish(job: _Job) -> dict[str, Any]:
     rejected = [_rejected(job.source, *failure) for failure in failures]
     shards = [done["shard"] for done in packed if done["shard"]["bytes"]]
     info = {
-        "packing": _read_settings(job.folder),
+        "packing": read_marker(job.work / "settings.json"),
         "shards": shards,
         "rejected": dict(Counter(file.reason for file in rejected).most_common()),
         "created": now(),
         "seehear": metadata.version("seehear"),
     }
     full = write_packed(job.folder, job.source, members, rejected, info)
-    for rest in sorted(job.folder.glob("shard-*.tar"))[len(packed) :]:
+    for rest in shards_in(job.folder)[len(packed) :]:
         rest.unlink()  # of an earlier try whose shards were cut elsewhere
     shutil.rmtree(job.work)
     return full

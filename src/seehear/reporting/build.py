@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from seehear.distributed import cores
-from seehear.errors import SettingsError, UsageError
+from seehear.errors import SettingsError
 from seehear.evaluation.clusters import agreement
 from seehear.indexing import Index
+from seehear.locks import one_writer
 from seehear.naming import as_json, read_names
+from seehear.outputs import REPORT, check_folder
 from seehear.progress import Console
 from seehear.reporting.cards import LISTED_ROWS, Grouping, cards_of, listed_rows, read_groupings
 from seehear.reporting.health import health
@@ -31,7 +33,7 @@ from seehear.reporting.previews import Previews, choose, link, make
 from seehear.reporting.projection import check_projection, choose_points, project, to_uint16
 from seehear.reporting.scripts import packed, write_data
 from seehear.reporting.segments import Rows, find_classes, find_index
-from seehear.runs import Run, is_empty_folder, now, whole_folder
+from seehear.runs import Run, now, whole_folder
 
 PAGE = Path(__file__).parent / "page"
 MOST_ROUNDS = 12  # whose labels the map can show
@@ -93,7 +95,7 @@ def report(
     if workers is not None and workers < 1:
         raise SettingsError(f"workers is {workers}. It must be at least 1.")
     folder = Path(out) if out is not None else opened.path / "report"
-    check_free(folder)
+    check_folder(folder, REPORT, overwrite=True, inputs=[opened.path])
     found, note = find_index(opened, index)
     known = find_classes(found, classes)
     names = read_names(opened.path)
@@ -115,7 +117,7 @@ def report(
             "classes": list(known[0].names) if known else None,
             "notes": [note] if note else [],
         }
-        with whole_folder(folder, overwrite=True) as temporary:
+        with one_writer(folder), whole_folder(folder, replaces=REPORT) as temporary:
             for file in sorted(PAGE.iterdir()):
                 name = "index.html" if file.name == "page.html" else file.name
                 shutil.copyfile(file, temporary / name)
@@ -136,13 +138,6 @@ def report(
         megabytes=round(total / 1e6, 1),
         notes=data["notes"],
     )
-
-
-def check_free(folder: Path) -> None:
-    """Raise UsageError where something else is at the place of the report."""
-    is_report = (folder / "index.html").exists() and (folder / "data" / "report.js").exists()
-    if folder.exists() and not is_report and not is_empty_folder(folder):
-        raise UsageError(f"{folder} exists and is no report. Choose another --out; nothing was touched.")
 
 
 def write_session(folder: Path) -> None:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from seehear.distributed import cores
 from seehear.errors import SeehearError, SettingsError, UsageError
+from seehear.outputs import check_place, real
 from seehear.synthetic.scenes import EVENTS, FRAMES_PER_SECOND, event_of, render
 from seehear.synthetic.sounds import SAMPLE_RATE_HZ
 from seehear.synthetic.timing import Array
@@ -84,7 +85,8 @@ def synth(
     """
     settings = Settings(FORMAT, int(videos), int(classes), int(seed), float(seconds), int(size_pixels))
     check(settings, workers)
-    folder = Path(out).absolute()
+    folder = real(out)
+    check_place(folder, "Choose another folder.")
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty:
         check_same(folder, settings)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seehear.config import Clip, Encoders
-from seehear.errors import RunError
+from seehear.locks import one_writer
+from seehear.outputs import ENCODERS, check_folder
 from seehear.runs import whole_folder
 from seehear.weights.reading import Accounting, account, load_into, read_state
 from seehear.weights.released import BN_EPS, RELEASED, TORCHVISION_CLIP, XDC_CLIP, Released
@@ -88,10 +89,9 @@ def convert(
     from seehear.stored import write_encoders
 
     out = Path(out)
-    if out.exists() and not (overwrite and (out / "encoders.json").exists()):
-        raise RunError(f"{out} exists. Choose another --out, or replace the encoders there with --overwrite.")
+    check_folder(out, ENCODERS, overwrite=overwrite, inputs=[Path(file)])
     opened = open_checkpoint(file, midplanes=midplanes)
-    with whole_folder(out, overwrite=True) as folder:
+    with one_writer(out), whole_folder(out, replaces=ENCODERS) as folder:
         write_encoders(folder, opened.pair, opened.record)
     return opened.accounting
 

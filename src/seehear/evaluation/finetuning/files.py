@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seehear import outputs
 from seehear.checkpoint import read_state, write_state
 from seehear.config import Clip, differences, override
 from seehear.encoders import Pair
@@ -31,7 +33,7 @@ from seehear.evaluation.finetuning.settings import FREE_ON_RESUME, PREFIX, Finet
 from seehear.evaluation.finetuning.testing import ItemScores
 from seehear.evaluation.sets import LabelledSet
 from seehear.model import Model, load
-from seehear.runs import TEMPORARY, is_empty_folder, now, versions, whole_folder, write_json
+from seehear.runs import TEMPORARY, now, versions, whole_folder, write_anew, write_json
 
 FORMAT = 1  # of the folder
 KEPT = 2  # checkpoints of an unfinished split
@@ -53,18 +55,13 @@ def open_folder(out: Path, record: Mapping[str, Any], *, resume: bool, overwrite
     Raises:
         RunError: something is at `out` already; or, to resume, nothing is, or it was made with other settings or data.
     """
-    there = out.exists() and not is_empty_folder(out)
-    if there and not (out / RECORD).exists():
-        raise RunError(f"{out} exists and is no fine-tune of seehear. Move it away; nothing was touched.")
     if resume:
-        if not there:
+        if not out.exists() or outputs.is_empty_folder(out):
             raise RunError(f"There is no fine-tune to go on with at {out}. Leave --resume out to begin.")
         return taken_up(out, record)
-    if there and not overwrite:
-        raise RunError(f"{out} exists. Go on with --resume, or start anew with --overwrite.")
+    outputs.check_folder(out, outputs.FINETUNE, overwrite=overwrite, in_place=True)
     full = {"format": FORMAT, "created": now(), **versions(), **record}
-    with whole_folder(out, overwrite=True) as folder:
-        write_json(folder / RECORD, full)
+    write_anew(out, RECORD, full)
     return full
 
 
@@ -79,8 +76,10 @@ def taken_up(out: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         then, today = (settings_from(r["settings"]) for r in (found, wanted))
         changed = {k: v for k, v in differences(then, today, PREFIX).items() if k not in FREE_ON_RESUME}
         changed |= {what: (found[key], wanted[key]) for key, what in MUST_AGREE.items() if found[key] != wanted[key]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{out / RECORD} cannot be read ({error!r}). Start anew with --overwrite.") from None
+    except FileNotFoundError:
+        raise RunError(f"{out} exists and is no fine-tune of seehear. Move it away; nothing was touched.") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"{out / RECORD} cannot be read ({error!r}). Move {out} away and begin anew.") from None
     for name, (old, new) in changed.items():
         raise RunError(
             f"{name} is {new}, and the fine-tune at {out} was begun with {old}. Give what it was begun with, or start "
@@ -102,11 +101,16 @@ def split_folder(out: Path, number: int) -> Path:
 def save_epoch(folder: Path, state: State) -> None:
     """Write the checkpoint of the epoch that is over, and remove those that are not kept."""
     epochs = folder / "epochs"
-    with whole_folder(epochs / f"{len(state['history']):03d}", overwrite=True) as temporary:
+    with whole_folder(epochs / f"{len(state['history']):03d}", replaces=outputs.EPOCH) as temporary:
         write_state(temporary, state)
         write_json(temporary / "epoch.json", state["history"][-1])
-    for old in sorted(epochs.glob("[0-9]*"))[:-KEPT]:
-        shutil.rmtree(old)
+    for old in epochs_in(epochs)[:-KEPT]:
+        outputs.remove(old, outputs.EPOCH)
+
+
+def epochs_in(folder: Path) -> list[Path]:
+    """The folders of whole epochs, ascending; what others have put beside them has no such name."""
+    return sorted(path for path in folder.glob("[0-9]*") if re.fullmatch(r"[0-9]{3,}", path.name))
 
 
 def last_state(folder: Path) -> State | None:
@@ -117,8 +121,8 @@ def last_state(folder: Path) -> State | None:
     """
     problems = []
     for rest in [*folder.glob(f"{TEMPORARY}*"), *(folder / "epochs").glob(f"{TEMPORARY}*")]:  # of a process that died
-        shutil.rmtree(rest)
-    for path in sorted((folder / "epochs").glob("[0-9]*"), reverse=True):
+        shutil.rmtree(rest, ignore_errors=True)
+    for path in reversed(epochs_in(folder / "epochs")):
         try:
             return read_state(path)
         except CheckpointError as error:
@@ -138,7 +142,7 @@ def save_finished(
     """
     from safetensors.torch import save_file
 
-    with whole_folder(folder / "finished", overwrite=True) as temporary:
+    with whole_folder(folder / "finished", replaces=outputs.FINISHED) as temporary:
         for modality, encoder in pair.encoders.items():
             save_file(owned(encoder.state_dict()), temporary / f"{modality}.safetensors")
         save_file(

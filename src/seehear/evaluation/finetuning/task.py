@@ -10,6 +10,7 @@ from seehear.errors import SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.evaluation.finetuning.run import finetune
 from seehear.evaluation.finetuning.settings import PREFIX, finetune_settings
+from seehear.locks import one_writer
 
 
 def evaluate_finetune(
@@ -51,18 +52,19 @@ def evaluate_finetune(
     variant += [f"{counts[0]}-shot"] if counts else []
     variant += ["frozen"] * settings.freeze + ["scratch"] * scratch
     name = "-".join(["finetune", *variant, re.sub(r"[^\w.-]", "_", context.data.name)])
-    found = finetune(
-        context.model,
-        context.data,
-        context.results / name,
-        settings,
-        seed=context.seed,
-        device=str(context.model.numerics.device),
-        resume=resume,
-        overwrite=overwrite,
-        low_shot=counts[0] if counts else None,
-        scratch=scratch,
-        console=context.console,
-    )
+    with one_writer(context.results / name, inside=True):
+        found = finetune(
+            context.model,
+            context.data,
+            context.results / name,
+            settings,
+            seed=context.seed,
+            device=str(context.model.numerics.device),
+            resume=resume,
+            overwrite=overwrite,
+            low_shot=counts[0] if counts else None,
+            scratch=scratch,
+            console=context.console,
+        )
     clip = found.pop("clip")
     return {**found, "preset": preset, "variant": variant, "clips": {**clip, "per_segment": settings.clips}}
