@@ -28,7 +28,7 @@ decoding | fingerprint
 indexing | synthetic | naming | sampling | segments
 remote
 media | spectrogram | augment | encoders | kmeans | runs | progress
-presets
+presets | tensors
 config | distributed | signals
 locks
 outputs

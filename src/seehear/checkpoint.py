@@ -17,7 +17,6 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from torch import Tensor
 from seehear import outputs
 from seehear.errors import CheckpointError
 from seehear.runs import Run, sync, unfinished, whole_folder, write_json
+from seehear.tensors import check_archive, first_line
 
 GROUP_ROWS = 2**20  # of labels, in one piece of their file
 KEPT = 2  # the last so many rounds keep their checkpoint; labels and numbers of all rounds stay
@@ -108,9 +108,14 @@ def parse(data: bytes, name: str = "This") -> dict[str, Any]:
         CheckpointError: it holds something else than tensors and data.
     """
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{name} is no checkpoint of tensors and data ({str(error).splitlines()[0]}).") from None
+        check_archive(io.BytesIO(data), name)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of whatever kind the bytes lead to
+        raise CheckpointError(f"{name} is no checkpoint of tensors and data ({first_line(error)}).") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{name} is no checkpoint of tensors and data, but a {type(state).__name__}.")
     return state
 
 

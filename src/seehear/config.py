@@ -34,10 +34,10 @@ def setting(default: T, help: str, *, low: float | None = None, high: float | No
 class Clip:
     """What one draw takes from a segment: some frames and the sound around them."""
 
-    frames: int = setting(8, "frames in a clip", low=1, usual="8 or 32")
+    frames: int = setting(8, "frames in a clip", low=1, high=1024, usual="8 or 32")
     frame_rate_hz: float = setting(30.0, "frames a second within a clip", low=0.1, high=240, usual="4 to 30")
-    short_side_pixels: int = setting(128, "short side that frames are decoded to", low=8, usual="crop + 1/8")
-    crop_pixels: int = setting(112, "side of the square that the encoder sees", low=8, usual="112 or 224")
+    short_side_pixels: int = setting(128, "short side that frames are decoded to", low=8, high=4096, usual="crop + 1/8")
+    crop_pixels: int = setting(112, "side of the square that the encoder sees", low=8, high=4096, usual="112 or 224")
     sound_seconds: float = setting(2.0, "sound that goes with a clip", low=0.05, high=60, usual="1 to 2")
     sample_rate_hz: int = setting(16000, "sound is resampled to this rate", low=1000, high=192000)
     mel_bins: int = setting(40, "rows of the log-mel image", low=8, high=256)

@@ -20,7 +20,7 @@ from seehear.encoders import Pair
 from seehear.errors import UsageError
 from seehear.model import Model
 from seehear.numerics import Numerics, find_device
-from seehear.stored import fill, pair_from
+from seehear.stored import described, weights_of
 
 TAGS = ["video", "audio", "self-supervised", "cross-modal clustering"]
 
@@ -35,14 +35,15 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=[*T
     def __init__(self, record: dict[str, Any]) -> None:
         super().__init__()
         self.record = record
-        self.pair, self.clip = pair_from(record, "config.json")
+        self._about = described(record, "config.json")
+        self.pair, self.clip = self._about.shapes(), self._about.clip  # weights come with their file
         self.eval()
 
     @classmethod
     def of(cls, pair: Pair, record: dict[str, Any]) -> HubModel:
         """A hub model with the weights of a pair."""
         made = cls(record)
-        made.pair.load_state_dict(pair.state_dict(), strict=True)
+        made.pair = made._about.with_weights(pair.state_dict()).eval()
         return made
 
     def model(self, device: str = "auto") -> Model:
@@ -57,7 +58,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=[*T
 
     @classmethod
     def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
-        fill(model, Path(model_file))  # strictly, whatever was asked for: part of an encoder is none
+        model.pair = weights_of(model._about, Path(model_file)).eval()  # strictly, whatever was asked for
         return model.to(map_location)
 
 

@@ -30,6 +30,7 @@ from seehear.numerics import Numerics, find_device
 from seehear.stored import MODALITIES as MODALITIES
 from seehear.stored import load_encoders, pair_of
 from seehear.stored import save_encoders as save_encoders
+from seehear.tensors import check_values
 from seehear.weights import RELEASED, fetch, open_checkpoint
 from seehear.weights.released import suggestion
 
@@ -139,6 +140,7 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     matching, run = None, None
     if name.startswith(PREFIX):
         encoder, modality, clip, info = huggingface_encoder(name.removeprefix(PREFIX))
+        check_values(encoder.state_dict(), name)
         pair = Pair(**{modality: encoder})
     elif place.is_file() or (name in RELEASED and not place.is_dir()):
         opened = open_checkpoint(place if place.is_file() else fetch(name))

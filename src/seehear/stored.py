@@ -11,12 +11,13 @@ It needs nothing else of a run, and can be copied anywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from seehear import outputs
 from seehear.config import Clip, Encoders, Settings, from_dict
@@ -24,6 +25,7 @@ from seehear.encoders import AudioEncoder, Pair, VideoEncoder
 from seehear.errors import CheckpointError, RunError, SettingsError
 from seehear.matching import Matching
 from seehear.runs import whole_folder, write_json
+from seehear.tensors import check_values, fitting, read_safetensors
 
 FORMAT = 1  # of `encoders/`; raised when an older program could not read it any more
 MODALITIES = ("video", "audio")
@@ -53,8 +55,29 @@ def record_of(pair: Pair, encoders: Encoders, clip: Clip, info: dict[str, Any]) 
     return {**info, **facts, "encoders": asdict(encoders), "clip": asdict(clip)}
 
 
-def pair_from(record: dict[str, Any], where: str | Path) -> tuple[Pair, Clip]:
-    """The inverse of `record_of`, with random weights.
+@dataclass(frozen=True)
+class Described:
+    """Encoders that a record describes: their shapes, which of them there are, batch norm's epsilon, clip settings."""
+
+    encoders: Encoders
+    modalities: tuple[str, ...]
+    bn_eps: float
+    clip: Clip
+
+    def shapes(self) -> Pair:
+        """The encoders on the device "meta": shapes alone, which take no memory however large they are."""
+        with torch.device("meta"):
+            return pair_of(self.encoders, self.modalities, self.bn_eps)
+
+    def with_weights(self, state: Mapping[str, Tensor]) -> Pair:
+        """The encoders with weights that are known to fit."""
+        pair = pair_of(self.encoders, self.modalities, self.bn_eps)
+        pair.load_state_dict(dict(state), strict=True)
+        return pair
+
+
+def described(record: dict[str, Any], where: str | Path) -> Described:
+    """The inverse of `record_of`.
 
     Raises:
         CheckpointError: the record is of another format, or makes no sense.
@@ -65,9 +88,16 @@ def pair_from(record: dict[str, Any], where: str | Path) -> tuple[Pair, Clip]:
         )
     try:
         settings = from_dict({"encoders": record["encoders"], "clip": record["clip"]})
-        modalities = record.get("modalities", MODALITIES)
-        return pair_of(settings.encoders, modalities, float(record.get("bn_eps", BN_EPS))), settings.clip
-    except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:
+        modalities = tuple(record.get("modalities", MODALITIES))
+        if not modalities or not {*modalities} <= {*MODALITIES}:
+            raise ValueError(f"modalities are {modalities}")
+        bn_eps = float(record.get("bn_eps", BN_EPS))
+        if not 0 < bn_eps <= 1:
+            raise ValueError(f"bn_eps is {bn_eps}")
+        found = Described(settings.encoders, modalities, bn_eps, settings.clip)
+        found.shapes()
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SettingsError) as error:
         raise CheckpointError(f"{where} does not describe encoders ({error}).") from None
 
 
@@ -118,10 +148,14 @@ def load_encoders(path: Path) -> Stored:
             "The run has not finished: `seehear pretrain ... --resume`." if unfinished else "Give the folder of a run."
         )
         raise RunError(f"{path} has no trained encoders. {hint}")
-    pair, clip = pair_from(record, folder / "encoders.json")
-    for modality in pair.modalities:
-        fill(pair.encoders[modality], folder / f"{modality}.safetensors")
-    return Stored(pair, clip, record, load_matching(folder / "matching.safetensors"))
+    about = described(record, folder / "encoders.json")
+    shapes = about.shapes()
+    state: dict[str, Tensor] = {}
+    for modality in shapes.modalities:
+        file = folder / f"{modality}.safetensors"
+        fits = fitting(read_safetensors(file), shapes.encoders[modality].state_dict(), file)
+        state |= {f"encoders.{modality}.{key}": value for key, value in fits.items()}
+    return Stored(about.with_weights(state), about.clip, record, load_matching(folder / "matching.safetensors"))
 
 
 def load_matching(file: Path) -> Matching | None:
@@ -130,14 +164,13 @@ def load_matching(file: Path) -> Matching | None:
     Raises:
         CheckpointError: the file is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not file.exists():
         return None
+    state = read_safetensors(file)
+    check_values(state, file)
     try:
-        return Matching.from_state_dict(load_file(file))
-    except (OSError, SafetensorError, KeyError, IndexError) as error:
+        return Matching.from_state_dict(state)
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{file} is damaged ({error}). Copy it again from the run, or remove it.") from None
 
 
@@ -146,25 +179,17 @@ def load_hub_folder(folder: Path) -> Stored:
     config = read_json(folder / HUB_FILES[0]) or {}
     if not isinstance(config.get("record"), dict):
         raise RunError(f"{folder} is of no seehear model. For VideoMAE, V-JEPA 2 and AST: seehear.load('hf:{folder}').")
-    pair, clip = pair_from(config["record"], folder / HUB_FILES[0])
-    fill(pair, folder / HUB_FILES[1], prefix="pair.")
-    return Stored(pair, clip, config["record"])
+    about = described(config["record"], folder / HUB_FILES[0])
+    return Stored(weights_of(about, folder / HUB_FILES[1]), about.clip, config["record"])
 
 
-def fill(module: nn.Module, file: Path, prefix: str = "") -> None:
-    """Load a safetensors file into a module, strictly.
+def weights_of(about: Described, file: Path) -> Pair:
+    """The encoders of a file that holds all of them, as Hugging Face's hub has it.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another module.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in load_file(file).items()}, strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{file} does not fit the record beside it: {reason}") from None
+    return about.with_weights(fitting(read_safetensors(file), about.shapes().state_dict(), file))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -177,7 +202,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable as JSON ({error}).") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no JSON object.")

@@ -14,6 +14,7 @@ from seehear.config import Clip, Encoders
 from seehear.locks import one_writer
 from seehear.outputs import ENCODERS, check_folder
 from seehear.runs import whole_folder
+from seehear.tensors import unwrapped
 from seehear.weights.reading import Accounting, account, load_into, read_state
 from seehear.weights.released import BN_EPS, RELEASED, TORCHVISION_CLIP, XDC_CLIP, Released
 
@@ -55,7 +56,9 @@ def open_checkpoint(file: str | Path, *, midplanes: Literal["auto", "conv", "blo
     state = read_state(file)
     rules: tuple[Literal["conv", "block"], ...] = ("conv", "block") if midplanes == "auto" else (midplanes,)
     with torch.device("meta"):  # shapes alone
-        counts = {rule: account(state, VideoEncoder(midplanes=rule).state_dict()) for rule in rules}
+        expected = {rule: VideoEncoder(midplanes=rule).state_dict() for rule in rules}
+    state = dict(unwrapped(state, expected[rules[0]]))  # names are the same by both rules
+    counts = {rule: account(state, expected[rule]) for rule in rules}
     rule = min(rules, key=lambda rule: len(counts[rule].mismatched))
     counts[rule].check(file)
     encoder = VideoEncoder(midplanes=rule, bn_eps=BN_EPS[rule])

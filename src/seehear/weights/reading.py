@@ -1,31 +1,28 @@
 """What is in a checkpoint from a stranger, and does all of it fit? Strict: every key is accounted for.
 
 A checkpoint is a dictionary of tensors by the names of torchvision's `VideoResNet` (`stem.0.weight`, ...), or holds one
-as `state_dict` or `model`; the prefix `module.` of a network trained in parallel is taken off. Files are read with
-`weights_only=True`: they are data, never code.
+as `state_dict` or `model`. How files are read as data, and never as code, is in `seehear.tensors`.
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seehear.errors import CheckpointError
+from seehear.tensors import check_values, describe, read_pickle, read_safetensors, tensors_of, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from seehear.encoders import VideoEncoder
+    from seehear.tensors import Shape
 
-Shape = tuple[int, ...]
 NESTED = ("state_dict", "model")  # under which trainers keep the weights
 CLASSIFIER = ("fc.",)  # of the labels that the network was trained with: no part of an encoder
 COUNTERS = ("num_batches_tracked",)  # of batch norms; old files lack them, and features do not depend on them
-EXAMPLES = 3  # of keys in a message
 
 
 @dataclass(frozen=True)
@@ -67,14 +64,10 @@ class Accounting:
                 f"{path} counts mid-planes otherwise: {key} has {theirs[0]} where the encoder has {ours[0]}. Use "
                 f'midplanes="{rule}".'
             )
-        found = [f"{len(self.matched)} keys fit"]
-        found += [f"{len(missing)} are missing ({some(missing)})"] if missing else []
-        found += [f"{len(unexpected)} are unknown ({some(unexpected)})"] if unexpected else []
-        shapes = [f"{key}: {theirs}, not {ours}" for key, (theirs, ours) in self.mismatched.items()]
-        found += [f"{len(shapes)} have another shape ({some(shapes)})"] if shapes else []
+        found = describe(self.matched, missing, unexpected, self.mismatched)
         raise CheckpointError(
-            f"{path} is not of this architecture, R(2+1)D-18: {', '.join(found)}. Give a checkpoint of XDC's or "
-            f"torchvision's r2plus1d_18, or use your own network with seehear.encoders.wrap."
+            f"{path} is not of this architecture, R(2+1)D-18: {found}. Give a checkpoint of XDC's or torchvision's "
+            f"r2plus1d_18, or use your own network with seehear.encoders.wrap."
         )
 
     def other_rule(self) -> str | None:
@@ -121,8 +114,11 @@ def load_into(encoder: VideoEncoder, state: Mapping[str, Tensor], path: str | Pa
     """
     import torch
 
-    accounting = account(state, encoder.state_dict())
+    expected = encoder.state_dict()
+    state = unwrapped(state, expected)
+    accounting = account(state, expected)
     accounting.check(path)
+    check_values({key: state[key] for key in accounting.matched}, path)
     whole = {key: state[key] for key in accounting.matched}
     whole |= {key: torch.tensor(0) for key in accounting.not_there}
     encoder.load_state_dict(whole, strict=True)
@@ -141,61 +137,3 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
     return tensors_of(content, path)
-
-
-def read_safetensors(path: Path) -> Any:
-    """What a safetensors file holds."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors ({error}).") from None
-
-
-def read_pickle(path: Path) -> Any:
-    """What `torch.save` wrote, tensors and plain data only."""
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is odd about a file, when it is about to be refused
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no checkpoint {path}.") from None
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error) or "GLOBAL" in str(error):
-            raise CheckpointError(
-                f"{path} holds objects that are made by running code, not only tensors; such a file is never opened. "
-                f"Save the network's state_dict() alone where you trust it, and give that."
-            ) from None
-        raise CheckpointError(f"{path} is no checkpoint of PyTorch, or a damaged one ({first_line(error)}).") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is truncated, damaged, or no checkpoint of PyTorch ({first_line(error)}). Load it again."
-        ) from None
-
-
-def tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """A dictionary of tensors with the names of a network that was not trained in parallel."""
-    import torch
-
-    is_state = isinstance(content, Mapping) and content
-    if not is_state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()):
-        kind = f"a dictionary with {some(map(str, content))}" if is_state else f"a {type(content).__name__}"
-        raise CheckpointError(f"{path} holds {kind}, not a network's tensors by name (its state_dict()).")
-    prefix = "module." if all(key.startswith("module.") for key in content) else ""
-    return {key.removeprefix(prefix): value for key, value in content.items()}
-
-
-def some(names: Any) -> str:
-    """The first few of some names."""
-    names = list(names)
-    return ", ".join(names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first, shortened; of PyTorch's own advice on `weights_only`, the cause alone."""
-    lines = str(error).rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
