@@ -17,7 +17,7 @@ import pytest
 
 from command_here import command
 from seehear import progress
-from seehear.cli.base import visible
+from seehear.errors import printable
 from seehear.library.opening import open_file
 from test_story import run
 
@@ -62,7 +62,7 @@ def test_names_of_files_move_nothing_on_a_terminal(finished_run, features):
 
 
 def test_control_characters_and_directional_marks_are_written_out():
-    assert visible("a\x1b[2J\r\n‮b é 雨") == r"a\x1b[2J\r\n\u202eb é 雨"
+    assert printable("a\x1b[2J\r\n‮b é 雨") == r"a\x1b[2J\r\n\u202eb é 雨"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_control_characters_and_directional_marks_are_written_out():
     [
         (("assign", "{run}", "nowhere", "--out", "l"), r"nowhere does not exist"),
         (("embed", "nowhere", "{videos}", "--out", "f"), r"nowhere has no trained encoders|nowhere is no run"),
-        (("search", "{run}", "--query", "no\nne.wav"), r"no\s+ne\.wav does not exist"),
+        (("search", "{run}", "--query", "no\nne.wav"), r"no\\nne\.wav does not exist"),
         (("search", "{run}", "--query", "q", "--by", "smell"), r"Invalid value for '--by'"),
         (("export-labels", "{run}", "--to", "excel", "--out", "x"), r"no format 'excel'"),
         (("export-labels", "{run}", "--to", "csv", "--out", "."), r"is a folder"),

@@ -21,10 +21,21 @@ from __future__ import annotations
 import os
 
 
+def printable(text: str) -> str:
+    """A text of one line that moves nothing on a terminal, whatever the names of files in it hold.
+
+    Control characters, line ends, directional marks and bytes that are no text are written out: \\x1b, \\n, \\udcff.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class SeehearError(Exception):
-    """The base of every error that seehear raises on purpose."""
+    """The base of every error that seehear raises on purpose. As text it is safe to print (`printable`)."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, super().__str__().split("\n")))
 
 
 class UsageError(SeehearError):
@@ -61,7 +72,7 @@ class MediaError(SeehearError):
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+        return printable(f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else ""))
 
 
 class StorageError(SeehearError, OSError):

@@ -122,7 +122,8 @@ def pretrain(
         if is_over(run, start, cfg):
             console.say(f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}.")
             return run
-        console.say("\n".join(introduction(run, cfg, numerics, start, len(index))))
+        for line in introduction(run, cfg, numerics, start, len(index)):
+            console.say(line)
         clips = clips or Clips(index, cfg.clip, cfg.data, cfg.seed)
         with kernels(cfg.compute):
             last = train_rounds(run, cfg, pair, clips, numerics, start, console, requests, tensorboard)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from seehear.errors import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -108,6 +110,7 @@ class Console:
             return
         if self.quiet:
             return
+        line = printable(line)
         if self._progress is not None:
             self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:

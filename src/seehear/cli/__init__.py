@@ -6,6 +6,7 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 faile
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ import click
 from seehear import distributed
 from seehear.cli import doctor, evaluating, measuring, reporting, sharing, training, using
 from seehear.cli.base import cli
-from seehear.errors import Interrupted, SeehearError
+from seehear.errors import Interrupted, SeehearError, printable
 
 LEAVE_SECONDS = 5  # after a request to stop, once all is saved
 
@@ -28,6 +29,9 @@ for group in (training, evaluating, reporting, using, sharing, measuring, doctor
 
 def main() -> None:
     """The entry point: run a command, and turn errors into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that are no text
     try:
         code = cli.main(standalone_mode=False)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -52,7 +56,7 @@ def fail(message: str, code: int) -> int:
     """Print one line on stderr and give back the exit code; under torchrun it says which rank."""
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     who = f"Error on rank {os.environ.get('RANK')} of {ranks}" if ranks > 1 else "Error"
-    print(f"{who}: {message}", file=sys.stderr, flush=True)
+    print(f"{who}: {printable(message)}", file=sys.stderr, flush=True)
     return code
 
 

@@ -12,6 +12,7 @@ import click
 
 import seehear
 from seehear import config
+from seehear.errors import printable
 
 ON_RANKS = {"index", "pretrain", "evaluate"}  # commands that torchrun may start
 SHOWN = ("variant", "seed", "rounds")  # settings with a line of their own in --help; the others work by dotted name
@@ -90,16 +91,11 @@ def print_table(rows: list[list[str]]) -> None:
         words = i > 0 and any(not is_number(row[i]) for row in rows[1:])
         grid.add_column(head, justify="left" if i == 0 or words else "right", overflow="fold")
     for row in rows[1:]:
-        grid.add_row(*(Text(visible(cell)) for cell in row))
-    wide = sum(max(len(visible(row[i])) for row in rows) + 4 for i in range(len(rows[0])))
+        grid.add_row(*(Text(printable(cell)) for cell in row))
+    wide = sum(max(len(printable(row[i])) for row in rows) + 4 for i in range(len(rows[0])))
     Console(width=None if sys.stdout.isatty() else max(100, wide), markup=False, highlight=False).print(grid)
 
 
 def is_number(cell: str) -> bool:
     """Whether a cell begins like a number, so that it stands on the right; empty cells do too."""
     return not cell or cell.lstrip("-")[:1].isdigit()
-
-
-def visible(text: str) -> str:
-    """A text whose control characters and directional marks are written out, so that it moves nothing on a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from seehear.errors import printable
+
 MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "bad": ("BROKEN", "red")}
 INSTALL = {
     "bash": 'add this line to ~/.bashrc: eval "$(seehear completion bash)"',
@@ -24,7 +26,6 @@ def doctor(folder: Path, as_json: bool) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from seehear.cli.base import visible
     from seehear.diagnosis import as_data, diagnose, is_broken
 
     checks = diagnose(folder)
@@ -34,9 +35,9 @@ def doctor(folder: Path, as_json: bool) -> int:
     console = Console(soft_wrap=True, highlight=False)
     for check in checks:
         word, colour = MARKS[check.status]
-        console.print(Text.assemble((f"{word:8}", colour), f" {check.name:10} {visible(check.found)}"))
+        console.print(Text.assemble((f"{word:8}", colour), f" {check.name:10} {printable(check.found)}"))
         if check.advice:
-            console.print(Text(f"{'':20}{visible(check.advice)}"))
+            console.print(Text(f"{'':20}{printable(check.advice)}"))
     wrong = [check.name for check in checks if check.status != "ok"]
     console.print(Text("All is well." if not wrong else f"To look at: {', '.join(wrong)}."))
     return int(is_broken(checks))

@@ -43,7 +43,7 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each file left out.
 
     VIDEOS may be addresses: s3://, gs://, hf://, https:// (docs/remote.md), or a .txt file with one on each line.
-    Run it again to add new files and drop vanished ones.
+    Run it again to add new files and drop vanished ones. Runs, reports and indexes among the videos are passed over.
     """
     summary = seehear.index(videos, out, **options)
     if os.environ.get("RANK", "0") != "0":

@@ -1,7 +1,8 @@
 """Which files may be videos? A walk over folders of any depth, in the same order everywhere.
 
 Names that begin with a dot are passed over. Links are followed; a folder or a file that is reached in several ways is
-taken once, and a real file is preferred to a link to it.
+taken once, and a real file is preferred to a link to it. What cannot be looked at costs its own line and nothing else.
+Folders that seehear made (`ours`) are passed over unless they were named.
 
 Of folders on other machines (`remote`) only names that promise a video are taken, since looking at the others would
 mean fetching them. A text file that is named, not found, may list addresses, one a line.
@@ -16,6 +17,8 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from seehear.errors import MediaError, UsageError
+from seehear.indexing.ours import PREVIEWS, folder_of, is_ours, ours_among
+from seehear.media.members import modified_ns, within_int64
 from seehear.remote.addresses import (
     LIST_ENDINGS,
     SCHEMES,
@@ -72,8 +75,14 @@ def absolute_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
         if "://" in os.fspath(path) and not os.path.lexists(path):
             schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
             raise UsageError(f"{os.fspath(path)} cannot be read. Addresses may begin with {schemes}.")
-        if not os.path.lexists(path) or not Path(path).exists():
-            raise UsageError(f"{os.fspath(path)} does not exist. Name video files, or folders that hold them.")
+        name = os.fspath(path)
+        try:
+            os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
+            raise UsageError(f"{name} does not exist. Name video files, or folders that hold them.") from None
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            why = getattr(error, "strerror", None) or error
+            raise UsageError(f"{name} cannot be looked at: {why}. Name another.") from None
     return sorted({checked(os.fspath(path)) if is_remote(path) else absolute(path) for path in paths})
 
 
@@ -89,15 +98,28 @@ def common_root(paths: Sequence[str]) -> str:
     return os.path.commonpath(folders)
 
 
-def find_candidates(paths: Sequence[str]) -> list[Candidate]:
-    """All files at or below some absolute paths or addresses, sorted by path; each file once.
+def find_candidates(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
+    """All files at or below some absolute paths or addresses; each file once.
+
+    Returns:
+        The files, sorted by path; and the folders that were passed over, since seehear made them.
 
     Raises:
         UsageError: a remote folder or a list cannot be read.
     """
     remote = [path for path in paths if is_remote(path) or _is_list(path)]
-    found = _find_here([path for path in paths if not is_remote(path)])
-    return sorted([*found, *_find_remote(remote)], key=lambda candidate: candidate.path)
+    walk = _Walk([path for path in paths if not is_remote(path)])
+    elsewhere, passed_over = _find_remote(remote)
+    found = [*_found_here(walk), *elsewhere]
+    return sorted(found, key=lambda candidate: candidate.path), sorted([*walk.passed_over, *passed_over])
+
+
+def but_for(passed_over: Sequence[str]) -> str:
+    """What to add to a sentence about files where folders of our own were passed over."""
+    if not passed_over:
+        return ""
+    folders = f"{len(passed_over)} {'folder' if len(passed_over) == 1 else 'folders'}"
+    return f", but for {folders} that seehear made ({', '.join(passed_over[:3])}{', ...' * (len(passed_over) > 3)})"
 
 
 def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[int, int] | str]:
@@ -114,7 +136,7 @@ def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[
         answers = dict(zip(asked, all_facts(asked), strict=True))
         remote = {path: _candidate(path, answer) for path, answer in answers.items()}
     else:
-        remote = {found.path: found for found in (_find_remote(lists) if asked else [])}
+        remote = {found.path: found for found in (_find_remote(lists)[0] if asked else [])}
     for path in paths:
         found = remote.get(path)
         if found is not None and found.failure not in ("", "not found"):
@@ -135,66 +157,104 @@ def _stamp_here(path: str) -> tuple[int, int] | str:
         status = os.stat(path)  # noqa: PTH116
     except OSError:
         return "has vanished"
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, modified_ns(status)
 
 
-def _find_here(paths: Sequence[str]) -> list[Candidate]:
+def _found_here(walk: _Walk) -> list[Candidate]:
     found: dict[tuple[int, int], tuple[bool, Candidate]] = {}
-    failures: list[Candidate] = []
-    for path, is_linked in _files(paths, failures):
+    for path, is_linked in walk.files():
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path for each of 100,000 files is slow)
         except OSError as error:
-            reason = "no permission" if isinstance(error, PermissionError) else "not found"
-            failures.append(Candidate(path, 0, 0, reason))
+            walk.failures.append(_failed(path, error))
             continue
-        candidate = Candidate(path, status.st_size, status.st_mtime_ns, "" if S_ISREG(status.st_mode) else _SPECIAL)
+        failure = "" if S_ISREG(status.st_mode) else _SPECIAL
+        candidate = Candidate(path, status.st_size, modified_ns(status), failure)
         key = status.st_dev, status.st_ino
         if key not in found or (is_linked, path) < (found[key][0], found[key][1].path):
             found[key] = is_linked, candidate
-    return [*failures, *(candidate for _, candidate in found.values())]
+    return [*walk.failures, *(candidate for _, candidate in found.values())]
 
 
-def _files(paths: Sequence[str], failures: list[Candidate]) -> Iterator[tuple[str, bool]]:
-    """Whatever is no folder, with whether a link leads there.
+def _failed(path: str, error: OSError) -> Candidate:
+    reason = "no permission" if isinstance(error, PermissionError) else "not found"
+    return Candidate(path, 0, 0, reason, error.strerror or "")
 
-    Folders come before links to folders, so that a link to what is seen anyway adds nothing.
+
+class _Walk:
+    """A walk over local files and folders.
+
+    Attributes:
+        failures: what could not be looked at.
+        passed_over: folders that seehear made.
     """
-    folders = [(path, False) for path in reversed(paths)]
-    links: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    while folders or links:
-        folder, is_linked = folders.pop() if folders else (links.pop(), True)
-        try:
-            status = os.stat(folder)  # noqa: PTH116
-            if not S_ISDIR(status.st_mode):
-                yield folder, is_linked
-                continue
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            entries = sorted((e for e in os.scandir(folder) if e.name[0] != "."), key=lambda e: e.name, reverse=True)
-        except OSError:
-            failures.append(Candidate(folder, 0, 0, "no permission"))
-            continue
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.named = frozenset(paths)
+        self.failures: list[Candidate] = []
+        self.passed_over: list[str] = []
+        self._folders = [(path, False) for path in reversed(paths)]
+        self._links: list[str] = []
+
+    def files(self) -> Iterator[tuple[str, bool]]:
+        """Whatever is no folder, with whether a link leads there.
+
+        Folders come before links to folders, so that a link to what is seen anyway adds nothing.
+        """
+        seen: set[tuple[int, int]] = set()
+        while self._folders or self._links:
+            path, is_linked = self._folders.pop() if self._folders else (self._links.pop(), True)
+            try:
+                status = os.stat(path)  # noqa: PTH116
+                if not S_ISDIR(status.st_mode):
+                    yield path, is_linked
+                elif (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    yield from self._entries(path, is_linked)
+            except OSError as error:
+                self.failures.append(_failed(path, error))
+
+    def _entries(self, folder: str, is_linked: bool) -> Iterator[tuple[str, bool]]:
+        """The files in a folder; the folders in it are kept for later."""
+        with os.scandir(folder) as found:
+            entries = sorted((e for e in found if e.name[0] != "."), key=lambda e: e.name, reverse=True)
+        if is_ours(folder, {entry.name for entry in entries}):
+            if folder not in self.named:
+                self.passed_over.append(folder)
+                return
+            self.passed_over += [entry.path for entry in entries if entry.name == PREVIEWS]
+            entries = [entry for entry in entries if entry.name != PREVIEWS]
         for entry in entries:
-            if not entry.is_dir():
+            if not leads_to_folder(entry):
                 yield entry.path, is_linked or entry.is_symlink()
             elif entry.is_symlink():
-                links.append(entry.path)
+                self._links.append(entry.path)
             else:
-                folders.append((entry.path, is_linked))
+                self._folders.append((entry.path, is_linked))
 
 
-def _find_remote(paths: Sequence[str]) -> list[Candidate]:
-    """The files of remote folders and of lists, and remote files that were named."""
+def leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Is it a folder, or a link to one? A link that leads nowhere, to itself or into a closed folder is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _find_remote(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
+    """The files of remote folders and of lists, and remote files that were named; and folders that were passed over."""
     found: dict[str, Facts | MediaError | None] = {}
+    passed_over: set[str] = set()
     for path in paths:
         try:
             if _is_list(path):
                 found |= {address: None for address in _listed(path) if address not in found}
             elif is_folder(path):
-                found |= {address: facts for address, facts in files_below(path) if _is_wanted(address, path)}
+                below = dict(files_below(path))
+                ours = ours_among(below, path)
+                wanted = {address: folder_of(address, ours) for address in below if _is_wanted(address, path)}
+                found |= {address: below[address] for address, folder in wanted.items() if folder is None}
+                passed_over |= {folder for folder in wanted.values() if folder is not None}
             else:
                 found.setdefault(path)
         except MediaError as error:
@@ -203,7 +263,8 @@ def _find_remote(paths: Sequence[str]) -> list[Candidate]:
             found[path] = error
     unknown = [address for address, facts in found.items() if facts is None]
     found |= dict(zip(unknown, all_facts(unknown), strict=True))
-    return [_candidate(address, facts) for address, facts in found.items() if facts is not None]
+    candidates = [_candidate(address, facts) for address, facts in found.items() if facts is not None]
+    return candidates, sorted(passed_over)
 
 
 def _is_list(path: str) -> bool:
@@ -248,4 +309,4 @@ def _read_here(path: str) -> str:
 def _candidate(address: str, facts: Facts | MediaError) -> Candidate:
     if isinstance(facts, MediaError):
         return Candidate(address, 0, 0, facts.reason, facts.detail)
-    return Candidate(address, facts.size or 0, facts.modified_ns)
+    return Candidate(address, facts.size or 0, within_int64(facts.modified_ns))

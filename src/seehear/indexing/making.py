@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seehear.distributed import cores_of_rank
-from seehear.errors import IndexFileError, SettingsError, UsageError
-from seehear.indexing.discovery import Candidate, absolute_paths, common_root, find_candidates
+from seehear.errors import IndexFileError, SettingsError, UsageError, printable
+from seehear.indexing.discovery import Candidate, absolute_paths, but_for, common_root, find_candidates
 from seehear.indexing.examination import Rejection
 from seehear.indexing.info import PACKING, command, read_info
 from seehear.indexing.packed import copy_packed
@@ -36,12 +36,14 @@ from seehear.locks import one_writer
 from seehear.media import REASONS, MediaInfo
 from seehear.outputs import INDEX, check_place, is_empty_folder, is_like_index
 from seehear.progress import Console
-from seehear.remote import is_remote
+from seehear.remote import absolute, is_remote
 from seehear.runs import now
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 Times = NDArray[np.float64]
+
+_EXAMPLES = 3  # of passed-over folders in a summary
 
 _TRY_AGAIN = frozenset(
     {"timed out", "crashed the decoder", "no permission", "not found", "unreachable"}
@@ -61,6 +63,7 @@ class IndexSummary:
     changed: int  # usable files that are not as they were before
     dropped: int  # files that have vanished, or cannot be used any more
     digest: str
+    passed_over: list[str] = field(default_factory=list)  # folders that seehear made: runs, reports, other indexes
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -74,7 +77,10 @@ class IndexSummary:
         if self.rejected:
             total = sum(self.rejected.values())
             lines.append(f"Left out: {total} ({_listing(self.rejected)}). Which: {self.folder}/rejected.parquet")
-        return "\n".join(lines)
+        if self.passed_over:
+            shown = ", ".join(self.passed_over[:_EXAMPLES]) + ", ..." * (len(self.passed_over) > _EXAMPLES)
+            lines.append(f"Passed over, since seehear made them: {len(self.passed_over)} folders ({shown}).")
+        return "\n".join(map(printable, lines))
 
 
 def index(
@@ -96,7 +102,8 @@ def index(
 
     Args:
         paths: video files, or folders that hold them at any depth, here or at an address (s3://, gs://, hf://,
-            https://), or text files that list addresses. Names that begin with a dot are passed over. The address of
+            https://), or text files that list addresses. Names that begin with a dot, and folders that seehear
+            made (runs, reports, indexes), are passed over, but for folders that are named here. The address of
             a packed index makes an index here whose shards stay there.
         out: the folder to write.
         segment_seconds: the longest segment a video is cut into.
@@ -155,7 +162,9 @@ def _look_and_write(
     old = None if overwrite else _open_old(folder, settings, named)
     old_videos = old.videos() if old else []
     old_rejected = old.rejected_files() if old else []
-    candidates = _without(folder, find_candidates(named))
+    candidates, passed_over = find_candidates(named)
+    candidates = _without(folder, candidates)
+    passed_over = [path for path in passed_over if not _is_within(path, absolute(folder))]
     known = _what_is_known(candidates, old_videos, old_rejected)
     seen = _what_is_seen(candidates, known, settings, lambda jobs: examine(jobs, workers, timeout_s), progress)
     found = known | seen
@@ -167,9 +176,9 @@ def _look_and_write(
     rejected = sorted((file for file in found.values() if isinstance(file, Rejected)), key=lambda file: file.path)
     root = common_root(named)
     if not videos:
-        raise _nothing_usable(folder, named, rejected, root)
+        raise _nothing_usable(folder, named, rejected, root, passed_over)
     if old is not None and (videos, rejected, named) == (old_videos, old_rejected, old.info["paths"]):
-        return _summary(folder, old.info, videos, old_videos)
+        return replace(_summary(folder, old.info, videos, old_videos), passed_over=passed_over)
     info = {
         "root": root,
         "paths": named,
@@ -179,7 +188,8 @@ def _look_and_write(
         "updated": now(),
         "seehear": metadata.version("seehear"),
     }
-    return _summary(folder, write_index(folder, videos, rejected, info), videos, old_videos)
+    written = write_index(folder, videos, rejected, info)
+    return replace(_summary(folder, written, videos, old_videos), passed_over=passed_over)
 
 
 def cut(start_s: float, seconds: float, segment_seconds: float, min_seconds: float) -> tuple[Times, Times]:
@@ -344,9 +354,12 @@ def _summary_of_packed(index: Index) -> IndexSummary:
     return IndexSummary(str(index.folder), len(index), count, seconds, rejected, count, 0, 0, index.digest)
 
 
-def _nothing_usable(folder: Path, named: Sequence[str], rejected: Sequence[Rejected], root: str) -> IndexFileError:
+def _nothing_usable(
+    folder: Path, named: Sequence[str], rejected: Sequence[Rejected], root: str, passed_over: Sequence[str]
+) -> IndexFileError:
     if not rejected:
-        return IndexFileError(f"There is no video below {', '.join(named)}. Name files, or folders that hold them.")
+        where = ", ".join(named) + but_for(passed_over)
+        return IndexFileError(f"There is no video below {where}. Name files, or folders that hold them.")
     listing = folder.with_name(f"{folder.name}-rejected.parquet")
     listing.parent.mkdir(parents=True, exist_ok=True)
     write_rejected(listing, rejected, root)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from seehear.errors import SettingsError, UsageError
 from seehear.indexing import Index, cut
-from seehear.indexing.discovery import Candidate, absolute_paths, find_candidates
+from seehear.indexing.discovery import Candidate, absolute_paths, but_for, find_candidates
 from seehear.indexing.examination import LEAST_SECONDS, Rejection
 from seehear.indexing.workers import examine_all
 from seehear.media import Hearing, MediaInfo
@@ -120,9 +120,10 @@ class FileSource:
         self.cutting, self.group_size = cutting, FILES_A_GROUP
         named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
         self.named = {path for path in named if not Path(path).is_dir()}
-        self.files = find_candidates(named)
+        self.files, passed_over = find_candidates(named)
         if not self.files:
-            raise UsageError(f"There is no file below {', '.join(named)}. Name files, or folders that hold them.")
+            where = ", ".join(named) + but_for(passed_over)
+            raise UsageError(f"There is no file below {where}. Name files, or folders that hold them.")
         digest = hashlib.sha256()
         for file in self.files:
             digest.update(os.fsencode(file.path) + f"\0{file.file_bytes}\0{file.modified_ns}\n".encode())

@@ -97,4 +97,14 @@ def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
         member.check()
         return member.size, 0
     status = os.stat(path)  # noqa: PTH116
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, modified_ns(status)
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """The time of a file's last change, in ns since 1970."""
+    return within_int64(status.st_mtime_ns)
+
+
+def within_int64(moment_ns: int) -> int:
+    """A time in ns as near as 64 bits come to it: they end in 2262, and file systems do not."""
+    return min(max(moment_ns, -(2**63)), 2**63 - 1)

@@ -2,7 +2,8 @@
 
 A list of two million names must not cost two million looks at the disk: folders are scanned once with `os.scandir`, and
 media files are found by the last parts of their path without the ending, since people re-encode what they download.
-Links are followed, and a folder that is reached twice is walked once. Names that begin with a dot are passed over.
+Links are followed, and a folder that is reached twice is walked once. Names that begin with a dot, and folders that
+seehear made, are passed over.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seehear.errors import SettingsError
-from seehear.indexing.discovery import VIDEO_ENDINGS
+from seehear.indexing.discovery import VIDEO_ENDINGS, leads_to_folder
+from seehear.indexing.ours import is_ours
 
 AUDIO_ENDINGS = (
     *(".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".mka", ".mp2", ".mp3"),
@@ -125,6 +127,13 @@ def _rank(path: str) -> tuple[bool, int, str]:
     return not is_video(path), path.count(os.sep), path
 
 
+def _is_regular(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself, or into a closed folder
+        return False
+
+
 def _files(root: str) -> Iterator[str]:
     """Every regular file at or below a folder."""
     folders, seen = [root], set()
@@ -135,14 +144,15 @@ def _files(root: str) -> Iterator[str]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name[0] == ".":
-                        continue
-                    if entry.is_dir():
-                        folders.append(entry.path)
-                    elif entry.is_file():
-                        yield entry.path
+            with os.scandir(folder) as found:
+                entries = [entry for entry in found if entry.name[0] != "."]
+            if folder != root and is_ours(folder, {entry.name for entry in entries}):
+                continue
+            for entry in entries:
+                if leads_to_folder(entry):
+                    folders.append(entry.path)
+                elif _is_regular(entry):
+                    yield entry.path
         except OSError as error:
             if folder == root:
                 raise SettingsError(f"{root} cannot be read ({error.strerror}). Allow reading it.") from None
