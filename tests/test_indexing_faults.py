@@ -96,7 +96,7 @@ def test_damage_of_any_kind_gets_a_reason_or_is_read(tmp_path: Path) -> None:
                 content[position] ^= 1 << int(rng.integers(8))
         path = tmp_path / f"{number}-{name}"
         path.write_bytes(content)
-        jobs.append((str(path), True, 0.5))
+        jobs.append((str(path), True))
     answers = dict(examine_all(jobs, workers=2, timeout_s=30.0))
     assert sorted(answers) == list(range(150))
     rejections = [answer for answer in answers.values() if isinstance(answer, Rejection)]
