@@ -136,6 +136,8 @@ def simulated_index(folder: Path, rows: int, files: int, seconds: int) -> Path:
                 "channels",
                 "video_codec",
                 "audio_codec",
+                "audio_track",
+                "audio_channel",
             ]
         }
         facts |= {"file_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
@@ -188,6 +190,7 @@ def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
         "num_clusters": clusters,
         "largest": round(1.2 * rows / clusters),
         "smallest": round(0.8 * rows / clusters),
+        "effective": 0.99 * clusters,
         "reseeded": 0,
         "inertia": 1.0,
         "nmi_last": 0.6 + 0.1 * number if number else None,

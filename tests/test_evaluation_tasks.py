@@ -36,7 +36,8 @@ QUIET = Console(quiet=True)
 def plain_model() -> Model:
     """Mean colours over a grid, and mean log-mel bands: features without learning."""
     colours = torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d((2, 2, 2)), torch.nn.Flatten())
-    bands = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((8, 4)), torch.nn.Flatten())
+    heard = torch.nn.Hardtanh(-12, 12)  # as they are, cells of silence would outweigh the sound in a mean
+    bands = torch.nn.Sequential(heard, torch.nn.AdaptiveAvgPool2d((8, 4)), torch.nn.Flatten())
     video = wrap(colours, feature_dim=24, rgb_mean=(0.5, 0.5, 0.5), rgb_std=(0.2, 0.2, 0.2))
     pair = Pair(video, wrap(bands, takes="spectrogram", feature_dim=32))
     return Model(pair.eval(), CLIP, Numerics("cpu", "fp32", "contiguous"), {"name": "plain"})

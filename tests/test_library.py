@@ -225,7 +225,9 @@ def test_a_picture_is_a_clip_in_which_nothing_moves(trained, table, tmp_path, na
     from seehear.library.querying import features_of_query
 
     found = features_of_query(trained.model, tmp_path / name)["video"]
-    small = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(60, 36, "rgb24", interpolation="BICUBIC")
+    with av.open(tmp_path / name) as opened:  # JPEG loses something
+        shown = next(opened.decode(video=0)).reformat(format="rgb24", interpolation="BICUBIC")
+    small = shown.reformat(60, 36, "rgb24", interpolation="BICUBIC")
     square = torch.from_numpy(small.to_ndarray()[2:34, 14:46].copy()).permute(2, 0, 1)
     wanted = trained.model.video(square[None, :, None].repeat(1, 1, 4, 1, 1))
     if codec == "png":

@@ -24,7 +24,7 @@ def test_whitening_agrees_with_scikit_learn_up_to_rotation():
     x = features()
     ours = Space.fit([x], "whiten")
     theirs = PCA(whiten=True).fit_transform(x.double().numpy())
-    projected = ((x - ours.parts[0].mean_D) @ ours.parts[0].axes_Dd).numpy()
+    projected = ((x - ours.parts[0].mean_D) @ ours.parts[0].axes_DD).numpy()
     scale = len(x) / (len(x) - 1)  # scikit-learn divides by N - 1
     np.testing.assert_allclose(projected @ projected.T, theirs @ theirs.T * scale, atol=5e-3)
     assert np.allclose(np.cov(projected.T, bias=True), np.eye(6), atol=1e-3)
@@ -35,7 +35,7 @@ def test_directions_without_variance_are_dropped_not_blown_up():
     x[:, 5] = x[:, 4] * 2
     space = Space.fit([x], "whiten")
     assert bool(space([x]).isfinite().all())
-    projected = (x - space.parts[0].mean_D) @ space.parts[0].axes_Dd
+    projected = (x - space.parts[0].mean_D) @ space.parts[0].axes_DD
     assert int((projected.std(dim=0) > 1e-3).sum()) == 5
 
 
