@@ -37,7 +37,9 @@ TEACHERS: dict[str, dict[str, tuple[str, ...]]] = {
     "cdc": {"video": ("joint",), "audio": ("joint",)},
     "xdc": {"video": ("audio",), "audio": ("video",)},
 }
-ALL_SPACES = ("video", "audio", "joint")
+# space -> the modalities whose features it joins
+MEMBERS = {"video": ("video",), "audio": ("audio",), "joint": ("video", "audio")}
+ALL_SPACES = tuple(MEMBERS)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def cluster_features(
     last: Round | None = None,
 ) -> dict[str, Clusters]:
     """Step 2 alone: k-means on the features of the rows that could be read; `features` are those of this rank."""
-    parts = {"video": (features.video,), "audio": (features.audio,), "joint": (features.video, features.audio)}
+    parts = {space: tuple(features.of[m] for m in MEMBERS[space]) for space in spaces}
     found: dict[str, Clusters] = {}
     for space in spaces:
         fitted = Space.fit(parts[space], cfg.cluster.features)

@@ -12,6 +12,8 @@ import click
 import seehear
 from seehear.cli.base import print_table
 
+NAMED = 3  # items left out that are named on a terminal; the result names more
+
 OF_TASK = {  # option -> the tasks that it belongs to; the others are for all of them
     "classifier": ("probe",),
     "low_shot": ("probe", "finetune"),
@@ -85,7 +87,7 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     "--low-shot", callback=numbers, hidden=True, help="Examples a class: 1,5,10,20, beside all; finetune: one number."
 )
 @click.option("--baseline", is_flag=True, hidden=True, help="Also classify plain colour and log-mel statistics.")
-@click.option("--num-clusters", type=int, hidden=True, help="Cluster anew with this K. [default: the run's clusters]")
+@click.option("--num-clusters", hidden=True, help="K: classes (as many), run (the run's) or a number. [default: run]")
 @click.option("--preset", hidden=True, help="ucf101, hmdb51, their -8frames, kinetics-linear, esc50, default.")
 @click.option("--frames", type=int, hidden=True, help="Frames in a clip, 8 or 32. [default: the preset's]")
 @click.option("--freeze", is_flag=True, hidden=True, help="Train the classifier alone.")
@@ -147,11 +149,29 @@ def parted(change: str) -> tuple[str, str]:
 def show(result: Mapping[str, Any]) -> None:
     """A result for a person."""
     data = result["data"]
-    if data["num_missing"] or data["unopened"] or result["unreadable"]:
-        unopened = {**data["unopened"], **result["unreadable"]}
-        print(f"{data['num_missing']} of {data['num_official']} items have no file; unreadable: {unopened or 'none'}")
+    if data["left_out"]:
+        count, official = sum(data["left_out"].values()), data["num_official"]
+        where = "are not in the index" if data["kind"] == "index" else "cannot be measured"
+        print(f"{count} of {official} items {where}: {listing(data['left_out'])}")
+        print(f"for instance {listing_of_some(data['left_out_items'])}")
+    if result["unreadable"]:
+        print(f"{sum(result['unreadable'].values())} clips could not be read: {listing(result['unreadable'])}")
+    if result.get("num_unread_test"):
+        print(f"{result['num_unread_test']} test items that could not be read count as wrong")
+    for note in result.get("notes", ()):
+        print(f"Note: {note}")
     shower = {"retrieval": show_retrieval, "clusters": show_clusters, "features": show_features}
     shower.get(result["task"], show_accuracy)(result)
+
+
+def listing(counts: Mapping[str, int]) -> str:
+    """ "4 silent audio, 3 no file"."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def listing_of_some(reasons: Mapping[str, str]) -> str:
+    """The first few items with their reasons."""
+    return ", ".join(f"{item!r} ({reason})" for item, reason in list(reasons.items())[:NAMED])
 
 
 def show_accuracy(result: Mapping[str, Any]) -> None:
@@ -190,6 +210,7 @@ def show_retrieval(result: Mapping[str, Any]) -> None:
 def show_clusters(result: Mapping[str, Any]) -> None:
     """Agreement of each space's clusters with the classes, and of the spaces with each other."""
     names = {
+        "num_clusters": "K",
         "nmi": "NMI",
         "ami": "AMI",
         "ari": "ARI",
@@ -200,9 +221,10 @@ def show_clusters(result: Mapping[str, Any]) -> None:
     rows = [["clusters", *names.values(), "sizes"]]
     for space, v in result["values"].items():
         sizes = v["sizes"]
-        row = [space, *(f"{v[key]:.3f}" for key in names), f"{sizes['smallest']}-{sizes['largest']}"]
-        rows.append(row)
+        measures = [str(v[key]) if key == "num_clusters" else f"{v[key]:.3f}" for key in names]
+        rows.append([space, *measures, f"{sizes['smallest']}-{sizes['largest']}"])
     print_table(rows)
+    print(f"K is {result['num_clusters_is']}; NMI is normalised by the {result['nmi_normalisation']}")
     for pair, value in result["between"].items():
         print(f"NMI between {pair}: {value:.3f}")
     for space, v in result["values"].items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,7 @@ from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import evaluate_clusters
 from seehear.evaluation.context import Evaluation, rates
 from seehear.evaluation.finetuning import evaluate_finetune
+from seehear.evaluation.noted import noted
 from seehear.evaluation.probe import evaluate_probe
 from seehear.evaluation.retrieval import evaluate_retrieval
 from seehear.evaluation.sets import LabelledSet, only, open_set
@@ -44,6 +46,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "clusters": evaluate_clusters,
     "features": evaluate_features,
 }
+UNDIVIDED = ("clusters", "features")  # tasks that need no parts to train and to test on
 ON_RANKS = ("probe", "retrieval", "features")  # tasks whose features ranks extract together
 NAMED = 20  # missing items whose names stand in a result
 
@@ -113,6 +116,7 @@ def evaluate(
             layout=dataset,
             wanted=wanted,
             seed=seed,
+            divided=task not in UNDIVIDED,
             console=shown,
         )
         opened = measurable(opened, there, wanted)
@@ -120,9 +124,10 @@ def evaluate(
         context = Evaluation(loaded, opened, seed, num_clips, shown, folder)
         if distributed.world_size() > 1 and context.features and distributed.rank() > 0:
             return {}
-        with distributed.alone():
+        with distributed.alone(), noted() as notes:
             found = TASKS[task](context, **options)
-        result = {**head(task, path, loaded, opened), **about(context), **found, "created": now(), **versions()}
+        result = {**head(task, path, loaded, opened), **about(context), **found, "notes": notes}
+        result |= {"created": now(), **versions()}
     written = file_of(folder, "-".join([task, *found.get("variant", ())]), opened)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(written, result)
@@ -198,6 +203,9 @@ def head(task: str, path: Path | None, model: Model, data: LabelledSet) -> dict[
             "num_missing": len(data.missing),
             "missing": list(data.missing[:NAMED]),
             "unopened": data.unreadable,
+            "left_out": dict(sorted(Counter(data.left_out.values()).items(), key=lambda r: (-r[1], r[0]))),
+            "kind": data.kind,
+            "left_out_items": dict(list(data.left_out.items())[:NAMED]),
         },
     }
 

@@ -21,13 +21,14 @@ from seehear.errors import RunError, SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.evaluation.sets import LabelledSet
 from seehear.features import read_features
-from seehear.method import ALL_SPACES, cluster_features
+from seehear.method import MEMBERS, cluster_features
 from seehear.runs import Run
 from seehear.spaces import Space
 
 SHOWN_CLUSTERS = 10  # the purest ones are described
 LEAST_SIZE = 5  # of a cluster that is described: purity of fewer rows means little
 CENTRAL_SEGMENTS = 5
+NMI_NORMALISATION = "arithmetic mean of the two entropies"  # scikit-learn's default, which most papers take
 
 
 @dataclass(frozen=True)
@@ -45,24 +46,30 @@ class Grouping:
     num_clusters: int
 
 
-def evaluate_clusters(context: Evaluation, *, num_clusters: int | None = None) -> dict[str, Any]:
+def evaluate_clusters(context: Evaluation, *, num_clusters: int | str | None = None) -> dict[str, Any]:
     """Compare clusters with classes, and the clusters of the spaces with each other.
 
     Args:
         context: the model and the set.
-        num_clusters: K of a clustering made for this; by default the run's, or the number of classes for a model
-            without a run. With it, a run's own clusters are not used.
+        num_clusters: "run" for the run's own K, and its own clusters where the set is what it was trained on;
+            "classes" for as many as there are classes, as most papers have it; or K. By default "run", and "classes"
+            for a model without a run. All but "run" makes a new clustering.
     Returns:
-        values: space -> what `agreement` gives, sizes, and the purest clusters; between: NMI of each pair of spaces.
+        values: space -> what `agreement` gives, num_clusters, sizes, and the purest clusters; between: NMI of each pair
+        of spaces; num_clusters_is and nmi_normalisation: what must agree before two results are compared.
     """
     data = context.data
     if data.multilabel:
         raise SettingsError(f"Clusters are compared with one class an item; items of {data.name} may have several.")
-    groupings, how = groupings_of(context, num_clusters)
     class_N = data.class_N()
+    if len(np.unique(class_N[class_N >= 0])) < 2:
+        raise SettingsError(f"The rows of {data.name} have fewer than two classes: clusters cannot agree with them.")
+    wanted = num_clusters or ("classes" if context.model.run is None else "run")
+    groupings, how = groupings_of(context, wanted)
     values = {
         name: {
             **agreement(g.labels_N, class_N),
+            "num_clusters": g.num_clusters,
             "sizes": sizes(g.labels_N[class_N >= 0], g.num_clusters),
             "purest": purest(g, data, class_N),
         }
@@ -72,33 +79,63 @@ def evaluate_clusters(context: Evaluation, *, num_clusters: int | None = None) -
         f"{one} and {other}": mutual(groupings[one].labels_N, groupings[other].labels_N)
         for one, other in combinations(groupings, 2)
     }
-    protocol = f"{how}; measures over the rows that have a class, {CENTRAL_SEGMENTS} segments nearest to each centroid"
-    return {"values": values, "between": between, "n": int((class_N >= 0).sum()), "protocol": protocol}
+    protocol = (
+        f"{how}; measures over the rows that have a class, of all parts of the set; NMI is normalised by the "
+        f"{NMI_NORMALISATION}; {CENTRAL_SEGMENTS} segments nearest to each centroid"
+    )
+    return {
+        "values": values,
+        "between": between,
+        "n": int((class_N >= 0).sum()),
+        "num_clusters_is": {"run": "the run's", "classes": "the number of classes"}.get(str(wanted), "as asked for"),
+        "nmi_normalisation": NMI_NORMALISATION,
+        "protocol": protocol,
+    }
 
 
-def groupings_of(context: Evaluation, num_clusters: int | None) -> tuple[dict[str, Grouping], str]:
-    """The clusterings to measure, and a sentence on how they came about."""
-    if context.model.run is not None and num_clusters is None:
+def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grouping], str]:
+    """The clusterings to measure, and a sentence on how they came about.
+
+    Args:
+        wanted: "run", "classes" or K.
+    """
+    if wanted == "run":
+        if context.model.run is None:
+            raise SettingsError("--num-clusters is run, and this model has no run. Give classes, or a number.")
         opened = Run.open(context.model.run)
         if opened.record["index"]["digest"] == context.data.index.digest:
-            return final_groupings(context.model.run), "the run's final clusters of the index that it was trained on"
-        num_clusters = int(opened.record["settings"]["cluster"]["num_clusters"][0])
-    k = num_clusters or len(context.data.classes)
+            own = final_groupings(context.model.run)
+            ks = ", ".join(sorted({str(g.num_clusters) for g in own.values()}))
+            return own, f"the run's final clusters, K = {ks}, of the index that it was trained on"
+        counts = [int(k) for k in opened.record["settings"]["cluster"]["num_clusters"]]
+    else:
+        counts = [len(context.data.classes) if wanted == "classes" else whole_number(wanted)]
     rows = len(context.features.rows)
-    if not 2 <= k <= rows:
-        raise SettingsError(f"--num-clusters is {k}. It must be from 2 to the number of rows, {rows}.")
-    cfg = override(Settings(), {"cluster.num_clusters": [k], "seed": context.seed})
-    spaces = [s for s in ALL_SPACES if s in context.modalities or len(context.modalities) == 2]
+    if not all(2 <= k <= rows for k in counts):
+        raise SettingsError(f"--num-clusters is {counts[0]}. It must be from 2 to the number of rows, {rows}.")
+    cfg = override(Settings(), {"cluster.num_clusters": counts, "seed": context.seed})
+    spaces = [space for space, members in MEMBERS.items() if set(members) <= set(context.features.of)]
     device = context.model.numerics.device
     found = cluster_features(context.features, len(context.data.index), cfg, device, 0, spaces)
     groupings = {}
     for name, c in found.items():
-        parts = {m: context.features.of[m] for m in context.modalities}
-        distance_n = distances(
-            c.space, parts_of(name, parts), c.clustering.centroids, c.labels_N[context.features.rows]
-        )
-        groupings[name] = grouping(c.labels_N, context.features.rows, distance_n, k)
-    return groupings, f"k-means with K = {k} on features, centred and of unit length: {context.clips_sentence}"
+        parts = parts_of(name, context.features.of)
+        distance_n = distances(c.space, parts, c.clustering.centroids, c.labels_N[context.features.rows])
+        groupings[name] = grouping(c.labels_N, context.features.rows, distance_n, len(c.clustering.centroids))
+    ks = ", ".join(map(str, counts))
+    return groupings, f"k-means with K = {ks} on features, centred and of unit length: {context.clips_sentence}"
+
+
+def whole_number(wanted: int | str) -> int:
+    """K as a number.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    try:
+        return int(wanted)
+    except ValueError:
+        raise SettingsError(f"--num-clusters is {wanted}. It must be classes, run, or a whole number.") from None
 
 
 def final_groupings(run: Path) -> dict[str, Grouping]:
@@ -138,8 +175,7 @@ def grouping(labels_N: np.ndarray, rows_n: np.ndarray, distance_n: np.ndarray, n
 
 def parts_of(name: str, features: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """The features that a clustering's space joins."""
-    space = name.split("_")[0]
-    return (features["video"], features["audio"]) if space == "joint" else (features[space],)
+    return tuple(features[modality] for modality in MEMBERS[name.split("_")[0]])
 
 
 def distances(

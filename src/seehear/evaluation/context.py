@@ -117,15 +117,20 @@ class Evaluation:
 def rates(data: LabelledSet, there_V: np.ndarray) -> dict[str, Any]:
     """What values must be compared with, as means over the splits, and how many items were measured.
 
+    Test items that could not be read are among them: they count as wrong. A task without splits has no such values.
+
     chance: of guessing uniformly; majority: of always saying the most frequent training class. Where items have several
     classes, chance is the mean share of items that a class has, the average precision of a random order, and there is
     no majority rate.
     """
-    tests = [split.test[there_V[split.test]] for split in data.splits]
+    tests = [split.test for split in data.splits]
     trains = [split.train[there_V[split.train]] for split in data.splits]
     counts = {"n_train": [len(part) for part in trains], "n_test": [len(part) for part in tests]}
     about: dict[str, Any] = {key: values[0] if len(values) == 1 else values for key, values in counts.items()}
     about |= {"num_classes": len(data.classes), "num_splits": len(data.splits)}
+    about["num_unread_test"] = len(np.unique(np.concatenate([part[~there_V[part]] for part in tests]))) if tests else 0
+    if not all(map(len, (*tests, *trains))) or not data.splits:
+        return {"chance": None, "majority": None, **about}
     if data.multilabel:
         shares = [data.target_V[part].mean(axis=0) for part in tests]
         return {"chance": float(np.mean([share[share > 0].mean() for share in shares])), "majority": None, **about}

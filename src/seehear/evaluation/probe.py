@@ -59,7 +59,8 @@ def evaluate_probe(
     name = "logistic regression" if classifier == "logistic" else "linear SVM"
     result["protocol"] = (
         f"{name} on standardised features: {context.clips_sentence}; C of {list(STRENGTHS[classifier])} chosen on the "
-        f"official validation part, or on a fifth of the training items; mean over {len(context.data.splits)} split(s)"
+        f"official validation part, or on a fifth of the training items; "
+        f"test items that cannot be read count as wrong; mean over {len(context.data.splits)} split(s)"
     )
     return result
 
@@ -91,9 +92,16 @@ def measured(data: LabelledSet, pooled_VD: np.ndarray, there_V: np.ndarray, kind
             kind=kind,
             validation=validation,
         )
-        parts.append(test)
-        scores.append(found)
+        parts.append(split.test)
+        scores.append(worst_for_unread(found, there_V[split.test]))
     return summarised(data, parts, scores, seed)
+
+
+def worst_for_unread(scores_mC: np.ndarray, there_M: np.ndarray) -> np.ndarray:
+    """Scores of all test items, (M, C), from those of the items that could be read; the others count as wrong."""
+    all_MC = np.full((len(there_M), scores_mC.shape[1]), -np.inf)
+    all_MC[there_M] = scores_mC
+    return all_MC
 
 
 def summarised(
@@ -142,7 +150,8 @@ def few_shot_all(
                         num_classes=len(data.classes),
                         kind=kind,
                     )
-                    values[modality].append(float(in_top(scores, data.target_V[test], 1).mean()))
+                    right = in_top(scores, data.target_V[test], 1)
+                    values[modality].append(float(right.sum() / len(split.test)))
         for modality, some in values.items():
             found[modality][str(count)] = {"mean": float(np.mean(some)), "least": min(some), "most": max(some)}
     return found

@@ -87,9 +87,10 @@ def recall_over_splits(
     """
     parts, recalls, chances, sizes = [], [], [], []
     for split in data.splits:
-        queries, answers = split.test[there_V[split.test]], getattr(split, gallery)
+        queries, answers = split.test, getattr(split, gallery)
         answers = answers[there_V[answers]]
         hits_qR = hits(data.target_V, queries, answers, asking_VX, answering_VX, matching)
+        hits_qR &= there_V[queries][:, None]  # a query that could not be read finds nothing
         parts.append((queries, hits_qR[:, 0].astype(float)))
         recalls.append(hits_qR.mean(axis=0))
         chances.append(random_recall(data.target_V[queries], data.target_V[answers], own=gallery == "test"))

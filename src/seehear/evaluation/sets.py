@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from seehear.indexing import Index
 from seehear.indexing.stretches import Stretch, look_up
 from seehear.media import Reader
 from seehear.progress import Console
+from seehear.remote import is_remote
 
 FIRST_FILES = 3  # looked at to know which streams one's own files have
 
@@ -46,6 +48,7 @@ class LabelledSet:
         unreadable: reason -> items whose file could not be opened.
         num_official: items in the official lists, there or not.
         digest: of the index or of the items and their classes.
+        left_out: official item that has no row -> why: a reason of the index, "no file", "not indexed".
     """
 
     name: str
@@ -61,6 +64,8 @@ class LabelledSet:
     unreadable: dict[str, int]
     num_official: int
     digest: str
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["benchmark", "index"] = "benchmark"
 
     @property
     def multilabel(self) -> bool:
@@ -93,6 +98,7 @@ def open_set(
     layout: str = "auto",
     wanted: Sequence[str] = (),
     seed: int = 0,
+    divided: bool = True,
     console: Console | None = None,
 ) -> LabelledSet:
     """Open an index with a list of classes, or a benchmark in its makers' layout.
@@ -103,6 +109,7 @@ def open_set(
         layout: of a benchmark, a name of `seehear.evaluation.datasets.LAYOUTS` or "auto".
         wanted: what shall be measured; by default all that the set's files have.
         seed: draws the split where there is none.
+        divided: whether parts to train and to test on are needed; otherwise a split that cannot be used is dropped.
         console: where progress is shown.
     Raises:
         SettingsError: nothing that is known lies there, a malformed list, or a split that cannot be measured on.
@@ -114,8 +121,8 @@ def open_set(
             raise SettingsError(
                 f"{data} is an index, so --dataset {layout} does not apply. Give the benchmark's folder."
             )
-        return of_index(Index.open(data), read_classes(classes), seed)
-    return of_benchmark(read_seeded(data, layout, seed), wanted, console)
+        return of_index(Index.open(data), read_classes(classes), seed, divided)
+    return of_benchmark(read_seeded(data, layout, seed), wanted, console, divided)
 
 
 def read_seeded(root: Path, layout: str, seed: int) -> Benchmark:
@@ -127,7 +134,7 @@ def read_seeded(root: Path, layout: str, seed: int) -> Benchmark:
     return found
 
 
-def of_index(index: Index, classes: Classes, seed: int) -> LabelledSet:
+def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) -> LabelledSet:
     """The videos of an index that have a class.
 
     Raises:
@@ -143,8 +150,10 @@ def of_index(index: Index, classes: Classes, seed: int) -> LabelledSet:
     number = {path: i for i, path in enumerate(paths)}
     test_V = classes.is_test(paths, seed)
     target_V = np.array([classes.of[path] for path in paths], dtype=np.int64)
+    is_usable = True
     for name, part in (("train", ~test_V), ("test", test_V)):
-        if len(np.unique(target_V[part])) < 2:
+        is_usable &= len(np.unique(target_V[part])) >= 2
+        if divided and not is_usable:
             raise SettingsError(
                 f"The {name} videos of {index.folder} have fewer than two classes ({int(part.sum())} videos). Index "
                 f"more of {classes.file}, or change its split column."
@@ -160,16 +169,31 @@ def of_index(index: Index, classes: Classes, seed: int) -> LabelledSet:
         target_V=target_V,
         items=tuple(paths),
         classes=classes.names,
-        splits=(split,),
+        splits=(split,) if is_usable else (),
         modalities=MODALITIES,
         missing=tuple(sorted(set(classes.of) - set(paths))),
         unreadable={},
         num_official=len(classes.of),
         digest=index.digest,
+        left_out=why_not_indexed(index, sorted(set(classes.of) - set(paths))),
+        kind="index",
     )
 
 
-def of_benchmark(benchmark: Benchmark, wanted: Sequence[str] = (), console: Console | None = None) -> LabelledSet:
+def why_not_indexed(index: Index, paths: Sequence[str]) -> dict[str, str]:
+    """Why some videos that have a class are not in an index: its own reason, "no file" or "not indexed"."""
+    reasons = {real(file.path): file.reason for file in index.rejected_files()} if paths else {}
+    return {path: reasons.get(path) or ("not indexed" if is_there(path) else "no file") for path in paths}
+
+
+def is_there(path: str) -> bool:
+    """Whether there is such a file; an address is not looked up."""
+    return is_remote(path) or Path(path).exists()
+
+
+def of_benchmark(
+    benchmark: Benchmark, wanted: Sequence[str] = (), console: Console | None = None, divided: bool = True
+) -> LabelledSet:
     """A benchmark with its files opened once.
 
     Raises:
@@ -198,8 +222,11 @@ def of_benchmark(benchmark: Benchmark, wanted: Sequence[str] = (), console: Cons
         unreadable=dict(reasons.most_common()),
         num_official=benchmark.num_official,
         digest=digest_of(benchmark),
+        left_out=dict.fromkeys(benchmark.missing, "no file")
+        | {benchmark.items[number].name: rejection.reason for number, rejection in sorted(found.rejected.items())},
     )
-    check_parts(whole, benchmark.root)
+    if divided:
+        check_parts(whole, benchmark.root)
     return whole
 
 

@@ -38,6 +38,7 @@ def protocol(
         f"{what} trained from {start}{few}, {cfg.epochs} epochs{steps} ({cfg.optimizer}, learning rate {cfg.lr:g}, "
         f"{turn}, warm-up {cfg.warmup_share:g}, weight decay {cfg.weight_decay:g}, batch {cfg.batch_size}), "
         f"{precision}; {taken}; {average} scores of {cfg.clips} centre-cropped clip(s) an item averaged; "
+        f"items that cannot be read count as wrong; "
         f"mean over split(s) {', '.join(s.name for s in data.splits)}; the number of epochs is fixed, nothing is "
         f"chosen on a test part"
     )

@@ -27,7 +27,7 @@ from seehear.evaluation.finetuning.files import (
 from seehear.evaluation.finetuning.learning import Lesson, State, learn_classes, make_anew
 from seehear.evaluation.finetuning.results import epoch_line
 from seehear.evaluation.finetuning.settings import Finetune
-from seehear.evaluation.finetuning.testing import HEAD, ItemScores, item_scores, values_of
+from seehear.evaluation.finetuning.testing import HEAD, ItemScores, item_scores, values_of, with_unread
 from seehear.evaluation.sets import LabelledSet
 from seehear.features import calibrate
 from seehear.method import derive
@@ -74,7 +74,7 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
     job.clips.failures.clear()  # what follows is counted for the test items alone
     rows = rows_of(job.data, split.test)
     progress = console.watch(f"split {split.name}: testing", len(rows) * cfg.clips)
-    found = scored(pair, job, rows, progress)
+    found = with_unread(scored(pair, job, rows, progress), split.test)
     result = {
         "split": split.name,
         "values": values_of(found, job.data.target_V),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,8 @@ class ItemScores:
     """What was found in testing.
 
     Args:
-        items: (n,) int64 numbers of the items of which a clip could be read, ascending.
-        scores: modality -> (n, C) float64, the mean over clips.
+        items: (n,) int64 numbers of the items, ascending.
+        scores: modality -> (n, C) float64, the mean over clips; minus infinity where none could be read.
         clips: how many clips were read.
         clip_hits: modality -> k -> share of the clips whose class is among the k best; empty for several classes.
     """
@@ -89,6 +89,15 @@ def item_scores(
         done,
         {m: {k: count / done for k, count in by_k.items()} for m, by_k in hits.items()},
     )
+
+
+def with_unread(found: ItemScores, items: np.ndarray) -> ItemScores:
+    """The scores of all items that should have been tested; those that could not be read count as wrong."""
+    at = np.searchsorted(items := np.sort(items), found.items)
+    scores = {m: np.full((len(items), part.shape[1]), -np.inf) for m, part in found.scores.items()}
+    for modality, part in found.scores.items():
+        scores[modality][at] = part
+    return replace(found, items=items, scores=scores)
 
 
 def plan(rows: np.ndarray, item_n: np.ndarray, num_clips: int) -> list[tuple[np.ndarray, Any]]:
