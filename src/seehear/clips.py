@@ -36,14 +36,13 @@ from seehear.errors import MediaError, TrainingError
 from seehear.indexing.examination import Rejection
 from seehear.progress import Console
 from seehear.sampling import shuffled
-from seehear.segments import Segment, Segments, SegmentsInMemory
+from seehear.segments import Segment, Segments, SegmentsInMemory, looped, num_starts, starts_kept
 
 MODALITIES = ("video", "audio")
 FILL_ROWS = 16  # segments decoded ahead while memory is filled
 AHEAD_OF = 64  # chunks that say how large a chunk is
 CHUNK_ROWS = 2**20  # of the index, looked at at once
 SHORTEST_S = 1e-3  # of a segment: where a file of one frame does not say how long that is seen
-ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class Clips:
             )
             scale = clip.short_side_pixels / np.minimum(width_n, height_n)
             pixels_n = np.ceil(width_n * scale) * np.ceil(height_n * scale)
-            starts_n = _starts(seconds_n, clip, self.modalities)
+            starts_n = num_starts(seconds_n, clip, self.modalities)
             frame_bytes = (starts_n + clip.frames - 1) * pixels_n * 3
             sound_bytes = ((starts_n - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
             total += (frame_bytes * ("video" in self.modalities) + sound_bytes * ("audio" in self.modalities)).sum()
@@ -261,13 +260,13 @@ class Clips:
         clip = self.clip
         seconds = max(float(self.index.seconds[row]), SHORTEST_S)
         draws = draws_of(self.seed, epoch, row)
-        count = int(_starts(seconds, clip, self.modalities)) if whole else 1
+        count = int(num_starts(seconds, clip, self.modalities)) if whole else 1
         first = 0 if whole else start_of(draws, seconds, clip, self.modalities)
         begin_s = float(self.index.start_s[row]) + first / clip.frame_rate_hz
         times_s = sound_s = None
         if "video" in self.modalities:
             grid_s = np.arange(count + clip.frames - 1) / clip.frame_rate_hz
-            times_s = begin_s + _looped(self._offset_s("video", seconds) + grid_s, seconds)
+            times_s = begin_s + looped(self._offset_s("video", seconds) + grid_s, seconds)
         if "audio" in self.modalities:
             length_s = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
             length_s = min(length_s, seconds) if clip.sound_seconds > seconds else length_s
@@ -295,7 +294,7 @@ class Clips:
         if isinstance(segment, MediaError):
             return segment
         draws = draws_of(self.seed, epoch, row)
-        first = start_of(draws, float(self.index.seconds[row]), clip, self.modalities)
+        first = int(float(draws[START]) * starts_kept(segment, clip))
         frames, waveform = segment.frames_GHWC, segment.waveform_L
         if frames is not None:
             frames = window(frames[first : first + clip.frames], draws, clip)
@@ -336,7 +335,7 @@ def evenly(num_clips: int) -> list[Position]:
 
 def start_of(draws: np.ndarray, segment_seconds: float, clip: Clip, modalities: Sequence[str] = MODALITIES) -> int:
     """At which grid moment a clip starts: 0 to the number of frame spacings that the segment is longer than a clip."""
-    return int(draws[START] * _starts(segment_seconds, clip, modalities))
+    return int(float(draws[START]) * int(num_starts(segment_seconds, clip, modalities)))
 
 
 def window(frames_THWC: np.ndarray, draws: np.ndarray, clip: Clip) -> np.ndarray:
@@ -367,19 +366,6 @@ def _numbers(is_in_N: np.ndarray) -> np.ndarray:
 
 def _say(line: str) -> None:
     Console().say(line)
-
-
-def _starts(segment_seconds: Any, clip: Clip, modalities: Sequence[str]) -> Any:
-    """How many grid moments a clip may start at: only the first where the segment is shorter than a clip."""
-    slack_s = np.maximum(0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.span_seconds(modalities))
-    return np.floor(slack_s * clip.frame_rate_hz + 1e-6).astype(np.int64) + 1
-
-
-def _looped(moments_s: np.ndarray, segment_seconds: float) -> np.ndarray:
-    """Seconds since a segment's start, of moments that may lie beyond its end, when it is played in a loop."""
-    phases_s: np.ndarray = np.mod(moments_s, segment_seconds)
-    phases_s[segment_seconds - phases_s < ROUNDING_S] = 0.0  # the end of a turn is the start of the next
-    return phases_s
 
 
 def _batch(good: list[tuple[int, Any]]) -> Batch:

@@ -1,4 +1,4 @@
-"""Which segments are there? Those of an index, or some that are decoded and in memory.
+"""Which segments are there, of an index or decoded and in memory, and when may a clip of one start?
 
 Frames are (G, H, W, 3) uint8 on a grid of moments, sound (L,) float32 in [-1, 1].
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from seehear.config import Clip
 from seehear.media import Hearing
+
+ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,25 @@ class SegmentsInMemory:
 
     def hearing(self, row: int) -> None:
         """Nothing is read."""
+
+
+def num_starts(segment_seconds: Any, clip: Clip, modalities: Sequence[str]) -> Any:
+    """How many grid moments a clip may start at: only the first where the segment is shorter than a clip."""
+    slack_s = np.maximum(0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.span_seconds(modalities))
+    return np.floor(slack_s * clip.frame_rate_hz + 1e-6).astype(np.int64) + 1
+
+
+def starts_kept(segment: Segment, clip: Clip) -> int:
+    """The same of a segment in memory: what is kept of it says so."""
+    if segment.frames_GHWC is not None:
+        return max(1, len(segment.frames_GHWC) - clip.frames + 1)
+    assert segment.waveform_L is not None, "frames or sound"
+    more = len(segment.waveform_L) - round(clip.sound_seconds * clip.sample_rate_hz)
+    return max(0, int((more + 1) / clip.sample_rate_hz * clip.frame_rate_hz)) + 1  # 1: lengths are rounded
+
+
+def looped(moments_s: np.ndarray, segment_seconds: float) -> np.ndarray:
+    """Seconds since a segment's start, of moments that may lie beyond its end, when it is played in a loop."""
+    phases_s: np.ndarray = np.mod(moments_s, segment_seconds)
+    phases_s[segment_seconds - phases_s < ROUNDING_S] = 0.0  # the end of a turn is the start of the next
+    return phases_s
