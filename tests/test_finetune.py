@@ -68,10 +68,10 @@ class Planted:
 
     def run(self, out: Path, settings: Finetune, *, data: LabelledSet | None = None, **options: object) -> dict:
         data = data or self.data
-        clips = copy.copy(self.clips)
-        clips.modalities = data.modalities
+        clips = self.clips
         if data.modalities == ("audio",):
-            clips._cached = [Segment(None, s.waveform_L) for s in self.clips._cached or []]
+            alone = [Segment(None, s.waveform_L) for s in self.clips._cached or []]
+            clips = Clips.from_memory(alone, self.cfg.clip, self.cfg.data, self.cfg.seed)
         with Console(quiet=True) as console:
             return finetune(self.model, data, out, settings, clips=clips, console=console, **options)
 

@@ -119,7 +119,9 @@ class Clips:
             segments: frames on a grid of `clip.frame_rate_hz`, with the short side `clip.short_side_pixels`, and sound
                 of at least `clip.sound_seconds`.
         """
-        clips = cls(SegmentsInMemory(segments, clip), clip, data, seed)
+        parts = {"video": segments[0].frames_GHWC, "audio": segments[0].waveform_L}
+        there = tuple(modality for modality, part in parts.items() if part is not None)
+        clips = cls(SegmentsInMemory(segments, clip), clip, data, seed, there)
         clips._cached = list(segments)
         return clips
 

@@ -48,8 +48,12 @@ class SegmentsInMemory:
 
     def __init__(self, segments: Sequence[Segment], clip: Clip) -> None:
         frames = [s.frames_GHWC for s in segments if s.frames_GHWC is not None]
-        span_s = clip.span_seconds(("video", "audio"))
-        spans = [(len(f) - clip.frames) / clip.frame_rate_hz + span_s for f in frames]
+        sounds = [s.waveform_L for s in segments if s.waveform_L is not None]
+        if frames:
+            span_s = clip.span_seconds(("video", "audio") if sounds else ("video",))
+            spans = [(len(f) - clip.frames) / clip.frame_rate_hz + span_s for f in frames]
+        else:
+            spans = [len(sound) / clip.sample_rate_hz for sound in sounds]
         self.seconds, self.start_s = np.array(spans), np.zeros(len(segments))
         self.height, self.width = (np.array([f.shape[axis] for f in frames]) for axis in (1, 2))
         self.video = np.arange(len(segments))
