@@ -64,6 +64,7 @@ class IndexSummary:
     dropped: int  # files that have vanished, or cannot be used any more
     digest: str
     passed_over: list[str] = field(default_factory=list)  # folders that seehear made: runs, reports, other indexes
+    joined: list[str] = field(default_factory=list)  # files of several recordings, of which the first is used
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -78,8 +79,13 @@ class IndexSummary:
             total = sum(self.rejected.values())
             lines.append(f"Left out: {total} ({_listing(self.rejected)}). Which: {self.folder}/rejected.parquet")
         if self.passed_over:
-            shown = ", ".join(self.passed_over[:_EXAMPLES]) + ", ..." * (len(self.passed_over) > _EXAMPLES)
-            lines.append(f"Passed over, since seehear made them: {len(self.passed_over)} folders ({shown}).")
+            count, shown = len(self.passed_over), _some(self.passed_over)
+            lines.append(f"Passed over, since seehear made them: {count} folders ({shown}).")
+        if self.joined:
+            lines.append(
+                f"Used only in part, since their clock starts again: {len(self.joined)} files ({_some(self.joined)}). "
+                "docs/files.md says more."
+            )
         return "\n".join(map(printable, lines))
 
 
@@ -345,6 +351,7 @@ def _summary(folder: Path, info: dict[str, Any], videos: Sequence[Video], old_vi
         changed=sum(video.path in before and before[video.path] is not video for video in videos),
         dropped=sum(path not in now_there for path in before),
         digest=info["digest"],
+        joined=[video.path for video in videos if (video.facts["parts"] or 1) > 1],
     )
 
 
@@ -374,6 +381,10 @@ def _tally(rejected: Sequence[Rejected]) -> dict[str, int]:
     """How many files were left out for each reason, the most frequent first."""
     counts = Counter(file.reason for file in rejected)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:_EXAMPLES]) + ", ..." * (len(paths) > _EXAMPLES)
 
 
 def _listing(reasons: dict[str, int]) -> str:

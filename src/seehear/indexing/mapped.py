@@ -54,6 +54,7 @@ _RANGES = {
     "channels": _POSITIVE,
     "audio_track": (0, math.inf),
     "audio_channel": (-1, math.inf),
+    "parts": _POSITIVE,
     "file_bytes": (0, math.inf),
     "source_row": (0, math.inf),
     "shard": (0, math.inf),

@@ -54,6 +54,7 @@ FACTS = {
     "audio_codec": WORDS,
     "audio_track": pa.int16(),  # which of the tracks of sound is heard, 0 up
     "audio_channel": pa.int16(),  # which of its channels, 0 up; -1: their mean
+    "parts": pa.int32(),  # recordings in the file, each with a clock of its own; one of them is used
     "file_bytes": pa.int64(),
     "modified_ns": pa.int64(),
 }

@@ -24,6 +24,7 @@ from seehear.errors import MediaError
 from seehear.media.lengths import is_estimated, seeks_by_rate
 from seehear.media.members import member_of
 from seehear.media.opening import open_container
+from seehear.media.parts import Span, part_to_read
 from seehear.media.reasons import MAX_CHANNELS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ
 from seehear.media.stamps import PES_HEADER_BYTES, decoding_tick
 
@@ -94,16 +95,25 @@ class Source:
     """An open file and its tracks; `video` or `audio` is None where there is none. Formats without seeking are opened
     anew now and then, so a track is to be taken from here after each `packets_from`.
 
+    Where the file's clock starts again, only one of its `parts` is read (`parts.part_to_read`).
+
     Raises:
         MediaError: the file cannot be opened, its codecs are unknown, or a declared size is absurd.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        self._span: Span | None = None  # the bytes that are read; None: all
         self.video: Track[VideoStream] | None = None
         self.audio: Track[AudioStream] | None = None
         self._sound: int | None = None  # the number of the track that was taken; None: `sounds[0]`
         self._open()
+        tracks: list[AnyTrack | None] = [self.video, self.audio]
+        ids = [track.stream.id for track in tracks if track is not None]
+        self._span, self.parts = part_to_read(self.path, self.container.format.name, ids)
+        if self._span is not None:
+            self.close()
+            self._open()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -291,11 +301,11 @@ class Source:
     def _has_stamp(self, position: int) -> bool:
         member = member_of(self.path)
         with Path(member.shard if member else self.path).open("rb") as file:
-            file.seek(position + (member.offset if member else 0))
+            file.seek(position + (member.offset if member else 0) + (self._span[0] if self._span else 0))
             return decoding_tick(file.read(PES_HEADER_BYTES)) is not None
 
     def _open(self) -> None:
-        self.container = open_container(self.path)
+        self.container = open_container(self.path, self._span)
         self._is_fresh = True  # nothing has been read yet
         self._is_astray = False  # a seek has gone to where timestamps cannot be trusted yet
         try:

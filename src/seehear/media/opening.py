@@ -14,7 +14,7 @@ import av
 from av.container import InputContainer
 
 from seehear.errors import MediaError
-from seehear.media.members import Member, member_of
+from seehear.media.members import member_of
 from seehear.media.reasons import MAX_PIXELS
 from seehear.media.signatures import HEAD_BYTES, looks_like_media, looks_like_playlist
 
@@ -28,8 +28,8 @@ FORMATS = (
 _OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
 
 
-def open_container(path: str) -> InputContainer:
-    """Open a file or a member of a tar file.
+def open_container(path: str, span: tuple[int, int] | None = None) -> InputContainer:
+    """Open a file or a member of a tar file, or only some bytes of it.
 
     Raises:
         MediaError: it cannot be opened.
@@ -37,7 +37,7 @@ def open_container(path: str) -> InputContainer:
     member = member_of(path)
     if member is not None:
         member.check()
-        return _open_address(path, _address_in_shard(member), _OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"})
+        return _open_bytes(path, member.shard, member.offset, member.size, span)
     try:
         status = Path(path).stat()
     except PermissionError as error:
@@ -49,12 +49,17 @@ def open_container(path: str) -> InputContainer:
     if status.st_size == 0:
         raise MediaError(path, "empty file")
     # An absolute path never looks like a protocol ("concat:", "http:").
-    return _open_address(path, os.path.abspath(path), _OPEN_OPTIONS)  # noqa: PTH100 (the links are the user's business)
+    absolute = os.path.abspath(path)  # noqa: PTH100 (the links are the user's business)
+    if span is not None:
+        return _open_bytes(path, absolute, 0, status.st_size, span)
+    return _open_address(path, absolute, _OPEN_OPTIONS)
 
 
-def _address_in_shard(member: Member) -> str:
-    """FFmpeg's address of some bytes of a file; the path is absolute, so it can be nothing but a file."""
-    return f"subfile,,start,{member.offset},end,{member.offset + member.size},,:{member.shard}"
+def _open_bytes(path: str, file: str, offset: int, size: int, span: tuple[int, int] | None) -> InputContainer:
+    """Open some bytes; the file's path is absolute, so FFmpeg can take it for nothing but a file."""
+    first, end = span or (0, size)
+    address = f"subfile,,start,{offset + first},end,{offset + end},,:{file}"
+    return _open_address(path, address, _OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"})
 
 
 def _open_address(path: str, address: str, options: dict[str, str]) -> InputContainer:

@@ -42,6 +42,7 @@ class MediaInfo:
     channels: int = 0
     audio_track: int = 0  # which of the tracks of sound is heard, 0 up
     audio_channel: int = MEAN  # which of its channels, 0 up; -1: their mean
+    parts: int = 1  # recordings in the file, each with a clock of its own; one of them is read
 
     def extent_s(self, wanted: Sequence[str]) -> tuple[float, float]:
         """From when until when all wanted streams, of "video" and "audio", are there; if never, it ends too early."""
@@ -162,7 +163,7 @@ class Reader:
         Args:
             listens: look for the track and the channel that are heard, if need be; otherwise the likeliest is told of.
         """
-        info = MediaInfo(self._source.path)
+        info = MediaInfo(self._source.path, parts=self._source.parts)
         hearing = self.hearing if listens and self.has_audio else None
         video_s = self._source.extent_s("video") if self._source.video is not None else None
         if video_s is not None:

@@ -200,4 +200,5 @@ def _verify(
         "audio_codec": info.audio_codec,
         "audio_track": info.audio_track,
         "audio_channel": info.audio_channel,
+        "parts": info.parts,
     }
