@@ -222,7 +222,7 @@ def test_any_classes_csv_is_an_error_that_names_it_or_a_benchmark(text, before):
         ("path,class\na.mp4,x\na.mp4,y\n", "line 3.*already has the class 'x'"),
         (
             "path,class,split\na.mp4,x,train\nb.mp4,y,test\n./a.mp4,x,test\n",
-            "line 4: ./a.mp4 is test here and train in line 2",
+            "line 4: ./a.mp4 already has the split 'train' in line 2, and 'test' here",
         ),
         (
             "path,class,split\na.mp4,x,train\nb.mp4,y,train\n",

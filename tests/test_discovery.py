@@ -145,7 +145,7 @@ def test_names_reach_no_terminal_raw(tmp_path: Path, good_bytes: bytes) -> None:
     wild = "a\x1b[31m\x07\n\r\u202e\x9b.mp4"
     videos = tmp_path / "videos"
     (videos / "run\x1b[1m").mkdir(parents=True)
-    write_json(videos / "run\x1b[1m" / "run.json", {"format": 1, "seehear": "0"})
+    write_json(videos / "run\x1b[1m" / "run.json", {"format": 1, "created": "now"})
     (videos / wild).write_bytes(b"no video")
     (videos / os.fsdecode(b"odd-\xff\x1b.mp4")).write_bytes(b"no video")
     said = []
@@ -179,11 +179,11 @@ def ours(folder: Path) -> dict[str, Path]:
     for name, place in made.items():
         inner = place / ("previews" if name in ("run", "report") else "videos")
         inner.mkdir(parents=True)
-    write_json(made["run"] / "run.json", {"format": 1, "created": "now", "command": [], "seehear": "0.1"})
+    write_json(made["run"] / "run.json", {"format": 1, "created": "now"})
     for name in ("index", "packed"):
         write_json(made[name] / "index.json", {"format": 2, "rows": 1, "digest": "sha256:" + "0" * 64})
     (made["report"] / "data").mkdir()
-    (made["report"] / "data" / "report.js").write_text("")
+    (made["report"] / "data" / "report.js").write_text('SEEHEAR.put("report", {})')
     (made["report"] / "index.html").write_text("")
     (made["cache"] / "lock").write_text("")
     (made["cache"] / "total").write_text("123")

@@ -26,8 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seehear.errors import RunError, StorageError
-from seehear.outputs import LOCK, TEMPORARY, read_marker, real, shown
+from seehear.errors import RunError, StorageError, printable
+from seehear.outputs import LOCK, TEMPORARY, read_marker, real
 
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 120.0
@@ -122,9 +122,9 @@ def told(path: Path, holder: dict[str, Any], advice: str) -> str:
     """Who writes, and what to do."""
     who = "another process"
     if holder:
-        command = shown(str(holder.get("command", "")))[:300]
+        command = printable(str(holder.get("command", "")))[:300]
         who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')} ({command})"
-    return f"{path} is being written by {shown(who)}. {advice} Nothing was touched."
+    return f"{path} is being written by {printable(who)}. {advice} Nothing was touched."
 
 
 def myself() -> dict[str, Any]:

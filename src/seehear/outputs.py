@@ -154,13 +154,13 @@ def check_folder(
         return
     other = next(foreign(place, kind), None)
     if not kind.is_at(place):
-        holds = f" It holds {shown(other)}." if other is not None else ""
+        holds = f" It holds {other}." if other is not None else ""
         raise kind.error(f"{out} exists and is no {kind.what}.{holds} {refuse}")
     if not overwrite:
         raise kind.error(f"{out} exists. {kind.advice}")
     if other is not None:
         move = f"Move it away, or {refuse[0].lower()}{refuse[1:]}"
-        raise kind.error(f"{out} holds {shown(other)}, which is not seehear's. {move}")
+        raise kind.error(f"{out} holds {other}, which is not seehear's. {move}")
 
 
 def check_file(
@@ -298,8 +298,3 @@ def real(path: str | os.PathLike[str]) -> Path:
 def is_empty_folder(folder: Path) -> bool:
     """Whether `folder` is one with nothing in it but what nobody misses."""
     return folder.is_dir() and all(_matches(LITTER, entry.name) for entry in folder.iterdir())
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path whose control characters are written out, so that it stays on one line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(path))

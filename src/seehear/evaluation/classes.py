@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from seehear.errors import SettingsError
+from seehear.evaluation.lists import read_rows, wrong
 from seehear.indexing import Index
 from seehear.remote import is_remote
 
@@ -57,35 +58,46 @@ def read_classes(path: Path) -> Classes:
     Raises:
         SettingsError: the file is missing or malformed (names the line), or has fewer than two classes.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in ("path", "class") if name not in (reader.fieldnames or [])]
-            if missing:
-                raise SettingsError(f"{path} has no column {missing[0]!r}. Its first line must be: path,class[,split]")
-            lines = [(reader.line_num, line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"{path} cannot be read as CSV ({error}).") from None
     named: dict[str, str] = {}
     split: dict[str, str] = {}
-    for number, line in lines:
-        if not line["path"] or not line["class"] or None in line:
-            raise SettingsError(f"{path}, line {number}: every line must have a path and a class and no more columns.")
+    first: dict[str, int] = {}  # the line in which a video is named first
+    for number, name, label, part in classes_written(path):
         try:
-            video = real(line["path"] if is_remote(line["path"]) else path.parent / line["path"])
+            video = real(name if is_remote(name) else path.parent / name)
         except (ValueError, OSError) as error:  # what the file system refuses as a path, such as a zero byte
-            raise SettingsError(f"{path}, line {number}: the path cannot be one ({error}).") from None
-        if named.setdefault(video, line["class"]) != line["class"]:
-            raise SettingsError(f"{path}, line {number}: {line['path']} already has the class {named[video]!r}.")
-        if "split" in line:
-            if line["split"] not in SPLITS:
-                raise SettingsError(f"{path}, line {number}: split is {line['split']!r}. It must be train or test.")
-            split[video] = line["split"]
+            raise wrong(str(path), number, f"the path cannot be one ({error}).") from None
+        before = first.setdefault(video, number)
+        for kind, value, known in (("class", label, named), ("split", part, split)):
+            if value is not None and known.setdefault(video, value) != value:
+                what = f"{name} already has the {kind} {known[video]!r} in line {before}, and {value!r} here"
+                raise wrong(str(path), number, f"{what}. It must be one of them.")
     names = tuple(sorted(set(named.values())))
     if len(names) < 2:
         raise SettingsError(f"{path} has {len(names)} class(es). A classifier needs at least 2.")
     numbers = {name: i for i, name in enumerate(names)}
     return Classes(path, names, {video: numbers[name] for video, name in named.items()}, split)
+
+
+def classes_written(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
+    """The lines of such a file as they are written: number of the line, path, class, and split, or None without one.
+
+    Raises:
+        SettingsError: a column is missing, or a line has too few fields or too many.
+    """
+    rows = read_rows(str(path))
+    _, header = next(rows, (1, []))
+    for name in ("path", "class", "split"):
+        if header.count(name) != 1 and not (name == "split" and name not in header):
+            found = "no column" if name not in header else "several columns"
+            raise SettingsError(f"{path} has {found} {name!r}. Its first line must be: path,class[,split]")
+    for number, row in rows:
+        fields = dict(zip(header, row, strict=False))
+        if not fields.get("path") or not fields.get("class") or len(row) > len(header):
+            raise wrong(str(path), number, "every line must have a path and a class and no more columns.")
+        split = fields.get("split", "") if "split" in header else None
+        if split not in (*SPLITS, None):
+            raise wrong(str(path), number, f"split is {split!r}. It must be train or test.")
+        yield number, fields["path"], fields["class"], split
 
 
 def real(path: str | Path) -> str:

@@ -1,22 +1,20 @@
 """Was a folder made by seehear? Then the videos in it are previews or copies of others, and no input.
 
-Runs, indexes and packed indexes are known by the record in them, reports by their page, the cache of remote files by
-its count of bytes.
+`outputs` knows its own folders; the cache of remote files is known by its count of bytes.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+
+from seehear.outputs import EXPORT, FEATURES, FINETUNE, INDEX, LABELS, REPORT, RUN
 
 PREVIEWS = "previews"
 """The folder in runs and reports where their small films are."""
 
-_RECORDS = ("run.json", "index.json")
-_RECORD_BYTES = 2**16  # of a record are enough to know it
+_KINDS = (RUN, INDEX, REPORT, FINETUNE, EXPORT, LABELS, FEATURES)
 _PAIRS = (("run.json", "log.jsonl"), ("index.json", "index.arrow"), ("index.html", "data/report.js"))
-_OURS = re.compile(rb'"format"\s*:.*("seehear"\s*:|"digest"\s*:\s*"sha256:)', re.DOTALL)
 
 
 def is_ours(folder: str, names: Collection[str]) -> bool:
@@ -26,11 +24,9 @@ def is_ours(folder: str, names: Collection[str]) -> bool:
         folder: its path.
         names: what is in it.
     """
-    if any(name in names and _OURS.search(_begin(folder, name)) for name in _RECORDS):
+    if any(kind.marker.split("/")[0] in names and kind.is_at(Path(folder)) for kind in _KINDS):
         return True
-    if "lock" in names and "total" in names and _begin(folder, "total").isdigit():
-        return True
-    return "index.html" in names and "data" in names and Path(folder, "data", "report.js").is_file()
+    return "lock" in names and "total" in names and _is_count(Path(folder, "total"))
 
 
 def ours_among(addresses: Iterable[str], named: str) -> set[str]:
@@ -58,9 +54,9 @@ def folder_of(address: str, folders: Collection[str]) -> str | None:
     return None
 
 
-def _begin(folder: str, name: str) -> bytes:
+def _is_count(path: Path) -> bool:
     try:
-        with Path(folder, name).open("rb") as file:
-            return file.read(_RECORD_BYTES)
+        with path.open("rb") as file:
+            return file.read(32).isdigit()
     except OSError:
-        return b""
+        return False

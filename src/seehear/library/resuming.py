@@ -96,7 +96,7 @@ def prepare(plan: Plan) -> int:
         raise UsageError(f"{folder} is in the way: parts of {out} are to wait there. Move it away.")
     other = next(outputs.foreign(folder, outputs.PARTS), None) if folder.is_dir() else None
     if other is not None:
-        raise UsageError(f"{folder / outputs.shown(other)} is in the way of the parts of {out}. Move it away.")
+        raise UsageError(f"{folder / other} is in the way of the parts of {out}. Move it away.")
     begun = outputs.read_marker(folder / "plan.json")
     if begun != plan.metadata and not plan.overwrite and (begun or plan.part(0).exists()):
         differ = [_MEANING[key] for key in plan.metadata if begun.get(key) != plan.metadata[key]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from seehear.errors import UsageError
 from seehear.indexing.info import PACKING, read_info
-from seehear.outputs import INDEX, check_place, foreign, is_empty_folder, is_like_index, read_marker, shown
+from seehear.outputs import INDEX, check_place, foreign, is_empty_folder, is_like_index, read_marker
 from seehear.runs import TEMPORARY, write_json
 
 SHARD = r"shard-\d{5,}\.tar"
@@ -62,7 +62,7 @@ def check_only_packed(folder: Path, listed: Any) -> None:
     other = next(foreign(folder, kind), None)
     if other is not None:
         raise UsageError(
-            f"{folder} holds {shown(other)}, which is not seehear's. Move it away, or choose another --out; nothing "
+            f"{folder} holds {other}, which is not seehear's. Move it away, or choose another --out; nothing "
             f"was touched."
         )
 

@@ -2,7 +2,7 @@
 
 `layouts.py` names and detects the layouts · `benchmark.py` what a benchmark is · `actions.py`, `kinetics.py`,
 `sights_and_sounds.py`, `sounds.py`, `scenes.py` read the public ones · `plain.py` reads one's own · `draft.py`,
-`lists.py`, `tree.py`, `youtube.py` are what the readers share. Only lists are opened, never media.
+`tree.py`, `youtube.py` and `lists.py` above are what the readers share. Only lists are opened, never media.
 """
 
 from seehear.evaluation.datasets.benchmark import Benchmark, Item, Split

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.benchmark import Benchmark
 from seehear.evaluation.datasets.draft import Draft
-from seehear.evaluation.datasets.lists import inside, read_lines, whole_number, wrong
 from seehear.evaluation.datasets.tree import Tree, key_of
+from seehear.evaluation.lists import inside, read_lines, whole_number, wrong
 
 _HMDB51_LIST = re.compile(r"(.+)_test_split([123])\.txt")
 _HMDB51_PARTS = {0: None, 1: "train", 2: "test"}

@@ -10,8 +10,8 @@ import numpy as np
 
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.benchmark import Benchmark, Item, Split
-from seehear.evaluation.datasets.lists import wrong
 from seehear.evaluation.datasets.tree import Tree, is_video
+from seehear.evaluation.lists import wrong
 
 PARTS = ("train", "test", "validation")
 VERBS = {"train": "train on", "test": "test on"}

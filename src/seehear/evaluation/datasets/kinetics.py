@@ -9,9 +9,9 @@ from pathlib import Path
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.benchmark import Benchmark
 from seehear.evaluation.datasets.draft import Draft
-from seehear.evaluation.datasets.lists import inside, read_rows, time_s, wrong
 from seehear.evaluation.datasets.tree import Tree
 from seehear.evaluation.datasets.youtube import Clips
+from seehear.evaluation.lists import inside, read_rows, time_s, wrong
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 SIZES = (400, 600, 700)

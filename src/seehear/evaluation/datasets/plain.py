@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
 from seehear.errors import SettingsError
-from seehear.evaluation.classes import Classes, read_classes, real
+from seehear.evaluation.classes import Classes, classes_written, read_classes, real
 from seehear.evaluation.datasets.benchmark import Benchmark
 from seehear.evaluation.datasets.draft import Draft
-from seehear.evaluation.datasets.lists import inside, wrong
 from seehear.evaluation.datasets.tree import Tree
+from seehear.evaluation.lists import inside
 
 PART_OF_FOLDER = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 PART_OF_FOLDER |= {"val": "validation", "valid": "validation", "validation": "validation"}
@@ -56,31 +55,23 @@ def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
 def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
     """`classes.csv` in the folder itself: the header path,class or path,class,split, and paths relative to the file.
 
-    The rules are those of `seehear.evaluation.classes.read_classes`; besides, a path must stay below the folder, and a
-    file must not be train in one line and test in another. An item's name is its path as it is written.
+    The rules are those of `seehear.evaluation.classes.read_classes`; besides, a path must stay below the folder. An
+    item's name is its path as it is written.
 
     Args:
         tree: the folder.
         seed: draws a quarter of each class for testing where there is no column `split`.
     """
     file = os.path.join(tree.root, "classes.csv")  # noqa: PTH118
-    try:
-        classes = read_classes(Path(file))
-    except ValueError as error:  # what the file system refuses as a path, such as one with a zero byte
-        raise SettingsError(f"{file} has a path that cannot be one ({error}).") from None
-    lines = _written(file)
+    classes = read_classes(Path(file))
     drawn = f"classes.csv; a quarter of each class is tested on, drawn with seed {seed}"
     source = "classes.csv with its column split" if classes.split else drawn
     draft = Draft("csv", tree, file, classes.names, source)
-    first: dict[str, tuple[int, str, str | None]] = {}  # by the real path, as read_classes has it
-    for line, name, split in lines:
-        before = first.setdefault(real(os.path.join(tree.root, inside(file, line, name))), (line, name, split))  # noqa: PTH118
-        if before[2] != split:
-            raise wrong(
-                file, line, f"{name} is {split} here and {before[2]} in line {before[0]}. It must be one of them."
-            )
+    first: dict[str, tuple[int, str]] = {}  # by the real path, as read_classes has it
+    for line, name, _, _ in classes_written(Path(file)):
+        first.setdefault(real(os.path.join(tree.root, inside(file, line, name))), (line, name))  # noqa: PTH118
     there = set(tree.media)
-    for (path, (line, name, _)), is_test in zip(first.items(), classes.is_test(list(first), seed), strict=True):
+    for (path, (line, name)), is_test in zip(first.items(), classes.is_test(list(first), seed), strict=True):
         place = os.path.normpath(os.path.join(tree.root, name))  # noqa: PTH118
         is_there = place in there or os.path.isfile(place)  # noqa: PTH113 (one look for what has no media ending)
         number = draft.add(file, line, name, (classes.of[path],), place if is_there else None)
@@ -91,13 +82,6 @@ def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
 def has_class_folders(tree: Tree) -> bool:
     """Are there at least two folders with media files?"""
     return len({name.split("/")[0] for name in map(tree.relative, tree.media) if "/" in name}) > 1
-
-
-def _written(file: str) -> list[tuple[int, str, str | None]]:
-    """The lines of `classes.csv` as they are written: (line, path, split or None)."""
-    with Path(file).open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened)
-        return [(reader.line_num, line["path"], line.get("split")) for line in reader]
 
 
 def _drawn(tree: Tree, names: list[str], seed: int) -> Benchmark:

@@ -8,8 +8,8 @@ from pathlib import Path
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.benchmark import Benchmark
 from seehear.evaluation.datasets.draft import Draft
-from seehear.evaluation.datasets.lists import inside, read_lines, wrong
 from seehear.evaluation.datasets.tree import Tree, key_of
+from seehear.evaluation.lists import inside, read_lines, wrong
 
 DCASE2014_SCENES = (
     *("bus", "busystreet", "office", "openairmarket", "park"),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from seehear.evaluation.datasets.benchmark import Benchmark
 from seehear.evaluation.datasets.draft import Draft
-from seehear.evaluation.datasets.lists import inside, read_columns, read_lines, read_rows, time_s, whole_number, wrong
 from seehear.evaluation.datasets.tree import Tree
 from seehear.evaluation.datasets.youtube import Clips
+from seehear.evaluation.lists import inside, read_columns, read_lines, read_rows, time_s, whole_number, wrong
 
 VGGSOUND_SECONDS = 10.0
 AVE_SECONDS = 10.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.benchmark import Benchmark
 from seehear.evaluation.datasets.draft import Draft
-from seehear.evaluation.datasets.lists import inside, read_columns, read_lines, whole_number, wrong
 from seehear.evaluation.datasets.tree import Tree, key_of
+from seehear.evaluation.lists import inside, read_columns, read_lines, whole_number, wrong
 
 _Row = tuple[int, str, int, int, str]  # line, file name, fold, number of the class, class
 

@@ -1,16 +1,21 @@
-"""How are the lists of benchmarks read, so that whatever is wrong in one is told with its file and line?
+"""How are lists of files and classes read, so that whatever is wrong in one is told with its file and line?
 
-UTF-8 with or without a byte order mark, any line ends, blank lines anywhere.
+UTF-8 with or without a byte order mark, any line ends, blank lines anywhere, blanks around fields and around quotes.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seehear.errors import SettingsError
+
+# The strict reader allows no blanks behind the quote that ends a field. Behind one that begins it they are stripped
+# later.
+_BLANKS_BEHIND_QUOTES = re.compile(r'((?<!")"|(?:^|(?<=[,;\t ]))"")[^\S\r\n]+(?=[,;\t\r\n]|$)')
 
 
 def wrong(path: str, line: int, what: str) -> SettingsError:
@@ -21,7 +26,7 @@ def wrong(path: str, line: int, what: str) -> SettingsError:
 def unreadable(path: str, error: OSError | UnicodeDecodeError) -> SettingsError:
     """The error for a list that is absent, or not text."""
     reason = error.strerror if isinstance(error, OSError) else f"no UTF-8 text at byte {error.start}"
-    return SettingsError(f"{path} cannot be read ({reason}). Put the official list there, as UTF-8 text.")
+    return SettingsError(f"{path} cannot be read ({reason}). Put the list there, as UTF-8 text.")
 
 
 def read_lines(path: str) -> Iterator[tuple[int, str]]:
@@ -48,7 +53,8 @@ def read_rows(path: str, *, delimiter: str = ",", comment: str | None = None) ->
     number = 0
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            lines = (_BLANKS_BEHIND_QUOTES.sub(r"\1", line) for line in file)
+            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
             for row in reader:
                 begins, number = number + 1, reader.line_num
                 fields = list(map(str.strip, row))
