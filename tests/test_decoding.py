@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from seehear.decoders import Decoders
 from seehear.decoding import Request, decode
 from seehear.errors import MediaError, SeehearError
 from seehear.indexing import Index
+from seehear.indexing.workers import examine_all
 from striking import children, holds, strikes
 
 CLIP = Clip(frames=4, frame_rate_hz=8.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
@@ -238,3 +240,41 @@ def test_training_goes_on_after_a_decoder_was_killed(slow_index: Index, tmp_path
     assert set(entries[-1]["unreadable"]) == {"crashed the decoder"}
     assert slow_index.path(row) in capfd.readouterr().err
     assert (run.path / "encoders" / "video.safetensors").exists()
+
+
+ON_START = """
+import os, pathlib, signal, sys
+if "seehear.indexing.serving" in " ".join(sys.orig_argv):
+    left = pathlib.Path({left!r})
+    marks = sorted(left.glob("*"))
+    if marks:
+        marks[0].unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("deaths", "survives"), [(2, True), (9, False)])
+def test_processes_that_die_before_they_are_ready_are_replaced_unless_all_do(
+    index_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int, survives: bool
+) -> None:
+    """As where the system ends what takes memory: by SIGKILL, while a process starts."""
+    left = tmp_path / "left"
+    left.mkdir()
+    for number in range(deaths):
+        (left / str(number)).touch()
+    (tmp_path / "sitecustomize.py").write_text(ON_START.format(left=str(left)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    clips, said = clips_of(Index.open(index_folder), workers=1)
+    job = (str(index_folder / "index.json"), False, 1.0)
+    if survives:
+        batches = list(clips.batches(np.arange(6), epoch=CENTRED, batch_size=6))
+        assert (sum(len(batch.rows_B) for batch in batches), said) == (6, [])
+        for number in range(deaths):
+            (left / str(number)).touch()
+        assert [number for number, _ in examine_all([job, job, job], 1, 30.0)] == [0, 1, 2]
+        assert not list(left.iterdir())
+    else:
+        with pytest.raises(SeehearError, match="did not start"):
+            list(clips.batches(np.arange(6), epoch=CENTRED, batch_size=6))
+        with pytest.raises(SeehearError, match="did not start"):
+            list(examine_all([job, job, job], 2, 30.0))

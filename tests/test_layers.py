@@ -28,7 +28,7 @@ decoding | fingerprint
 indexing | synthetic | naming | sampling | segments
 remote
 media | spectrogram | augment | encoders | kmeans | runs | progress
-presets | tensors
+presets | tensors | spreadsheets
 config | distributed | signals
 locks
 outputs

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import seehear
 from seehear.errors import Interrupted, RunError, SeehearError
 from seehear.library import assign_to_file, embed_to_file, export_labels
 from seehear.locks import SILENT_SECONDS, lock_file, one_writer
+from seehear.runs import atomic_file, whole_folder
 
 HOLD = """
 import sys, time
@@ -213,3 +215,37 @@ def test_a_second_pretrain_is_refused_and_a_killed_first_one_gives_way(index_fol
     done = subprocess.run([*command, "--resume", "--rounds", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not (run / ".lock").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from seehear.locks import one_writer
+from seehear.runs import atomic_file, whole_folder
+with one_writer(Path(sys.argv[1])), (atomic_file if sys.argv[2] == "file" else whole_folder)(Path(sys.argv[1])) as made:
+    (made if sys.argv[2] == "file" else made / "x").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path, kind: str) -> None:
+    out, others = tmp_path / "out", {"notes", ".unfinished-out", ".unfinished-output-1-2", ".unfinished-out-mine"}
+    for name in others:
+        (tmp_path / name).touch()
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out), kind], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path for path in tmp_path.glob(".unfinished-out-*-*") if path.name not in others]
+    with one_writer(out), (atomic_file if kind == "file" else whole_folder)(out) as made:
+        (made if kind == "file" else made / "x").write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == others | {"out"}
+
+
+def test_what_was_moved_aside_stays_while_nothing_stands_in_its_place(tmp_path: Path) -> None:
+    aside = tmp_path / ".unfinished-old-out-999999-0"
+    aside.mkdir()
+    with one_writer(tmp_path / "out"):
+        assert aside.exists()
+        (tmp_path / "out").mkdir()
+    with one_writer(tmp_path / "out"):
+        assert not aside.exists()

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from seehear import remote, weights
 from seehear.checkpoint import KEPT, newest, parse, read_state, save_round
-from seehear.errors import CheckpointError, RunError
-from seehear.outputs import ROUND
+from seehear.errors import CheckpointError, RunError, StorageError
+from seehear.outputs import ROUND, check_place
 from seehear.runs import TEMPORARY, Run, atomic_file, whole_folder
 
 
@@ -114,7 +118,7 @@ def test_a_checkpoint_with_code_is_refused(tmp_path):
             return (print, ("code ran",))
 
     run = Run.create(tmp_path / "run", {})
-    with pytest.raises(Exception, match=r"[Ww]eights"):  # noqa: PT012
+    with pytest.raises(CheckpointError, match=r"tensors and data .*Unsupported global"):  # noqa: PT012
         save_round(run, 0, {**a_state(0), "attack": Attack()}, {"round": 0})
         read_state(run.round_path(0))
 
@@ -145,3 +149,30 @@ def test_files_have_the_permissions_that_the_umask_gives(tmp_path):
         save_file({"x": torch.zeros(1)}, temporary)
     assert (tmp_path / "folder" / "a.safetensors").stat().st_mode == usual
     assert (tmp_path / "b.safetensors").stat().st_mode == usual
+
+
+@pytest.mark.parametrize("home", ["/dev/null/x", None])
+def test_who_has_no_home_gets_a_folder_of_his_own(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No home at all, as of a container's user whom the system does not know, or one where nothing can be made."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("SEEHEAR_HOME", "SEEHEAR_CACHE", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for folder in (weights.cache_folder(), remote.cache_folder()):
+        assert folder.parent == tmp_path / f"seehear-{os.getuid()}"
+        assert folder.parent.stat().st_mode & 0o777 == 0o700
+    check_place(tmp_path / "run", "Choose another.")
+    folder.parent.rmdir()
+    folder.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="SEEHEAR_HOME"):
+        weights.cache_folder()
+    monkeypatch.setenv("SEEHEAR_HOME", str(tmp_path / "mine"))
+    assert weights.cache_folder() == tmp_path / "mine" / "weights"

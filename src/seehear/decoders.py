@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from seehear.decoding import Decoded, Request, decode
 from seehear.errors import MediaError
 from seehear.indexing.examination import Rejection
-from seehear.indexing.workers import Worker
+from seehear.indexing.workers import START_TRIES, Worker
 
 TRIES = 2
 """So often a file may take a process with it: the first time, it may have been the machine."""
@@ -273,11 +273,13 @@ class _Hand:
             return worker
 
     def _started(self, work: _Pass) -> Worker:
-        worker = self._worker = Worker.start(_TASK, self._timeout_s, self._cache_gigabytes)
-        ready = self._hear(worker, work, is_report=True)
-        if isinstance(ready, Rejection):
-            raise worker.did_not_start(ready.detail)
-        return worker
+        for _ in range(START_TRIES):  # one that dies before it is ready is replaced: the machine may be short of memory
+            worker = self._worker = Worker.start(_TASK, self._timeout_s, self._cache_gigabytes)
+            ready = self._hear(worker, work, is_report=True)
+            if not isinstance(ready, Rejection):
+                return worker
+            why = ready.detail
+        raise worker.did_not_start(why)
 
     def _hear(self, worker: Worker, work: _Pass, *, is_report: bool = False) -> Decoded | Rejection | None:
         """What the process says, or how it was lost; None if work has stopped (a report of readiness is waited for)."""

@@ -17,7 +17,9 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shlex
+import shutil
 import socket
 import sys
 import threading
@@ -52,6 +54,7 @@ def one_writer(path: Path, *, inside: bool = False) -> Iterator[None]:
         why = error.strerror or error
         raise StorageError(f"{path} cannot be written ({why}). Choose another place; nothing was touched.") from error
     _held.add(descriptor)
+    remove_leftovers(real(path))
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(descriptor, stop), daemon=True)
     beat.start()
@@ -66,6 +69,18 @@ def one_writer(path: Path, *, inside: bool = False) -> Iterator[None]:
                 place.parent.rmdir()  # unless something was written
         _held.discard(descriptor)
         os.close(descriptor)
+
+
+def remove_leftovers(place: Path) -> None:
+    """Remove what processes that died while they wrote `place` left beside it; its lock is held.
+
+    What was moved aside stays until something stands in its place again: it is all there is.
+    """
+    aside = "(old-)?" if os.path.lexists(place) else ""
+    name = re.compile(rf"{re.escape(TEMPORARY)}{aside}{re.escape(place.name)}-[0-9]+-[0-9]+")
+    for left in [entry for entry in place.parent.iterdir() if name.fullmatch(entry.name)]:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def lock_file(path: Path, *, inside: bool = False) -> tuple[Path, bool]:

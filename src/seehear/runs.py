@@ -25,6 +25,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -272,6 +273,27 @@ def unwritten(path: Path, error: BaseException) -> StorageError:
         f"{path} cannot be written ({why}). What was there before is untouched. Make room or choose another place, "
         f"then run the same command again."
     )
+
+
+def kept_at_home(name: str) -> Path:
+    """A folder for what may be made or fetched again: in `$SEEHEAR_HOME`, or below the user's `.cache`.
+
+    A user without a home, or with one where nothing can be written, as in many containers, gets a folder among the
+    system's temporary ones, which is nobody else's.
+    """
+    if os.environ.get("SEEHEAR_HOME"):
+        return Path(os.environ["SEEHEAR_HOME"]) / name
+    with contextlib.suppress(RuntimeError, OSError):  # RuntimeError: the system knows of no home
+        folder = Path.home() / ".cache" / "seehear"
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return folder / name
+    folder = Path(tempfile.gettempdir()) / f"seehear-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
+        raise StorageError(f"{folder} is somebody else's. Set SEEHEAR_HOME to a folder that you may write.")
+    return folder / name
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from seehear.errors import SettingsError
 from seehear.evaluation.lists import read_rows, wrong
 from seehear.indexing import Index
 from seehear.remote import is_remote
+from seehear.spreadsheets import plain
 
 SPLITS = ("train", "test")
 
@@ -91,7 +92,7 @@ def classes_written(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
             found = "no column" if name not in header else "several columns"
             raise SettingsError(f"{path} has {found} {name!r}. Its first line must be: path,class[,split]")
     for number, row in rows:
-        fields = dict(zip(header, row, strict=False))
+        fields = dict(zip(header, map(plain, row), strict=False))
         if not fields.get("path") or not fields.get("class") or len(row) > len(header):
             raise wrong(str(path), number, "every line must have a path and a class and no more columns.")
         split = fields.get("split", "") if "split" in header else None

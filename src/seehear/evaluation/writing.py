@@ -10,7 +10,6 @@ Beside them features.json lists the files, so that the folder is known for what 
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from seehear.indexing.stretches import Stretch, look_up
 from seehear.locks import one_writer
 from seehear.outputs import FEATURES, check_folder
 from seehear.runs import whole_folder, write_json
+from seehear.spreadsheets import write_csv
 
 FORMATS = ("parquet", "numpy", "sequence")
 
@@ -82,10 +82,7 @@ def write_rows(folder: Path, context: Evaluation, form: str) -> dict[str, int]:
     else:
         for modality, part in features.of.items():
             np.save(folder / f"{modality}.npy", part.numpy())
-        with (folder / "items.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(lines)
-            writer.writerows(zip(*lines.values(), strict=True))
+        write_csv(folder / "items.csv", lines)
     return {"rows": len(rows), **{f"{m}_width": part.shape[1] for m, part in features.of.items()}}
 
 

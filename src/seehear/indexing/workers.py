@@ -46,6 +46,9 @@ from seehear.remote import cache_gigabytes as default_gigabytes
 START_SECONDS = 120.0
 """A worker that does not report for work within this time is a fault of the machine."""
 
+START_TRIES = 3
+"""So often a worker may be lost before it reports for work, one after the other: then it is no accident."""
+
 _PROGRAMME = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from seehear.indexing.serving import serve; "
@@ -219,6 +222,7 @@ class _Pool:
         self._jobs = jobs
         self._waiting = deque(range(len(jobs)))
         self._timeout_s = timeout_s
+        self._lost_starts = 0  # since a worker was ready
         self.workers: list[Worker] = []
 
     def start_worker(self) -> None:
@@ -253,7 +257,7 @@ class _Pool:
             return
         if worker.job is not None:
             yield worker.job, answer
-        worker.is_ready, worker.job = True, None
+        worker.is_ready, worker.job, self._lost_starts = True, None, 0
         self._give_work(worker)
 
     def _give_work(self, worker: Worker) -> None:
@@ -275,10 +279,13 @@ class _Pool:
 
     def _lose(self, worker: Worker, rejection: Rejection) -> Iterator[tuple[int, Any]]:
         """Give up a worker, and with it the file it was at."""
-        self._remove(worker)
         if worker.job is None:
-            raise worker.did_not_start(rejection.detail)
-        yield worker.job, rejection
+            self._lost_starts += 1
+            if self._lost_starts >= START_TRIES:
+                raise worker.did_not_start(rejection.detail)
+        self._remove(worker)
+        if worker.job is not None:
+            yield worker.job, rejection
 
     def _remove(self, worker: Worker) -> None:
         """End a worker; another takes its place while there are more jobs than workers."""

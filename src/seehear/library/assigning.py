@@ -31,6 +31,7 @@ from seehear.outputs import check_file
 from seehear.progress import Console
 from seehear.remote.addresses import is_remote
 from seehear.runs import atomic_file
+from seehear.spreadsheets import write_csv
 
 
 def assign(
@@ -176,11 +177,9 @@ def named(videos: Any) -> list[Path]:
 
 def write_table(table: pa.Table, out: Path, *, as_csv: bool) -> None:
     """Write a table as Parquet or CSV, whole or not at all."""
-    import pyarrow.csv
-
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as temporary:
         if as_csv:
-            pyarrow.csv.write_csv(table, temporary)
+            write_csv(temporary, {name: table[name].to_pylist() for name in table.column_names})
         else:
             pq.write_table(table, temporary, compression="zstd")

@@ -27,6 +27,7 @@ from seehear.media.members import HEADER_BYTES, parse
 from seehear.remote.addresses import SCHEMES, absolute, file_name, is_remote
 from seehear.remote.cache import Cache
 from seehear.remote.storage import Facts, download, facts_of, read_range
+from seehear.runs import kept_at_home
 
 __all__ = [
     "CACHE_GIGABYTES",
@@ -95,11 +96,9 @@ def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def cache_folder() -> Path:
-    """Where copies are kept: `$SEEHEAR_CACHE`, `$SEEHEAR_HOME/remote`, or `~/.cache/seehear/remote`."""
-    folder, home = os.environ.get("SEEHEAR_CACHE"), os.environ.get("SEEHEAR_HOME")
-    if folder:
-        return Path(folder)
-    return (Path(home) if home else Path.home() / ".cache" / "seehear") / "remote"
+    """Where copies are kept: `$SEEHEAR_CACHE`, or `remote` in `$SEEHEAR_HOME` or `~/.cache/seehear`."""
+    folder = os.environ.get("SEEHEAR_CACHE")
+    return Path(folder) if folder else kept_at_home("remote")
 
 
 def cache_gigabytes() -> float:

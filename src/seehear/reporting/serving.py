@@ -12,6 +12,8 @@ import json
 import os
 import re
 import secrets
+import stat
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,6 +54,11 @@ class Server(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", port), Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing for a client that leaves, as players do all the time; otherwise as ever."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
     @property
     def address(self) -> str:
         """Where the page is."""
@@ -72,20 +79,62 @@ def serve(report: Path, run: Path, port: int = 0) -> Server:
         ) from None
 
 
-def safe_path(folder: Path, target: str) -> Path | None:
-    """The regular file below `folder` that a request's target names; None for everything else.
+def read_below(folder: Path, target: str) -> tuple[bytes, str] | None:
+    """The content and the ending of the regular file below `folder` that a request's target names; otherwise None.
 
-    Refused: what leads out of the folder, also by a link, and names that begin with a dot.
+    Each part of the path is opened from the one before it, and no link is followed: what is looked at is what is read,
+    whatever is put in its place meanwhile. Names that begin with a dot are refused.
     """
-    parts = [part for part in unquote(urlsplit(target).path).split("/") if part]
-    if any(part.startswith(".") or "\\" in part or "\0" in part for part in parts):
-        return None
-    path = folder.joinpath(*parts) if parts else folder / "index.html"
     try:
-        inside = Path(os.path.realpath(path)).is_relative_to(folder)
-        return path if inside and path.is_file() else None
+        parts = [part for part in unquote(urlsplit(target).path).split("/") if part] or ["index.html"]
+        if any(part.startswith(".") or "\\" in part or "\0" in part for part in parts):
+            return None
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        for number, part in enumerate(parts):
+            kind = os.O_DIRECTORY if number < len(parts) - 1 else os.O_NONBLOCK  # a pipe would wait for a writer
+            try:
+                inner = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | kind, dir_fd=place)
+            finally:
+                os.close(place)
+            place = inner
+        with os.fdopen(place, "rb") as file:
+            is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return (file.read(), Path(parts[-1]).suffix) if is_regular else None
     except (OSError, ValueError):
         return None
+
+
+def part_of(asked: str, total: int) -> tuple[int, int] | None:
+    """The first byte and the one after the last that a `Range` asks for (RFC 9110, 14.1.2); None is all of them.
+
+    Other units than bytes, and several ranges of which one could be had, are answered with everything, as servers may.
+
+    Args:
+        asked: the header's value.
+        total: how many bytes there are.
+    Raises:
+        ValueError: no byte can be given, or what is asked for makes no sense.
+    """
+    unit, is_given, ranges = asked.partition("=")
+    if not is_given or unit.strip().lower() != "bytes":
+        return None
+    found = []
+    for one in ranges.split(","):
+        match = re.fullmatch(r"[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*", one)
+        if not match:
+            raise ValueError(f"{one!r} is no range")
+        first, last, suffix = (
+            int(x.lstrip("0")[:18] or 0) if x else None for x in match.groups()
+        )  # 18: beyond any file
+        if first is not None and last is not None and last < first:
+            raise ValueError(f"{one!r} ends before it begins")
+        if first is not None and first < total:
+            found.append((first, total if last is None else min(last + 1, total)))
+        elif suffix and total:
+            found.append((max(0, total - suffix), total))
+    if not found:
+        raise ValueError(f"there are {total} bytes")
+    return found[0] if len(ranges.split(",")) == 1 else None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -103,10 +152,10 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(HTTPStatus.FORBIDDEN)
         if urlsplit(self.path).path == "/data/session.js":
             return self._answer(script("session", self._session()), ".js")
-        path = safe_path(self.server.report, self.path)
-        if path is None:
+        found = read_below(self.server.report, self.path)
+        if found is None:
             return self._refuse(HTTPStatus.NOT_FOUND)
-        return self._answer(path.read_bytes(), path.suffix)
+        return self._answer(*found)
 
     do_HEAD = do_GET
 
@@ -158,14 +207,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes, suffix: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Send a body, or the part of it that a media player asks for."""
-        asked = re.fullmatch(r"bytes=([0-9]{1,15})-([0-9]{0,15})", self.headers.get("Range", ""))
-        total, first = len(body), 0
-        if asked and status == HTTPStatus.OK and int(asked[1]) < total:
-            first, last = int(asked[1]), min(int(asked[2] or total), total - 1)
-            body, status = body[first : last + 1], HTTPStatus.PARTIAL_CONTENT
+        where = ""
+        if self.command == "GET" and status == HTTPStatus.OK and "If-Range" not in self.headers:
+            try:
+                part = part_of(self.headers.get("Range", ""), len(body))
+            except ValueError:
+                where, body, status = f"bytes */{len(body)}", b"", HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            else:
+                if part:
+                    where, status = f"bytes {part[0]}-{part[1] - 1}/{len(body)}", HTTPStatus.PARTIAL_CONTENT
+                    body = body[slice(*part)]
         self.send_response(status)
-        if status == HTTPStatus.PARTIAL_CONTENT:
-            self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{total}")
+        if where:
+            self.send_header("Content-Range", where)
         self.send_header("Content-Type", KINDS.get(suffix, "text/plain; charset=utf-8"))
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Accept-Ranges", "bytes")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +19,7 @@ from typing import Any
 
 from seehear.errors import CheckpointError, SeehearError
 from seehear.progress import Console
-from seehear.runs import sync
+from seehear.runs import kept_at_home, sync
 from seehear.weights.released import Released, find
 
 CHUNK_BYTES = 1 << 20
@@ -35,9 +34,8 @@ class _Passing(Exception):
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `$SEEHEAR_HOME/weights`, or `~/.cache/seehear/weights`."""
-    home = os.environ.get("SEEHEAR_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "seehear") / "weights"
+    """Where downloads are kept: `weights` in `$SEEHEAR_HOME`, `~/.cache/seehear`, or a folder of the system's."""
+    return kept_at_home("weights")
 
 
 def fetch(
