@@ -18,6 +18,7 @@ from pyarrow import parquet
 import seehear
 from media_files import write_media
 from remote_servers import serving
+from seehear.cli.base import say
 from seehear.errors import MediaError, SettingsError, UsageError, printable
 from seehear.evaluation.datasets.tree import Tree
 from seehear.indexing import Index, IndexSummary
@@ -171,6 +172,11 @@ def test_errors_and_progress_write_control_characters_out(capsys: pytest.Capture
     assert "\x1b" not in str(SettingsError(f"{name} is no setting."))
     Console().say(f"reading {name}")
     assert capsys.readouterr().err == f"reading {printable(name)}\n"
+
+
+def test_results_write_control_characters_out(capsys: pytest.CaptureFixture[str]) -> None:
+    say("cluster \x1b[2J\u202e\nnext é 雨")
+    assert capsys.readouterr().out == "cluster \\x1b[2J\\u202e\nnext é 雨\n"
 
 
 def ours(folder: Path) -> dict[str, Path]:

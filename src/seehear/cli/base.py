@@ -76,6 +76,11 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return collect
 
 
+def say(text: object, *, flush: bool = False) -> None:
+    """Print a result on stdout; names of files and classes in it move nothing on a terminal."""
+    print("\n".join(map(printable, str(text).split("\n"))), flush=flush)
+
+
 def print_table(rows: list[list[str]]) -> None:
     """A table on stdout, the first row its head; words are text, whatever brackets and control characters they hold.
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import seehear
-from seehear.cli.base import print_table
+from seehear.cli.base import print_table, say
 
 NAMED = 3  # items left out that are named on a terminal; the result names more
 
@@ -107,7 +107,7 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
     if table:
         from seehear.evaluation.table import compare
 
-        print(compare(models))
+        say(compare(models))
         return
     task, data = given.pop("task"), given.pop("data")
     if len(models) > 1:
@@ -132,10 +132,10 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
     if not result:  # another rank has it
         return
     if as_json:
-        print(json.dumps(result))
+        say(json.dumps(result))
         return
     show(result)
-    print(f"Written: {result['written']}")
+    say(f"Written: {result['written']}")
 
 
 def parted(change: str) -> tuple[str, str]:
@@ -152,14 +152,14 @@ def show(result: Mapping[str, Any]) -> None:
     if data["left_out"]:
         count, official = sum(data["left_out"].values()), data["num_official"]
         where = "are not in the index" if data["kind"] == "index" else "cannot be measured"
-        print(f"{count} of {official} items {where}: {listing(data['left_out'])}")
-        print(f"for instance {listing_of_some(data['left_out_items'])}")
+        say(f"{count} of {official} items {where}: {listing(data['left_out'])}")
+        say(f"for instance {listing_of_some(data['left_out_items'])}")
     if result["unreadable"]:
-        print(f"{sum(result['unreadable'].values())} clips could not be read: {listing(result['unreadable'])}")
+        say(f"{sum(result['unreadable'].values())} clips could not be read: {listing(result['unreadable'])}")
     if result.get("num_unread_test"):
-        print(f"{result['num_unread_test']} test items that could not be read count as wrong")
+        say(f"{result['num_unread_test']} test items that could not be read count as wrong")
     for note in result.get("notes", ()):
-        print(f"Note: {note}")
+        say(f"Note: {note}")
     shower = {"retrieval": show_retrieval, "clusters": show_clusters, "features": show_features}
     shower.get(result["task"], show_accuracy)(result)
 
@@ -189,12 +189,12 @@ def show_accuracy(result: Mapping[str, Any]) -> None:
         found = result.get(key)
         for modality, counts in found.items() if isinstance(found, Mapping) else ():
             listing = ", ".join(f"{count}: {share(v['mean'])}" for count, v in counts.items())
-            print(f"{modality}{label}, examples a class: {listing}")
+            say(f"{modality}{label}, examples a class: {listing}")
     majority = f", majority {result['majority']:.1%}" if result["majority"] is not None else ""
     if "folder" in result:
-        print(f"networks and checkpoints: {result['folder']}")
+        say(f"networks and checkpoints: {result['folder']}")
     tests = result["n_test"] if isinstance(result["n_test"], int) else sum(result["n_test"])
-    print(f"chance {result['chance']:.1%}{majority}; {tests} test items, {result['num_classes']} classes")
+    say(f"chance {result['chance']:.1%}{majority}; {tests} test items, {result['num_classes']} classes")
 
 
 def show_retrieval(result: Mapping[str, Any]) -> None:
@@ -224,19 +224,19 @@ def show_clusters(result: Mapping[str, Any]) -> None:
         measures = [str(v[key]) if key == "num_clusters" else f"{v[key]:.3f}" for key in names]
         rows.append([space, *measures, f"{sizes['smallest']}-{sizes['largest']}"])
     print_table(rows)
-    print(f"K is {result['num_clusters_is']}; NMI is normalised by the {result['nmi_normalisation']}")
+    say(f"K is {result['num_clusters_is']}; NMI is normalised by the {result['nmi_normalisation']}")
     for pair, value in result["between"].items():
-        print(f"NMI between {pair}: {value:.3f}")
+        say(f"NMI between {pair}: {value:.3f}")
     for space, v in result["values"].items():
         best = [
             f"{c['cluster']} ({next(iter(c['classes']))}, {c['share']:.0%} of {c['size']})" for c in v["purest"][:3]
         ]
-        print(f"purest {space} clusters: {', '.join(best)}")
+        say(f"purest {space} clusters: {', '.join(best)}")
 
 
 def show_features(result: Mapping[str, Any]) -> None:
     """What was written where."""
-    print(f"{result['out']}: " + ", ".join(f"{value} {name}" for name, value in result["values"].items()))
+    say(f"{result['out']}: " + ", ".join(f"{value} {name}" for name, value in result["values"].items()))
 
 
 def share(value: float | None) -> str:

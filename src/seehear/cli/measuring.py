@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from seehear import config
-from seehear.cli.base import print_table, with_settings
+from seehear.cli.base import print_table, say, with_settings
 
 
 @click.group(short_help="How fast clips come, and what would help.")
@@ -34,14 +34,14 @@ def data(index: Path, preset: str, num_clips: int, as_json: bool, settings: dict
     with Console(quiet=as_json) as console:
         found = measure(Index.open(index), cfg, num_clips=num_clips, console=console)
     if as_json:
-        print(json.dumps(found.to_dict()))
+        say(json.dumps(found.to_dict()))
         return
     print_table(found.table())
     each = f"{found.clips_per_second_per_worker:.1f} clips/s a worker"
-    print(f"{found.workers} workers: {found.clips_per_second:.1f} clips/s in all, {each}.")
+    say(f"{found.workers} workers: {found.clips_per_second:.1f} clips/s in all, {each}.")
     if found.unreadable:
-        print(f"{found.unreadable} clips could not be read.")
-    print(found.advice)
+        say(f"{found.unreadable} clips could not be read.")
+    say(found.advice)
 
 
 COMMANDS = (bench,)

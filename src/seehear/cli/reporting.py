@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import seehear
+from seehear.cli.base import say
 
 
 @click.command(short_help="Build a page to look at a run, listen to it, and name clusters.")
@@ -31,23 +32,23 @@ def report(run: Path, open_page: bool, serve: bool, port: int, as_json: bool, **
     built = seehear.report(run, **options)
     page = Path(built.path).resolve()
     if as_json:
-        print(json.dumps(built.to_dict()))
+        say(json.dumps(built.to_dict()))
     else:
-        print(
+        say(
             f"{built.path}: {built.verdict}; {built.rows} segments, {built.previews} with previews, "
             f"{built.megabytes:g} MB"
         )
         for note in built.notes:
-            print(note)
+            say(note)
         if built.previews_failed:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in built.previews_failed.items())
-            print(f"Without a preview, since the file could not be read: {reasons}")
+            say(f"Without a preview, since the file could not be read: {reasons}")
     if serve:
         serve_page(page.parent, run, port, open_page, quiet=as_json)
     elif open_page:
         click.launch(page.as_uri())
     elif not as_json:
-        print(f"Next: open {page.as_uri()} in a browser, or seehear report {run} --serve --open to name clusters")
+        say(f"Next: open {page.as_uri()} in a browser, or seehear report {run} --serve --open to name clusters")
 
 
 def serve_page(folder: Path, run: Path, port: int, open_page: bool, *, quiet: bool) -> None:
@@ -58,7 +59,7 @@ def serve_page(folder: Path, run: Path, port: int, open_page: bool, *, quiet: bo
     try:
         if not quiet:
             where = f"Serving {server.address} to this machine alone; names go to {run / 'names.json'}. Ctrl-C ends it."
-            print(where, flush=True)
+            say(where, flush=True)
         if open_page:
             click.launch(server.address)
         server.serve_forever()

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import seehear
-from seehear.cli.base import InOrder, print_table
+from seehear.cli.base import InOrder, print_table, say
 
 
 @click.group(cls=InOrder, short_help="Released weights: list, fetch, convert.")
@@ -25,7 +25,7 @@ def list_weights(as_json: bool) -> None:
 
     cached = {name: (cache_folder() / entry.file).exists() for name, entry in RELEASED.items()}
     if as_json:
-        print(json.dumps([asdict(entry) | {"cached": cached[name]} for name, entry in RELEASED.items()]))
+        say(json.dumps([asdict(entry) | {"cached": cached[name]} for name, entry in RELEASED.items()]))
         return
     rows = [["name", "UCF101", "HMDB51", "clip", "licence", "here"]]
     for name, entry in RELEASED.items():
@@ -33,7 +33,7 @@ def list_weights(as_json: bool) -> None:
         numbers = [f"{entry.published[b]:.1f}" if b in entry.published else "" for b in ("UCF101", "HMDB51")]
         rows.append([name, *numbers, clip, entry.licence, "yes" if cached[name] else ""])
     print_table(rows)
-    print("Accuracies in % are its makers', after fine-tuning the whole network. Use: seehear.load(NAME)")
+    say("Accuracies in % are its makers', after fine-tuning the whole network. Use: seehear.load(NAME)")
 
 
 @weights.command(short_help="Download one, once.")
@@ -47,7 +47,7 @@ def fetch(name: str, cache: Path | None, quiet: bool) -> None:
     from seehear.progress import Console
     from seehear.weights import fetch
 
-    print(fetch(name, cache, console=Console(quiet=quiet)))
+    say(fetch(name, cache, console=Console(quiet=quiet)))
 
 
 @weights.command(short_help="Make an encoders/ folder of a checkpoint.")
@@ -68,15 +68,15 @@ def convert(file: Path, out: Path, midplanes: str, overwrite: bool, as_json: boo
 
     accounting = convert(file, out, midplanes=midplanes, overwrite=overwrite)  # type: ignore[arg-type]
     if as_json:
-        print(json.dumps(asdict(accounting) | {"left_out": accounting.left_out, "out": str(out)}))
+        say(json.dumps(asdict(accounting) | {"left_out": accounting.left_out, "out": str(out)}))
         return
-    print(f"{len(accounting.matched)} keys fit.")
+    say(f"{len(accounting.matched)} keys fit.")
     if accounting.left_out:
-        print(f"Left out: {', '.join(accounting.left_out)}")
+        say(f"Left out: {', '.join(accounting.left_out)}")
     if accounting.not_there:
-        print(f"Not in the file, set to 0: {len(accounting.not_there)} counters of batch norms")
-    print(f"Encoder: {out}")
-    print(f'Use: seehear.embed_file(seehear.load("{out}"), "clip.mp4")')
+        say(f"Not in the file, set to 0: {len(accounting.not_there)} counters of batch norms")
+    say(f"Encoder: {out}")
+    say(f'Use: seehear.embed_file(seehear.load("{out}"), "clip.mp4")')
 
 
 @click.command(short_help="Write encoders for other programs.")
@@ -90,11 +90,11 @@ def export(run: str, to: str, out: Path, licence: str | None, overwrite: bool, a
     """Write the encoders of RUN (a run, an encoders/ folder, released weights) for other programs."""
     record = seehear.export(run, to, out, licence=licence, overwrite=overwrite)
     if as_json:
-        print(json.dumps(record))
+        say(json.dumps(record))
         return
     for modality, difference in record.get("differences", {}).items():
-        print(f"{modality}: features differ from the encoder's by at most {difference:.1e}")
-    print(f"Written to {out}: {', '.join(record['files'])}")
+        say(f"{modality}: features differ from the encoder's by at most {difference:.1e}")
+    say(f"Written to {out}: {', '.join(record['files'])}")
 
 
 COMMANDS = (weights, export)

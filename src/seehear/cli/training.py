@@ -13,7 +13,7 @@ import click
 
 import seehear
 from seehear import config
-from seehear.cli.base import PathOrAddress, print_table, with_settings
+from seehear.cli.base import PathOrAddress, print_table, say, with_settings
 from seehear.errors import SettingsError
 
 
@@ -26,8 +26,8 @@ from seehear.errors import SettingsError
 def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) -> None:
     """Write synthetic videos of sounding events to the folder OUT, with classes.csv beside them."""
     path = seehear.synth(out, videos=videos, classes=classes, seed=seed, workers=workers)
-    print(f"{videos} videos; their classes are in {path}")
-    print(f"Next: seehear index {out} --out INDEX")
+    say(f"{videos} videos; their classes are in {path}")
+    say(f"Next: seehear index {out} --out INDEX")
 
 
 @click.command(short_help="List usable segments, and why others are not.")
@@ -49,10 +49,10 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
-        print(json.dumps(summary.to_dict()))
+        say(json.dumps(summary.to_dict()))
         return
-    print(summary.describe())
-    print(f"Next: seehear pretrain {out} --out RUN")
+    say(summary.describe())
+    say(f"Next: seehear pretrain {out} --out RUN")
 
 
 @click.command(short_help="Re-encode an index so that training reads it faster.")
@@ -76,11 +76,11 @@ def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
     """
     summary = seehear.pack(index, out, **options)
     if as_json:
-        print(json.dumps(summary.to_dict()))
+        say(json.dumps(summary.to_dict()))
         return
-    print(summary.describe())
+    say(summary.describe())
     if summary.digest:
-        print(f"Next: seehear pretrain {out} --out RUN --preset {options['preset']}")
+        say(f"Next: seehear pretrain {out} --out RUN --preset {options['preset']}")
 
 
 @click.command(short_help="Learn from an index, without labels.")
@@ -125,12 +125,12 @@ def pretrain(
     log = run.read_log()
     moved = [c["nmi_last"] for c in log[-1]["clusters"].values() if c["nmi_last"] is not None]
     settled = f"; NMI with the round before {'/'.join(f'{value:.2f}' for value in moved)}" if moved else ""
-    print(f"{len(log)} rounds, {log[-1]['rows']} segments, {duration(time.perf_counter() - begin)} this time{settled}.")
-    print(f"Trained encoders: {run.path / 'encoders'}")
+    say(f"{len(log)} rounds, {log[-1]['rows']} segments, {duration(time.perf_counter() - begin)} this time{settled}.")
+    say(f"Trained encoders: {run.path / 'encoders'}")
     named = shlex.quote(str(out))
-    print(f"Next, look and listen: seehear report {named} --open")
-    print(f"On new videos: seehear assign {named} VIDEOS --out labels.parquet")
-    print(f"Where classes are known: seehear evaluate {named} --data INDEX --classes classes.csv")
+    say(f"Next, look and listen: seehear report {named} --open")
+    say(f"On new videos: seehear assign {named} VIDEOS --out labels.parquet")
+    say(f"Where classes are known: seehear evaluate {named} --data INDEX --classes classes.csv")
 
 
 @click.command(short_help="Show in minutes that the method works.")
@@ -152,13 +152,13 @@ def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     report = seehear.demo(out, seeds=chosen, variants=names, videos=videos)
     print_table(table(report))
     took = time.perf_counter() - begin
-    print(
+    say(
         f"Seeds {seeds}; {videos} videos each, a fifth of them for testing; {took / 60:.1f} minutes, "
         f"{report['peak_memory_gb']:.1f} GB; {out}/demo.json"
     )
     page = Path(report["seeds"][str(chosen[0])]["page"]).resolve().as_uri()
-    print(f"Look and listen: open {page} in a browser")
-    print("On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN --preset demo")
+    say(f"Look and listen: open {page} in a browser")
+    say("On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN --preset demo")
 
 
 @click.command(short_help="Print every setting of a preset.")
@@ -170,15 +170,15 @@ def settings(preset: str) -> None:
     chosen = preset_settings(preset)
     about = PRESETS[preset]
     for label in ("paper", "cost", "expected", "command"):
-        print(f"# {label}: {getattr(about, label)}")
+        say(f"# {label}: {getattr(about, label)}")
     group = ""
     for leaf in config.leaves(chosen):
         *groups, name = leaf.name.split(".")
         if groups and groups[0] != group:
             group = groups[0]
-            print(f"\n[{group}]")
+            say(f"\n[{group}]")
         value = list(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
-        print(f"{name} = {json.dumps(value)}  # {leaf.help}")
+        say(f"{name} = {json.dumps(value)}  # {leaf.help}")
 
 
 COMMANDS = (demo, synth, index, pack, pretrain, settings)

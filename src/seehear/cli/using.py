@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seehear.cli.base import PathOrAddress, print_table
+from seehear.cli.base import PathOrAddress, print_table, say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,11 +40,11 @@ def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool,
 
     summary = embed_to_file(run, one_or_all(videos), console=Console(quiet=quiet), **options)
     if as_json:
-        print(json.dumps(summary))
+        say(json.dumps(summary))
         return
     there = ", ".join(f"{summary[m]} with {m}" for m in ("video", "audio") if m in summary)
-    print(f"{summary['path']}: {summary['rows']} segments ({there}).{complaints(summary)}")
-    print(f"Next: seehear assign {shlex.join([str(run), summary['path']])} --out labels.parquet")
+    say(f"{summary['path']}: {summary['rows']} segments ({there}).{complaints(summary)}")
+    say(f"Next: seehear assign {shlex.join([str(run), summary['path']])} --out labels.parquet")
 
 
 @click.command(short_help="Clusters of new videos and sounds.")
@@ -69,11 +69,11 @@ def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool
     with Console(quiet=quiet) as console:
         summary = assign_to_file(run, one_or_all(videos), console=console, **options)
     if as_json:
-        print(json.dumps(summary))
+        say(json.dumps(summary))
         return
     far = ", ".join(f"{count} by {name}" for name, count in summary["far"].items())
-    print(f"{summary['path']}: {summary['rows']} segments.{complaints(summary)}")
-    print(f"Far from everything seen in training: {far}.")
+    say(f"{summary['path']}: {summary['rows']} segments.{complaints(summary)}")
+    say(f"Far from everything seen in training: {far}.")
 
 
 @click.command(short_help="Nearest segments to a video, sound or picture.")
@@ -99,7 +99,7 @@ def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: An
     with Console() as console:
         hits = find(run, query, console=console, **options)
     if as_json:
-        print(json.dumps(hits.to_pylist()))
+        say(json.dumps(hits.to_pylist()))
     else:
         print_table(hit_rows(hits))
     if open_best and len(hits):
@@ -119,9 +119,9 @@ def export_labels(run: Path, as_json: bool, **options: Any) -> None:
 
     summary = export(run, **options)
     if as_json:
-        print(json.dumps(summary))
+        say(json.dumps(summary))
         return
-    print(
+    say(
         f"{summary['path']}: {summary['segments']} segments of {summary['videos']} videos, clustered by "
         f"{', '.join(summary['clusterings'])}."
     )
