@@ -15,6 +15,7 @@ from seehear.config import Clip
 from seehear.encoders import Pair
 from seehear.encoders.wrapping import wrap
 from seehear.errors import SettingsError
+from seehear.evaluation.table import compare
 from seehear.indexing import Index
 from seehear.model import Model
 from seehear.numerics import Numerics
@@ -89,6 +90,10 @@ def test_k_is_the_number_of_classes_or_what_is_asked_for_and_the_result_says_whi
         assert result["values"]["audio"]["num_clusters"] == k
         assert result["num_clusters_is"].startswith(said)
         assert result["nmi_normalisation"].startswith("arithmetic mean")
+    given["results"].joinpath("clusters-index.json").rename(tmp_path / "three.json")
+    seehear.evaluate(model_of("audio"), num_clusters=4, **given)
+    lines = compare([tmp_path]).splitlines()
+    assert [any(f"audio NMI, K = {k}" in line for line in lines) for k in (3, 4, 5)] == [True, True, False]
     for wanted, said in (("run", "this model has no run"), ("many", "classes, run, or a whole number")):
         with pytest.raises(SettingsError, match=said):
             seehear.evaluate(model_of("audio"), num_clusters=wanted, **given)

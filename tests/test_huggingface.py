@@ -12,6 +12,8 @@ import torch
 import seehear
 from seehear.errors import CheckpointError, SeehearError, UsageError
 from seehear.huggingface.filterbank import AstNetwork
+from seehear.progress import Console
+from test_evaluation_clusters import written
 
 transformers = pytest.importorskip("transformers", reason="pip install 'seehear[hf]'")
 
@@ -146,3 +148,12 @@ def test_neither_torchvision_nor_torchaudio_is_imported(folder):
     for name in ("videomae", "vjepa2", "ast"):
         seehear.load(f"hf:{folder}/{name}", device="cpu")
     assert not {"torchvision", "torchaudio"} & (set(sys.modules) - before)
+
+
+@pytest.mark.parametrize(("name", "layout", "space"), [("ast", "esc50", "audio"), ("videomae", "ucf101", "video")])
+def test_clusters_of_encoders_of_one_modality_are_measured(folder, tmp_path, name, layout, space):
+    data = written(tmp_path / "set", layout)
+    given = {"data": data, "dataset": layout, "results": tmp_path, "console": Console(quiet=True)}
+    result = seehear.evaluate(f"hf:{folder}/{name}", task="clusters", device="cpu", **given)
+    assert list(result["values"]) == [space]
+    assert result["values"][space]["num_clusters"] == 2

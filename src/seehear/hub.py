@@ -145,7 +145,7 @@ def results_table(run: Path, source: dict[str, Any]) -> str:
     for path in sorted((run / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         count, chance = result.get("n", result.get("n_test", "")), result.get("chance", "")
-        chance = f"{chance:.3g}" if isinstance(chance, float) else chance
+        chance = f"{chance:.3g}" if isinstance(chance, float) else chance or ""
         values = numbers(result.get("values", {}))
         rows += [f"| {path.stem} | {name} | {value:.4g} | {count} | {chance} |" for name, value in values.items()]
     published = source.get("published", {})

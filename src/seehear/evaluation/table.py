@@ -84,8 +84,9 @@ def numbers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
                 found.append((f"{name} R@1 ({gallery}), %", percent(measured["recall"]["1"], measured["interval"])))
                 found.append((f"{name} R@5 ({gallery}), %", percent(measured["recall"]["5"])))
         elif result["task"] == "clusters":
-            found.append((f"{name} NMI", f"{values['nmi']:.3f}"))
-            found.append((f"{name} purity, %", percent(values["purity"])))
+            of = f"K = {values['num_clusters']}"  # what has another K is no match
+            found.append((f"{name} NMI, {of}", f"{values['nmi']:.3f}"))
+            found.append((f"{name} purity, {of}, %", percent(values["purity"])))
     return found
 
 
@@ -97,7 +98,7 @@ def chance_of(result: Mapping[str, Any], measure: str) -> str:
         direction, rank = measure.split(" R@")
         gallery = rank.split("(")[1].split(")")[0]
         return percent(result["values"][direction][gallery]["chance"][rank.split(" ")[0]])
-    return "0" if measure.endswith("NMI") else ""
+    return "0" if " NMI, " in measure else ""
 
 
 def published_for(shown: set[tuple[str, str]]) -> list[str]:
