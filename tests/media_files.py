@@ -194,10 +194,13 @@ def copy_with_pts_from_dts(source: Path, target: Path) -> Path:
 
 
 def pack_b_frames(source: Path, target: Path) -> Path:
-    """MPEG-4 as DivX wrote it for AVI: a frame and the B-frame behind it in a packet, an empty frame for its place."""
+    """MPEG-4 as DivX wrote it for AVI: a frame and the B-frame behind it in a packet, an empty frame for its place.
+
+    Sound is copied.
+    """
     with av.open(source) as old:
         packets = [bytes(packet) for packet in old.demux(video=0) if packet.size]
-        size = old.streams.video[0].width, old.streams.video[0].height
+        size, rate = (old.streams.video[0].width, old.streams.video[0].height), old.streams.video[0].average_rate
     packed: list[bytes] = []
     while packets:
         packed.append(packets.pop(0))
@@ -210,16 +213,21 @@ def pack_b_frames(source: Path, target: Path) -> Path:
     header, frame = packed[0].split(b"\0\0\1\xb6", 1)
     header = header.split(b"\0\0\1\xb2")[0] + b"\0\0\1\xb2DivX503b1393p"  # by which decoders know it
     packed[0] = header + b"\0\0\1\xb6" + frame
-    with av.open(target, "w") as new:
-        stream = new.add_stream("mpeg4", rate=25)
+    with av.open(source) as old, av.open(target, "w") as new:
+        stream = new.add_stream("mpeg4", rate=rate)
         stream.codec_context.codec_tag = "XVID"
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        sound = new.add_stream_from_template(old.streams.audio[0]) if old.streams.audio else None
         for number, content in enumerate(packed):
             packet = av.Packet(content)
-            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.stream, packet.time_base = stream, 1 / rate
             packet.pts = packet.dts = number
             packet.is_keyframe = _mpeg4_kind(content) == "I"
             new.mux(packet)
+        for packet in old.demux(audio=0) if sound else ():
+            if packet.size:
+                packet.stream = sound
+                new.mux(packet)
     return target
 
 

@@ -1,7 +1,8 @@
 """Files as damage leaves them: a case is a function of (seed, number) and of the whole files it is made from.
 
-Whole files are small videos in MP4, Matroska, WebM and AVI, made here: scenes of `seehear.synth`, others encoded anew
-by PyAV with each of the usual codecs; and real ones where `.cache/real-media` is there.
+Whole files are small videos in MP4, Matroska, WebM, AVI, ASF, MPEG-TS and MPEG-PS, many with B-frames, made here:
+scenes of `seehear.synth`, others encoded anew by PyAV with each of the usual codecs; and real ones where
+`.cache/real-media` is there.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import seehear
-from media_files import grainy_picture, write_media
+from media_files import grainy_picture, pack_b_frames, write_media
 
 REAL_MEDIA = Path(__file__).parents[2] / ".cache" / "real-media"
 REAL_BYTES = 2_000_000  # larger real files would make the corpus large, and their damage thin
 ENDINGS = (".mp4", ".mkv", ".webm", ".avi")
 HEADER_BYTES = 1500  # where headers are, at both ends of a file
 
+_B_FRAMES: dict[str, Any] = {"video_options": {"bf": "3", "b_strategy": "0", "g": "12"}, "has_fine_clock": False}
 WHOLE: dict[str, dict[str, Any]] = {
     "h264.mp4": {},
     "fast.mp4": {"container_options": {"movflags": "faststart"}, "rotation_degrees": 90},
@@ -33,6 +35,12 @@ WHOLE: dict[str, dict[str, Any]] = {
     "vp9.webm": {"video_codec": "libvpx-vp9", "audio_codec": "libopus", "sample_rate_hz": 48000},
     "vp8.webm": {"video_codec": "libvpx", "audio_codec": "libopus", "sample_rate_hz": 48000},
     "mpeg4.avi": {"video_codec": "mpeg4", "audio_codec": "mp3"},
+    "bframes.avi": _B_FRAMES | {"audio_codec": "mp3"},
+    "packed.avi": {"video_codec": "mpeg4", "audio_codec": "mp3", "video_options": {"bf": "2", "b_strategy": "0"}},
+    "bframes.asf": _B_FRAMES | {"audio_codec": "mp3"},
+    "bframes.m2t": _B_FRAMES | {"container_format": "mpegts"},  # .ts is no promise that a file is a video
+    "joined.m2t": _B_FRAMES | {"container_format": "mpegts"},
+    "bframes.mpg": {"video_codec": "mpeg2video", "audio_codec": "mp2", "fps": 25.0, "video_options": {"bf": "2"}},
     "mjpeg.avi": {"video_codec": "mjpeg", "pixel_format": "yuvj420p", "audio_codec": "pcm_s16le"},
 }
 """Name -> how `media_files.write_media` makes it."""
@@ -46,7 +54,12 @@ def whole_files(folder: Path, *, real: bool = True, names: Sequence[str] = tuple
     folder.mkdir(parents=True)
     for name in names:
         # A few grains, so that no codec makes a file of almost nothing, of which any damage is the end.
-        write_media(folder / name, seconds=1.6, fps=12.5, picture=grainy_picture, **WHOLE[name])
+        path = write_media(folder / name, **{"seconds": 1.6, "fps": 12.5, "picture": grainy_picture} | WHOLE[name])
+        if name.startswith("packed"):
+            path.write_bytes(pack_b_frames(path, path.with_name(f"unpacked-{name}")).read_bytes())
+            path.with_name(f"unpacked-{name}").unlink()
+        if name.startswith("joined"):
+            path.write_bytes(2 * path.read_bytes())  # the clock starts again
     seehear.synth(folder / "synth", videos=8, classes=4, seed=1, progress=False)
     for path in sorted((folder / "synth").rglob("*.mp4"))[:2]:
         path.rename(folder / f"synth{path.name}")

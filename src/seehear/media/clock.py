@@ -55,6 +55,8 @@ class Clock:
     the decoder reorders frames, and until the first packet whose pts falls, which is the second or third as a rule.
     """
 
+    is_sure: bool  # which timestamps are right is known
+
     def __init__(self, source: Source, video: Track[VideoStream], fps: float) -> None:
         context = video.stream.codec_context
         only_dts = source.container.format.name in _DECODING_TIMES_ONLY and context.name not in _FOREIGN_TIMES
@@ -66,7 +68,7 @@ class Clock:
         self._step_ticks = 1 / ((fps or _USUAL_FPS) * video.tick_s)
         self._may_skip_by_dts = context.name in _ONE_IN_ONE_OUT
         self._may_be_packed = context.name == "mpeg4"
-        self._is_sure = not context.has_b_frames
+        self.is_sure = not context.has_b_frames or self._goes_by != "presentation"
         self.restart()
 
     def restart(self) -> None:
@@ -95,15 +97,14 @@ class Clock:
         if self._may_be_packed and bytes(packet).count(_MPEG4_FRAME) > 1:
             self._may_be_packed = self._may_skip_by_dts = False  # the decoder holds the second frame back
             if self._goes_by == "presentation":
-                self._goes_by = "decoding"
-                raise Misordered
+                raise self._misordered("decoding")
         if self._goes_by == "presentation":
-            return packet.pts if self._is_sure and packet.pts is not None else math.inf
+            return packet.pts if self.is_sure and packet.pts is not None else math.inf
         return packet.dts if self._may_skip_by_dts and packet.dts is not None else math.inf
 
     def _note_order(self, pts: int, dts: int | None) -> None:
         self._pts_rise, self._newest_pts = pts > self._newest_pts, pts
-        self._is_sure = self._is_sure or not self._pts_rise
+        self.is_sure = self.is_sure or not self._pts_rise
         if dts is not None:
             self._dts_rise, self._newest_dts = self._dts_rise and dts > self._newest_dts, dts
 
@@ -119,8 +120,8 @@ class Clock:
         self._last_tick = tick
         self._count += 1
         self._held.append(Still(tick, frame))
-        self._is_sure = self._is_sure or len(self._held) >= _FRAMES_HELD
-        if self._is_sure:
+        self.is_sure = self.is_sure or len(self._held) >= _FRAMES_HELD
+        if self.is_sure:
             yield from self.rest()
 
     def rest(self) -> Iterator[Still]:
@@ -140,6 +141,9 @@ class Clock:
         if self._goes_by != "presentation":
             return round(self._last_tick + self._step_ticks)
         if self._pts_rise and frame.pts is not None:
-            self._goes_by = "decoding" if self._dts_rise else "arrival"
-            raise Misordered
+            raise self._misordered("decoding" if self._dts_rise else "arrival")
         return tick
+
+    def _misordered(self, goes_by: Literal["decoding", "arrival"]) -> Misordered:
+        self._goes_by, self.is_sure = goes_by, True
+        return Misordered()

@@ -15,6 +15,7 @@ All of such a stream is looked at once a process.
 from __future__ import annotations
 
 import functools
+import itertools
 import mmap
 import re
 from collections.abc import Iterator, Sequence
@@ -53,7 +54,7 @@ _FLV_HEADER = re.compile(rb"FLV\x01[\x01\x04\x05]\0\0\0\x09\0\0\0\0")
 _PACK = b"\0\0\1\xba"
 _EBML = b"\x1aE\xdf\xa3"
 _SEGMENT = b"\x18S\x80g"
-_CHUNK_PACKETS = 50_000
+_FEW_PACKETS, _CHUNK_PACKETS = 64, 50_000  # that are looked at together: few behind damage
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def find_parts(path: str, format_name: str, stream_ids: Sequence[int]) -> list[S
 
 def new_clocks(stamps: Stamps) -> list[int]:
     """Where other clocks begin, in bytes."""
-    jumps = [jump for kind in np.unique(stamps.kinds) for jump in _jumps(stamps, int(kind))]
+    kinds = np.unique(stamps.kinds).tolist()
+    jumps = [jump for kind in kinds for jump in itertools.islice(_jumps(stamps, kind), MOST_PARTS)]
     begins: list[int] = []
     seen: set[int] = set()
     delta = 0
@@ -218,10 +220,10 @@ def _ogg(content: mmap.mmap, first: int, end: int) -> list[int]:
 def _transport_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[int]) -> Stamps:
     """The stamps in packets of 188 bytes, or 192 with a time in front, or 204 with check bytes behind."""
     found: list[tuple[NDArray[np.int64], ...]] = []
-    at, carried = first, first
+    at, carried, most = first, first, _FEW_PACKETS
     while (sync := _synchronized(content, at, end)) is not None:
         start, size = sync
-        count = min((end - start) // size, _CHUNK_PACKETS)
+        count = min((end - start) // size, most)
         packets = np.frombuffer(content[start : start + count * size], np.uint8).reshape(count, size)
         is_good = packets[:, 0] == 0x47
         good = count if is_good.all() else int(np.argmin(is_good))
@@ -231,6 +233,7 @@ def _transport_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[in
         if streams.any():
             carried = int(positions[np.flatnonzero(streams)[-1]]) + size
         at = start + good * size
+        most = min(2 * most, _CHUNK_PACKETS) if good == count else _FEW_PACKETS
         if good < count:  # the last good packet may have been cut, and hold the begin of the next part
             at = max(at - size, start) + 1
             carried = min(carried, at - 1)
@@ -240,9 +243,10 @@ def _transport_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[in
 
 def _synchronized(content: mmap.mmap, at: int, end: int) -> tuple[int, int] | None:
     """Where the next row of packets begins, and their size."""
-    while 0 <= (at := content.find(b"\x47", at, end)) < end:
+    while (at := content.find(b"\x47", at, end)) >= 0:
         for size in (188, 192, 204):
-            if all(content[at + i * size] == 0x47 for i in range(1, 4) if at + i * size < end) and at + 188 <= end:
+            others = range(at + size, min(at + 4 * size, end), size)
+            if at + size <= end and all(content[other] == 0x47 for other in others):
                 return at, size
         at += 1
     return None

@@ -138,7 +138,7 @@ class Pictures:
         at_start, packets = self._source.packets_from("video", wanted_s[0] - back_s)
         waiting = deque(self._track.last_tick(time_s) for time_s in wanted_s)
         lead_ticks = self._lead_s / self._track.tick_s if may_skip else math.inf
-        for shown, until_tick in _spans(self._decoded(packets, lambda: waiting[0] - lead_ticks), at_start):
+        for shown, until_tick in _spans(self._decoded(packets, at_start, lambda: waiting[0] - lead_ticks), at_start):
             if waiting[0] < until_tick:
                 if shown is None:
                     return _Outcome.LATE
@@ -156,13 +156,19 @@ class Pictures:
                 return _Outcome.JUMP
         raise self._source.fail("unreadable", "no frame can be decoded")
 
-    def _decoded(self, packets: Iterator[AnyPacket | None], skip_before: Callable[[], float]) -> Iterator[Still]:
-        """Frames in ascending order of their times, but before a tick none of those that nothing refers to."""
+    def _decoded(
+        self, packets: Iterator[AnyPacket | None], at_start: bool, skip_before: Callable[[], float]
+    ) -> Iterator[Still]:
+        """Frames in ascending order of their times, but before a tick none of those that nothing refers to.
+
+        None at all where the packets end before it is known which timestamps are right, unless there are none before.
+        """
         clock = self._clock
         clock.restart()
         for frame in self._frames(packets, lambda packet: clock.feed(packet) < skip_before()):
             yield from clock.told(frame)
-        yield from clock.rest()
+        if clock.is_sure or at_start:
+            yield from clock.rest()
 
     def _frames(
         self, packets: Iterator[AnyPacket | None], skip: Callable[[AnyPacket | None], bool]
