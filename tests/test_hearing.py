@@ -102,6 +102,14 @@ def test_independent_channels_are_their_mean(tmp_path: Path) -> None:
     np.testing.assert_allclose(media.read_sound(path, 0.5, 1.0), expected_S, atol=1e-5)
 
 
+def test_channels_that_cancel_for_a_while_are_noticed(tmp_path: Path) -> None:
+    left_S = sine(30.0)
+    place = np.arange(len(left_S)) / len(left_S)
+    right_S = np.where((place > 0.2) & (place < 0.34), -left_S, left_S)
+    path = write_channels(tmp_path / "v.mov", [np.stack([left_S, right_S])], "stereo", seconds=30.0)
+    assert rms(media.read_sound(path, 7.0, 2.0)) > 0.3
+
+
 @pytest.mark.parametrize("ending", ["mov", "mkv"])
 def test_a_file_that_cancels_in_part_sounds_the_same_wherever_it_is_read(tmp_path: Path, ending: str) -> None:
     left_S = sine(6.0, 300.0)
