@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from seehear.encoders import Pair
 from seehear.errors import RunError, SettingsError, TrainingError
 from seehear.evaluation.datasets import Split
 from seehear.evaluation.finetuning import Finetune, finetune, finetune_settings, load_classifier
-from seehear.evaluation.finetuning.learning import Lesson, epoch_batches, learn_classes, rate
+from seehear.evaluation.finetuning.learning import Lesson, learn_classes, rate
 from seehear.evaluation.finetuning.splits import starting_pair, training_items
 from seehear.evaluation.finetuning.testing import item_scores
 from seehear.evaluation.sets import LabelledSet
@@ -42,8 +44,8 @@ def settings_with(**changes: object) -> Finetune:
 class Planted:
     """Clips in memory of 4 classes, as a labelled set of 64 items of a row each, in two splits."""
 
-    def __init__(self) -> None:
-        self.cfg = tiny_settings({"encoders.video_width": 8})
+    def __init__(self, changes: Mapping[str, Any] | None = None) -> None:
+        self.cfg = tiny_settings({"encoders.video_width": 8, **(changes or {})})
         self.clips, self.class_N = planted_clips(self.cfg)
         items = np.arange(64)
         splits = (Split("1", items[:40], items[40:], EMPTY), Split("2", items[24:], items[:24], EMPTY))
@@ -98,7 +100,7 @@ def told(folder: Path, split: int = 0) -> dict:
     """The result of a split without times."""
     result = json.loads((folder / "splits" / f"{split:02d}" / "finished" / "result.json").read_text())
     result.pop("seconds")
-    return result | {"history": [{k: v for k, v in e.items() if k != "seconds"} for e in result["history"]]}
+    return result
 
 
 def test_each_setting_of_the_data_goes_where_it_belongs():
@@ -185,18 +187,28 @@ def test_low_shot_draws_are_nested_by_class_and_the_same_for_both_starts(planted
         for scratch in (False, True)
     ]
     assert [r["splits"][0]["n_train"] for r in results] == [8, 8]
-    assert results[0]["splits"][0]["history"][0]["steps"] == results[1]["splits"][0]["history"][0]["steps"]
+    assert results[0]["splits"][0]["steps"] == results[1]["splits"][0]["steps"] == 1
 
 
-def test_epoch_steps_give_the_same_number_of_updates_whatever_the_rows(planted):
-    for rows, size in ((np.arange(12), 8), (np.arange(40), 8), (np.arange(5), 5)):
-        lesson = planted.lesson(settings_with(epoch_steps=7), rows)
-        batches = [list(epoch_batches(lesson, epoch)) for epoch in (0, 1)]
-        assert [len(b) for b in batches] == [7, 7]
-        assert all(len(batch.rows_B) == size for epoch in batches for batch in epoch)
-        assert not torch.equal(batches[0][0].draws_BD, batches[1][0].draws_BD)
-    once = list(epoch_batches(planted.lesson(settings_with(), np.arange(40)), 0))
-    assert sorted(np.concatenate([b.rows_B for b in once]).tolist()) == list(range(40))
+@pytest.mark.parametrize("rows", [5, 12, 40])
+def test_epoch_steps_give_the_same_number_of_updates_whatever_the_rows(planted, rows):
+    drawn: list[tuple[int, list[int]]] = []
+
+    class Recording(Clips):
+        def pieces(self, chunks: Any, **which: Any) -> Any:
+            drawn.extend((which["epoch"], chunk.tolist()) for chunk in chunks)
+            return super().pieces(chunks, **which)
+
+    lesson = planted.lesson(settings_with(epoch_steps=7), np.arange(rows))
+    clips = copy.copy(planted.clips)
+    clips.__class__ = Recording
+    pair = starting_pair(planted.model.pair, lesson, 4, False, seed=0)
+    learning = learn_classes(pair, replace(lesson, clips=clips))
+    assert learning.steps == len(drawn) == 14
+    assert all(len(batch) == min(8, rows) for _, batch in drawn)
+    for number in {number for number, _ in drawn}:  # each pass draws a row once, with draws of its own
+        once = [row for epoch, batch in drawn for row in batch if epoch == number]
+        assert len(set(once)) == len(once) <= rows
 
 
 def test_learning_rate_falls_to_a_tenth_every_few_epochs():
@@ -251,15 +263,15 @@ def test_heldout_items_are_of_the_training_part_and_only_looked_at(planted, one_
     assert len(kept_out) == 10
     assert set(train) | set(kept_out) == set(planted.data.splits[0].train)
     result = planted.run(tmp_path / "f", settings_with(heldout_share=0.25), data=one_split)
-    assert all(0 <= e["heldout"]["video"]["top1"] <= 1 for e in result["splits"][0]["history"])
+    assert all(0 <= entry["heldout_accuracy"]["video"] <= 1 for entry in result["splits"][0]["history"])
     validation = replace(one_split.splits[0], validation=np.arange(36, 40), train=np.arange(36))
     seen = planted.run(tmp_path / "g", settings_with(), data=replace(one_split, splits=(validation,)))
     assert "top1" in seen["splits"][0]["validation"]["audio"]
 
 
-def test_a_loss_that_is_not_finite_names_step_and_rows(planted, one_split, tmp_path):
+def test_losses_that_are_not_finite_name_step_rows_and_settings(planted, one_split, tmp_path):
     wild = settings_with(lr=1e30, optimizer="sgd", warmup_share=0.0, epochs=3)
-    with pytest.raises(TrainingError, match=r"epoch \d, step \d+ of split 1, rows \[.*Lower finetune\.lr"):
+    with pytest.raises(TrainingError, match=r"not finite in epoch \d, step \d.*rows \d.*finetune\.lr below 1e\+30"):
         planted.run(tmp_path / "f", wild, data=one_split)
 
 
@@ -267,20 +279,20 @@ class Stopped(Exception):
     pass
 
 
-def test_stopped_between_epochs_goes_on_bit_for_bit(planted, tmp_path, monkeypatch):
-    cfg = settings_with(epochs=3, heldout_share=0.1)
-    unbroken = planted.run(tmp_path / "unbroken", cfg)
+def test_stopped_between_steps_goes_on_bit_for_bit(planted, tmp_path, monkeypatch):
+    cfg = settings_with(epochs=2, heldout_share=0.1, checkpoint_minutes=0, batch_parts=2)  # 4 steps an epoch
+    unbroken = planted.run(tmp_path / "unbroken", replace(cfg, checkpoint_minutes=10.0))
     import seehear.evaluation.finetuning.splits as splits
 
-    saved, save = [], splits.save_epoch
+    saved, save = [], splits.save_state
 
-    def stop_after(folder, state):
-        save(folder, state)
-        saved.append(folder.name)
-        if len(saved) in (2, 5):  # in the first split, then in the second
+    def stop_after(folder, step, state):
+        save(folder, step, state)
+        saved.append((folder.name, step))
+        if len(saved) in (6, 14):  # in the middle of a pass in both splits
             raise Stopped
 
-    monkeypatch.setattr(splits, "save_epoch", stop_after)
+    monkeypatch.setattr(splits, "save_state", stop_after)
     broken = tmp_path / "broken"
     with pytest.raises(Stopped):
         planted.run(broken, cfg)
@@ -290,14 +302,15 @@ def test_stopped_between_epochs_goes_on_bit_for_bit(planted, tmp_path, monkeypat
     with pytest.raises(Stopped):
         planted.run(broken, cfg, resume=True)
     # A damaged last checkpoint falls back to the one before.
-    last = sorted((broken / "splits/01/epochs").glob("*/checkpoint.pt"))[-1]
+    last = sorted((broken / "splits/01/steps").glob("*/checkpoint.pt"))[-1]
     last.write_bytes(last.read_bytes()[:-50])
     result = planted.run(broken, cfg, resume=True)
-    assert saved == ["00"] * 3 + ["01"] * 4  # one of them again
+    steps = [step for split, step in saved if split == "01"]
+    assert steps == [*range(1, 7), *range(6, 9)], "the step of the damaged checkpoint comes again"
     for split in (0, 1):
         assert weights(broken, split) == weights(tmp_path / "unbroken", split)
         assert told(broken, split) == told(tmp_path / "unbroken", split)
-        assert not (broken / f"splits/{split:02d}/epochs").exists()
+        assert not (broken / f"splits/{split:02d}/steps").exists()
     assert result["values"] == unbroken["values"]
     assert [s["split"] for s in result["splits"]] == ["1", "2"]
     for modality, values in result["values"].items():

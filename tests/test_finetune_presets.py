@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seehear.encoders import Pair
+from saved_tensors import saved_bytes
+from seehear.encoders import Pair, VideoEncoder
 from seehear.evaluation.finetuning import PRESETS, Finetune, finetune_settings
 from seehear.evaluation.finetuning.learning import rate
 from seehear.trainer import make_optimizer
@@ -31,6 +32,30 @@ def test_presets_are_vmzs(name, lr_per_gpu, clips_an_epoch):
     assert (headline.schedule, headline.momentum, headline.clips) == ("step", 0.9, 10)
     rates = [rate(step, headline.epoch_steps, headline) for step in (10, 2 * headline.epoch_steps)]
     assert rates == pytest.approx([headline.lr, headline.lr / 10])
+
+
+def test_a_part_of_a_batch_of_the_headline_presets_fits_a_gpu_of_80_gigabytes():
+    """What docs/finetuning.md says: GB a clip of 32 x 224 x 224, kept, and recomputed."""
+    cfg = finetune_settings("ucf101")
+    with torch.device("meta"):
+        encoder = VideoEncoder()
+    frames = torch.zeros(1, 3, cfg.frames, 224, 224, device="meta")
+    kept = saved_bytes(encoder, lambda: encoder(frames)) / 1e9
+    encoder.recompute = True
+    again = saved_bytes(encoder, lambda: encoder(frames)) / 1e9
+    stem = encoder.stem(frames).detach()
+    block = saved_bytes(encoder.layer1[0], lambda: encoder.layer1[0](stem)) / 1e9
+    assert (round(kept, 2), round(again, 2), round(block, 2)) == (4.04, 0.39, 1.44)
+    assert cfg.batch_size // cfg.batch_parts == CLIPS_A_GPU
+    assert kept * CLIPS_A_GPU < 20 < 80 < kept * cfg.batch_size
+    assert (again + block) * cfg.batch_size < 80
+
+
+def test_saved_bytes_are_those_of_real_tensors():
+    encoder, frames = VideoEncoder(width=4, depth=10), torch.rand(2, 3, 4, 24, 24)
+    on_meta = VideoEncoder(width=4, depth=10).to("meta")
+    counts = [saved_bytes(e, lambda e=e, x=x: e(x)) for e, x in ((encoder, frames), (on_meta, frames.to("meta")))]
+    assert counts[0] == pytest.approx(counts[1], rel=0.01)  # batch norms' own buffers are made there
 
 
 def test_each_preset_says_what_is_confirmed_what_is_vmzs_and_what_is_ours():

@@ -130,7 +130,7 @@ def test_an_index_made_by_two_ranks_is_that_of_one(videos: Path, tmp_path: Path)
 def test_what_runs_as_one_process_says_so(tmp_path: Path) -> None:
     for words, says in (
         (["report", str(tmp_path)], "`seehear report` runs as one process, and torchrun started 3"),
-        (["evaluate", "x", "--task", "finetune", "--data", "x"], "Task finetune runs as one process, and torchrun"),
+        (["evaluate", "x", "--task", "clusters", "--data", "x"], "Task clusters runs as one process, and torchrun"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "seehear", *words],

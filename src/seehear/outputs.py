@@ -31,7 +31,7 @@ _ENCODERS = (r"encoders\.json", _WEIGHTS)
 _FEATURES = (r"(video|audio)\.npy",)
 _TUNED = (
     r"finetune\.json",
-    r"splits/\d{2,}/epochs/\d{3,}/(checkpoint\.pt|checkpoint\.sha256|epoch\.json)",
+    r"splits/\d{2,}/steps/\d{6,}/(checkpoint\.pt|checkpoint\.sha256)",
     rf"splits/\d{{2,}}/finished/(encoders\.json|scores\.npz|result\.json|{_WEIGHTS})",
 )
 _PREVIEW = r"[0-9a-f]{16}(\.spectrogram)?\.(webp|mp4)"
@@ -122,7 +122,7 @@ ROUND = Kind("round", "round.json", names=_ROUND)  # these four are parts of a r
 CLUSTERS = Kind("clusters", "labels.parquet", names=_CLUSTERS)
 RUN_ENCODERS = Kind("encoders of a run", "encoders.json", names=_ENCODERS)
 RUN_FEATURES = Kind("features of a run", "video.npy", names=_FEATURES)
-EPOCH = Kind("epoch", "epoch.json", names=tuple(name.rsplit("/", 1)[-1] for name in _TUNED[1:2]))
+STEP = Kind("checkpoint", "checkpoint.sha256", names=tuple(name.rsplit("/", 1)[-1] for name in _TUNED[1:2]))
 FINISHED = Kind("split", "result.json", names=(_TUNED[2].removeprefix(r"splits/\d{2,}/finished/"),))
 PARTS = Kind("parts", "plan.json", names=(r"plan\.json|\d{6,}\.parquet",))
 MIDWAY = Kind("checkpoints", "", names=(r"\d{3,}-\d{9,}-[0-9a-f]{16}\.pt",))

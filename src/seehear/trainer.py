@@ -25,7 +25,7 @@ from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
 from seehear.sampling import epoch_rows
-from seehear.updates import Done, Labels, Plan, Sums, Update, losses
+from seehear.updates import Done, Labels, Loss, Plan, Sums, Update, cross_entropy, losses
 
 GO_ON, SAVE, LEAVE = range(3)  # what may be wished for after a step
 RARE_STEPS, RARE_SHARE = 2, 0.01  # a round may skip so many steps, or this share of its steps, for losses not finite
@@ -75,15 +75,31 @@ class Keep:
         after a step whose loss was not finite it is not called to SAVE.
     say: told of each step that is skipped.
     last_good: called on every rank; names the last checkpoint, for a message.
+    lr_name, precision_name: the settings that help against losses that are not finite, for a message.
     """
 
     wish: Callable[[], int]
     save: Callable[[dict[str, Any], int], None]
     say: Callable[[str], None] = lambda text: None
     last_good: Callable[[], str] = lambda: "none"
+    lr_name: str = "train.lr"
+    precision_name: str = "compute.precision"
 
 
 never = Keep(lambda: GO_ON, lambda state, wish: None)
+
+
+def learning_rate(step: int, steps: int, cfg: Train) -> float:
+    """Linear warm-up, then constant or a cosine to zero."""
+    warmup = max(1.0, cfg.warmup_share * steps)
+    if step < warmup:
+        return cfg.lr * (step + 1) / (warmup + 1)
+    if cfg.schedule == "constant":
+        return cfg.lr
+    return cfg.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
+
+
+Rate = Callable[[int, int, Train], float]  # `learning_rate` is one
 
 
 def learn(
@@ -96,16 +112,22 @@ def learn(
     first_epoch: int,
     train_rows: np.ndarray,
     heldout_rows: np.ndarray,
+    loss: Loss = cross_entropy,
+    rate: Rate = learning_rate,
+    most_steps: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
     begun: Mapping[str, Any] | None = None,
     keep: Keep = never,
 ) -> Learning:
-    """Train both encoders of `pair` in place on `labels`, through the heads that it has.
+    """Train the encoders of `pair` in place on `labels`, through the heads that it has.
 
     Args:
         labels: for each space that a head is named after, one label per row of the index.
         first_epoch: the number, over the whole run, of the first epoch; draws derive from it.
         train_rows, heldout_rows: rows to train on, and rows only to look at.
+        loss: of one head's scores and targets.
+        rate: the learning rate in a step of so many.
+        most_steps: end the last epoch after so many steps of all epochs.
         progress: called with the number of clips learned from so far, after each step.
         begun: what `keep.save` got, to go on from there, with `pair` as it was then.
         keep: saves the state between steps.
@@ -117,7 +139,7 @@ def learn(
     batches = len(train_rows) // batch_size
     distributed.align(pair)
     optimizer = make_optimizer(pair, cfg)
-    update = Update(pair, clips.clip, labels, cfg, numerics, optimizer)
+    update = Update(pair, clips.clip, labels, cfg, numerics, optimizer, loss)
     learning, sums, done = Learning(), Sums(pair, numerics.device), 0
     if begun is not None:
         learning, done = Learning(**begun["learning"]), int(begun["batches"])
@@ -150,12 +172,13 @@ def learn(
 
     for epoch in range(first_epoch + learning.epochs, first_epoch + cfg.epochs):
         rows = epoch_rows(train_rows, labels, clips.seed, epoch, uniform=cfg.uniform_clusters)
-        plan = Plan(update.pieces, rows, batch_size, range(done, batches))
+        stop = batches if most_steps is None else min(batches, most_steps - learning.epochs * batches)
+        plan = Plan(update.pieces, rows, batch_size, range(done, stop))
         pair.train()
         stream = timed(clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows), learning)
-        for number in range(done, batches):
+        for number in range(done, stop):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate((epoch - first_epoch) * batches + number, cfg.epochs * batches, cfg)
+                group["lr"] = rate((epoch - first_epoch) * batches + number, cfg.epochs * batches, cfg)
             pieces = [next(stream) for _ in range(plan.parts)]
             batch = rows[number * batch_size : (number + 1) * batch_size]
             step = update(pieces, batch, keep.wish(), sums)
@@ -164,7 +187,7 @@ def learn(
             if step.wish and (not learning.in_a_row or step.wish == LEAVE):
                 keep.save(state(number + 1), step.wish)
         settle()
-        measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep)
+        measured, wish = measure(pair, clips, labels, heldout_rows, numerics, batch_size, keep, loss)
         if wish:
             keep.save(state(batches), wish)
         learning.epochs += 1
@@ -187,9 +210,9 @@ def skip(learning: Learning, where: str, rows_B: np.ndarray, cfg: Train, batches
         return
     raise TrainingError(
         f"{what} With this step {learning.skipped} would be skipped in this round, {learning.in_a_row} in a row: too "
-        f"many. Last good checkpoint: {keep.last_good()}. Start anew with a train.lr below {cfg.lr:g}, or with "
-        f"compute.precision fp32. --resume repeats the same steps from that checkpoint, and helps only if the machine "
-        f"was at fault."
+        f"many. Last good checkpoint: {keep.last_good()}. Start anew with a {keep.lr_name} below {cfg.lr:g}, or "
+        f"with {keep.precision_name} fp32. --resume repeats the same steps from that checkpoint, and helps only if the "
+        f"machine was at fault."
     )
 
 
@@ -202,6 +225,7 @@ def measure(
     numerics: Numerics,
     batch_size: int,
     keep: Keep = never,
+    loss: Loss = cross_entropy,
 ) -> tuple[Sums, int]:
     """Loss and accuracy on the unaugmented clips of `rows`, and the wish for which it was broken off, or 0."""
     sums, span, leave = Sums(pair, numerics.device), distributed.rows_of_rank(len(rows)), 0
@@ -211,21 +235,11 @@ def measure(
             break
         with numerics.autocast():
             scores = pair(encoder_inputs(batch, clips.clip, numerics, pair))
-        sums.add(losses(scores, labels, batch.rows_B, 0.0)[1].double(), len(batch.rows_B))
+        sums.add(losses(scores, labels, batch.rows_B, loss, 0.0)[1].double(), len(batch.rows_B))
     counts = sums.table_S2.new_tensor([sums.clips, leave])
     distributed.all_reduce_at_once([sums.table_S2, counts])
     sums.clips = round(float(counts[0]))
     return sums, LEAVE * (float(counts[1]) > 0)
-
-
-def learning_rate(step: int, steps: int, cfg: Train) -> float:
-    """Linear warm-up, then constant or a cosine to zero."""
-    warmup = max(1.0, cfg.warmup_share * steps)
-    if step < warmup:
-        return cfg.lr * (step + 1) / (warmup + 1)
-    if cfg.schedule == "constant":
-        return cfg.lr
-    return cfg.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
 
 
 def make_optimizer(pair: Pair, cfg: Train) -> torch.optim.Optimizer:

@@ -36,7 +36,20 @@ from seehear.encoders import Pair
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics, download, upload
 
-Labels = Mapping[str, np.ndarray]  # space -> (N,) int32 labels, -1 where a row could not be read
+Labels = Mapping[str, np.ndarray]  # head -> (N,) int32 labels, -1 where a row could not be read; or what `loss` takes
+Loss = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]  # see `cross_entropy`
+
+
+def cross_entropy(scores_BK: Tensor, targets_B: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and right answers, both summed over the clips of a batch: what a `Loss` is.
+
+    Args:
+        scores_BK: of one head, in float32.
+        targets_B: (B,) int64; whole numbers of `Labels` come as int64, others as float32, of any shape (B, ...).
+        smoothing: of the labels; 0 where clips are only looked at.
+    """
+    loss = F.cross_entropy(scores_BK, targets_B, label_smoothing=smoothing, reduction="sum")
+    return loss, (scores_BK.argmax(dim=1) == targets_B).sum()
 
 
 class Sums:
@@ -117,9 +130,10 @@ class Update:
         cfg: Train,
         numerics: Numerics,
         optimizer: torch.optim.Optimizer,
+        loss: Loss = cross_entropy,
     ) -> None:
         self.pair, self.clip, self.labels, self.cfg = pair, clip, labels, cfg
-        self.numerics, self.optimizer = numerics, optimizer
+        self.numerics, self.optimizer, self.loss = numerics, optimizer, loss
         self.synced = any(isinstance(m, nn.SyncBatchNorm) for m in pair.modules())
         self.parameters = [p for p in pair.parameters() if p.requires_grad]
         self.statistics = _Statistics(pair)
@@ -182,7 +196,7 @@ class Update:
         """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
         with self.numerics.autocast():
             scores = self.pair(encoder_inputs(batch, self.clip, self.numerics, self.pair))
-        loss, table_S2 = losses(scores, self.labels, batch.rows_B, self.cfg.label_smoothing)
+        loss, table_S2 = losses(scores, self.labels, batch.rows_B, self.loss, self.cfg.label_smoothing)
         (loss / batch_size).backward()  # type: ignore[no-untyped-call]
         return table_S2
 
@@ -207,9 +221,9 @@ class Update:
 
 
 def losses(
-    scores: dict[str, dict[str, Tensor]], labels: Labels, rows_B: np.ndarray, smoothing: float
+    scores: dict[str, dict[str, Tensor]], labels: Labels, rows_B: np.ndarray, loss: Loss, smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """The sum over clips and students of the mean over a student's heads of the cross-entropy.
+    """The sum over clips and students of the mean over a student's heads of the loss.
 
     Returns:
         It, and (students, 2): its parts, and how many clips were labelled right (mean over heads), without gradient.
@@ -218,10 +232,10 @@ def losses(
     for heads in scores.values():
         parts = []
         for space, scores_BK in heads.items():
-            wanted_B = upload(torch.from_numpy(labels[space][rows_B].astype(np.int64)), scores_BK.device)
-            loss = F.cross_entropy(scores_BK.float(), wanted_B, label_smoothing=smoothing, reduction="sum")
-            hits = (scores_BK.detach().argmax(dim=1) == wanted_B).sum()
-            parts.append(torch.stack([loss, hits.to(loss.dtype)]) / len(heads))
+            targets = labels[space][rows_B]
+            targets = targets.astype(np.float32 if np.issubdtype(targets.dtype, np.floating) else np.int64)
+            value, hits = loss(scores_BK.float(), upload(torch.from_numpy(targets), scores_BK.device), smoothing)
+            parts.append(torch.stack([value, hits.to(value.dtype)]) / len(heads))
         if parts:
             table.append(torch.stack(parts).sum(dim=0))
     table_S2 = torch.stack(table)
@@ -241,7 +255,8 @@ class _Statistics:
     """
 
     def __init__(self, pair: Pair) -> None:
-        norms = [m for m in pair.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        modules = pair.heads.modules() if pair.is_frozen else pair.modules()
+        norms = [m for m in modules if isinstance(m, _BatchNorm) and m.running_mean is not None]
         self._tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
         self._counters: list[Any] = [m.num_batches_tracked for m in norms]
         self._none = next(pair.parameters()).detach().new_zeros(0)  # there may be no batch norms

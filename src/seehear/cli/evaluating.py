@@ -92,7 +92,7 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.option("--frames", type=int, hidden=True, help="Frames in a clip, 8 or 32. [default: the preset's]")
 @click.option("--freeze", is_flag=True, hidden=True, help="Train the classifier alone.")
 @click.option("--scratch", is_flag=True, hidden=True, help="Start from random weights instead.")
-@click.option("--resume", is_flag=True, hidden=True, help="Go on after the last whole epoch.")
+@click.option("--resume", is_flag=True, hidden=True, help="Go on after the last checkpoint.")
 @click.option("--overwrite", is_flag=True, hidden=True, help="Replace what is there.")
 @click.option("--set", "changes", multiple=True, hidden=True, metavar="NAME=VALUE", help="Change a setting: lr=0.001.")
 @click.option("--format", "form", hidden=True, help="parquet, numpy or sequence. [default: parquet]")

@@ -32,6 +32,7 @@ class Pair(nn.Module):
         given = {name: encoder for name, encoder in zip(MODALITIES, (video, audio), strict=True) if encoder is not None}
         if not given:
             raise ValueError("A pair needs a video encoder, an audio encoder, or both.")
+        self.is_frozen = False
         self.encoders = nn.ModuleDict(given)
         self.heads = nn.ModuleDict({name: nn.ModuleDict() for name in given})
 
@@ -60,6 +61,19 @@ class Pair(nn.Module):
             if isinstance(encoder, VideoEncoder):
                 encoder.recompute = recompute
 
+    def freeze(self) -> None:
+        """From now on train the heads alone: weights and running statistics of the encoders stay as they are."""
+        self.is_frozen = True
+        self.encoders.requires_grad_(False)
+        self.encoders.eval()
+
+    def train(self, mode: bool = True) -> Pair:
+        """As every module's, but frozen encoders stay in evaluation mode, in which their batch norms count nothing."""
+        super().train(mode)
+        if self.is_frozen:
+            self.encoders.eval()
+        return self
+
     @property
     def widths(self) -> dict[str, int]:
         """The width D of each modality's features."""
@@ -70,6 +84,11 @@ class Pair(nn.Module):
         heads = self.heads[student]
         assert isinstance(heads, nn.ModuleDict)
         return heads
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """The encoders that have heads, and so can be taught."""
+        return tuple(name for name in self.modalities if len(self.heads_for(name)))
 
     def renew_heads(self, heads: Mapping[str, Mapping[str, int]], generator: torch.Generator) -> None:
         """Replace all heads by new ones.

@@ -13,6 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "features": evaluate_features,
 }
 UNDIVIDED = ("clusters", "features")  # tasks that need no parts to train and to test on
-ON_RANKS = ("probe", "retrieval", "features")  # tasks whose features ranks extract together
+ON_RANKS = ("probe", "finetune", "retrieval", "features")  # tasks that ranks do together
 NAMED = 20  # missing items whose names stand in a result
 
 
@@ -68,7 +69,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on a set whose classes are known, and write `<task>-<set>.json`.
 
-    Under torchrun all processes call it alike: each extracts features of its share, and the first goes on alone.
+    Under torchrun all processes call it alike: each extracts features of its share, and the first goes on alone; a
+    fine-tune they do together.
 
     Args:
         model: the folder of a run or of its encoders, the name of released weights, a checkpoint, or a loaded model.
@@ -122,10 +124,13 @@ def evaluate(
         opened = measurable(opened, there, wanted)
         folder = Path(results) if results else home_of(path, loaded)
         context = Evaluation(loaded, opened, seed, num_clips, shown, folder)
-        if distributed.world_size() > 1 and context.features and distributed.rank() > 0:
+        together = task == "finetune"  # else the first goes on alone with the features of all
+        if not together and distributed.world_size() > 1 and context.features and distributed.rank() > 0:
             return {}
-        with distributed.alone(), noted() as notes:
+        with nullcontext() if together else distributed.alone(), noted() as notes:
             found = TASKS[task](context, **options)
+        if distributed.rank() > 0:
+            return {}
         result = {**head(task, path, loaded, opened), **about(context), **found, "notes": notes}
         result |= {"created": now(), **versions()}
     written = file_of(folder, "-".join([task, *found.get("variant", ())]), opened)

@@ -4,7 +4,7 @@ For each split: the encoders and a new linear head for each modality learn the t
 epochs; then, once, the test items are scored by clips spread evenly over them. Nothing is chosen on a test part.
 
 `task.py` options of the evaluation · `run.py` a fine-tune · `settings.py` knobs and presets · `splits.py` one split ·
-`learning.py` epochs and steps · `testing.py` scores of items · `results.py` intervals, the protocol in words ·
+`learning.py` training · `testing.py` scores of items · `results.py` intervals, the protocol in words ·
 `files.py` the folder, resuming, the finished classifier.
 """
 

@@ -1,7 +1,7 @@
 """What is in the folder of a fine-tune, how does it go on after a crash, and how is the finished classifier used?
 
     finetune.json             settings, seed, digests of data and encoders, numerics, versions
-    splits/00/epochs/003/     checkpoint.pt and its SHA-256 after the third epoch, epoch.json; the last two are kept
+    splits/00/steps/000250/   checkpoint.pt and its SHA-256 after 250 updates; the last two are kept
     splits/00/finished/       encoders.json, video.safetensors, audio.safetensors, heads.safetensors, scores.npz,
                               result.json; the folder that `load_classifier` and `seehear.load` open
 
@@ -28,14 +28,14 @@ from seehear.checkpoint import read_state, write_state
 from seehear.config import Clip, differences, override
 from seehear.encoders import Pair
 from seehear.errors import CheckpointError, RunError
-from seehear.evaluation.finetuning.learning import State, heads_of
+from seehear.evaluation.finetuning.learning import heads_of
 from seehear.evaluation.finetuning.settings import FREE_ON_RESUME, PREFIX, Finetune
 from seehear.evaluation.finetuning.testing import ItemScores
 from seehear.evaluation.sets import LabelledSet
 from seehear.model import Model, load
 from seehear.runs import TEMPORARY, now, versions, whole_folder, write_anew, write_json
 
-FORMAT = 1  # of the folder
+FORMAT = 2  # of the folder
 KEPT = 2  # checkpoints of an unfinished split
 RECORD = "finetune.json"
 MUST_AGREE = {  # fields of the record beside the settings -> what they are, for messages
@@ -98,31 +98,29 @@ def split_folder(out: Path, number: int) -> Path:
     return out / "splits" / f"{number:02d}"
 
 
-def save_epoch(folder: Path, state: State) -> None:
-    """Write the checkpoint of the epoch that is over, and remove those that are not kept."""
-    epochs = folder / "epochs"
-    with whole_folder(epochs / f"{len(state['history']):03d}", replaces=outputs.EPOCH) as temporary:
+def save_state(folder: Path, step: int, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint after so many updates, and remove those that are not kept."""
+    steps = folder / "steps"
+    with whole_folder(steps / f"{step:06d}", replaces=outputs.STEP) as temporary:
         write_state(temporary, state)
-        write_json(temporary / "epoch.json", state["history"][-1])
-    for old in epochs_in(epochs)[:-KEPT]:
-        outputs.remove(old, outputs.EPOCH)
+    for old in checkpoints(folder)[:-KEPT]:
+        outputs.remove(old, outputs.STEP)
 
 
-def epochs_in(folder: Path) -> list[Path]:
-    """The folders of whole epochs, ascending; what others have put beside them has no such name."""
-    return sorted(path for path in folder.glob("[0-9]*") if re.fullmatch(r"[0-9]{3,}", path.name))
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of an unfinished split, the newest last; what others have put beside them has no such name."""
+    named = (path for path in (folder / "steps").glob("[0-9]*") if re.fullmatch(r"[0-9]{6,}", path.name))
+    return sorted(named, key=lambda path: int(path.name))
 
 
-def last_state(folder: Path) -> State | None:
-    """The state after the last epoch whose checkpoint is whole; None where no epoch was finished.
+def last_state(folder: Path) -> dict[str, Any] | None:
+    """The state of the newest checkpoint that is whole; None where none was written.
 
     Raises:
-        CheckpointError: epochs were finished, and no checkpoint can be read.
+        CheckpointError: there are some, and none can be read.
     """
     problems = []
-    for rest in [*folder.glob(f"{TEMPORARY}*"), *(folder / "epochs").glob(f"{TEMPORARY}*")]:  # of a process that died
-        shutil.rmtree(rest, ignore_errors=True)
-    for path in reversed(epochs_in(folder / "epochs")):
+    for path in reversed(checkpoints(folder)):
         try:
             return read_state(path)
         except CheckpointError as error:
@@ -152,12 +150,19 @@ def save_finished(
         arrays: dict[str, Any] = {"items": found.items, **found.scores}
         np.savez(temporary / "scores.npz", **arrays)
         write_json(temporary / "result.json", result)
-    forget_epochs(folder)
+    forget_steps(folder)
 
 
-def forget_epochs(folder: Path) -> None:
-    """Remove the checkpoints of a split that is finished."""
-    shutil.rmtree(folder / "epochs", ignore_errors=True)
+def forget_steps(folder: Path) -> None:
+    """Remove the checkpoints of a split that is finished, and what a process that died had begun to write."""
+    shutil.rmtree(folder / "steps", ignore_errors=True)
+    forget_unfinished(folder)
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Remove what a process that died had begun to write."""
+    for rest in [*folder.glob(f"{TEMPORARY}*"), *(folder / "steps").glob(f"{TEMPORARY}*")]:
+        shutil.rmtree(rest, ignore_errors=True)
 
 
 def owned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,15 +1,15 @@
-"""How do encoders and a new head learn classes? Cross-entropy (or one binary one a class), a head for each modality.
+"""How do encoders and a new head learn classes? By pretraining's loop, with classes for labels.
 
-Every choice derives from (seed, epoch, row), as in pretraining, so that an epoch is a function of the weights and the
-optimiser's state it began with. Video and audio share the batches and are otherwise apart: no weight is in both.
+What is its own: a loss for items of several classes, a schedule of the learning rate over a fixed number of updates,
+and heads that learn alone where encoders are frozen. All else, ranks, parts of a batch, losses that are not finite,
+going on within a pass, is `trainer.learn`'s. Video and audio share the batches, and no weight is in both.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seehear.clips import Batch, Clips
+from seehear.clips import Clips
 from seehear.encoders import AudioEncoder, Pair, VideoEncoder
 from seehear.encoders.resnets import initialise
-from seehear.errors import SettingsError, TrainingError
+from seehear.errors import SettingsError
 from seehear.evaluation.finetuning.settings import Finetune
-from seehear.evaluation.finetuning.testing import HEAD, item_scores, values_of
-from seehear.features import encoder_inputs
+from seehear.evaluation.finetuning.testing import HEAD
 from seehear.numerics import Numerics
-from seehear.sampling import epoch_rows
-from seehear.trainer import learning_rate, make_optimizer
-
-State = dict[str, Any]  # tensors and plain data: all that going on needs
+from seehear.trainer import Keep, Learning, learn, never
+from seehear.updates import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Lesson:
         item_N: (N,) int64, the item of each row.
         target_V: (V,) int64 class of each item, or (V, C) bool.
         train_rows: rows to learn from.
-        heldout_rows: rows that are only looked at after each epoch; may be empty.
+        heldout_rows: rows that are only looked at after each pass; may be empty.
         settings, numerics: how.
         name: for messages.
     """
@@ -60,119 +57,79 @@ class Lesson:
         return min(self.settings.batch_size, len(self.train_rows))
 
     @property
+    def pass_steps(self) -> int:
+        """Updates in one pass over the training rows."""
+        return len(self.train_rows) // self.batch_size
+
+    @property
     def epoch_steps(self) -> int:
         """Updates an epoch."""
-        return self.settings.epoch_steps or len(self.train_rows) // self.batch_size
+        return self.settings.epoch_steps or self.pass_steps
+
+    @property
+    def steps(self) -> int:
+        """Updates in all."""
+        return self.settings.epochs * self.epoch_steps
 
 
 def learn_classes(
     pair: Pair,
     lesson: Lesson,
-    state: State | None = None,
+    begun: Mapping[str, Any] | None = None,
     *,
-    after_epoch: Callable[[State], None] = lambda state: None,
+    keep: Keep = never,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[dict[str, Any]]:
+) -> Learning:
     """Train `pair` in place on classes, through its heads named `HEAD`.
 
     Args:
-        state: what `after_epoch` was given, to go on from there.
-        after_epoch: called with the state after each epoch.
-        progress: called with the number of updates made.
+        begun: what `keep.save` was given, to go on from there, with `pair` as it was then.
+        keep: saves the state between updates.
+        progress: called with the number of clips learned from.
     Returns:
-        A record of each epoch: its learning rate, and loss and accuracy of each modality.
+        Loss and accuracy of each modality and pass over the training rows.
     Raises:
-        TrainingError: a loss that is not finite (names epoch, step and rows), or too many unreadable rows.
+        TrainingError: too many losses that are not finite, or too many unreadable rows.
     """
     cfg = lesson.settings
     if cfg.freeze:
-        pair.encoders.requires_grad_(False)
-    optimizer = make_optimizer(pair, cfg.train)
-    history: list[dict[str, Any]] = []
-    step = 0
-    if state is not None:
-        pair.load_state_dict(state["pair"], strict=True)
-        optimizer.load_state_dict(state["optimizer"])
-        history, step = list(state["history"]), int(state["step"])
-    for epoch in range(len(history), cfg.epochs):
-        begin, sums = time.perf_counter(), Sums()
-        pair.train()
-        if cfg.freeze:
-            pair.encoders.eval()  # batch norms would move otherwise
-        for number, batch in enumerate(epoch_batches(lesson, epoch), epoch * lesson.epoch_steps):
-            for group in optimizer.param_groups:
-                group["lr"] = rate(number, lesson.epoch_steps, cfg)
-            update(pair, batch, lesson, optimizer, sums, f"epoch {epoch + 1}, step {step + 1} of {lesson.name}")
-            step += 1
-            progress(step)
-        history.append(
-            {"epoch": epoch + 1, "steps": step, "lr": optimizer.param_groups[0]["lr"], **sums.means()}
-            | heldout(pair, lesson)
-            | {"seconds": round(time.perf_counter() - begin, 2)}
-        )
-        after_epoch(
-            {"step": step, "history": history, "pair": pair.state_dict(), "optimizer": optimizer.state_dict()},
-        )
-    return history
+        pair.freeze()
+    pair.recompute(cfg.checkpoint_activations)
+    return learn(
+        pair,
+        lesson.clips,
+        {HEAD: lesson.target_V[lesson.item_N]},
+        replace(cfg.train, epochs=math.ceil(lesson.steps / lesson.pass_steps)),
+        lesson.numerics,
+        first_epoch=0,
+        train_rows=lesson.train_rows,
+        heldout_rows=lesson.heldout_rows,
+        loss=cross_entropy if lesson.target_V.ndim == 1 else binary_cross_entropy,
+        rate=lambda step, *_: rate(step, lesson.epoch_steps, cfg),
+        most_steps=lesson.steps,
+        progress=progress,
+        begun=begun,
+        keep=replace(keep, lr_name="finetune.lr", precision_name="finetune.precision"),
+    )
 
 
-def update(pair: Pair, batch: Batch, lesson: Lesson, optimizer: torch.optim.Optimizer, sums: Sums, where: str) -> None:
-    """One update by the sum over modalities of the losses."""
-    cfg, numerics = lesson.settings, lesson.numerics
-    with numerics.autocast():
-        scores = pair(encoder_inputs(batch, lesson.clips.clip, numerics, pair))
-    targets = torch.from_numpy(lesson.target_V[lesson.item_N[batch.rows_B]]).to(numerics.device)
-    parts = {m: class_loss(heads[HEAD].float(), targets, cfg.label_smoothing) for m, heads in scores.items()}
-    loss = torch.stack(list(parts.values())).sum()
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"The loss is {value} in {where}, rows {batch.rows_B[:8].tolist()}... Lower finetune.lr ({cfg.lr:g}) or "
-            f"set finetune.precision to fp32, and start anew with --overwrite."
-        )
-    for modality, part in parts.items():
-        sums.add(modality, part.detach(), scores[modality][HEAD].detach(), targets)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-
-
-def class_loss(scores_BC: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy in nats for one class an item (B,), the mean binary one over classes for several (B, C)."""
-    if targets.ndim == 2:
-        return F.binary_cross_entropy_with_logits(scores_BC, targets.float())
-    return F.cross_entropy(scores_BC, targets, label_smoothing=smoothing)
-
-
-def epoch_batches(lesson: Lesson, epoch: int) -> Iterator[Batch]:
-    """The batches of one epoch: one pass over the training rows, or as many as `epoch_steps` takes.
-
-    Each pass has a number of its own over the whole fine-tune, which its draws are of.
-    """
-    size, wanted = lesson.batch_size, lesson.epoch_steps
-    steps_a_pass = len(lesson.train_rows) // size
-    passes = math.ceil(wanted / steps_a_pass)
-    for turn in range(passes):
-        number = epoch * passes + turn
-        order = epoch_rows(lesson.train_rows, {}, lesson.clips.seed, number, uniform=False)
-        rows = order[: (wanted - turn * steps_a_pass) * size]
-        for batch in lesson.clips.batches(rows, epoch=number, batch_size=size, keep_last=False):
-            if len(batch.rows_B) > 1:  # batch norm needs two clips; only failures make a batch so small
-                yield batch
+def binary_cross_entropy(scores_BC: Tensor, targets_BC: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The mean over classes of the binary cross-entropy and of right decisions, both summed over the clips."""
+    losses_BC = F.binary_cross_entropy_with_logits(scores_BC, targets_BC.float(), reduction="none")
+    hits_BC = (scores_BC.detach() > 0) == (targets_BC > 0)
+    return losses_BC.mean(dim=1).sum(), hits_BC.float().mean(dim=1).sum()
 
 
 def rate(step: int, epoch_steps: int, cfg: Finetune) -> float:
     """Linear warm-up, then constant, a cosine to zero, or a tenth after each `step_epochs`; step 0 is the first."""
+    steps = cfg.epochs * epoch_steps
+    warmup = max(1.0, cfg.warmup_share * steps)
+    if step < warmup:
+        return cfg.lr * (step + 1) / (warmup + 1)
+    if cfg.schedule == "cosine":
+        return cfg.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
     tenths = step // epoch_steps // cfg.step_epochs if cfg.schedule == "step" else 0
-    return learning_rate(step, cfg.epochs * epoch_steps, cfg.train) * 0.1**tenths
-
-
-def heldout(pair: Pair, lesson: Lesson) -> dict[str, Any]:
-    """What the middle clips of the rows that were kept out say; nothing where there are none."""
-    if not len(lesson.heldout_rows):
-        return {}
-    found = item_scores(pair, lesson.clips, lesson.numerics, lesson.item_N, lesson.target_V, lesson.heldout_rows, 1)
-    return {"heldout": values_of(found, lesson.target_V)}
+    return cfg.lr * 0.1**tenths
 
 
 def make_anew(pair: Pair, modalities: Sequence[str], seed: int) -> None:
@@ -201,26 +158,3 @@ def make_anew(pair: Pair, modalities: Sequence[str], seed: int) -> None:
 def heads_of(pair: Pair, modalities: Sequence[str]) -> dict[str, nn.Module]:
     """The head of each modality."""
     return {m: pair.heads[m][HEAD] for m in modalities}  # type: ignore[index]
-
-
-class Sums:
-    """Loss and hits of each modality over an epoch; kept on the device, read once."""
-
-    def __init__(self) -> None:
-        self.of: dict[str, list[Tensor]] = {}
-        self.clips: dict[str, int] = {}
-
-    def add(self, modality: str, loss: Tensor, scores_BC: Tensor, targets: Tensor) -> None:
-        """Add one batch."""
-        if targets.ndim == 2:
-            hits = ((scores_BC > 0) == targets).double().mean(dim=1).sum()
-        else:
-            hits = (scores_BC.argmax(dim=1) == targets).double().sum()
-        now = torch.stack([loss.double() * len(targets), hits])
-        self.of[modality] = [*self.of.get(modality, []), now]
-        self.clips[modality] = self.clips.get(modality, 0) + len(targets)
-
-    def means(self) -> dict[str, dict[str, float]]:
-        """{"loss": {modality: nats}, "accuracy": {modality: 0 to 1}} (of all class by class decisions, for several)."""
-        means = {m: (torch.stack(parts).sum(dim=0) / self.clips[m]).tolist() for m, parts in self.of.items()}
-        return {"loss": {m: x[0] for m, x in means.items()}, "accuracy": {m: x[1] for m, x in means.items()}}

@@ -1,4 +1,4 @@
-"""What is told of a fine-tune? How sure its numbers are, how they came about, and an epoch in one line."""
+"""What is told of a fine-tune? How sure its numbers are, how they came about, and how far it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from seehear.evaluation.classifiers import in_top, interval, map_interval
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import ItemScores, ks
 from seehear.evaluation.sets import LabelledSet
+from seehear.trainer import Learning
 
 
 def protocol(
@@ -27,6 +28,7 @@ def protocol(
     start = "new random weights" if scratch else "pretrained weights"
     few = f" on {low_shot} example(s) a class" if low_shot else ""
     steps = f" of {cfg.epoch_steps} steps" if cfg.epoch_steps else ""
+    parts = f" in {cfg.batch_parts} parts" if cfg.batch_parts > 1 else ""
     turn = f"step (a tenth every {cfg.step_epochs})" if cfg.schedule == "step" else cfg.schedule
     frames = (
         f"{clip.frames} frames at {clip.frame_rate_hz:g} Hz, crop {clip.crop_pixels} of {clip.short_side_pixels} pixels"
@@ -36,7 +38,7 @@ def protocol(
     average = "sigmoid" if data.multilabel else "softmax"
     return (
         f"{what} trained from {start}{few}, {cfg.epochs} epochs{steps} ({cfg.optimizer}, learning rate {cfg.lr:g}, "
-        f"{turn}, warm-up {cfg.warmup_share:g}, weight decay {cfg.weight_decay:g}, batch {cfg.batch_size}), "
+        f"{turn}, warm-up {cfg.warmup_share:g}, weight decay {cfg.weight_decay:g}, batch {cfg.batch_size}{parts}), "
         f"{precision}; {taken}; {average} scores of {cfg.clips} centre-cropped clip(s) an item averaged; "
         f"items that cannot be read count as wrong; "
         f"mean over split(s) {', '.join(s.name for s in data.splits)}; the number of epochs is fixed, nothing is "
@@ -60,10 +62,21 @@ def intervals(found: list[ItemScores], data: LabelledSet, modality: str, seed: i
     }
 
 
-def epoch_line(entry: Mapping[str, Any], split: str, epochs: int) -> str:
-    """An epoch in one line, for a person."""
-    parts = [f"split {split}, epoch {entry['epoch']}/{epochs}"]
-    parts += [f"{m}: loss {entry['loss'][m]:.2f}, accuracy {entry['accuracy'][m]:.0%}" for m in entry["loss"]]
-    for modality, values in entry.get("heldout", {}).items():
-        parts.append(f"{modality} held out " + ", ".join(f"{k} {v:.0%}" for k, v in values.items() if k[:4] != "clip"))
+def passes(learning: Learning) -> list[dict[str, Any]]:
+    """What was seen in each pass over the training clips: loss and accuracy by modality, and of items kept out."""
+    keys = ("loss", "accuracy", "heldout_loss", "heldout_accuracy")
+    lists = {key: by_modality for key in keys if (by_modality := getattr(learning, key))}
+    return [
+        {"pass": number + 1} | {key: {m: values[number] for m, values in of.items()} for key, of in lists.items()}
+        for number in range(learning.epochs)
+    ]
+
+
+def progress_line(name: str, step: int, steps: int, learning: Mapping[str, Any]) -> str:
+    """How far training is, in one line, for a person: loss and accuracy of the last whole pass."""
+    parts = [f"{name}: {step} of {steps} steps"]
+    for modality, losses in learning["loss"].items():
+        parts.append(f"{modality} loss {losses[-1]:.2f}, accuracy {learning['accuracy'][modality][-1]:.0%}")
+    for modality, values in learning["heldout_accuracy"].items():
+        parts.append(f"{modality} held out {values[-1]:.0%}")
     return "  ".join(parts)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from seehear import distributed
 from seehear.clips import Clips
 from seehear.config import Clip, Compute
 from seehear.encoders import Pair
@@ -18,7 +19,7 @@ from seehear.evaluation.finetuning.splits import Job, run_split
 from seehear.evaluation.finetuning.testing import mean_values
 from seehear.evaluation.sets import LabelledSet
 from seehear.model import MODALITIES, Model
-from seehear.numerics import Numerics, choose, set_threads
+from seehear.numerics import Numerics, choose, find_device, set_threads
 from seehear.progress import Console
 
 
@@ -39,6 +40,9 @@ def finetune(
 ) -> dict[str, Any]:
     """Train the encoders of a model on the training items of each split, and score its test items.
 
+    Ranks call it alike, learn from every batch together and divide the test items; the first writes to `out`, which all
+    must see.
+
     Args:
         model: the encoders; they stay as they are.
         data: items with classes and splits.
@@ -46,7 +50,7 @@ def finetune(
         settings: from `finetune_settings`.
         seed: decides heads, order, draws, the low-shot choice, and new weights.
         device: "auto", "cpu", "cuda", ...
-        resume: go on after the last whole epoch in `out`, with the same settings, data and encoders.
+        resume: go on after the last checkpoint in `out`, with the same settings, data and encoders.
         overwrite: remove the fine-tune at `out` first.
         low_shot: train on so many items of each class, drawn from the seed.
         scratch: the same architecture with new random weights, with the same budget.
@@ -74,10 +78,14 @@ def finetune(
         "clip": asdict(clip),
     }
     set_threads(Compute(threads=settings.threads))
-    if not resume:
-        record["numerics"] = numerics_for(settings, model.pair, clip, device, modalities).describe()
-    n = open_folder(out, record, resume=resume, overwrite=overwrite)["numerics"]
-    numerics = Numerics.from_record(n)
+
+    def opened() -> dict[str, Any]:
+        found = {} if resume else {"numerics": numerics_for(settings, model.pair, clip, device, modalities).describe()}
+        return open_folder(out, record | found, resume=resume, overwrite=overwrite)
+
+    numerics = Numerics.from_record(distributed.by_first(opened)["numerics"])
+    if distributed.world_size() > 1:
+        numerics = replace(numerics, device=find_device(device))  # of this rank
     assert clips is None or (clips.clip, clips.seed, clips.modalities) == (clip, seed, modalities), "other clips"
     clips = clips or Clips(data.index, clip, settings.data, seed, modalities)
     if not clips.cached:

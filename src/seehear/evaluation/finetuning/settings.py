@@ -17,7 +17,9 @@ from seehear.errors import SettingsError
 PREFIX = "finetune."
 
 # What may differ when a fine-tune goes on: it changes no result.
-FREE_ON_RESUME = frozenset({"finetune.workers", "finetune.threads", "finetune.max_failed_share"})
+FREE_ON_RESUME = frozenset(
+    PREFIX + name for name in ("workers", "threads", "max_failed_share", "checkpoint_activations", "checkpoint_minutes")
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Finetune:
     epoch_steps: int = setting(
         0, "updates an epoch, in as many passes over the training clips as they take; 0: one pass", low=0
     )
-    batch_size: int = setting(32, "clips a step", low=2)
+    batch_size: int = setting(32, "clips a step, over all ranks together", low=2)
+    batch_parts: int = setting(1, "cut a batch into at least so many parts, one after another or on ranks", low=1)
     freeze: bool = setting(False, "train the head alone; the encoder and its batch norms stay as they are")
     optimizer: Literal["sgd", "adamw"] = setting("adamw", "sgd with momentum, or adamw")
     lr: float = setting(1e-3, "peak learning rate", low=0, usual="1e-4 to 1e-3 for adamw")
@@ -45,6 +48,10 @@ class Finetune:
     )
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "fp32, bf16 autocast, or the faster one (probed)")
     memory_format: Literal["auto", "contiguous", "channels_last"] = setting("auto", "layout of video, or probed")
+    checkpoint_activations: bool = setting(
+        False, "compute activations of the video encoder again in the backward pass: less memory, about 1/3 more time"
+    )
+    checkpoint_minutes: float = setting(10.0, "save when so many minutes have passed; 0: after each step", low=0)
     threads: int = setting(0, "CPU threads; 0: PyTorch's choice", low=0)
     workers: int = setting(-1, "decoding processes; -1: one a core", low=-1, high=1024)
     cache_gigabytes: float = setting(2.0, "keep decoded segments in memory when all of them fit", low=0)
@@ -52,17 +59,17 @@ class Finetune:
 
     @property
     def train(self) -> Train:
-        """As the trainer's settings; the schedule "step" is constant there."""
+        """As the trainer's settings; epochs and learning rate over time are `learning.learn_classes`'s."""
         return Train(
-            epochs=self.epochs,
             batch_size=self.batch_size,
+            batch_parts=self.batch_parts,
             optimizer=self.optimizer,
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            schedule="cosine" if self.schedule == "cosine" else "constant",
-            warmup_share=self.warmup_share,
             label_smoothing=self.label_smoothing,
+            uniform_clusters=False,
+            heldout_share=0.0,  # rows are kept out by item
         )
 
     @property
@@ -92,12 +99,13 @@ STUDY = "8 frames a clip, as recalled from the paper's studies, not checked; VMZ
 
 
 def vmz(frames: int, lr: float, epoch_steps: int) -> Finetune:
-    """VMZ's fine-tuning, as if on its 8 GPUs: 32 clips a step."""
+    """VMZ's fine-tuning: 32 clips a step, of which batch norm sees 4 at a time, as on its 8 GPUs."""
     return Finetune(
         frames=frames,
         epochs=8,
         epoch_steps=epoch_steps,
         batch_size=32,
+        batch_parts=8,
         optimizer="sgd",
         lr=lr,
         weight_decay=5e-3,

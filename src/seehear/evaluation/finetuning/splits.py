@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from seehear import distributed
 from seehear.clips import Clips
 from seehear.encoders import Pair
 from seehear.errors import SettingsError
 from seehear.evaluation.classifiers import few_of_each
 from seehear.evaluation.datasets import Split
 from seehear.evaluation.finetuning.files import (
-    forget_epochs,
+    checkpoints,
+    forget_steps,
+    forget_unfinished,
     last_state,
     read_finished,
-    save_epoch,
     save_finished,
+    save_state,
     split_folder,
 )
-from seehear.evaluation.finetuning.learning import Lesson, State, learn_classes, make_anew
-from seehear.evaluation.finetuning.results import epoch_line
+from seehear.evaluation.finetuning.learning import Lesson, learn_classes, make_anew
+from seehear.evaluation.finetuning.results import passes, progress_line
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import HEAD, ItemScores, item_scores, values_of, with_unread
 from seehear.evaluation.sets import LabelledSet
@@ -34,6 +37,7 @@ from seehear.method import derive
 from seehear.model import Model
 from seehear.numerics import Numerics
 from seehear.progress import Console, Count
+from seehear.trainer import GO_ON, SAVE, Keep
 
 
 @dataclass(frozen=True)
@@ -53,24 +57,26 @@ class Job:
 
 
 def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str, Any]]:
-    """Train and test on one split, or read what an earlier call came to."""
+    """Train and test on one split, or read what an earlier call came to. Ranks do it together; the first writes."""
     folder, cfg, console = split_folder(job.out, number), job.settings, job.console
-    finished = read_finished(folder)
-    if finished is not None:
-        forget_epochs(folder)  # which a crash may have left
+    if distributed.by_first(lambda: tidied(folder)):
+        finished = read_finished(folder)
+        assert finished is not None, folder
         return finished
-    state, begin = last_state(folder), time.perf_counter()
+    begin = time.perf_counter()
     train, kept_out = training_items(job.data, split, job.low_shot, cfg.heldout_share, derive(job.seed, number))
     lesson = lesson_of(job.data, job.clips, cfg, job.numerics, train, kept_out, f"split {split.name}")
     pair = starting_pair(job.model.pair, lesson, len(job.data.classes), job.scratch, derive(job.seed, number))
-    total = cfg.epochs * lesson.epoch_steps
-
-    def after_epoch(now: State) -> None:
-        save_epoch(folder, now)
-        console.say(epoch_line(now["history"][-1], split.name, cfg.epochs))
-
-    progress = console.watch(f"split {split.name}: training", total)
-    history = learn_classes(pair, lesson, state, after_epoch=after_epoch, progress=progress)
+    state = last_state(folder)
+    if state is not None:
+        pair.load_state_dict(state["pair"], strict=True)
+    learning = learn_classes(
+        pair,
+        lesson,
+        state["training"] if state else None,
+        keep=Saving(folder, pair, lesson, console).keep,
+        progress=console.watch(f"split {split.name}: training", lesson.steps * lesson.batch_size),
+    )
     job.clips.failures.clear()  # what follows is counted for the test items alone
     rows = rows_of(job.data, split.test)
     progress = console.watch(f"split {split.name}: testing", len(rows) * cfg.clips)
@@ -81,8 +87,10 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
         "n_train": len(train),
         "n_test": len(found.items),
         "n_clips": found.clips,
-        "unreadable": dict(job.clips.failures),
-        "history": history,
+        "unreadable": distributed.add_up(job.clips.failures),
+        "steps": learning.steps,
+        "skipped": learning.skipped,
+        "history": passes(learning),
         "seconds": round(time.perf_counter() - begin, 1),
     }
     validation = rows_of(job.data, split.validation)
@@ -90,8 +98,49 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
         result["validation"] = values_of(scored(pair, job, validation), job.data.target_V)
     origin = {**job.model.info, "classes": list(job.data.classes), "multilabel": job.data.multilabel}
     origin["finetuned"] = {"data": job.data.name, "split": split.name, "scratch": job.scratch, "settings": asdict(cfg)}
-    save_finished(folder, pair, origin, job.clips.clip, found, result)
+    distributed.by_first(lambda: save_finished(folder, pair, origin, job.clips.clip, found, result))
     return found, result
+
+
+def tidied(folder: Path) -> bool:
+    """Whether a split is finished, after removing what a process that died has left."""
+    forget_unfinished(folder)
+    is_finished = (folder / "finished").is_dir()
+    if is_finished:
+        forget_steps(folder)
+    return is_finished
+
+
+class Saving:
+    """Saves a split's training when its time has come, by the clock of the first rank."""
+
+    def __init__(self, folder: Path, pair: Pair, lesson: Lesson, console: Console) -> None:
+        self.folder, self.pair, self.lesson, self.console = folder, pair, lesson, console
+        self.saved_s = time.monotonic()
+
+    @property
+    def keep(self) -> Keep:
+        """For the training loop."""
+        return Keep(self.wish, self.save, self.console.say, self.last_good)
+
+    def wish(self) -> int:
+        """What this rank wants after the step at hand."""
+        minutes = (time.monotonic() - self.saved_s) / 60
+        return SAVE if distributed.rank() == 0 and minutes >= self.lesson.settings.checkpoint_minutes else GO_ON
+
+    def save(self, training: dict[str, Any], wish: int) -> None:
+        """Write a checkpoint; called on every rank."""
+        step = training["learning"]["epochs"] * self.lesson.pass_steps + training["batches"]
+        state = {"pair": self.pair.state_dict(), "training": training}
+        distributed.by_first(lambda: save_state(self.folder, step, state))
+        self.console.say(progress_line(self.lesson.name, step, self.lesson.steps, training["learning"]))
+        self.saved_s = time.monotonic()
+
+    def last_good(self) -> str:
+        """The newest checkpoint, for a message."""
+        return distributed.by_first(
+            lambda: next((str(path) for path in reversed(checkpoints(self.folder))), "none yet")
+        )
 
 
 def scored(pair: Pair, job: Job, rows: np.ndarray, progress: Count = lambda done: None) -> ItemScores:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
+from seehear import distributed
 from seehear.errors import SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.evaluation.finetuning.run import finetune
@@ -34,7 +36,7 @@ def evaluate_finetune(
         freeze: train the head alone.
         scratch: start from new random weights.
         low_shot: train on so many examples of each class, one number.
-        resume: go on after the last whole epoch.
+        resume: go on after the last checkpoint.
         overwrite: begin anew where a fine-tune is.
         changes: further settings by name, with or without "finetune.".
     Returns:
@@ -52,7 +54,8 @@ def evaluate_finetune(
     variant += [f"{counts[0]}-shot"] if counts else []
     variant += ["frozen"] * settings.freeze + ["scratch"] * scratch
     name = "-".join(["finetune", *variant, re.sub(r"[^\w.-]", "_", context.data.name)])
-    with one_writer(context.results / name, inside=True):
+    with ExitStack() as held:  # by the first rank, which writes
+        distributed.by_first(lambda: held.enter_context(one_writer(context.results / name, inside=True)))
         found = finetune(
             context.model,
             context.data,

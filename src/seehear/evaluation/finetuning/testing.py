@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seehear import distributed
 from seehear.clips import Clips, evenly
 from seehear.encoders import Pair
 from seehear.evaluation.classifiers import average_precisions, in_top
@@ -52,12 +53,12 @@ def item_scores(
     num_clips: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> ItemScores:
-    """Score the items that some rows belong to, without augmentation, in evaluation mode.
+    """Score the items that some rows belong to, without augmentation, in evaluation mode; ranks divide the items.
 
     Args:
         item_N: the item of each row.
         target_V: (V,) int64 or (V, C) bool.
-        rows: the rows to read; all rows of an item, as a rule.
+        rows: the rows to read, ascending; all rows of an item, as a rule.
         num_clips: at least so many clips of each item. An item of R rows gives `clips_a_row` of each.
         progress: called with the number of clips done.
     """
@@ -65,29 +66,34 @@ def item_scores(
     several = target_V.ndim == 2
     items, place_n = np.unique(item_N[rows], return_inverse=True)
     place_of = dict(zip(rows.tolist(), place_n.tolist(), strict=True))
-    sums: dict[str, np.ndarray] = {}
-    hits: dict[str, dict[int, float]] = {}
+    heads = {m: pair.heads_for(m)[HEAD] for m in clips.modalities if m in pair.students}
+    tally = {m: Tally(len(items), int(head.out_features)) for m, head in heads.items()}  # type: ignore[arg-type]
     counts, done = np.zeros(len(items)), 0
+    span = distributed.rows_of_rank(len(items))
     for part, position in plan(rows, place_n, num_clips):
-        for batch in clips.batches(part, epoch=position, batch_size=64):
+        mine = part[(span.start <= (at := place_n[np.searchsorted(rows, part)])) & (at < span.stop)]
+        for batch in clips.batches(mine, epoch=position, batch_size=64):
             with numerics.autocast():
                 found = pair(encoder_inputs(batch, clips.clip, numerics, pair))
             places = np.array([place_of[row] for row in batch.rows_B.tolist()])
             np.add.at(counts, places, 1)
-            for modality, heads in found.items():
-                raw_BC = heads[HEAD].double()
+            for modality, scores in found.items():
+                raw_BC = scores[HEAD].double()
                 scores_BC = (raw_BC.sigmoid() if several else raw_BC.softmax(dim=1)).cpu().numpy()
-                np.add.at(sums.setdefault(modality, np.zeros((len(items), scores_BC.shape[1]))), places, scores_BC)
-                if not several:
-                    count_hits(hits.setdefault(modality, {}), scores_BC, target_V[item_N[batch.rows_B]])
+                tally[modality].add(places, scores_BC, None if several else target_V[item_N[batch.rows_B]])
             done += len(places)
             progress(done)
-    there = counts > 0
+    for array in [counts, *(array for one in tally.values() for array in (one.sum_nC, one.hits_K))]:
+        distributed.all_reduce(torch.from_numpy(array))  # each rank has zeros for the items of others
+    there, total = counts > 0, round(counts.sum())
     return ItemScores(
         items[there],
-        {m: total[there] / counts[there, None] for m, total in sums.items()},
-        done,
-        {m: {k: count / done for k, count in by_k.items()} for m, by_k in hits.items()},
+        {m: one.sum_nC[there] / counts[there, None] for m, one in tally.items()},
+        total,
+        {
+            m: {} if several else dict(zip(ks(one.num_classes), one.hits_K / max(1, total), strict=True))
+            for m, one in tally.items()
+        },
     )
 
 
@@ -100,6 +106,21 @@ def with_unread(found: ItemScores, items: np.ndarray) -> ItemScores:
     return replace(found, items=items, scores=scores)
 
 
+class Tally:
+    """Scores of one modality, summed over the clips of each item, and clips whose class is among the k best."""
+
+    def __init__(self, num_items: int, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.sum_nC = np.zeros((num_items, num_classes))
+        self.hits_K = np.zeros(len(ks(num_classes)))
+
+    def add(self, places: np.ndarray, scores_BC: np.ndarray, classes_B: np.ndarray | None) -> None:
+        """Add a batch: the items' places, and their classes if they have one each."""
+        np.add.at(self.sum_nC, places, scores_BC)
+        if classes_B is not None:
+            self.hits_K += [in_top(scores_BC, classes_B, k).sum() for k in ks(self.num_classes)]
+
+
 def plan(rows: np.ndarray, item_n: np.ndarray, num_clips: int) -> list[tuple[np.ndarray, Any]]:
     """(rows, position) of every pass: rows of items with equally many rows have the same positions."""
     rows_of_item = np.bincount(item_n)
@@ -110,12 +131,6 @@ def plan(rows: np.ndarray, item_n: np.ndarray, num_clips: int) -> list[tuple[np.
 def clips_a_row(num_clips: int, num_rows: int) -> int:
     """So many clips of each of an item's rows make at least `num_clips` of the item."""
     return math.ceil(num_clips / num_rows)
-
-
-def count_hits(hits: dict[int, float], scores_BC: np.ndarray, classes_B: np.ndarray) -> None:
-    """Add a batch's hits among the best 1 and, with more classes than that, the best 5."""
-    for k in ks(scores_BC.shape[1]):
-        hits[k] = hits.get(k, 0.0) + float(in_top(scores_BC, classes_B, k).sum())
 
 
 def ks(num_classes: int) -> tuple[int, ...]:
