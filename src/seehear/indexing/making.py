@@ -79,8 +79,8 @@ class IndexSummary:
             total = sum(self.rejected.values())
             lines.append(f"Left out: {total} ({_listing(self.rejected)}). Which: {self.folder}/rejected.parquet")
         if self.passed_over:
-            count, shown = len(self.passed_over), _some(self.passed_over)
-            lines.append(f"Passed over, since seehear made them: {count} folders ({shown}).")
+            folders = "1 folder" if len(self.passed_over) == 1 else f"{len(self.passed_over)} folders"
+            lines.append(f"Passed over {folders} that seehear made: {_some(self.passed_over)}.")
         if self.joined:
             lines.append(
                 f"Used only in part, since their clock starts again: {len(self.joined)} files ({_some(self.joined)}). "
