@@ -130,27 +130,43 @@ RAW = {
 MUXERS = {"v.m4v": "m4v"}
 
 
-@pytest.mark.parametrize("name", RAW)
-def test_bare_streams_are_read_at_their_frame_rate(tmp_path: Path, name: str) -> None:
+RATES = [(name, 25) for name in RAW] + [(name, 30) for name in ("v.h264", "v.hevc", "v.m2v", "v.m1v", "v.ivf")]
+
+
+@pytest.mark.parametrize(("name", "fps"), RATES)
+def test_bare_streams_are_read_at_their_frame_rate(tmp_path: Path, name: str, fps: int) -> None:
     codec, options = RAW[name]
     path = tmp_path / name
     pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     write_media(
         path,
-        seconds=2.0,
+        seconds=50 / fps,
+        fps=fps,
         video_codec=codec,
         video_options=options,
         audio_codec=None,
         pixel_format=pixels,
         container_format=MUXERS.get(name),
     )
-    assert media.probe(path).video_seconds == pytest.approx(2.0, abs=0.05)
-    times_s = np.arange(50) / 25 + 0.01
+    info = media.probe(path)
+    assert info.video_seconds == pytest.approx(50 / fps, abs=0.05)
+    assert info.fps == pytest.approx(fps)
+    times_s = np.arange(50) / fps + 0.01
     frames = media.read_frames(path, times_s, short_side_pixels=None)
     assert [number_of(frame) for frame in frames] == list(range(50))
     assert [number_of(media.read_frames(path, [t], short_side_pixels=None)[0]) for t in times_s[9::15]] == [9, 24, 39]
     assert examine(str(path), True) == Rejection("no audio stream")
     assert isinstance(examine(str(path), True, ("video",)), media.MediaInfo)
+
+
+def test_a_film_of_jpeg_files_is_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "camera.mjpeg"
+    options: dict[str, Any] = {"video_codec": "mjpeg", "pixel_format": "yuvj420p", "audio_codec": None}
+    write_media(path, seconds=1.0, **options)
+    jfif = b"\xff\xe0\x00\x10JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x00\x00"  # as cameras write it
+    path.write_bytes(path.read_bytes().replace(b"\xff\xd8\xff\xfe", b"\xff\xd8" + jfif + b"\xff\xfe"))
+    frames = media.read_frames(path, np.arange(25) / 25 + 0.01, short_side_pixels=None)
+    assert [number_of(frame) for frame in frames] == list(range(25))
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])

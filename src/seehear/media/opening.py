@@ -62,12 +62,15 @@ def _open_bytes(path: str, file: str, offset: int, size: int, span: tuple[int, i
     return _open_address(path, address, _OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"})
 
 
-def _open_address(path: str, address: str, options: dict[str, str]) -> InputContainer:
-    try:
-        return av.open(address, "r", options=options, metadata_errors="replace")  # metadata may be in any encoding
+def _open_address(path: str, address: str, options: dict[str, str], form: str | None = None) -> InputContainer:
+    try:  # metadata may be in any encoding
+        return av.open(address, "r", format=form, options=options, metadata_errors="replace")
     except PermissionError as error:
         raise MediaError(path, "no permission", error.strerror or "") from None
     except av.FFmpegError as error:
+        # FFmpeg may take a film of JPEG pictures for one picture, which is none of FORMATS.
+        if form is None and isinstance(error, av.error.ArgumentError) and path.lower().endswith((".mjpeg", ".mjpg")):
+            return _open_address(path, address, options, "mjpeg")
         raise MediaError(path, _reason_of_failed_open(path, error), error.strerror or str(error)) from None
 
 

@@ -45,6 +45,7 @@ HOLD_S = 0.5
 """The last frame is still an answer so long after its end."""
 
 _SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})  # frames nothing refers to are marked so
+_MOST_FPS = 1000  # more is a unit of time taken for a rate, as in DV
 _MAX_PIXEL_ASPECT = 8  # wider or taller pixels than this are a mistake in the header
 _UPRIGHT = np.eye(2, dtype=np.int32)
 _FIRST_BACK_S = 1.0  # how much earlier to start when nothing could be decoded in time, then twice as much, and so on
@@ -68,7 +69,9 @@ class Pictures:
         self._source = source
         self._reformatter = VideoReformatter()
         video = self._track.stream
-        self.fps = float(video.average_rate or video.guessed_rate or 0)
+        rates = video.average_rate or 0, video.guessed_rate or 0
+        # Of a bare stream the mean is what FFmpeg presumes, and the guess is what the stream says.
+        self.fps = float(rates[1] if source.is_numbered or rates[0] > _MOST_FPS else rates[0] or rates[1])
         self._clock = Clock(source, self._track, self.fps)
         self._lead_s = max(SKIP_LEAD_S, 3 / self.fps) if self.fps else SKIP_LEAD_S
         self._can_skip = _is_skippable(video)
