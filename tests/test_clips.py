@@ -8,10 +8,11 @@ import torch
 
 from planted import planted_clips, tiny_settings
 from seehear.augment import CENTRE
-from seehear.clips import CENTRED, Clips, start_of, window
+from seehear.clips import Clips
 from seehear.config import Clip, Data, override
 from seehear.errors import MediaError, TrainingError
 from seehear.indexing import Index
+from seehear.placing import CENTRED, start_of, window
 from seehear.presets import preset_settings
 from seehear.segments import Segment
 

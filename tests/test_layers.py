@@ -23,7 +23,7 @@ stored
 matching
 features | throughput
 clips | checkpoint | spaces | numerics | excerpts | packing
-decoders
+decoders | placing
 decoding | fingerprint
 indexing | synthetic | naming | sampling | segments
 remote

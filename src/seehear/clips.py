@@ -19,7 +19,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -27,32 +26,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seehear.augment import CENTRE, START, WINDOW, draw
+from seehear.augment import START
 from seehear.config import Clip, Data
 from seehear.decoders import Decoders
-from seehear.decoding import Decoded, Request, square
+from seehear.decoding import Decoded, Request
 from seehear.distributed import cores_of_rank
 from seehear.errors import MediaError, TrainingError
 from seehear.indexing.examination import Rejection
+from seehear.placing import CENTRED, MODALITIES, Position, crops_of, draws_of, evenly, num_crops, place_of, start_of
 from seehear.progress import Console
 from seehear.sampling import shuffled
 from seehear.segments import Segment, Segments, SegmentsInMemory, looped, num_starts, starts_kept
 
-MODALITIES = ("video", "audio")
 FILL_ROWS = 16  # segments decoded ahead while memory is filled
 AHEAD_OF = 64  # chunks that say how large a chunk is
 CHUNK_ROWS = 2**20  # of the index, looked at at once
+Crop = tuple[Any, Any, np.ndarray]  # frames, waveform, draws
 SHORTEST_S = 1e-3  # of a segment: where a file of one frame does not say how long that is seen
-
-
-@dataclass(frozen=True)
-class Position:
-    """Stands for an epoch where nothing is drawn: the unaugmented clip at a share in [0, 1) of the way."""
-
-    share: float
-
-
-CENTRED = Position(0.5)  # the middle of each segment
 
 
 @dataclass(frozen=True)
@@ -188,8 +178,19 @@ class Clips:
         out_N = is_kept[videos_N]
         return _numbers(~out_N), _numbers(out_N)
 
+    def num_starts(self, rows: np.ndarray) -> np.ndarray:
+        """How many different clips each row has, (n,) int64: one where it is no longer than a clip."""
+        found: np.ndarray = num_starts(self.index.seconds[rows], self.clip, self.modalities)
+        return found
+
     def batches(
-        self, rows: np.ndarray, *, epoch: int | Position, batch_size: int, keep_last: bool = True
+        self,
+        rows: np.ndarray,
+        *,
+        epoch: int | Position,
+        batch_size: int,
+        keep_last: bool = True,
+        num_rows: int | None = None,
     ) -> Iterator[Batch]:
         """The clips of `rows`, in that order, in batches.
 
@@ -197,13 +198,32 @@ class Clips:
             rows: row numbers; one may come several times.
             epoch: the epoch that the draws are of, or a position for unaugmented clips, such as `CENTRED`.
             keep_last: also yield a last batch that is shorter (but for failures, the only one that can be).
+            num_rows: of the whole that `rows` are part of, for the share that may fail; by default `rows` are it.
         Raises:
             TrainingError: more than `data.max_failed_share` of `rows` cannot be read.
         """
         if not keep_last and len(rows) > batch_size:
             rows = rows[: len(rows) // batch_size * batch_size]
-        pieces = self.pieces(Chunks(rows, batch_size), epoch=epoch, num_rows=len(rows))
+        pieces = self.pieces(Chunks(rows, batch_size), epoch=epoch, num_rows=num_rows or len(rows))
         yield from (batch for batch in pieces if batch is not None)
+
+    def sampled(
+        self, rows: np.ndarray, num_clips: int | np.ndarray, *, num_crops: int = 1, batch_size: int = 64
+    ) -> Iterator[Batch]:
+        """Unaugmented clips, evenly spread over each row.
+
+        Args:
+            rows: row numbers.
+            num_clips: of each row; an array has a number for each.
+            num_crops: of the frames of each clip, from end to end of their longer side; 1 is the centre.
+            batch_size: clips in a batch, crops and all.
+        Raises: as `batches`.
+        """
+        clips_n = np.broadcast_to(num_clips, rows.shape)
+        size = max(1, batch_size // num_crops)
+        for count in np.unique(clips_n):
+            for position in evenly(int(count), num_crops):
+                yield from self.batches(rows[clips_n == count], epoch=position, batch_size=size, num_rows=len(rows))
 
     def pieces(
         self, chunks: Sequence[np.ndarray], *, epoch: int | Position, num_rows: int | None = None
@@ -224,11 +244,11 @@ class Clips:
                 if isinstance(item, MediaError):
                     self._count(failed, num_rows, row, item)
                 else:
-                    good.append((row, item))
+                    good += [(row, crop) for crop in item]
             yield _batch(good) if good else None
 
     def _items(self, chunks: Sequence[np.ndarray], epoch: int | Position) -> Iterator[list[Any]]:
-        """For each chunk of rows, a list of (frames, waveform, draws) or MediaError."""
+        """For each chunk of rows, a list of the crops of its clip, or MediaError."""
         if self._cached is not None:
             yield from ([self._cut(int(row), epoch) for row in chunk] for chunk in chunks)
             return
@@ -238,7 +258,7 @@ class Clips:
             for chunk in chunks:
                 items = zip(chunk, islice(decoded, len(chunk)), strict=True)
                 yield [
-                    item if isinstance(item, MediaError) else (*item, draws_of(self.seed, epoch, int(row)))
+                    item if isinstance(item, MediaError) else self._with_draws(int(row), epoch, *item)
                     for row, item in items
                 ]
 
@@ -280,7 +300,7 @@ class Clips:
             short_side_pixels=clip.short_side_pixels,
             sound_s=sound_s,
             sample_rate_hz=clip.sample_rate_hz,
-            place=None if whole else place_of(draws),
+            place=None if whole or num_crops(epoch) > 1 else place_of(draws),
             hearing=self.index.hearing(row) if "audio" in self.modalities else None,
         )
 
@@ -289,7 +309,7 @@ class Clips:
         room_s = min(self.clip.span_seconds(self.modalities), segment_seconds)
         return max(0.0, (room_s - self.clip.seconds_of(modality)) / 2)
 
-    def _cut(self, row: int, epoch: int | Position) -> tuple[Any, Any, np.ndarray] | MediaError:
+    def _cut(self, row: int, epoch: int | Position) -> list[Crop] | MediaError:
         """One clip from the segment in memory."""
         assert self._cached is not None
         segment, clip = self._cached[row], self.clip
@@ -299,11 +319,15 @@ class Clips:
         first = int(float(draws[START]) * starts_kept(segment, clip))
         frames, waveform = segment.frames_GHWC, segment.waveform_L
         if frames is not None:
-            frames = window(frames[first : first + clip.frames], draws, clip)
+            frames = frames[first : first + clip.frames]
         if waveform is not None:
             sound = round(first / clip.frame_rate_hz * clip.sample_rate_hz)
             waveform = waveform[sound : sound + round(clip.sound_seconds * clip.sample_rate_hz)]
-        return frames, waveform, draws
+        return self._with_draws(row, epoch, frames, waveform)
+
+    def _with_draws(self, row: int, epoch: int | Position, frames: Any, waveform: Any) -> list[Crop]:
+        cuts = crops_of(frames, draws_of(self.seed, epoch, row), epoch, self.clip)
+        return [(cut, waveform, draws) for cut, draws in cuts]
 
     def _count(self, failed: Counter[str], num_rows: int, row: int, last: MediaError) -> None:
         failed[last.reason] += 1
@@ -316,38 +340,6 @@ class Clips:
                 f"data.max_failed_share ({self.data.max_failed_share:g}) allows. Run `seehear index` again on these "
                 f"videos, or raise data.max_failed_share."
             )
-
-
-@lru_cache(maxsize=2**14)  # each is asked for when its clip is requested, and again when that comes
-def draws_of(seed: int, epoch: int | Position, row: int) -> np.ndarray:
-    """The draw of a row in an epoch; at a position, the centre draw but for the moment. Read-only."""
-    if isinstance(epoch, Position):
-        draws = CENTRE.copy()
-        draws[START] = epoch.share
-    else:
-        draws = draw(seed, epoch, row)
-    draws.flags.writeable = False
-    return draws
-
-
-def evenly(num_clips: int) -> list[Position]:
-    """So many positions, spread evenly: 1 is the middle."""
-    return [Position((i + 0.5) / num_clips) for i in range(num_clips)]
-
-
-def start_of(draws: np.ndarray, segment_seconds: float, clip: Clip, modalities: Sequence[str] = MODALITIES) -> int:
-    """At which grid moment a clip starts: 0 to the number of frame spacings that the segment is longer than a clip."""
-    return int(float(draws[START]) * int(num_starts(segment_seconds, clip, modalities)))
-
-
-def window(frames_THWC: np.ndarray, draws: np.ndarray, clip: Clip) -> np.ndarray:
-    """A square of `short_side_pixels` out of frames that are longer on one side, placed by the draw."""
-    return square(frames_THWC, place_of(draws), clip.short_side_pixels)
-
-
-def place_of(draws: np.ndarray) -> float:
-    """Where on the longer side the square is, a share in [0, 1) of the way."""
-    return float(draws[WINDOW])
 
 
 def default_workers(data: Data) -> int:

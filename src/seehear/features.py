@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from seehear import distributed
 from seehear.augment import augment_frames, augment_sound
-from seehear.clips import CENTRED, Batch, Clips, evenly
+from seehear.clips import Batch, Clips
 from seehear.config import Clip
 from seehear.encoders import Pair
 from seehear.numerics import Numerics, upload
+from seehear.placing import CENTRED
 from seehear.sampling import shuffled
 from seehear.spectrogram import Spectrogram
 
@@ -118,7 +119,8 @@ def extract(
     numerics: Numerics,
     *,
     rows: np.ndarray | None = None,
-    num_clips: int = 1,
+    num_clips: int | np.ndarray = 1,
+    num_crops: int = 1,
     batch_size: int = 64,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Features:
@@ -127,8 +129,10 @@ def extract(
     Args:
         pair: the encoders; used in evaluation mode and left in the mode they were in.
         rows: ascending row numbers; all by default.
-        num_clips: so many clips, evenly spread over the segment.
-        progress: called with the number of clips done.
+        num_clips: so many clips, evenly spread over the segment; an array has a number for each row.
+        num_crops: of the frames of each clip, from end to end of their longer side; 1 is the centre.
+        batch_size: clips on the device at once, crops and all.
+        progress: called with the number of clips done, not counting crops.
     """
     rows = np.arange(len(clips)) if rows is None else rows
     was_training = pair.training
@@ -139,19 +143,18 @@ def extract(
 
     def add(at: np.ndarray, features: Mapping[str, Tensor]) -> None:
         for modality, part in features.items():
-            sums[modality][at] += part.float().cpu()
+            sums[modality].index_add_(0, torch.from_numpy(at), part.float().cpu())
 
-    for position in evenly(num_clips):
-        for batch in clips.batches(rows, epoch=position, batch_size=batch_size):
-            inputs = encoder_inputs(batch, clips.clip, numerics, pair)
-            at = np.searchsorted(rows, batch.rows_B)
-            with numerics.autocast():
-                now = (at, pair.features(inputs))
-            add(*before)  # only now, so that the device has work while this process waits for it
-            before = now
-            counts[at] += 1
-            done += len(at)
-            progress(done)
+    for batch in clips.sampled(rows, num_clips, num_crops=num_crops, batch_size=batch_size):
+        inputs = encoder_inputs(batch, clips.clip, numerics, pair)
+        at = np.searchsorted(rows, batch.rows_B)
+        with numerics.autocast():
+            now = (at, pair.features(inputs))
+        add(*before)  # only now, so that the device has work while this process waits for it
+        before = now
+        np.add.at(counts, at, 1)
+        done += len(at) // num_crops
+        progress(done)
     add(*before)
     pair.train(was_training)
     there = counts > 0

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from seehear import distributed
-from seehear.clips import CENTRED, Batch, Clips
+from seehear.clips import Batch, Clips
 from seehear.config import Train
 from seehear.encoders import Pair
 from seehear.errors import TrainingError
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
+from seehear.placing import CENTRED
 from seehear.sampling import epoch_rows
 from seehear.updates import Done, Labels, Loss, Plan, Sums, Update, cross_entropy, losses
 

@@ -76,13 +76,14 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     "--dataset", default="auto", show_default=True, help="The benchmark's layout: ucf101, esc50, folders, ..."
 )
 @click.option("--modality", help="video or audio. [default: all there are]")
-@click.option("--clips", "num_clips", type=int, help="Clips of each item, averaged. [default: 1; finetune: 10]")
+@click.option("--clips", "num_clips", type=int, help="Clips of each item, averaged. [default: 10; clusters: 1]")
+@click.option("--crops", "num_crops", type=int, help="Crops of each clip, 1 or 3. [default: the field's on the set]")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder to write to. [default: RUN/results]")
 @click.option("--seed", default=0, show_default=True, help="Draws what is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
 @click.option("--table", is_flag=True, help="Print results of several runs side by side instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--classifier", hidden=True, help="logistic or svm. [default: logistic]")
+@click.option("--classifier", hidden=True, help="logistic or svm. [default: the field's on the set]")
 @click.option(
     "--low-shot", callback=numbers, hidden=True, help="Examples a class: 1,5,10,20, beside all; finetune: one number."
 )
@@ -126,8 +127,6 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
             del given[name]
     if "changes" in given:
         given["changes"] = dict(parted(change) for change in given["changes"])
-    if given["num_clips"] is None:
-        del given["num_clips"]
     result = seehear.evaluate(models[0], task=task, data=data, **given)
     if not result:  # another rank has it
         return
@@ -205,6 +204,7 @@ def show_retrieval(result: Mapping[str, Any]) -> None:
         for gallery, v in galleries.items():
             rows.append([direction, gallery, *(share(x) for x in v["recall"].values()), share(v["chance"]["1"])])
     print_table(rows)
+    print(f"split: {', '.join(result['splits'])}; {result['clips']['per_item']} clips an item")
 
 
 def show_clusters(result: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 `probe` linear classifiers on frozen features · `finetune` the whole encoder · `retrieval` nearest neighbours, also
 across the senses · `clusters` pseudo-labels against classes · `writing` features for other programs · `table` several
-results side by side. Beneath: `sets` and `datasets` what is measured on, `context` features extracted once,
-`classifiers` linear models and intervals, `baselines` what no learning at all reaches.
+results side by side. Beneath: `sets` and `datasets` what is measured on, `protocols` what the field takes on each set,
+`context` features extracted once, `linear` and `classifiers` linear models and intervals, `baselines` what no learning
+at all reaches.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from seehear import distributed
-from seehear.clips import MODALITIES
 from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import evaluate_clusters
@@ -29,12 +29,14 @@ from seehear.evaluation.context import Evaluation, rates
 from seehear.evaluation.finetuning import evaluate_finetune
 from seehear.evaluation.noted import noted
 from seehear.evaluation.probe import evaluate_probe
+from seehear.evaluation.protocols import protocol_of
 from seehear.evaluation.retrieval import evaluate_retrieval
 from seehear.evaluation.sets import LabelledSet, only, open_set
 from seehear.evaluation.writing import evaluate_features
 from seehear.model import Model, load
 from seehear.numerics import find_device
 from seehear.outputs import read_marker
+from seehear.placing import MODALITIES
 from seehear.progress import Console
 from seehear.runs import now, versions, write_json
 
@@ -61,6 +63,7 @@ def evaluate(
     dataset: str = "auto",
     modality: str | None = None,
     num_clips: int | None = None,
+    num_crops: int | None = None,
     seed: int = 0,
     device: str = "auto",
     results: str | Path | None = None,
@@ -80,8 +83,10 @@ def evaluate(
             `split`.
         dataset: the layout of the benchmark, a name of `seehear.evaluation.datasets.LAYOUTS`; "auto" finds it out.
         modality: "video" or "audio" to measure one; by default all that the model and the set have.
-        num_clips: so many clips of each item, spread evenly, have their features averaged, 1 by default; after a
-            fine-tune their scores, 10 by default.
+        num_clips: so many clips of each item, spread evenly over it, have their features averaged; after a fine-tune
+            their scores. By default what the field takes, 10; 1 of each segment for clusters.
+        num_crops: so many crops of each clip's frames, from end to end of the longer side, are averaged as well. By
+            default what the field takes on the set (`seehear.evaluation.protocols`): 3 or 1, the centre.
         seed: draws what is drawn: a split where there is none, few examples, bootstrap replicates.
         device: where the encoders run.
         results: the folder to write to; by default `results` of the run, or `results/<model>` here.
@@ -102,6 +107,11 @@ def evaluate(
         raise SettingsError(f"There is no modality {modality}. It must be video or audio.")
     if num_clips is not None and num_clips < 1:
         raise SettingsError(f"--clips is {num_clips}. It must be at least 1; 10 is usual for videos of 10 s.")
+    if num_crops is not None and (num_crops < 1 or task == "finetune"):
+        raise SettingsError(
+            f"--crops is {num_crops}, for {task}. It must be 1, the centre, or 3: left, centre and right; a fine-tune "
+            "tests the centre."
+        )
     device = join(task, options, device)
     loaded = model if isinstance(model, Model) else load(model, device=device)
     path = None if isinstance(model, Model) else Path(model)
@@ -123,7 +133,8 @@ def evaluate(
         )
         opened = measurable(opened, there, wanted)
         folder = Path(results) if results else home_of(path, loaded)
-        context = Evaluation(loaded, opened, seed, num_clips, shown, folder)
+        usual = protocol_of(opened.name, task)
+        context = Evaluation(loaded, opened, seed, num_clips, shown, folder, num_crops=num_crops, usual=usual)
         together = task == "finetune"  # else the first goes on alone with the features of all
         if not together and distributed.world_size() > 1 and context.features and distributed.rank() > 0:
             return {}
@@ -223,7 +234,7 @@ def about(context: Evaluation) -> dict[str, Any]:
     return {
         **rated,
         "modalities": list(context.modalities),
-        "clips": {**asdict(context.model.clip), "per_segment": context.clips_a_row},
+        "clips": {**asdict(context.model.clip), "per_item": context.clips_an_item, "crops": context.crops},
         "seed": context.seed,
         "unreadable": dict(context.reading.failures),
     }

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from seehear.clips import CENTRED, Clips
+from seehear.clips import Clips
 from seehear.features import spectrogram_of
 
 HISTOGRAM_BINS = 8  # for each of R, G and B
 
 
-def baseline_features(clips: Clips, rows: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def baseline_features(
+    clips: Clips, rows: np.ndarray | None = None, num_clips: int | np.ndarray = 1
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Rows that could be read, and their plain statistics, for the modalities that `clips` reads.
 
-    "video": (n, 27) shares of each colour channel's histogram over all frames of the middle clip, and the deviation
-    of its mean over time; "audio": (n, 2 M) mean and deviation over time of each log-mel band.
+    "video": (n, 27) shares of each colour channel's histogram over all frames of a clip, and the deviation of its mean
+    over time; "audio": (n, 2 M) mean and deviation over time of each log-mel band. Of the middle clip, or averaged over
+    so many clips of each row.
     """
     done: list[np.ndarray] = []
     found: dict[str, list[np.ndarray]] = {modality: [] for modality in clips.modalities}
     logmel = spectrogram_of(clips.clip)
-    for batch in clips.batches(np.arange(len(clips)) if rows is None else rows, epoch=CENTRED, batch_size=64):
+    for batch in clips.sampled(np.arange(len(clips)) if rows is None else rows, num_clips):
         if batch.frames_BTHWC is not None:
             found["video"].extend(colour_statistics(frames_THWC) for frames_THWC in batch.frames_BTHWC.numpy())
         if batch.waveform_BL is not None:
             image_BMS = logmel(batch.waveform_BL)[:, 0].numpy()
             found["audio"].extend(np.concatenate([image_BMS.mean(axis=2), image_BMS.std(axis=2)], axis=1))
         done.append(batch.rows_B)
-    return np.concatenate(done), {modality: np.stack(part) for modality, part in found.items()}
+    there, place_n = np.unique(np.concatenate(done), return_inverse=True)
+    counts = np.bincount(place_n)[:, None]
+    means = {}
+    for modality, part in found.items():
+        sums = np.zeros((len(there), len(part[0])))
+        np.add.at(sums, place_n, np.stack(part))
+        means[modality] = sums / counts
+    return there, means
 
 
 def colour_statistics(frames_THWC: np.ndarray) -> np.ndarray:

@@ -1,19 +1,19 @@
 """How well can a linear classifier tell classes from features, and how sure is that number?
 
-Logistic regression or a linear SVM on standardised features. The strength of the regularisation is chosen on a part of
-the training items; the test items are only scored. Shapes: features (n, D), scores (n, C).
+Logistic regression or a linear SVM on standardised features (`linear`). The strength of the regularisation is chosen on
+a part of the training items; the test items are only scored. Shapes: features (n, D), scores (n, C).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Kind = Literal["logistic", "svm"]
+from seehear.evaluation.linear import Kind, LinearFit
 
-STRENGTHS: dict[str, tuple[float, ...]] = {"logistic": (0.01, 0.1, 1.0), "svm": (1e-4, 1e-3, 1e-2, 1e-1)}
+STRENGTHS: dict[str, tuple[float, ...]] = {"logistic": (0.01, 0.1, 1.0), "svm": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}
 """Inverse regularisation C that is tried."""
 
 VALIDATION_SHARE = 0.2
@@ -29,6 +29,7 @@ def scores_of_linear(
     num_classes: int,
     kind: Kind = "logistic",
     validation: tuple[np.ndarray, np.ndarray] | None = None,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, float]:
     """Train a linear classifier and score other items.
 
@@ -39,44 +40,20 @@ def scores_of_linear(
         kind: "logistic" or "svm" (squared hinge, one against the rest).
         validation: features and classes on which the regularisation is chosen; by default a fifth of the training
             items, by class. Afterwards all training items are fitted.
+        device: where it is trained.
     Returns:
         Scores (m, C), larger for likelier, and the C that was taken.
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # these matrices are too small for threads to pay
-        strengths = STRENGTHS[kind]
-        (fit_x, fit_y), held = ((train_nD, train_n), validation) if validation else divided(train_nD, train_n)
-        best = strengths[0]
-        if held is not None:
-            best = max(strengths, key=lambda c: quality(scored(kind, c, fit_x, fit_y, held[0], num_classes), held[1]))
-        return scored(kind, best, train_nD, train_n, test_mD, num_classes), best
-
-
-def scored(
-    kind: Kind, strength: float, train_nD: np.ndarray, train_n: np.ndarray, test_mD: np.ndarray, num_classes: int
-) -> np.ndarray:
-    """Scores (m, C) of a classifier of one strength."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import LinearSVC
-
-    several = train_n.ndim == 2
-    known = np.flatnonzero(train_n.any(axis=0)) if several else np.unique(train_n)
-    if kind == "svm":
-        classifier: Any = LinearSVC(C=strength, max_iter=5000, tol=1e-3, random_state=0)
-    else:
-        classifier = LogisticRegression(C=strength, max_iter=2000, tol=1e-3)
-    model = make_pipeline(StandardScaler(), OneVsRestClassifier(classifier) if several else classifier)
-    model.fit(train_nD, train_n[:, known].astype(int) if several else train_n)
-    found = model.decision_function(test_mD)
-    if found.ndim == 1:  # two classes have one number
-        found = np.stack([-found, found], axis=1)
-    scores_mC = np.full((len(test_mD), num_classes), -np.inf)
-    scores_mC[:, known] = found
-    return scores_mC
+    strengths = STRENGTHS[kind]
+    (fit_x, fit_y), held = ((train_nD, train_n), validation) if validation else divided(train_nD, train_n)
+    best = strengths[0]
+    if held is not None:
+        part = LinearFit(fit_x, fit_y, kind, device)
+        found = {c: quality(part.scores(part.fit(c), held[0], num_classes), held[1]) for c in strengths}
+        best = max(strengths, key=found.__getitem__)
+        del part  # and its copy of the features
+    whole = LinearFit(train_nD, train_n, kind, device)
+    return whole.scores(whole.fit(best), test_mD, num_classes), best
 
 
 def divided(features_nD: np.ndarray, classes_n: np.ndarray) -> tuple[Any, Any]:

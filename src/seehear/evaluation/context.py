@@ -5,6 +5,8 @@ Values that a result needs beside it, chance and majority rate, are here too: no
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,8 @@ from seehear import distributed
 from seehear.clips import Clips
 from seehear.config import Data
 from seehear.evaluation.baselines import baseline_features
+from seehear.evaluation.datasets import Split
+from seehear.evaluation.protocols import USUAL, Protocol, clips_of_rows, forecast
 from seehear.evaluation.sets import LabelledSet
 from seehear.features import Features, extract
 from seehear.model import Model
@@ -32,7 +36,9 @@ class Evaluation:
         model: the encoders.
         data: what is measured on.
         seed: draws what a task draws.
-        num_clips: clips of each row whose features or scores are averaged, None for what a task usually takes.
+        num_clips: clips of each item whose features or scores are averaged, None for what is usual.
+        num_crops: of each clip's frames, along their longer side; None for what is usual.
+        usual: what the task usually takes on this set.
         console: where progress is shown.
         results: the folder that results are written to.
         clips: of the set's index, where they are there already.
@@ -45,6 +51,8 @@ class Evaluation:
     console: Console
     results: Path = Path("results")
     clips: Clips | None = None
+    num_crops: int | None = None
+    usual: Protocol = USUAL
 
     @cached_property
     def reading(self) -> Clips:
@@ -54,9 +62,22 @@ class Evaluation:
         return self.clips or Clips(self.data.index, self.model.clip, data, self.seed, self.modalities)
 
     @property
-    def clips_a_row(self) -> int:
-        """How many clips of each row have their features averaged."""
-        return self.num_clips or 1
+    def clips_an_item(self) -> int:
+        """How many clips of each item have their features averaged."""
+        return self.num_clips or self.usual.clips
+
+    @property
+    def crops(self) -> int:
+        """How many crops of each clip's frames; sound has none."""
+        return (self.num_crops or self.usual.crops) if "video" in self.modalities else 1
+
+    @cached_property
+    def clips_n(self) -> np.ndarray:
+        """How many clips each row of `data.rows` gives: a row that is no longer than a clip gives one."""
+        rows = self.data.rows
+        wanted_n = clips_of_rows(self.data.item_N[rows], self.data.index.seconds[rows], self.clips_an_item)
+        found_n: np.ndarray = np.minimum(wanted_n, self.reading.num_starts(rows))
+        return found_n
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -68,14 +89,19 @@ class Evaluation:
         """Of the rows that have a class and can be read; each rank extracts a share, and the first gets them all."""
         span = distributed.rows_of_rank(len(self.data.rows))
         rows = self.data.rows[span.start : span.stop]
-        progress = self.console.watch("features", len(rows) * self.clips_a_row)
+        clips_n = self.clips_n[span.start : span.stop]
+        total = int(clips_n.sum())
+        less = [f"--{name} 1" for name, n in (("clips", self.clips_an_item), ("crops", self.crops)) if n > 1]
+        advice = f"Quicker and less exact: {' '.join(less)}." if less else ""
+        watched = self.console.watch("features", total)
         mine = extract(
             self.model.pair,
             self.reading,
             self.model.numerics,
             rows=rows,
-            num_clips=self.clips_a_row,
-            progress=progress,
+            num_clips=clips_n,
+            num_crops=self.crops,
+            progress=forecast(watched, total, self.console.say, advice, time.monotonic),
         )
         failures = distributed.add_up(self.reading.failures)
         self.reading.failures.clear()
@@ -85,33 +111,41 @@ class Evaluation:
     @cached_property
     def pooled(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The mean feature of each item by modality, (V, D), and which items have one, (V,) bool."""
-        rows = self.features.rows
-        parts = {m: self.data.pool(rows, part.numpy()) for m, part in self.features.of.items()}
-        return {m: pooled for m, (pooled, _) in parts.items()}, next(iter(parts.values()))[1]
+        return self._pooled(self.features.rows, {m: part.numpy() for m, part in self.features.of.items()})
 
     @cached_property
     def plain(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The same of plain statistics: colour histograms, and mean and deviation of the log-mel."""
-        rows, parts = baseline_features(self.reading, self.data.rows)
-        pooled = {m: self.data.pool(rows, part) for m, part in parts.items()}
-        return {m: x for m, (x, _) in pooled.items()}, next(iter(pooled.values()))[1]
+        """The same of plain statistics, of the same clips."""
+        return self._pooled(*baseline_features(self.reading, self.data.rows, self.clips_n))
+
+    def _pooled(self, rows: np.ndarray, of: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        weights_n = self.clips_n[np.searchsorted(self.data.rows, rows)]
+        parts = {m: self.data.pool(rows, part, weights_n) for m, part in of.items()}
+        return {m: pooled for m, (pooled, _) in parts.items()}, next(iter(parts.values()))[1]
 
     @property
     def clips_sentence(self) -> str:
         """How features are made, for the protocol."""
         clip, how = (
             self.model.clip,
-            "the middle clip" if self.clips_a_row == 1 else f"{self.clips_a_row} clips, spread evenly,",
+            "the middle clip" if self.clips_an_item == 1 else f"{self.clips_an_item} clips, spread evenly,",
         )
         parts = []
         if "video" in self.modalities:
             parts.append(
-                f"{clip.frames} frames at {clip.frame_rate_hz:g} Hz, centre crop of {clip.crop_pixels} pixels of a "
-                f"short side of {clip.short_side_pixels}"
+                f"{clip.frames} frames at {clip.frame_rate_hz:g} Hz, "
+                f"{'centre crop' if self.crops == 1 else f'{self.crops} crops along the longer side'} of "
+                f"{clip.crop_pixels} pixels of a short side of {clip.short_side_pixels}"
             )
         if "audio" in self.modalities:
             parts.append(f"{clip.sound_seconds:g} s of sound")
-        return f"{' and '.join(parts)}; features of {how} of each segment averaged over an item's segments"
+        return f"{' and '.join(parts)}; features of {how} of each item averaged"
+
+
+def named(splits: Sequence[Split]) -> str:
+    """Which splits a number is of, for the protocol."""
+    names = ", ".join(split.name for split in splits)
+    return f"split {names}" if len(splits) == 1 else f"mean over the splits {names}"
 
 
 def rates(data: LabelledSet, there_V: np.ndarray) -> dict[str, Any]:

@@ -7,6 +7,7 @@ averaged. The regularisation is chosen within the training items, never on the t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ import numpy as np
 from seehear.errors import SettingsError
 from seehear.evaluation.classifiers import (
     STRENGTHS,
-    Kind,
     average_precisions,
     few_of_each,
     in_top,
@@ -22,7 +22,8 @@ from seehear.evaluation.classifiers import (
     map_interval,
     scores_of_linear,
 )
-from seehear.evaluation.context import Evaluation
+from seehear.evaluation.context import Evaluation, named
+from seehear.evaluation.linear import Kind
 from seehear.evaluation.sets import LabelledSet
 
 TOP = 5  # the second rank that is reported, where there are more classes
@@ -30,49 +31,59 @@ LOW_SHOT_DRAWS = 5  # so many draws of few examples are averaged
 
 
 def evaluate_probe(
-    context: Evaluation, *, classifier: Kind = "logistic", low_shot: Sequence[int] = (), baseline: bool = False
+    context: Evaluation, *, classifier: Kind | None = None, low_shot: Sequence[int] = (), baseline: bool = False
 ) -> dict[str, Any]:
     """Linear classifiers on both encoders' frozen features.
 
     Args:
         context: the model and the set.
-        classifier: "logistic" or "svm".
+        classifier: "logistic" or "svm"; by default what the field takes on the set.
         low_shot: also train on so many examples of each class.
         baseline: also classify plain statistics: colour histograms, and mean and deviation of the log-mel.
     Returns:
         values: by modality, as `measured` has them; for each number of `low_shot` the mean, least and most accuracy of
         five draws.
     """
+    classifier = classifier or context.usual.classifier
     if classifier not in STRENGTHS:
         raise SettingsError(f"There is no classifier {classifier}. It must be {' or '.join(STRENGTHS)}.")
     if low_shot and context.data.multilabel:
         raise SettingsError(f"--low-shot does not apply to {context.data.name}, whose items have several classes.")
     pooled, there_V = context.pooled
-    result: dict[str, Any] = {"values": probe_all(context.data, pooled, there_V, classifier, context.seed)}
+    device = context.model.numerics.device
+    measure = partial(probe_all, context.data, kind=classifier, seed=context.seed, device=device)
+    measure_few = partial(few_shot_all, context.data, kind=classifier, seed=context.seed, low_shot=low_shot)
+    result: dict[str, Any] = {"values": measure(pooled, there_V)}
     if low_shot:
-        result["low_shot"] = few_shot_all(context.data, pooled, there_V, classifier, low_shot, context.seed)
+        result["low_shot"] = measure_few(pooled, there_V)
     if baseline:
-        plain, plain_V = context.plain
-        result["baseline"] = probe_all(context.data, plain, plain_V, classifier, context.seed)
+        result["baseline"] = measure(*context.plain)
         if low_shot:
-            result["baseline_low_shot"] = few_shot_all(context.data, plain, plain_V, classifier, low_shot, context.seed)
+            result["baseline_low_shot"] = measure_few(*context.plain)
     name = "logistic regression" if classifier == "logistic" else "linear SVM"
     result["protocol"] = (
         f"{name} on standardised features: {context.clips_sentence}; C of {list(STRENGTHS[classifier])} chosen on the "
-        f"official validation part, or on a fifth of the training items; "
-        f"test items that cannot be read count as wrong; mean over {len(context.data.splits)} split(s)"
+        "official validation part, or on a fifth of the training items; test items that cannot be read count as "
+        f"wrong; {named(context.data.splits)}"
     )
     return result
 
 
 def probe_all(
-    data: LabelledSet, pooled: Mapping[str, np.ndarray], there_V: np.ndarray, kind: Kind, seed: int
+    data: LabelledSet,
+    pooled: Mapping[str, np.ndarray],
+    there_V: np.ndarray,
+    kind: Kind,
+    seed: int,
+    device: str = "cpu",
 ) -> dict[str, dict[str, Any]]:
     """`measured` for each modality."""
-    return {modality: measured(data, pooled_VD, there_V, kind, seed) for modality, pooled_VD in pooled.items()}
+    return {m: measured(data, pooled_VD, there_V, kind, seed, device) for m, pooled_VD in pooled.items()}
 
 
-def measured(data: LabelledSet, pooled_VD: np.ndarray, there_V: np.ndarray, kind: Kind, seed: int) -> dict[str, Any]:
+def measured(
+    data: LabelledSet, pooled_VD: np.ndarray, there_V: np.ndarray, kind: Kind, seed: int, device: str = "cpu"
+) -> dict[str, Any]:
     """Train and test on each split.
 
     Returns:
@@ -91,6 +102,7 @@ def measured(data: LabelledSet, pooled_VD: np.ndarray, there_V: np.ndarray, kind
             num_classes=len(data.classes),
             kind=kind,
             validation=validation,
+            device=device,
         )
         parts.append(split.test)
         scores.append(worst_for_unread(found, there_V[split.test]))

@@ -9,6 +9,7 @@ Recall at k is the share of queries with an item of the same class among the k n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 
 from seehear.errors import SettingsError
 from seehear.evaluation.classifiers import interval
-from seehear.evaluation.context import Evaluation
+from seehear.evaluation.context import Evaluation, named, rates
 from seehear.evaluation.sets import LabelledSet
 from seehear.matching import Matching
 
@@ -30,9 +31,11 @@ def evaluate_retrieval(context: Evaluation) -> dict[str, Any]:
     Returns:
         values: direction -> gallery -> {"recall": {k: value}, "chance": {k: value}, "interval": of recall at 1,
         "n_queries", "n_gallery"}, averaged over splits. Directions are "video to video", "audio to audio",
-        "audio to video" and "video to audio"; galleries "train" and, across modalities, "test".
+        "audio to video" and "video to audio"; galleries "train" and, across modalities, "test". splits: their names.
     """
     data = context.data
+    usual = tuple(split for split in data.splits if split.name == context.usual.retrieval_split)
+    data = replace(data, splits=usual or data.splits)
     if data.multilabel:
         raise SettingsError(f"Retrieval needs one class an item; items of {data.name} may have several.")
     pooled, there_V = context.pooled
@@ -55,9 +58,10 @@ def evaluate_retrieval(context: Evaluation) -> dict[str, Any]:
     protocol = (
         f"{context.clips_sentence}; test items ask, training items answer, by cosine; across modalities by the "
         "clusters that both encoders know, also with the other test items as gallery; recall at k: an item of the same "
-        "class is among the k nearest"
+        f"class is among the k nearest; {named(data.splits)}"
     )
-    return {"values": directions, "protocol": protocol}
+    names = [split.name for split in data.splits]
+    return {"values": directions, "splits": names, "protocol": protocol, **rates(data, there_V)}
 
 
 def described_items(matching: Matching, pooled: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 
-from seehear.clips import MODALITIES
 from seehear.errors import MediaError, SettingsError
 from seehear.evaluation.classes import Classes, read_classes, real
 from seehear.evaluation.datasets import LAYOUTS, Benchmark, Split, read_benchmark
@@ -24,6 +23,7 @@ from seehear.evaluation.datasets.tree import Tree
 from seehear.indexing import Index
 from seehear.indexing.stretches import Stretch, look_up
 from seehear.media import Reader
+from seehear.placing import MODALITIES
 from seehear.progress import Console
 from seehear.remote import is_remote
 
@@ -77,13 +77,16 @@ class LabelledSet:
         """The rows that have a class, ascending."""
         return np.flatnonzero(self.item_N >= 0)
 
-    def pool(self, rows: np.ndarray, features_nD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The mean feature of each item, (V, D) float64, and which items have one, (V,) bool."""
+    def pool(
+        self, rows: np.ndarray, features_nD: np.ndarray, weights_n: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The mean feature of each item, (V, D) float64, and which items have one, (V,) bool; rows may have weights."""
         item_n = self.item_N[rows]
         known = item_n >= 0
         sums = np.zeros((len(self.items), features_nD.shape[1]))
-        np.add.at(sums, item_n[known], features_nD[known])
-        counts = np.bincount(item_n[known], minlength=len(self.items))
+        weights_n = np.ones(len(rows)) if weights_n is None else weights_n
+        np.add.at(sums, item_n[known], features_nD[known] * weights_n[known, None])
+        counts = np.bincount(item_n[known], weights_n[known], minlength=len(self.items))
         return sums / np.maximum(counts, 1)[:, None], counts > 0
 
     def class_N(self) -> np.ndarray:

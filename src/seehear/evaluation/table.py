@@ -81,8 +81,9 @@ def numbers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
                     found.append((f"{name} {measure}, %", percent(values[measure], between)))
         elif result["task"] == "retrieval":
             for gallery, measured in values.items():
-                found.append((f"{name} R@1 ({gallery}), %", percent(measured["recall"]["1"], measured["interval"])))
-                found.append((f"{name} R@5 ({gallery}), %", percent(measured["recall"]["5"])))
+                where = f"{gallery}, split {', '.join(result['splits'])}"
+                found.append((f"{name} R@1 ({where}), %", percent(measured["recall"]["1"], measured["interval"])))
+                found.append((f"{name} R@5 ({where}), %", percent(measured["recall"]["5"])))
         elif result["task"] == "clusters":
             of = f"K = {values['num_clusters']}"  # what has another K is no match
             found.append((f"{name} NMI, {of}", f"{values['nmi']:.3f}"))
@@ -96,7 +97,7 @@ def chance_of(result: Mapping[str, Any], measure: str) -> str:
         return percent(result["chance"])
     if result["task"] == "retrieval":
         direction, rank = measure.split(" R@")
-        gallery = rank.split("(")[1].split(")")[0]
+        gallery = rank.split("(")[1].split(",")[0]
         return percent(result["values"][direction][gallery]["chance"][rank.split(" ")[0]])
     return "0" if " NMI, " in measure else ""
 

@@ -70,4 +70,4 @@ def evaluate_finetune(
             console=context.console,
         )
     clip = found.pop("clip")
-    return {**found, "preset": preset, "variant": variant, "clips": {**clip, "per_segment": settings.clips}}
+    return {**found, "preset": preset, "variant": variant, "clips": {**clip, "per_item": settings.clips}}

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from seehear import distributed
-from seehear.clips import Clips, evenly
+from seehear.clips import Clips
 from seehear.encoders import Pair
 from seehear.evaluation.classifiers import average_precisions, in_top
 from seehear.features import encoder_inputs
 from seehear.numerics import Numerics
+from seehear.placing import evenly
 
 HEAD = "class"  # the name of the heads that classify
 SEVERAL = 5  # the k of top-k beside 1, where there are more classes than that
