@@ -30,7 +30,7 @@ remote
 media | spectrogram | augment | encoders | kmeans | runs | progress
 presets | tensors | spreadsheets
 config | distributed | signals
-locks
+locks | reading
 outputs
 errors | meeting | lazy
 """

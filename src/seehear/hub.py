@@ -20,6 +20,7 @@ from seehear.encoders import Pair
 from seehear.errors import UsageError
 from seehear.model import Model
 from seehear.numerics import Numerics, find_device
+from seehear.reading import readable
 from seehear.stored import described, weights_of
 
 TAGS = ["video", "audio", "self-supervised", "cross-modal clustering"]
@@ -135,7 +136,8 @@ def training(model: Model, run: Path) -> str:
     record = run / "run.json"
     if not record.exists():
         return lines
-    settings = json.dumps(json.loads(record.read_text(encoding="utf-8"))["settings"], indent=1)
+    with readable(record, "Restore it, or export a folder of encoders alone."):
+        settings = json.dumps(json.loads(record.read_text(encoding="utf-8"))["settings"], indent=1)
     return f"{lines}\n\nAll settings:\n\n```json\n{settings}\n```"
 
 
@@ -143,10 +145,11 @@ def results_table(run: Path, source: dict[str, Any]) -> str:
     """What was measured: every value in `results/*.json`, and what the makers publish, marked as such."""
     rows = []
     for path in sorted((run / "results").glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        count, chance = result.get("n", result.get("n_test", "")), result.get("chance", "")
-        chance = f"{chance:.3g}" if isinstance(chance, float) else chance or ""
-        values = numbers(result.get("values", {}))
+        with readable(path, "Remove it, or evaluate again."):
+            result = json.loads(path.read_text(encoding="utf-8"))
+            count, chance = result.get("n", result.get("n_test", "")), result.get("chance", "")
+            chance = f"{chance:.3g}" if isinstance(chance, float) else chance or ""
+            values = numbers(result.get("values", {}))
         rows += [f"| {path.stem} | {name} | {value:.4g} | {count} | {chance} |" for name, value in values.items()]
     published = source.get("published", {})
     rows += [

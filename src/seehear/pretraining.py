@@ -26,7 +26,7 @@ from seehear.config import Compute, Settings, differences, from_dict, override
 from seehear.encoders import Pair
 from seehear.errors import IndexFileError, RunError, SettingsError
 from seehear.features import Features, extract, write_features
-from seehear.fingerprint import fingerprint, what_changed
+from seehear.fingerprint import fingerprint, place_of, what_changed
 from seehear.indexing import Index
 from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
 from seehear.locks import one_writer
@@ -36,6 +36,7 @@ from seehear.model import build_pair, save_encoders
 from seehear.numerics import Numerics, choose, find_device, kernels, set_threads
 from seehear.presets import preset_settings
 from seehear.progress import Console
+from seehear.reading import readable
 from seehear.restoring import Restored, restore, state_of, state_within, tensors_of
 from seehear.runs import Run, whole_folder
 from seehear.signals import Interruptions
@@ -118,7 +119,10 @@ def pretrain(
         pair.recompute(cfg.compute.checkpoint_activations)
         if cfg.compute.sync_batch_norm:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(pair)  # type: ignore[no-untyped-call]
-        start = restore(run, pair, cfg) if resume else Restored()
+        with readable(
+            out / "run.json", "It, or the last checkpoint, is damaged: restore them, or --overwrite the run."
+        ):
+            start = restore(run, pair, cfg) if resume else Restored()
         if is_over(run, start, cfg):
             console.say(f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}.")
             return run
@@ -150,7 +154,7 @@ def begin(
     held.enter_context(one_writer(out, inside=True))
     set_threads(cfg.compute)
     numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
-    return Run.create(out, new_record(cfg, index, numerics), overwrite=overwrite).record
+    return Run.create(out, new_record(out, cfg, index, numerics), overwrite=overwrite).record
 
 
 def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,6 +165,7 @@ def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) 
     check_size(cfg, index)
     index.check()
     recorded_numerics(run)
+    run.record["index"] |= place_of(index, out)  # which may have been moved
     run.went_on(cfg.to_dict())
     return run.record
 
@@ -168,7 +173,7 @@ def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) 
 def is_over(run: Run, start: Restored, cfg: Settings) -> bool:
     """Whether a run has nothing left to do."""
     rounds_are = start.midway is None and start.last is not None and start.last.number + 1 >= cfg.rounds
-    return rounds_are and distributed.by_first(lambda: (run.path / "encoders").is_dir())
+    return rounds_are and distributed.by_first(lambda: (run.path / "encoders" / "encoders.json").is_file())
 
 
 def introduction(run: Run, cfg: Settings, numerics: Numerics, start: Restored, rows: int) -> list[str]:
@@ -337,10 +342,13 @@ def finish(
     outputs.remove(run.path / "midway", outputs.MIDWAY)
 
 
-def new_record(cfg: Settings, index: Index, numerics: Numerics) -> dict[str, Any]:
+def new_record(out: Path, cfg: Settings, index: Index, numerics: Numerics) -> dict[str, Any]:
     """What `run.json` holds beside versions and command."""
-    place = {"path": str(index.folder), **fingerprint(index)}
-    return {"settings": cfg.to_dict(), "index": place, "numerics": numerics.describe()}
+    return {
+        "settings": cfg.to_dict(),
+        "index": place_of(index, out) | fingerprint(index),
+        "numerics": numerics.describe(),
+    }
 
 
 def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Settings]:
@@ -350,7 +358,7 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
         RunError: no run there, another index, or a change of a setting that must stay.
     """
     run = Run.open(out)
-    recorded = from_dict(run.record["settings"])
+    recorded = run.settings()
     cfg = override(recorded, changes)
     changed = {name: both for name, both in differences(recorded, cfg).items() if name not in FREE_ON_RESUME}
     if changed:
@@ -361,7 +369,7 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
             f"{what}. Leave it out to go on, or choose another --out. These may change: "
             f"{', '.join(sorted(FREE_ON_RESUME))}."
         )
-    if run.record["index"]["digest"] != index.digest:
+    if run.field("index", "digest") != index.digest:
         what = what_changed(run.record["index"], index)
         raise RunError(
             f"The index {index.folder} has changed since the run at {out} began ({what}), so its labels "
@@ -376,7 +384,8 @@ def recorded_numerics(run: Run) -> Numerics:
     Raises:
         SettingsError: its device is not there.
     """
-    return Numerics.from_record(run.record["numerics"])
+    with readable(run.path / "run.json", "Restore it, or start anew with --overwrite."):
+        return Numerics.from_record(run.field("numerics"))
 
 
 def check_size(cfg: Settings, index: Index) -> None:

@@ -34,8 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from seehear import outputs
+from seehear.config import Settings, from_dict
 from seehear.errors import RunError, StorageError
 from seehear.outputs import LOCK, check_folder, real
+from seehear.reading import readable
 
 _CANNOT_STORE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
@@ -86,12 +88,39 @@ class Run:
             raise RunError(f"{path}/run.json cannot be read ({error}). Restore it, or use another run.") from None
         if not isinstance(record, dict):
             raise RunError(f"{path}/run.json is no record of a run. Restore it, or use another run.")
+        for name, kind in {"settings": dict, "index": dict, "numerics": dict, "created": str, "resumed": list}.items():
+            if not isinstance(record.get(name, kind()), kind):
+                raise RunError(f"{path}/run.json has no {name} of a run. Restore it, or use another run.")
+        if any(not isinstance(record.get("index", {}).get(name, ""), str) for name in ("path", "absolute", "digest")):
+            raise RunError(f"{path}/run.json names no index. Restore it, or use another run.")
         if record.get("format") != FORMAT:
             raise RunError(
-                f"{path} has run format {record.get('format')}; this seehear reads {FORMAT}. Install the version "
-                f"that made it ({record.get('seehear')})."
+                f"{path}/run.json has run format {record.get('format')}; this seehear reads {FORMAT}. Install the "
+                f"version that made it ({record.get('seehear')})."
             )
         return cls(path, record)
+
+    def field(self, *names: str) -> Any:
+        """What `run.json` holds at a place, a name after another.
+
+        Raises:
+            RunError: nothing.
+        """
+        found: Any = self.record
+        for name in names:
+            if not isinstance(found, dict) or name not in found:
+                raise RunError(f"{self.path}/run.json has no {' '.join(names)}. Restore it, or use another run.")
+            found = found[name]
+        return found
+
+    def settings(self) -> Settings:
+        """The settings that the run was made with.
+
+        Raises:
+            RunError: `run.json` holds none, or ones that cannot be.
+        """
+        with readable(self.path / "run.json", "Restore it, or start anew with --overwrite."):
+            return from_dict(self.field("settings"))
 
     def went_on(self, settings: Mapping[str, Any]) -> None:
         """Record that the run was resumed, when, by which command and program, and with which settings."""

@@ -110,6 +110,7 @@ def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: An
 @click.argument("run", type=PATH)
 @click.option("--to", required=True, help="csv, parquet, fiftyone or label-studio.")
 @click.option("--out", required=True, type=PATH, help="The file (csv, parquet) or folder to write.")
+@click.option("--index", type=PATH, help="The run's index. [default: where the run found it]")
 @click.option("--root", type=PATH, help="label-studio: the folder that its local file server shows.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")

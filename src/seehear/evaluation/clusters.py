@@ -22,6 +22,7 @@ from seehear.evaluation.context import Evaluation
 from seehear.evaluation.sets import LabelledSet
 from seehear.features import read_features
 from seehear.method import MEMBERS, cluster_features
+from seehear.reading import anew, open_features, read_labels, readable, rows_of
 from seehear.runs import Run
 from seehear.spaces import Space
 
@@ -103,11 +104,11 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
         if context.model.run is None:
             raise SettingsError("--num-clusters is run, and this model has no run. Give classes, or a number.")
         opened = Run.open(context.model.run)
-        if opened.record["index"]["digest"] == context.data.index.digest:
+        if opened.field("index", "digest") == context.data.index.digest:
             own = final_groupings(context.model.run)
             ks = ", ".join(sorted({str(g.num_clusters) for g in own.values()}))
             return own, f"the run's final clusters, K = {ks}, of the index that it was trained on"
-        counts = [int(k) for k in opened.record["settings"]["cluster"]["num_clusters"]]
+        counts = [int(k) for k in opened.settings().cluster.num_clusters]
     else:
         counts = [len(context.data.classes) if wanted == "classes" else whole_number(wanted)]
     rows = len(context.features.rows)
@@ -142,28 +143,30 @@ def final_groupings(run: Path) -> dict[str, Grouping]:
     """The final clusterings of a run, with the distances of its rows to their centroids."""
     from safetensors.torch import load_file
 
-    labels = final_labels(run)
-    tensors = load_file(run / "clusters" / "centroids.safetensors")
-    features = read_features(run / "features")
-    found = {}
-    for name, labels_N in labels.items():
-        prefix = f"{name}.space."
-        space = Space.from_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        centroids_KD = tensors[f"{name}.centroids"]
-        distance_n = distances(space, parts_of(name, features.of), centroids_KD, labels_N[features.rows])
-        found[name] = grouping(labels_N, features.rows, distance_n, len(centroids_KD))
+    path = run / "clusters" / "centroids.safetensors"
+    with readable(path, anew(run)):
+        tensors = load_file(path)
+        sizes = {key.partition(".")[0]: len(tensors[key]) for key in tensors if key.endswith(".centroids")}
+    labels = final_labels(run, sizes)
+    open_features(run, len(next(iter(labels.values()))))
+    features, found = read_features(run / "features"), {}
+    with readable(path, f"It, or what is in features/, is damaged. {anew(run)}"):
+        for name, labels_N in labels.items():
+            prefix = f"{name}.space."
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            centroids_KD = tensors[f"{name}.centroids"]
+            parts = parts_of(name, features.of)
+            distance_n = distances(Space.from_state_dict(state), parts, centroids_KD, labels_N[features.rows])
+            found[name] = grouping(labels_N, features.rows, distance_n, len(centroids_KD))
     return found
 
 
-def final_labels(run: Path) -> dict[str, np.ndarray]:
+def final_labels(run: Path, sizes: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
     """Each clustering of a finished run: name -> labels (N,) int32, -1 where a row could not be read."""
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(run / "clusters" / "labels.parquet")
-    except FileNotFoundError:
-        raise RunError(f"{run} has no final clusters: it has not finished. Go on with --resume.") from None
-    return {name: table[name].to_numpy() for name in table.column_names if name != "row"}
+    path = run / "clusters" / "labels.parquet"
+    if not path.exists():
+        raise RunError(f"{run} has no final clusters: it has not finished. Go on with --resume.")
+    return dict(read_labels(path, anew(run), sizes, rows_of(run)))
 
 
 def grouping(labels_N: np.ndarray, rows_n: np.ndarray, distance_n: np.ndarray, num_clusters: int) -> Grouping:

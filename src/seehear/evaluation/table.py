@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seehear.errors import RunError
+from seehear.outputs import TASKS
+from seehear.reading import readable
 
 # What the official repository of XDC states for R(2+1)D-18 after full fine-tuning, and what VATT quotes for ESC-50:
 # (task, set, modality) -> {model: value in %}. Other protocols, data and budgets than ours: for orientation only.
@@ -42,29 +45,30 @@ def compare(folders: Sequence[str | Path]) -> str:
     lines: dict[tuple[str, str, str], dict[str, str]] = {}
     beside: dict[tuple[str, str, str], str] = {}
     for folder, results in columns.items():
-        for result in results:
-            for measure, value in numbers(result):
-                task = " ".join([result["task"], *result.get("variant", ())])
-                key = (task, result["data"]["name"], measure)
-                lines.setdefault(key, {})[folder] = value
-                beside[key] = chance_of(result, measure)
+        for path, result in results.items():
+            with readable(path, "Remove it, or evaluate again."):
+                for measure, value in numbers(result):
+                    task = " ".join([result["task"], *result.get("variant", ())])
+                    key = (task, result["data"]["name"], measure)
+                    lines.setdefault(key, {})[folder] = value
+                    beside[key] = chance_of(result, measure)
     names = short_names(list(columns))
     head = ["task", "set", "measure", "chance", *(names[folder] for folder in columns)]
     rows = [[*key, beside[key], *(found.get(folder, "") for folder in columns)] for key, found in sorted(lines.items())]
     return "\n".join([*markdown(head, rows), *published_for({(key[0].split()[0], key[1]) for key in lines})])
 
 
-def results_of(folder: Path) -> list[dict[str, Any]]:
-    """All results in a run or a folder of results."""
+def results_of(folder: Path) -> dict[Path, dict[str, Any]]:
+    """All results in a run or a folder of results, by file."""
     place = folder / "results" if (folder / "results").is_dir() else folder
-    found = []
+    found = {}
     for path in sorted(place.glob("*.json")):
-        try:
+        with readable(path, "Remove it, or evaluate again."):
             result = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(result, dict) and {"task", "data", "values"} <= result.keys():
-                found.append(result)
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read ({error}). Remove it, or evaluate again.") from None
+                found[path] = result
+            elif re.fullmatch(rf"({TASKS})-.*", path.stem):
+                raise ValueError("it is no result")
     if not found:
         raise RunError(f"{folder} has no results. Make some: seehear evaluate {folder} --task probe --data DATA")
     return found

@@ -20,6 +20,7 @@ from seehear.errors import IndexFileError, SettingsError, UsageError, printable
 from seehear.indexing.discovery import Candidate, absolute_paths, but_for, common_root, find_candidates
 from seehear.indexing.examination import Rejection
 from seehear.indexing.info import PACKING, command, read_info
+from seehear.indexing.moved import told, way_to
 from seehear.indexing.packed import copy_packed
 from seehear.indexing.rejected import Rejected, write_rejected
 from seehear.indexing.serving import Job
@@ -42,6 +43,7 @@ from seehear.runs import now
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 Times = NDArray[np.float64]
+Look = Callable[[list[Job]], Iterator[tuple[int, Answer]]]
 
 _EXAMPLES = 3  # of passed-over folders in a summary
 
@@ -151,18 +153,13 @@ def _make(
         return _summary_of_packed(Index.open(folder))
     _check_free(folder)
     with one_writer(folder, inside=folder.is_dir()):
-        return _look_and_write(named, folder, settings, timeout_s, workers, progress, overwrite, examine)
+        return _look_and_write(
+            named, folder, settings, lambda jobs: examine(jobs, workers, timeout_s), progress, overwrite
+        )
 
 
 def _look_and_write(
-    named: list[str],
-    folder: Path,
-    settings: dict[str, float],
-    timeout_s: float,
-    workers: int,
-    progress: bool,
-    overwrite: bool,
-    examine: Examine,
+    named: list[str], folder: Path, settings: dict[str, float], look: Look, progress: bool, overwrite: bool
 ) -> IndexSummary:
     """`_make`, once nobody else writes to the folder."""
     old = None if overwrite else _open_old(folder, settings, named)
@@ -172,7 +169,7 @@ def _look_and_write(
     candidates = _without(folder, candidates)
     passed_over = [path for path in passed_over if not _is_within(path, absolute(folder))]
     known = _what_is_known(candidates, old_videos, old_rejected)
-    seen = _what_is_seen(candidates, known, settings, lambda jobs: examine(jobs, workers, timeout_s), progress)
+    seen = _what_is_seen(candidates, known, settings, look, progress)
     found = known | seen
     order = {video.path: i for i, video in enumerate(old_videos)}
     videos = sorted(
@@ -183,10 +180,12 @@ def _look_and_write(
     root = common_root(named)
     if not videos:
         raise _nothing_usable(folder, named, rejected, root, passed_over)
-    if old is not None and (videos, rejected, named) == (old_videos, old_rejected, old.info["paths"]):
+    same = old is not None and (videos, rejected, named) == (old_videos, old_rejected, old.info["paths"])
+    if old is not None and same and read_info(folder)["root"] == old.info["root"]:
         return replace(_summary(folder, old.info, videos, old_videos), passed_over=passed_over)
     info = {
         "root": root,
+        "way_to_root": way_to(root, folder),
         "paths": named,
         "settings": settings,
         "rejected": _tally(rejected),
@@ -241,6 +240,8 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
                 f"{folder} was made with {name} = {before:g}, now it is {value:g}. Take the same value, another "
                 "--out, or --overwrite to make the index anew."
             )
+    old = Index.open(folder)
+    info = told(old, named, common_root(named))
     missing = [path for path in info["paths"] if not any(_is_within(path, new) for new in named)]
     if missing:
         raise UsageError(
@@ -248,7 +249,7 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
             f"dropped. To add to the index: {command(sorted({*info['paths'], *named}), folder)}. To make it anew, add "
             "--overwrite."
         )
-    return Index.open(folder)
+    return old.with_info(info)
 
 
 def _check_free(folder: Path) -> None:
@@ -298,7 +299,7 @@ def _what_is_seen(
     candidates: Sequence[Candidate],
     known: dict[str, Video | Rejected],
     settings: dict[str, float],
-    look: Callable[[list[Job]], Iterator[tuple[int, Answer]]],
+    look: Look,
     progress: bool,
 ) -> dict[str, Video | Rejected]:
     """What looking at all other files says, by path; with a bar on the way."""

@@ -38,6 +38,7 @@ from seehear.indexing.mapped import (
     sha256_of,
     write_mapped,
 )
+from seehear.indexing.moved import at_its_videos, check_root
 from seehear.indexing.rejected import Rejected, read_rejected, write_rejected
 from seehear.media import Hearing, Member
 from seehear.remote.addresses import joined, relative
@@ -137,7 +138,7 @@ class Index:
                 if info == before:  # else another process has just updated it
                     raise damaged(folder, f"index.arrow cannot be used: {error}") from None
             else:
-                return cls(folder, info, table)
+                return cls(folder, at_its_videos(folder, info, table["path"].dictionary), table)
         raise IndexFileError(f"The index {folder} is updated again and again by others. Try again later.")
 
     @classmethod
@@ -145,6 +146,10 @@ class Index:
         """An index of these files that is in no folder; `root` is what its paths are relative to in the digest."""
         table = _table(videos, root)
         return cls(Path(root), {"root": root, "paths": [root], "digest": _digest(table)}, table)
+
+    def with_info(self, info: dict[str, Any]) -> Index:
+        """The same rows, with another record: other paths perhaps."""
+        return Index(self.folder, info, self._table)
 
     def __len__(self) -> int:
         return len(self.video)
@@ -190,6 +195,7 @@ class Index:
         if self.is_packed:
             self._check_shards()
             return
+        check_root(self.folder, self.info)
         videos = slice(None) if rows is None else np.unique(self.video[np.asarray(rows)])
         first_rows = self._first_rows[videos]
         wrong: list[str] = []

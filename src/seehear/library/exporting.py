@@ -57,6 +57,7 @@ def export_labels(
     *,
     overwrite: bool = False,
     root: str | Path | None = None,
+    index: str | Path | None = None,
 ) -> dict[str, Any]:
     """Write the clusters of the segments that a run was trained on, with their names, for another program.
 
@@ -67,6 +68,7 @@ def export_labels(
         overwrite: replace what an earlier export wrote there.
         root: label-studio: the folder that its local file server shows (LOCAL_FILES_DOCUMENT_ROOT); by default the
             one that the index's paths are relative to.
+        index: the index that the run was trained on; by default where the run found it.
     Returns:
         "path", "segments", "videos", "clusterings".
     Raises:
@@ -77,24 +79,24 @@ def export_labels(
     if to not in FORMATS:
         raise SettingsError(f"There is no format {to!r}. Formats: {', '.join(FORMATS)}.")
     trained, out = open_run(run), Path(out)
-    index = trained.index()
+    rows = trained.index(index)
     if to in ("csv", "parquet"):
         check_file(out, is_export, "labels", overwrite=overwrite, inputs=[trained.path])
         with one_writer(out):
-            write_table(table_of(trained, index), out, as_csv=to == "csv")
+            write_table(table_of(trained, rows), out, as_csv=to == "csv")
     else:
-        check_folder(out, LABELS, overwrite=overwrite, inputs=[trained.path, index.folder])
+        check_folder(out, LABELS, overwrite=overwrite, inputs=[trained.path, rows.folder])
         with one_writer(out), whole_folder(out, replaces=LABELS) as folder:
             if to == "fiftyone":
-                write_fiftyone(folder, trained, index)
+                write_fiftyone(folder, trained, rows)
             else:
-                write_label_studio(folder, trained, index, Path(root or index.info["root"]))
+                write_label_studio(folder, trained, rows, Path(root or rows.info["root"]))
             files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
             write_json(folder / LABELS.marker, {"to": to, "labels": trained.model.digest, "files": files})
     return {
         "path": str(out),
-        "segments": len(index),
-        "videos": index.num_videos,
+        "segments": len(rows),
+        "videos": rows.num_videos,
         "clusterings": list(trained.clusterings),
     }
 

@@ -5,7 +5,6 @@ Every gallery hands out blocks of at most `BLOCK_ROWS` rows, so that a million r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from seehear.library.embedding import FORMAT, embed_to_file
 from seehear.library.trained import Trained
 from seehear.model import MODALITIES
 from seehear.progress import Console
+from seehear.reading import readable
 
 Block = tuple[np.ndarray, dict[str, Tensor]]  # numbers of rows (n,), and modality -> their features (n, D) float32
 
@@ -30,8 +30,8 @@ Block = tuple[np.ndarray, dict[str, Tensor]]  # numbers of rows (n,), and modali
 class RunGallery:
     """The rows that a run was trained on."""
 
-    def __init__(self, trained: Trained) -> None:
-        self.trained = trained
+    def __init__(self, trained: Trained, index: Index | None = None) -> None:
+        self.trained, self.index = trained, index
         self.modalities = tuple(trained.features)
         self.name = f"run-{trained.model.digest}"
 
@@ -44,7 +44,7 @@ class RunGallery:
 
     def rows(self, numbers: Sequence[int]) -> pa.Table:
         """path, start_s, seconds of some rows."""
-        index = self.trained.index()
+        index = self.index or self.trained.index()
         columns = {
             "path": [index.original_path(row) for row in numbers],
             "start_s": index.original_start_s[list(numbers)],
@@ -59,10 +59,12 @@ class TableGallery:
     def __init__(self, source: pa.Table | Path, trained: Trained) -> None:
         self.source: Any = source if isinstance(source, pa.Table) else open_features(source)
         schema = source.schema if isinstance(source, pa.Table) else self.source.schema_arrow
-        what = "The table" if isinstance(source, pa.Table) else str(source)
-        metadata = check_features(schema, what, trained)
-        self.modalities = tuple(m for m in MODALITIES if m in schema.names)
-        self.name = f"{metadata['model']}-{metadata['source'].removeprefix('sha256:')[:12]}"
+        self.path = Path("The table") if isinstance(source, pa.Table) else source
+        metadata = check_features(schema, str(self.path), trained)
+        self.modalities = tuple(m for m in MODALITIES if m in schema.names and m in trained.model.modalities)
+        self.fields = {name: kind for name, kind in _PLAIN.items() if name in schema.names}
+        self.fields |= {m: pa.list_(pa.float32(), trained.model.pair.feature_dim(m)) for m in self.modalities}
+        self.name = f"{metadata['model']}-{metadata.get('source', '').removeprefix('sha256:')[:12]}"
 
     def __len__(self) -> int:
         if isinstance(self.source, pa.Table):
@@ -70,11 +72,22 @@ class TableGallery:
         return int(self.source.metadata.num_rows)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some columns of all rows, in parts."""
-        if isinstance(self.source, pa.Table):
-            yield from self.source.select(list(columns)).to_batches(BLOCK_ROWS)
-        else:
-            yield from self.source.iter_batches(BLOCK_ROWS, columns=list(columns))
+        """Some columns of all rows, in parts, of the types of `embed`, however another program has written them."""
+        there = [name for name in columns if name in self.fields]
+        with readable(self.path, "Make it anew with `seehear embed`."):
+            if isinstance(self.source, pa.Table):
+                batches = iter(self.source.select(there).to_batches(BLOCK_ROWS))
+            else:
+                batches = self.source.iter_batches(BLOCK_ROWS, columns=there)
+        while True:
+            with readable(self.path, "Make it anew with `seehear embed`."):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                arrays = {name: plain(batch[name], self.fields[name], name) for name in there}
+                arrays |= {name: pa.nulls(len(batch), _PLAIN[name]) for name in columns if name not in arrays}
+                batch = pa.RecordBatch.from_pydict({name: arrays[name] for name in columns})
+            yield batch
 
     def blocks(self, modalities: Sequence[str]) -> Iterator[Block]:
         """All rows that have these features."""
@@ -113,6 +126,7 @@ class TableGallery:
 
 Gallery = RunGallery | TableGallery
 
+_PLAIN = {"path": pa.string(), "start_s": pa.float64(), "seconds": pa.float64(), "reason": pa.string()}
 _PLACE = pa.schema([("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())])
 
 
@@ -144,8 +158,8 @@ def gallery_of(
 
 def of_index(trained: Trained, index: Index, console: Console | None) -> Gallery:
     """The rows of an index; features that were computed before are found again."""
-    if index.digest == trained.run.record["index"]["digest"]:
-        return RunGallery(trained)
+    if index.digest == trained.run.field("index", "digest"):
+        return RunGallery(trained, index)
     kept = trained.path / "library" / f"{index.digest.removeprefix('sha256:')[:12]}-{trained.model.digest}.parquet"
     if not kept.exists():
         index.check()
@@ -174,17 +188,47 @@ def check_features(schema: pa.Schema, what: str, trained: Trained) -> dict[str, 
     Raises:
         UsageError: it is of others, or no table of features.
     """
-    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    pairs = (schema.metadata or {}).items()
+    metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs}
     if metadata.get("format") != FORMAT:
-        raise UsageError(f"{what} holds no features of seehear embed. Make them: seehear embed {trained.path} VIDEOS")
-    if metadata["model"] != trained.model.digest:
         raise UsageError(
-            f"{what} holds features of other encoders ({metadata['model']}, here {trained.model.digest}), which cannot "
-            f"be compared. Make them anew: seehear embed {trained.path} VIDEOS"
+            f"{what} holds no features of seehear embed, or another program has dropped the metadata that say of which "
+            f"encoders they are. Make them: seehear embed {trained.path} VIDEOS"
         )
-    settings = json.loads(metadata["settings"])
-    assert {"segment_seconds", "min_seconds", "num_clips"} <= settings.keys(), settings
+    lacking = [name for name in ("path", "start_s", "seconds") if name not in schema.names]
+    if lacking or not any(m in schema.names for m in trained.model.modalities):
+        raise UsageError(f"{what} has no {', '.join(lacking) or 'features'}. Make it anew with `seehear embed`.")
+    if metadata.get("model") != trained.model.digest:
+        raise UsageError(
+            f"{what} holds features of other encoders ({metadata.get('model')}, here {trained.model.digest}), which "
+            f"cannot be compared. Make them anew: seehear embed {trained.path} VIDEOS"
+        )
     return metadata
+
+
+def plain(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
+    """A column as `embed` has it: words and numbers of one type, features as lists of one length.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if not pa.types.is_fixed_size_list(kind):
+        return column.cast(kind)
+    if not hasattr(column.type, "value_type") or not pa.types.is_floating(column.type.value_type):
+        raise ValueError(f"{name} holds {column.type}, not lists of floating point")
+    valid_n = column.is_valid().to_numpy(zero_copy_only=False)
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)  # of the rows that are not null
+    lengths = column.value_lengths().drop_null().to_numpy() if not is_fixed(column) else [column.type.list_size]
+    if any(length != kind.list_size for length in set(lengths)) or len(values) != valid_n.sum() * kind.list_size:
+        raise ValueError(f"{name} holds lists of another length than the {kind.list_size} of these encoders")
+    array_nD = np.zeros((len(column), kind.list_size), np.float32)
+    array_nD[valid_n] = values.reshape(-1, kind.list_size)
+    return pa.FixedSizeListArray.from_arrays(pa.array(array_nD.reshape(-1)), kind.list_size, mask=pa.array(~valid_n))
+
+
+def is_fixed(column: pa.Array) -> bool:
+    """Whether all lists of a column have one length by its type."""
+    return bool(pa.types.is_fixed_size_list(column.type))
 
 
 def matrix(column: pa.Array) -> np.ndarray:

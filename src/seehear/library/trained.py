@@ -13,14 +13,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from seehear.errors import CheckpointError, RunError
+from seehear.fingerprint import index_of_run
 from seehear.indexing import Index
 from seehear.library.clusters import Clustering, clusterings_of, radii_of
 from seehear.matching import Matching
-from seehear.model import MODALITIES, Model, load
+from seehear.model import Model, load
 from seehear.naming import Names, read_names
+from seehear.reading import anew, open_features, read_labels, readable, rows_of
 from seehear.runs import Run, atomic_file
 
 
@@ -52,19 +55,15 @@ class Trained:
         Raises:
             RunError: they are not there.
         """
-        paths = {modality: self.path / "features" / f"{modality}.npy" for modality in MODALITIES}
-        there = {modality: path for modality, path in paths.items() if path.exists()}
-        if not there:
-            raise RunError(f"{self.path} has no features of its rows. Make them: seehear pretrain ... --resume")
-        return {modality: np.load(path, mmap_mode="r") for modality, path in there.items()}
+        widths = {modality: self.model.pair.feature_dim(modality) for modality in self.model.modalities}
+        return open_features(self.path, len(next(iter(self.labels.values()))), widths)
 
     @cached_property
     def labels(self) -> dict[str, np.ndarray]:
         """The cluster of every training row, by clustering: (N,) int32, -1 where a row was unreadable."""
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(self.path / "clusters" / "labels.parquet")
-        return {name: table[name].to_numpy() for name in self.clusterings}
+        sizes = {name: len(c.centroids_KD) for name, c in self.clusterings.items()}
+        path = self.path / "clusters" / "labels.parquet"
+        return dict(read_labels(path, anew(self.path), sizes, rows_of(self.path)))
 
     @property
     def matching(self) -> Matching:
@@ -86,31 +85,22 @@ class Trained:
         from safetensors.torch import load_file, save_file
 
         path = self.path / "clusters" / "radii.safetensors"
-        if path.exists():
-            return dict(load_file(path))
+        with contextlib.suppress(Exception):  # damaged or not there, it is computed again
+            kept = load_file(path)
+            if all(kept[name].shape == c.centroids_KD.shape[:1] for name, c in self.clusterings.items()):
+                return dict(kept)
         radii = {name: radii_of(c, self.labels[name], self.features) for name, c in self.clusterings.items()}
         with contextlib.suppress(OSError), atomic_file(path) as temporary:  # a run may be read-only
             save_file(radii, temporary)
         return radii
 
-    def index(self) -> Index:
-        """The index that the run was trained on.
+    def index(self, given: str | Path | None = None) -> Index:
+        """The index that the run was trained on: the one that is given, else where the run was told it is.
 
         Raises:
-            RunError: it has vanished or changed.
+            RunError, IndexFileError: it has vanished or changed.
         """
-        place = self.run.record["index"]
-        folder = Path(place["path"])
-        hint = "Search another gallery, with --in, or bring the index back as it was."
-        if not (folder / "index.json").exists():
-            raise RunError(f"{folder}, the index that {self.path} was trained on, is not there. {hint}")
-        index = Index.open(folder)
-        if index.digest != place["digest"]:
-            raise RunError(
-                f"{folder} has changed since {self.path} was trained on it ({place['rows']} rows then, {len(index)} "
-                f"now). {hint}"
-            )
-        return index
+        return index_of_run(self.run, given)
 
 
 def open_run(run: str | Path | Model | Trained, *, device: str = "auto") -> Trained:
@@ -123,7 +113,6 @@ def open_run(run: str | Path | Model | Trained, *, device: str = "auto") -> Trai
         RunError: no run there, or one that has not finished, or malformed names.
         CheckpointError: damaged files.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if isinstance(run, Trained):
@@ -132,15 +121,18 @@ def open_run(run: str | Path | Model | Trained, *, device: str = "auto") -> Trai
         raise RunError("These encoders are of no run, so that there are no clusters. Load the folder of a run.")
     opened = Run.open(Path(run.run if isinstance(run, Model) else run))  # type: ignore[arg-type]
     path = opened.path / "clusters" / "centroids.safetensors"
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
+    if not path.exists():
         raise RunError(
             f"{opened.path} has no final clusters: it has not finished. Go on: seehear pretrain ... --resume"
-        ) from None
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}).") from None
-    clusterings = clusterings_of(tensors)
+        )
+    with readable(path, anew(opened.path), CheckpointError):
+        clusterings = clusterings_of(load_file(path))
     names = read_names(opened.path, {name: len(c.centroids_KD) for name, c in clusterings.items()})
     model = run if isinstance(run, Model) else load(opened.path, device=device)
+    with readable(path, anew(opened.path), CheckpointError):
+        empty = {m: torch.zeros(1, model.pair.feature_dim(m)) for m in model.modalities}
+        if not clusterings or not {m for c in clusterings.values() for m in c.modalities} <= empty.keys():
+            raise ValueError("it holds no clusters of these encoders")
+        for clustering in clusterings.values():  # all shapes fit, or this fails
+            clustering.nearest(empty)
     return Trained(opened, model, clusterings, names)

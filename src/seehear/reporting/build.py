@@ -26,6 +26,7 @@ from seehear.locks import one_writer
 from seehear.naming import as_json, read_names
 from seehear.outputs import REPORT, check_folder
 from seehear.progress import Console
+from seehear.reading import open_features, read_labels, readable
 from seehear.reporting.cards import LISTED_ROWS, Grouping, cards_of, listed_rows, read_groupings
 from seehear.reporting.health import health
 from seehear.reporting.meeting import meeting, standing_rows
@@ -131,7 +132,7 @@ def report(
     return Report(
         path=str(folder / "index.html"),
         verdict=state["verdict"]["kind"],
-        rows=int(opened.record["index"]["rows"]),
+        rows=int(opened.field("index", "rows")),
         previews=len(cut.keys),
         previews_cut=cut.cut,
         previews_failed=cut.reasons,
@@ -147,16 +148,16 @@ def write_session(folder: Path) -> None:
 
 def about(run: Run, index: Index | None) -> dict[str, Any]:
     """What the head of the page says."""
-    settings = run.record["settings"]
+    settings = run.settings()
     return {
         "name": run.path.resolve().name,
-        "variant": settings["variant"],
-        "rounds": settings["rounds"],
-        "rows": run.record["index"]["rows"],
+        "variant": settings.variant,
+        "rounds": settings.rounds,
+        "rows": run.field("index", "rows"),
         "videos": None if index is None else index.num_videos,
         "hours": None if index is None else round(float(index.seconds.sum()) / 3600, 2),
-        "created": run.record["created"],
-        "digest": run.record["index"]["digest"],
+        "created": run.field("created"),
+        "digest": run.field("index", "digest"),
     }
 
 
@@ -216,8 +217,7 @@ def write_map(folder: Path, data: dict[str, Any], rows: Rows, run: Run, projecti
     readable_N = np.any([g.labels_N >= 0 for g in rows.groupings], axis=0)
     points = choose_points(readable_N, np.array(sorted(rows.previews.keys), np.int64))
     positions, explained = {}, {}
-    for modality in ("video", "audio"):
-        features = np.load(run.path / "features" / f"{modality}.npy", mmap_mode="r")
+    for modality, features in open_features(run.path).items():
         xy, share = project(np.asarray(features[points], np.float32), projection)
         positions[modality] = packed(to_uint16(xy))
         explained[modality] = None if share is None else round(share, 4)
@@ -245,11 +245,10 @@ def shown_rounds(run: Run) -> list[int]:
 
 def round_labels(run: Run, number: int, points: np.ndarray) -> dict[str, str]:
     """The labels of some rows in one round: clustering -> packed int32."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(run.round_path(number) / "labels.parquet")
-    names = [name for name in table.column_names if name != "row"]
-    return {name: packed(table[name].to_numpy()[points].astype(np.int32)) for name in names}
+    path = run.round_path(number) / "labels.parquet"
+    advice = "Move it away to see the others."
+    with readable(path, advice):
+        return {name: packed(labels_N[points]) for name, labels_N in read_labels(path, advice).items()}
 
 
 def sampling(cut: Previews, groupings: Sequence[Grouping], data: dict[str, Any], total: int) -> dict[str, Any]:

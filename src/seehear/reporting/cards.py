@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from seehear.errors import RunError
+from seehear.reading import anew, open_features, read_labels, readable, rows_of
 
 CHUNK_ROWS = 32768
 SHOWN = 6  # neighbours of the centroid on a card
@@ -55,33 +55,19 @@ def read_groupings(run: Path) -> list[Grouping]:
     Raises:
         RunError: files of the run are missing or damaged, or do not fit together.
     """
-    import pyarrow as pa
-    from safetensors import SafetensorError
-
-    try:
-        return _groupings(run)
-    except (OSError, ValueError, KeyError, pa.ArrowException, SafetensorError) as error:
-        raise RunError(
-            f"The clusters or features of {run} cannot be read ({error}). Make them anew: remove {run / 'encoders'}, "
-            f"then run seehear pretrain with --resume."
-        ) from None
-
-
-def _groupings(run: Path) -> list[Grouping]:
-    import pyarrow.parquet as pq
     import torch
     from safetensors.torch import load_file
 
-    table = pq.read_table(run / "clusters" / "labels.parquet")
-    tensors = load_file(run / "clusters" / "centroids.safetensors")
-    features = {m: np.load(run / "features" / f"{m}.npy", mmap_mode="r") for m in ("video", "audio")}
+    path = run / "clusters" / "centroids.safetensors"
+    with readable(path, anew(run)):
+        tensors = load_file(path)
+        sizes = {key.partition(".")[0]: len(tensors[key]) for key in tensors if key.endswith(".centroids")}
+    labels = read_labels(run / "clusters" / "labels.parquet", anew(run), sizes, rows_of(run))
+    features = open_features(run, len(next(iter(labels.values()))))
     found = []
-    with torch.inference_mode():
-        for name in (n for n in table.column_names if n != "row"):
-            labels_N = table[name].to_numpy()
+    with torch.inference_mode(), readable(path, f"It, or what is in features/, is damaged. {anew(run)}"):
+        for name, labels_N in labels.items():
             parts = [features[modality] for modality in PARTS[space_of(name)]]
-            if any(len(part) != len(labels_N) for part in parts):
-                raise ValueError(f"{len(labels_N)} labels in {name}, and features of {len(parts[0])} rows")
             state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             distance_N = distances(parts, labels_N, state)
             num_clusters = len(state["centroids"])

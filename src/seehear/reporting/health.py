@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seehear.journal import FEW_VIDEOS, WAITING_SHARE, alarming_share, troubles_of
+from seehear.reading import read_labels, readable
 from seehear.runs import Run
 
 BARS = 24  # of the histogram of cluster sizes
@@ -26,8 +27,14 @@ def health(run: Run) -> dict[str, Any]:
         "collapsed", clustering -> the share of a largest cluster, and "waiting".
     """
     rounds = run.read_log()
+    planned = run.settings().rounds
+    with readable(run.path / "log.jsonl", "seehear pretrain ... --resume writes it anew from the rounds."):
+        return health_of(run, rounds, planned)
+
+
+def health_of(run: Run, rounds: list[dict[str, Any]], planned: int) -> dict[str, Any]:
+    """`health`, with the lines of the log."""
     collapsed = {name: alarming_share(c["num_clusters"]) for r in rounds[-1:] for name, c in r["clusters"].items()}
-    planned = int(run.record["settings"]["rounds"])
     sizes = {name: spread(labels_N, k) for name, (labels_N, k) in last_labels(run, rounds).items()}
     return {
         "verdict": verdict(rounds, planned, sizes),
@@ -105,17 +112,14 @@ def by_heart(last: dict[str, Any]) -> list[str]:
 
 def last_labels(run: Run, rounds: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, int]]:
     """Clustering -> labels (N,) and K of the last round in the log, where they can be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not rounds:
         return {}
-    try:
-        table = pq.read_table(run.round_path(rounds[-1]["round"]) / "labels.parquet")
-    except (OSError, ValueError, pa.ArrowException):
+    path = run.round_path(rounds[-1]["round"]) / "labels.parquet"
+    if not path.exists():
         return {}
-    of = rounds[-1]["clusters"]
-    return {name: (table[name].to_numpy(), of[name]["num_clusters"]) for name in table.column_names if name in of}
+    sizes = {name: int(of["num_clusters"]) for name, of in rounds[-1]["clusters"].items()}
+    labels = read_labels(path, "Move it away to see the rest.", sizes)
+    return {name: (labels_N, sizes[name]) for name, labels_N in labels.items()}
 
 
 def spread(labels_N: np.ndarray, num_clusters: int) -> dict[str, Any]:

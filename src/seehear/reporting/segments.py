@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from seehear.errors import IndexFileError
+from seehear.errors import IndexFileError, RunError
 from seehear.evaluation.classes import Classes, read_classes, real
+from seehear.fingerprint import index_of_run
 from seehear.indexing import Index
 from seehear.remote import is_remote
 from seehear.remote.addresses import relative
@@ -74,23 +75,21 @@ def find_index(run: Run, given: str | Path | None) -> tuple[Index | None, str]:
     Raises:
         IndexFileError: the index that was given is none, or is not the run's.
     """
-    recorded = run.record["index"]
     if given is not None:
         index = Index.open(given)
-        if index.digest != recorded["digest"]:
+        if index.digest != run.field("index", "digest"):
             raise IndexFileError(
                 f"{given} is not the index that {run.path} was trained on ({len(index)} rows; the run has "
-                f"{recorded['rows']}, and another digest). Give that one, or leave --index out."
+                f"{run.field('index', 'rows')}, and another digest). Give that one, or leave --index out."
             )
         return index, ""
-    path = recorded["path"]
+    path, missing = run.field("index", "path"), "so files, previews and classes are missing. Name it with --index."
     try:
-        index = Index.open(path)
+        return index_of_run(run), ""
+    except RunError:
+        return None, f"The index of this run was not found at {path}, {missing}"
     except IndexFileError:
-        return None, f"The index of this run was not found at {path}, so files, previews and classes are missing."
-    if index.digest != recorded["digest"]:
-        return None, f"The index at {path} has changed since the run began, so files, previews and classes are missing."
-    return index, ""
+        return None, f"The index at {path} has changed since the run began, or is damaged, {missing}"
 
 
 def find_classes(index: Index | None, given: str | Path | None) -> tuple[Classes, np.ndarray] | None:
