@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import media_files
-from media_files import all_frames, copy_with_pts_from_dts, leave_unfinished, number_of, pack_b_frames
+from media_files import all_frames, copy_with_pts_from_dts, grainy_picture, leave_unfinished, number_of, pack_b_frames
 from seehear import media
 from seehear.indexing.examination import Rejection, examine
 from seehear.packing.encoding import Recipe, encode
@@ -162,7 +162,7 @@ def test_bare_streams_are_read_at_their_frame_rate(tmp_path: Path, name: str, fp
 def test_a_film_of_jpeg_files_is_no_picture(tmp_path: Path) -> None:
     path = tmp_path / "camera.mjpeg"
     options: dict[str, Any] = {"video_codec": "mjpeg", "pixel_format": "yuvj420p", "audio_codec": None}
-    write_media(path, seconds=1.0, **options)
+    write_media(path, seconds=1.0, size=(160, 120), picture=grainy_picture, **options)
     jfif = b"\xff\xe0\x00\x10JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x00\x00"  # as cameras write it
     path.write_bytes(path.read_bytes().replace(b"\xff\xd8\xff\xfe", b"\xff\xd8" + jfif + b"\xff\xfe"))
     frames = media.read_frames(path, np.arange(25) / 25 + 0.01, short_side_pixels=None)
