@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from seehear.evaluation.finetuning.files import encoders_digest, open_folder, se
 from seehear.evaluation.finetuning.results import intervals, protocol
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.splits import Job, run_split
-from seehear.evaluation.finetuning.testing import mean_values
+from seehear.evaluation.finetuning.testing import ItemScores, mean_values
 from seehear.evaluation.sets import LabelledSet
 from seehear.model import MODALITIES, Model
 from seehear.numerics import Numerics, choose, find_device, set_threads
@@ -62,51 +64,64 @@ def finetune(
     Raises:
         SettingsError: the model has no encoder for what the data has, or settings that do not fit.
         RunError: `out` is there already, or, to resume, was made with other settings.
-        TrainingError: a loss that is not finite, or too many rows that cannot be read.
+        TrainingError: losses that are not finite, or too many rows that cannot be read.
     """
     modalities = tuple(m for m in MODALITIES if m in data.modalities and m in model.pair.encoders)
     check(model, data, settings, modalities, low_shot)
     clip = clip_of(model.clip, settings)
-    record = {
-        "settings": asdict(settings),
-        "seed": seed,
-        "low_shot": low_shot,
-        "scratch": scratch,
-        "modalities": list(modalities),
-        "data": set_digest(data),
-        "model": encoders_digest(model.pair, modalities),
-        "clip": asdict(clip),
-    }
+    record = {"settings": asdict(settings), "seed": seed, "low_shot": low_shot, "scratch": scratch}
+    record |= {"modalities": list(modalities), "data": set_digest(data), "clip": asdict(clip)}
+    record |= {"model": encoders_digest(model.pair, modalities)}
     set_threads(Compute(threads=settings.threads))
-
-    def opened() -> dict[str, Any]:
-        found = {} if resume else {"numerics": numerics_for(settings, model.pair, clip, device, modalities).describe()}
-        return open_folder(out, record | found, resume=resume, overwrite=overwrite)
-
-    numerics = Numerics.from_record(distributed.by_first(opened)["numerics"])
-    if distributed.world_size() > 1:
-        numerics = replace(numerics, device=find_device(device))  # of this rank
+    probe = partial(numerics_for, settings, model.pair, clip, device, modalities)
+    numerics = opened(out, record, probe, device, resume=resume, overwrite=overwrite)
     assert clips is None or (clips.clip, clips.seed, clips.modalities) == (clip, seed, modalities), "other clips"
     clips = clips or Clips(data.index, clip, settings.data, seed, modalities)
     if not clips.cached:
         clips.fill(console.watch("decoding segments", len(clips)))
     job = Job(model, data, clips, settings, numerics, seed, low_shot, scratch, out, console)
-    done = [run_split(job, number, split) for number, split in enumerate(data.splits)]
+    return outcome(job, [run_split(job, number, split) for number, split in enumerate(data.splits)])
+
+
+def opened(
+    out: Path, record: dict[str, Any], probe: Callable[[], Numerics], device: str, *, resume: bool, overwrite: bool
+) -> Numerics:
+    """Make or take up the folder, by the first rank; the numerics that its record holds, on this rank's device."""
+
+    def work() -> dict[str, Any]:
+        found = {} if resume else {"numerics": probe().describe()}
+        return open_folder(out, record | found, resume=resume, overwrite=overwrite)["numerics"]  # type: ignore[no-any-return]
+
+    numerics = Numerics.from_record(distributed.by_first(work))
+    return replace(numerics, device=find_device(device)) if distributed.world_size() > 1 else numerics
+
+
+def outcome(job: Job, done: Sequence[tuple[ItemScores, dict[str, Any]]]) -> dict[str, Any]:
+    """The mean over splits of what each came to, and how it came about."""
+    data, settings, clip = job.data, job.settings, job.clips.clip
     values = mean_values([result["values"] for _, result in done])
     for modality, entry in values.items():
-        entry |= intervals([found for found, _ in done], data, modality, seed)
+        entry |= intervals([found for found, _ in done], data, modality, job.seed)
     return {
         "values": values,
         "splits": [result for _, result in done],
-        "protocol": protocol(settings, clip, data, modalities, numerics.precision, low_shot=low_shot, scratch=scratch),
+        "protocol": protocol(
+            settings,
+            clip,
+            data,
+            job.clips.modalities,
+            job.numerics.precision,
+            low_shot=job.low_shot,
+            scratch=job.scratch,
+        ),
         "settings": asdict(settings),
-        "seed": seed,
-        "low_shot": low_shot,
-        "scratch": scratch,
+        "seed": job.seed,
+        "low_shot": job.low_shot,
+        "scratch": job.scratch,
         "freeze": settings.freeze,
-        "numerics": numerics.describe(),
+        "numerics": job.numerics.describe(),
         "clip": asdict(clip),
-        "folder": str(out),
+        "folder": str(job.out),
     }
 
 
