@@ -260,3 +260,29 @@ def test_a_folder_without_results_and_a_broken_result_are_said(tmp_path):
     (tmp_path / "probe-x.json").write_text("{")
     with pytest.raises(RunError, match=r"probe-x\.json cannot be read"):
         compare([tmp_path])
+
+
+@pytest.mark.parametrize("names", [["a.mp4", "b.mp4"], ["validation/a.mp4", "test/b.mp4"], ["one/a.mp4", "one/b.mp4"]])
+def test_features_need_no_classes(videos, tmp_path, names):
+    for name, source in zip(names, sorted(videos.rglob("*.mp4")), strict=False):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).symlink_to(source)
+    given = {"data": tmp_path / "set", "results": tmp_path / "r", "console": QUIET, "modality": "audio"}
+    seehear.evaluate(plain_model(), task="features", out=tmp_path / "f", **given)
+    table = pq.read_table(tmp_path / "f" / "features.parquet")
+    assert sorted(table["item"].to_pylist()) == sorted(names)
+    assert set(table["class"].to_pylist()) == {""}
+    with pytest.raises(SettingsError, match=r"class\(es\)|No benchmark|and no train"):
+        seehear.evaluate(plain_model(), **given)
+
+
+def test_features_of_an_index_need_no_classes_and_class_folders_keep_theirs(videos, index_folder, tmp_path):
+    given = {"results": tmp_path / "r", "console": QUIET, "modality": "audio", "num_clips": 1, "task": "features"}
+    seehear.evaluate(plain_model(), data=index_folder, out=tmp_path / "f", **given)
+    assert set(pq.read_table(tmp_path / "f" / "features.parquet")["class"].to_pylist()) == {""}
+    for number, source in enumerate(sorted(videos.rglob("*.mp4"))[:4]):
+        folder = tmp_path / "set" / "xy"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.mp4").symlink_to(source)
+    seehear.evaluate(plain_model(), data=tmp_path / "set", out=tmp_path / "g", **given)
+    assert set(pq.read_table(tmp_path / "g" / "features.parquet")["class"].to_pylist()) == {"x", "y"}

@@ -129,6 +129,7 @@ def evaluate(
             wanted=wanted,
             seed=seed,
             divided=task not in UNDIVIDED,
+            needs_classes=task != "features",
             console=shown,
         )
         opened = measurable(opened, there, wanted)

@@ -18,7 +18,8 @@ import numpy as np
 from seehear.errors import MediaError, SettingsError
 from seehear.evaluation.classes import Classes, read_classes, real
 from seehear.evaluation.datasets import LAYOUTS, Benchmark, Split, read_benchmark
-from seehear.evaluation.datasets.plain import read_csv, read_folders
+from seehear.evaluation.datasets.layouts import has_lists
+from seehear.evaluation.datasets.plain import has_classes, read_csv, read_files, read_folders
 from seehear.evaluation.datasets.tree import Tree
 from seehear.indexing import Index
 from seehear.indexing.stretches import Stretch, look_up
@@ -102,6 +103,7 @@ def open_set(
     wanted: Sequence[str] = (),
     seed: int = 0,
     divided: bool = True,
+    needs_classes: bool = True,
     console: Console | None = None,
 ) -> LabelledSet:
     """Open an index with a list of classes, or a benchmark in its makers' layout.
@@ -113,18 +115,24 @@ def open_set(
         wanted: what shall be measured; by default all that the set's files have.
         seed: draws the split where there is none.
         divided: whether parts to train and to test on are needed; otherwise a split that cannot be used is dropped.
+        needs_classes: if not, an index is enough, and so is a folder of files.
         console: where progress is shown.
     Raises:
         SettingsError: nothing that is known lies there, a malformed list, or a split that cannot be measured on.
     """
     if (data / "index.json").exists() or classes is not None:
-        if classes is None:
+        if classes is None and needs_classes:
             raise SettingsError(f"{data} is an index, which holds no classes. Give them: --classes classes.csv")
         if layout not in ("auto", "index"):
             raise SettingsError(
                 f"{data} is an index, so --dataset {layout} does not apply. Give the benchmark's folder."
             )
-        return of_index(Index.open(data), read_classes(classes), seed, divided)
+        index = Index.open(data)
+        return of_index(index, read_classes(classes), seed, divided) if classes else of_rows(index)
+    if not needs_classes and layout in ("auto", "folders"):
+        tree = Tree(data)
+        if not has_classes(tree) and (layout == "folders" or not has_lists(tree)):
+            return of_benchmark(read_files(tree), wanted, console, divided)
     return of_benchmark(read_seeded(data, layout, seed), wanted, console, divided)
 
 
@@ -183,6 +191,28 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
     )
 
 
+def of_rows(index: Index) -> LabelledSet:
+    """The videos of an index, without classes."""
+    paths, item_N = np.unique([index.original_path(row) for row in range(len(index))], return_inverse=True)
+    return LabelledSet(
+        name=index.folder.resolve().name,
+        source="an index, without classes",
+        index=index,
+        item_N=item_N.astype(np.int64),
+        target_V=np.full(len(paths), -1),
+        items=tuple(paths.tolist()),
+        classes=(),
+        splits=(),
+        modalities=MODALITIES,
+        missing=(),
+        unreadable={},
+        num_official=len(paths),
+        digest=index.digest,
+        left_out={},
+        kind="index",
+    )
+
+
 def why_not_indexed(index: Index, paths: Sequence[str]) -> dict[str, str]:
     """Why some videos that have a class are not in an index: its own reason, "no file" or "not indexed"."""
     reasons = {real(file.path): file.reason for file in index.rejected_files()} if paths else {}
@@ -228,6 +258,8 @@ def of_benchmark(
         left_out=dict.fromkeys(benchmark.missing, "no file")
         | {benchmark.items[number].name: rejection.reason for number, rejection in sorted(found.rejected.items())},
     )
+    if not len(found.index):
+        raise SettingsError(f"{benchmark.root}: none of {len(benchmark.items)} files can be read: {whole.unreadable}.")
     if divided:
         check_parts(whole, benchmark.root)
     return whole

@@ -118,8 +118,10 @@ def write_sequences(folder: Path, context: Evaluation, stride_seconds: float) ->
 
 
 def class_names(context: Evaluation, item: int) -> str:
-    """The class of an item, or its classes joined by "|"."""
+    """The class of an item, or its classes joined by "|"; nothing in a set without classes."""
     data = context.data
+    if not data.classes:
+        return ""
     if data.multilabel:
         return "|".join(data.classes[c] for c in np.flatnonzero(data.target_V[item]))
     return str(data.classes[data.target_V[item]])

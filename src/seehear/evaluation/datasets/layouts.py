@@ -78,8 +78,13 @@ def read_benchmark(root: str | Path, layout: str = "auto") -> Benchmark:
     return _READERS[_detected(tree) if layout == "auto" else layout](tree)
 
 
-def _detected(tree: Tree) -> str:
-    """The one layout whose characteristic files are there."""
+def has_lists(tree: Tree) -> bool:
+    """Is there a file or a folder by which a benchmark is known?"""
+    return bool(_known(tree)) or str(Path(tree.root) / "classes.csv") in tree.lists
+
+
+def _known(tree: Tree) -> list[str]:
+    """The public benchmarks whose characteristic files are there."""
     names = {Path(path).name.lower() for path in tree.lists}
     found = [layout for layout, file in _KNOWN_BY.items() if file.lower() in names]
     if any(name.endswith("_test_split1.txt") for name in names):
@@ -88,6 +93,12 @@ def _detected(tree: Tree) -> str:
         found.append(f"kinetics{size}")
     if {dcase2014_part(tree.relative(path)) for path in tree.media if "scenes_stereo" in path} >= {"train", "test"}:
         found.append("dcase2014")
+    return found
+
+
+def _detected(tree: Tree) -> str:
+    """The one layout whose characteristic files are there."""
+    found = _known(tree)
     if len(found) > 1:
         raise SettingsError(f"{tree.root} has the lists of {' and '.join(found)}. Name the layout that is meant.")
     if found:

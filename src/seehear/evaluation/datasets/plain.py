@@ -7,8 +7,8 @@ from pathlib import Path
 
 from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, classes_written, read_classes, real
-from seehear.evaluation.datasets.benchmark import Benchmark
-from seehear.evaluation.datasets.draft import Draft
+from seehear.evaluation.datasets.benchmark import Benchmark, Item
+from seehear.evaluation.datasets.draft import Draft, served
 from seehear.evaluation.datasets.tree import Tree
 from seehear.evaluation.lists import inside
 
@@ -27,9 +27,12 @@ def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
         tree: the folder.
         seed: draws the split where the folders give none.
     """
-    names = sorted(tree.relative(path) for path in tree.media)
-    tops = {name.split("/")[0] for name in names if "/" in name}
-    part_of = {top: PART_OF_FOLDER[top.lower()] for top in tops if top.lower() in PART_OF_FOLDER}
+    names, tops, part_of = _folders(tree)
+    if len(part_of) > 1 and set(part_of) == tops and "train" not in part_of.values():
+        raise SettingsError(
+            f"{tree.root} has {' and '.join(sorted(tops))} and no train. Add train/<class>/..., or name "
+            "folders by class."
+        )
     if "train" not in part_of.values() or len(part_of) < 2:
         return _drawn(tree, names, seed)
     if stray := sorted(tops - set(part_of)):
@@ -79,9 +82,49 @@ def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
     return draft.finish()
 
 
+def read_files(tree: Tree) -> Benchmark:
+    """All media files of a folder as items without a class, for tasks that need none. An item's name is its path.
+
+    Raises:
+        SettingsError: there are none.
+    """
+    names = sorted(tree.relative(path) for path in tree.media)
+    if not names:
+        raise SettingsError(f"{tree.root} has no videos and no sounds. Name the folder that holds them.")
+    items = tuple(Item(name, _path(tree, name), (-1,)) for name in names)
+    return Benchmark(
+        name=Path(tree.root).name or "files",
+        root=Path(tree.root),
+        classes=(),
+        items=items,
+        missing=(),
+        num_official=len(items),
+        splits=(),
+        modalities=served(item.path for item in items),
+        multilabel=False,
+        source="all files of a folder, without classes",
+    )
+
+
+def has_classes(tree: Tree) -> bool:
+    """Do the names of folders say at least two classes to train on?"""
+    names, tops, part_of = _folders(tree)
+    if len(part_of) < 2 or set(part_of) != tops:
+        return len(tops) > 1
+    parted = [name.split("/") for name in names if name.count("/") >= 2]
+    return len({label for top, label, *_ in parted if part_of[top] == "train"}) > 1
+
+
 def has_class_folders(tree: Tree) -> bool:
     """Are there at least two folders with media files?"""
     return len({name.split("/")[0] for name in map(tree.relative, tree.media) if "/" in name}) > 1
+
+
+def _folders(tree: Tree) -> tuple[list[str], set[str], dict[str, str]]:
+    """Files by name; the folders that hold them; and those of the folders that are named as parts -> the part."""
+    names = sorted(tree.relative(path) for path in tree.media)
+    tops = {name.split("/")[0] for name in names if "/" in name}
+    return names, tops, {top: PART_OF_FOLDER[top.lower()] for top in tops if top.lower() in PART_OF_FOLDER}
 
 
 def _drawn(tree: Tree, names: list[str], seed: int) -> Benchmark:
