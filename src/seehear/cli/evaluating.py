@@ -18,6 +18,7 @@ OF_TASK = {  # option -> the tasks that it belongs to; the others are for all of
     "classifier": ("probe",),
     "low_shot": ("probe", "finetune"),
     "baseline": ("probe",),
+    "num_crops": ("probe", "retrieval", "features"),
     "num_clusters": ("clusters",),
     "preset": ("finetune",),
     "frames": ("finetune",),
@@ -77,7 +78,9 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 )
 @click.option("--modality", help="video or audio. [default: all there are]")
 @click.option("--clips", "num_clips", type=int, help="Clips of each item, averaged. [default: 10; clusters: 1]")
-@click.option("--crops", "num_crops", type=int, help="Crops of each clip, 1 or 3. [default: the field's on the set]")
+@click.option(
+    "--crops", "num_crops", type=int, hidden=True, help="Crops of each clip, 1 or 3. [default: the field's on the set]"
+)
 @click.option("--results", type=click.Path(path_type=Path), help="Folder to write to. [default: RUN/results]")
 @click.option("--seed", default=0, show_default=True, help="Draws what is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
@@ -118,7 +121,7 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
     if task == "features" and given["out"] is None:
         raise click.UsageError("Missing option '--out': the folder for the features.")
     for name, tasks in OF_TASK.items():
-        option = {"changes": "set", "form": "format"}.get(name, name)
+        option = {"changes": "set", "form": "format", "num_crops": "crops"}.get(name, name)
         if task not in tasks and given[name] not in (None, False, [], ()):
             raise click.UsageError(
                 f"--{option.replace('_', '-')} belongs to --task {' or '.join(tasks)}, not to {task}."
