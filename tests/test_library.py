@@ -377,7 +377,7 @@ def test_an_index_that_has_vanished_is_a_clear_error(run, videos, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     record = json.loads((copy / "run.json").read_text())
-    record["index"]["path"] = str(tmp_path / "gone")
+    record["index"] |= {"path": "gone", "absolute": str(tmp_path / "gone")}
     (copy / "run.json").write_text(json.dumps(record))
     with pytest.raises(RunError, match=r"is not there.*--in"):
         search(copy, next(videos.rglob("*.mp4")))

@@ -267,7 +267,7 @@ def test_a_run_that_is_not_finished_gets_a_report_of_its_health(copy):
 
 def test_an_index_that_is_missing_or_another_one(shown, copy):
     record = json.loads((copy / "run.json").read_text())
-    record["index"]["path"] = str(shown / "nowhere")
+    record["index"] |= {"path": str(shown / "nowhere"), "absolute": str(shown / "nowhere")}
     (copy / "run.json").write_text(json.dumps(record))
     built = seehear.report(copy, classes=shown / "classes.csv")
     assert "not found at" in built.notes[0]
@@ -277,7 +277,7 @@ def test_an_index_that_is_missing_or_another_one(shown, copy):
     seehear.index([shown / "made" / "train"], shown / "other", workers=1, progress=False)
     with pytest.raises(IndexFileError, match=r"other is not the index that .* was trained on"):
         seehear.report(copy, index=shown / "other")
-    record["index"]["path"] = str(shown / "other")
+    record["index"] |= {"path": str(shown / "other"), "absolute": str(shown / "other")}
     (copy / "run.json").write_text(json.dumps(record))
     assert "has changed" in seehear.report(copy).notes[0]
 

@@ -72,7 +72,10 @@ def read_labels(
             if not np.array_equal(table["row"].to_numpy()[order], np.arange(len(table))):
                 raise ValueError("its rows are not 0 to N - 1")
         found = {}
-        for name in sizes or [name for name in table.column_names if re.fullmatch(CLUSTERING, name)]:
+        names = [name for name in table.column_names if re.fullmatch(CLUSTERING, name)]
+        if sizes and not sizes.keys() <= set(names):
+            raise ValueError(f"it has {', '.join(names)}, and centroids.safetensors {', '.join(sizes)}")
+        for name in [name for name in names if not sizes or name in sizes]:
             values = table[name].to_numpy()[order]
             most = sizes[name] if sizes else np.iinfo(np.int32).max
             if values.dtype.kind not in "iuf" or not ((values >= -1) & (values < most) & (values % 1 == 0)).all():
