@@ -47,7 +47,7 @@ format: $(READY)     ## put files into the format that check wants
 faults: $(READY)     ## kills, lost ranks, two nodes, full disks, in full; root for two nodes and small disks
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "not gpu" $(FAULTS)
 
-fuzz: $(READY)       ## mutilated videos through index and clips: make fuzz CASES=10000
+fuzz: $(READY)       ## mutilated videos and files of data: make fuzz CASES=10000
 	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES)
 
 bench-kmeans: $(READY) ## k-means against faiss and scikit-learn

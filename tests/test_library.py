@@ -392,3 +392,33 @@ def test_spaces_without_unit_length_are_compared_by_cosine_too(trained, table):
     other = Trained(trained.run, trained.model, {"video": bare}, trained.names)
     lengths = prepared(other, "video", {"video": torch.rand(5, 32)}).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(5))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_give_no_clusters_and_no_neighbours(
+    finished_run: Path, index_folder: Path, tmp_path: Path, value: float
+) -> None:
+    """Of a file of features, of a run, and of encoders."""
+    shutil.copytree(finished_run, tmp_path / "run")
+    trained = open_run(tmp_path / "run")
+    embed_to_file(trained.model, index_folder, tmp_path / "f.parquet", workers=1)
+    table = pq.read_table(tmp_path / "f.parquet")
+    features = table["audio"].combine_chunks()
+    numbers = features.values.to_numpy().copy()
+    numbers[5 * features.type.list_size + 3] = value
+    wrong = pa.FixedSizeListArray.from_arrays(pa.array(numbers, features.type.value_type), features.type.list_size)
+    wrong = wrong.cast(features.type)
+    place = table.schema.get_field_index("audio")
+    pq.write_table(table.set_column(place, table.schema.field(place), wrong), tmp_path / "f.parquet")
+    query = trained.index().path(0)
+    for what in (
+        lambda: assign(trained, tmp_path / "f.parquet"),
+        lambda: search(trained, query, tmp_path / "f.parquet", by="audio"),
+    ):
+        with pytest.raises(UsageError, match=r"f\.parquet: the audio features of row 5.*NaN or infinite"):
+            what()
+    array = np.load(tmp_path / "run" / "features" / "video.npy", mmap_mode="r+")
+    array[3, 2] = value
+    array.flush()
+    with pytest.raises(UsageError, match=r"video\.npy: the video features of row 3"):
+        search(open_run(tmp_path / "run"), query, by="video")

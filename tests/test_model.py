@@ -13,7 +13,7 @@ from media_files import write_media
 from seehear.clips import Clips
 from seehear.config import Clip, Data, Encoders, Settings
 from seehear.encoders import AudioEncoder, Pair, VideoEncoder, wrap
-from seehear.errors import CheckpointError, MediaError, RunError, UsageError
+from seehear.errors import CheckpointError, MediaError, RunError, SeehearError, UsageError
 from seehear.features import extract, read_features, write_features
 from seehear.indexing import Index
 from seehear.model import Model
@@ -190,6 +190,18 @@ def test_wrapped_networks_are_extracted_like_ours(index_folder):
     wave = torch.rand(2, 8000)
     torch.testing.assert_close(model.audio(wave), wave.square().mean(dim=1, keepdim=True))
     assert set(seehear.embed_file(model, Index.open(index_folder).path(0), num_clips=1)) == {"video", "audio"}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_encoder_whose_features_are_not_finite_gives_none(index_folder, value):
+    class Overflowing(torch.nn.Module):
+        def forward(self, waveform_BL: torch.Tensor) -> torch.Tensor:
+            return waveform_BL[:, :1] * 0 + value
+
+    pair = Pair(audio=wrap(Overflowing(), takes="waveform"))
+    clips = Clips(Index.open(index_folder), CLIP, Data(workers=0, cache_gigabytes=0), 0, ("audio",))
+    with pytest.raises(SeehearError, match=r"audio encoder .* NaN or infinite for 3 of 3 segments, first for .*mp4"):
+        extract(pair, clips, NUMERICS, rows=np.arange(3))
 
 
 def test_a_wrapped_network_alone_is_probed_like_ours(index_folder, videos, tmp_path):

@@ -19,6 +19,7 @@ from seehear.augment import augment_frames, augment_sound
 from seehear.clips import Batch, Clips
 from seehear.config import Clip
 from seehear.encoders import Pair
+from seehear.errors import SeehearError
 from seehear.numerics import Numerics, upload
 from seehear.placing import CENTRED
 from seehear.sampling import shuffled
@@ -162,6 +163,14 @@ def extract(
         rows, counts = rows[there], counts[there]
         sums = {m: part[torch.from_numpy(there)] for m, part in sums.items()}
     divisors = torch.from_numpy(counts).float()[:, None]
+    for modality, part in sums.items():
+        wrong_n = ~torch.isfinite(part).all(dim=1).numpy()
+        if wrong_n.any():  # clusters and neighbours of these would be made up
+            raise SeehearError(
+                f"The {modality} encoder gives features that are NaN or infinite for {int(wrong_n.sum())} of "
+                f"{len(rows)} segments, first for {clips.index.path(int(rows[wrong_n][0]))}. Its weights are too "
+                f"large, or --compute.precision is too coarse: take an earlier checkpoint, or fp32."
+            )
     return Features(rows, {m: part.div_(divisors) for m, part in sums.items()})
 
 

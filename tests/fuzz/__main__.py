@@ -1,4 +1,4 @@
-"""Fuzz for as long as wanted: `PYTHONPATH=tests python -m fuzz --cases 2000 --seed 0`.
+"""Fuzz for as long as wanted: `PYTHONPATH=tests python -m fuzz --cases 2000 --seed 0`; then files of data.
 
 Cases are made and tried in lots, so that a disk holds little; the counts are printed, and written with `--out`. A case
 is a function of seed and number: `--seed 0 --only 17 --only 230` tries two of them again, `--first 500` those from 500
@@ -16,7 +16,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import seehear
 from fuzz.corpus import damage_of, whole_files, write_case
+from fuzz.data import KINDS, OF_RUNS, try_kind, write_whole
 from fuzz.trial import LOT, USED, try_cases
 from seehear.decoders import LOST
 
@@ -33,6 +35,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout-s", type=float, default=30.0)
     parser.add_argument("--keep", type=Path, help="where files of cases go that crash, hang or raise")
+    parser.add_argument("--data-cases", type=int, default=300, help="of each kind of file of data")
     parser.add_argument("--out", type=Path, help="a JSON file for the counts")
     wanted = parser.parse_args()
     limit_memory()
@@ -77,6 +80,7 @@ def main() -> int:
                 file=sys.stderr,
             )
     result = {
+        "data": {} if wanted.only else try_data(wanted.seed, wanted.data_cases),
         "cases": len(wanted_numbers),
         "seed": wanted.seed,
         "whole_files": len(whole),
@@ -88,6 +92,21 @@ def main() -> int:
     if wanted.out:
         wanted.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def try_data(seed: int, cases: int) -> dict[str, dict[str, int]]:
+    """What came of files of data, by their kind (`fuzz.data`)."""
+    counts = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        seehear.synth(folder / "videos", videos=16, classes=4, seed=seed, progress=False)
+        seehear.index([folder / "videos"], folder / "index", progress=False)
+        seehear.pretrain(folder / "index", folder / "run", preset="debug")
+        write_whole(folder / "whole", folder / "run")
+        for kind in [*KINDS, *OF_RUNS]:
+            counts[kind] = dict(try_kind(folder / "whole", kind, seed, 0, cases))
+            print(f"{kind}: {counts[kind]}", file=sys.stderr)
+    return counts
 
 
 def limit_memory() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seehear.errors import UsageError
 from seehear.matching import space_of
 from seehear.model import MODALITIES
 from seehear.spaces import Space
@@ -85,7 +86,25 @@ def blocks_of(
     for start in range(0, num_rows, block_rows):
         parts = {m: np.asarray(arrays[m][start : start + block_rows], dtype=np.float32) for m in modalities}
         good = ~np.isnan(np.stack([part[:, 0] for part in parts.values()])).any(axis=0)
-        yield start + np.flatnonzero(good), {m: torch.from_numpy(part[good]) for m, part in parts.items()}
+        rows, found = start + np.flatnonzero(good), {m: torch.from_numpy(part[good]) for m, part in parts.items()}
+        for modality, part in found.items():
+            check_finite(str(getattr(arrays[modality], "filename", "The table")), modality, rows, part)
+        yield rows, found
+
+
+def check_finite(where: str, modality: str, rows: np.ndarray, features_nD: Tensor) -> None:
+    """Raise UsageError for features that are NaN or infinite: nothing is near them, and every order of them is made up.
+
+    Args:
+        where: the file that they are from.
+        rows: (n,) their numbers in it.
+    """
+    wrong_n = ~torch.isfinite(features_nD).all(dim=1).numpy()
+    if wrong_n.any():
+        raise UsageError(
+            f"{where}: the {modality} features of row {int(rows[wrong_n][0])}, and {int(wrong_n.sum()) - 1} more, are "
+            f"NaN or infinite. Make them anew with seehear embed, or, of a run, with seehear pretrain --resume."
+        )
 
 
 def radii_of(clustering: Clustering, labels_N: np.ndarray, arrays: Mapping[str, np.ndarray]) -> Tensor:

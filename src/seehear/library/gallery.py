@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seehear.errors import UsageError
 from seehear.indexing import Index
-from seehear.library.clusters import BLOCK_ROWS, blocks_of
+from seehear.library.clusters import BLOCK_ROWS, blocks_of, check_finite
 from seehear.library.embedding import FORMAT, embed_to_file
 from seehear.library.trained import Trained
 from seehear.model import MODALITIES
@@ -72,13 +72,17 @@ class TableGallery:
         return int(self.source.metadata.num_rows)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some columns of all rows, in parts, of the types of `embed`, however another program has written them."""
+        """Some columns of all rows, in parts, of the types of `embed`, however another program has written them.
+
+        All features are finite; UsageError otherwise.
+        """
         there = [name for name in columns if name in self.fields]
         with readable(self.path, "Make it anew with `seehear embed`."):
             if isinstance(self.source, pa.Table):
                 batches = iter(self.source.select(there).to_batches(BLOCK_ROWS))
             else:
                 batches = self.source.iter_batches(BLOCK_ROWS, columns=there)
+        start = 0
         while True:
             with readable(self.path, "Make it anew with `seehear embed`."):
                 batch = next(batches, None)
@@ -87,7 +91,12 @@ class TableGallery:
                 arrays = {name: plain(batch[name], self.fields[name], name) for name in there}
                 arrays |= {name: pa.nulls(len(batch), _PLAIN[name]) for name in columns if name not in arrays}
                 batch = pa.RecordBatch.from_pydict({name: arrays[name] for name in columns})
+                batch.validate(full=True)
+            for modality in [name for name in there if name in self.modalities]:
+                rows = np.flatnonzero(batch[modality].is_valid().to_numpy(zero_copy_only=False))
+                check_finite(str(self.path), modality, start + rows, torch.from_numpy(matrix(batch[modality])[rows]))
             yield batch
+            start += len(batch)
 
     def blocks(self, modalities: Sequence[str]) -> Iterator[Block]:
         """All rows that have these features."""
@@ -174,12 +183,8 @@ def open_features(path: Path) -> pq.ParquetFile:
     Raises:
         UsageError: it cannot be read.
     """
-    try:
+    with readable(path, "Make it anew with `seehear embed`.", UsageError):
         return pq.ParquetFile(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UsageError(
-            f"{path} cannot be read as a file of features ({error}). Make it with `seehear embed`."
-        ) from None
 
 
 def check_features(schema: pa.Schema, what: str, trained: Trained) -> dict[str, str]:
