@@ -172,7 +172,7 @@ class Measurement:
 
         for uniform, what in ((False, "rows"), (True, "clusters")):
             with self.stage(f"order uniform over {what}"):
-                order = epoch_rows(train, {"video": labels}, 0, 0, uniform=uniform)
+                order = epoch_rows(train, {"video": labels}, (0, 0), uniform=uniform)
             times, drawn = np.zeros(CLUSTERS, np.int64), 0
             with self.stage(f"order uniform over {what}, looked at"):
                 seen = np.zeros(self.rows, np.bool_)
@@ -190,8 +190,8 @@ class Measurement:
         import pyarrow.parquet as pq
         import torch
 
+        from seehear.agreement import nmi
         from seehear.checkpoint import read_state, write_clusters, write_state
-        from seehear.journal import nmi
 
         state = {"video": {"labels": torch.from_numpy(labels), "centroids": torch.zeros(CLUSTERS, WIDTH)}}
         with self.stage("write labels.parquet"):

@@ -27,7 +27,7 @@ def works(cfg: Settings, pair: Pair, numerics: Numerics, batch: Batch) -> tuple[
     """The forward pass as extraction does it, and a whole step: two things to call."""
     labels = {"made_up": np.random.default_rng(0).integers(0, cfg.cluster.num_clusters[0], len(batch.rows_B))}
     update = Update(pair, cfg.clip, labels, cfg.train, numerics, make_optimizer(pair, cfg.train))
-    sums = Sums(pair, numerics.device)
+    sums = Sums(update.students, numerics.device)
 
     def forward() -> None:
         pair.eval()

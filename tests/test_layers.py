@@ -22,6 +22,7 @@ weights | huggingface
 stored
 matching
 features | throughput
+agreement
 clips | checkpoint | spaces | numerics | excerpts | packing
 decoders | placing
 decoding | fingerprint
@@ -65,6 +66,7 @@ def test_imports_point_down():
 def test_the_method_imports_nothing_but_its_steps():
     ours = imported(SOURCE / "method.py")
     assert ours <= {
+        "agreement",
         "clips",
         "config",
         "encoders",

@@ -96,7 +96,7 @@ def test_another_number_of_ranks_goes_on_where_4_were_and_no_clip_is_lost_or_dra
         first = [row for e, rows in before if e == epoch for row in rows]
         second = [row for e, rows in after if e == epoch for row in rows]
         assert sorted(first + second) == list(range(ROWS))
-        order = epoch_rows(np.arange(ROWS), {"class": np.zeros(ROWS)}, 0, epoch, uniform=False)
+        order = epoch_rows(np.arange(ROWS), {}, (0, epoch, 0x5EED, 0, 1), uniform=False)
         assert set(first) == set(order[: len(first)])
     wanted, resumed = found[4][0]["lesson"], found[ranks][0]["resumed"]
     assert weights(resumed["pair"]).numpy() == pytest.approx(weights(wanted["pair"]).numpy(), abs=RELATIVE)

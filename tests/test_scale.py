@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
+from seehear.agreement import nmi
 from seehear.checkpoint import GROUP_ROWS, write_clusters
-from seehear.clips import Chunks, Clips
+from seehear.clips import Clips
 from seehear.indexing import Index
 from seehear.indexing.mapped import assemble
 from seehear.indexing.table import FACTS, SCHEMA, write_table
-from seehear.journal import nmi
 from seehear.presets import preset_settings
-from seehear.sampling import epoch_rows, shuffled
+from seehear.sampling import Chunks, epoch_rows, shuffled
 from seehear.updates import Plan
 
 ROWS = 300_000
@@ -105,7 +105,7 @@ def test_a_run_of_a_large_index_begins_without_lists_and_without_wide_copies(big
     clips = Clips(index, cfg.clip, cfg.data, seed=0)
     tracemalloc.start()
     train, heldout = clips.split(0.1)
-    order = epoch_rows(train, {}, 0, 0, uniform=False)
+    order = epoch_rows(train, {}, (0, 0), uniform=False)
     requests = [clips.request(int(row), 0) for row in order[:64]]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -31,7 +31,7 @@ def stepped(numerics=CPU, steps=2, cfg=None, prepare=lambda pair: None):
     prepare(pair)
     batch = made_up_batch(cfg.clip, 6)
     update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, numerics, make_optimizer(pair, cfg.train))
-    sums = Sums(pair, numerics.device)
+    sums = Sums(update.students, numerics.device)
     pair.train()
     for _ in range(steps):
         update([batch], batch.rows_B, 0, sums)
@@ -161,7 +161,7 @@ def test_a_first_step_that_is_not_finite_leaves_everything_as_it_was(optimizer):
         pair = build_pair(cfg)
         pair.renew_heads({"video": {"x": 4}, "audio": {"x": 4}}, torch.Generator().manual_seed(0))
         update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, CPU, make_optimizer(pair, cfg.train))
-        sums, pair = Sums(pair, "cpu"), pair.train()
+        sums, pair = Sums(update.students, "cpu"), pair.train()
         found = [update([batch], batch.rows_B, 0, sums).is_finite() for batch in batches]
         return pair, update.optimizer.state_dict()["state"], sums.table_S2, found
 
@@ -195,7 +195,7 @@ def test_on_a_gpu_a_step_does_not_wait_and_its_verdict_arrives():
     optimizer = make_optimizer(pair, cfg.train)
     assert optimizer.defaults["fused"]
     update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, numerics, optimizer)
-    sums = Sums(pair, "cuda")
+    sums = Sums(update.students, "cuda")
     pair.train()
     update([batch], batch.rows_B, 0, sums)
     torch.cuda.set_sync_debug_mode("warn")

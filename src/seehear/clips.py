@@ -15,10 +15,9 @@ Shapes of a batch: frames (B, T, S, S, 3) uint8, waveform (B, L) float32 in [-1,
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -35,7 +34,7 @@ from seehear.errors import MediaError, TrainingError
 from seehear.indexing.examination import Rejection
 from seehear.placing import CENTRED, MODALITIES, Position, crops_of, draws_of, evenly, num_crops, place_of, start_of
 from seehear.progress import Console
-from seehear.sampling import shuffled
+from seehear.sampling import Chunks, split
 from seehear.segments import Segment, Segments, SegmentsInMemory, looped, num_starts, starts_kept
 
 FILL_ROWS = 16  # segments decoded ahead while memory is filled
@@ -53,20 +52,6 @@ class Batch:
     frames_BTHWC: Tensor | None
     waveform_BL: Tensor | None
     draws_BD: Tensor
-
-
-class Chunks(Sequence[np.ndarray]):
-    """Rows cut into chunks of `size`; the last may be shorter. Each is cut when it is asked for."""
-
-    def __init__(self, rows: np.ndarray, size: int) -> None:
-        self._rows, self._size = rows, size
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._rows) / self._size)
-
-    def __getitem__(self, number: Any) -> Any:
-        """One chunk."""
-        return self._rows[range(0, len(self._rows), self._size)[number] :][: self._size]  # IndexError behind the last
 
 
 class Clips:
@@ -157,7 +142,7 @@ class Clips:
         if self.cached or self.cache_bytes() > self.data.cache_gigabytes * 1e9:
             return self.cached
         store: list[Segment | MediaError] = []
-        for item in self._decoded(np.arange(len(self)), CENTRED, ahead=FILL_ROWS, whole=True):
+        for item in self._decoded(np.arange(len(self)), CENTRED, self.modalities, ahead=FILL_ROWS, whole=True):
             store.append(item if isinstance(item, MediaError) else Segment(*item))
             progress(len(store))
         self._cached = store
@@ -169,14 +154,7 @@ class Clips:
 
         Both are ascending, int32 where row numbers fit.
         """
-        videos_N = self.index.video
-        is_there = np.zeros(int(videos_N.max(initial=-1)) + 1, dtype=np.bool_)
-        is_there[videos_N] = True
-        ids = np.flatnonzero(is_there)
-        is_kept = np.zeros_like(is_there)
-        is_kept[shuffled(ids, (self.seed, 0x0F))[: round(share * len(ids))]] = True
-        out_N = is_kept[videos_N]
-        return _numbers(~out_N), _numbers(out_N)
+        return split(self.index.video, share, (self.seed, 0x0F))
 
     def num_starts(self, rows: np.ndarray) -> np.ndarray:
         """How many different clips each row has, (n,) int64: one where it is no longer than a clip."""
@@ -191,6 +169,7 @@ class Clips:
         batch_size: int,
         keep_last: bool = True,
         num_rows: int | None = None,
+        modalities: Sequence[str] = (),
     ) -> Iterator[Batch]:
         """The clips of `rows`, in that order, in batches.
 
@@ -199,12 +178,14 @@ class Clips:
             epoch: the epoch that the draws are of, or a position for unaugmented clips, such as `CENTRED`.
             keep_last: also yield a last batch that is shorter (but for failures, the only one that can be).
             num_rows: of the whole that `rows` are part of, for the share that may fail; by default `rows` are it.
+            modalities: read only these, of those that are read; by default all.
         Raises:
             TrainingError: more than `data.max_failed_share` of `rows` cannot be read.
         """
         if not keep_last and len(rows) > batch_size:
             rows = rows[: len(rows) // batch_size * batch_size]
-        pieces = self.pieces(Chunks(rows, batch_size), epoch=epoch, num_rows=num_rows or len(rows))
+        chunks = Chunks(rows, batch_size)
+        pieces = self.pieces(chunks, epoch=epoch, num_rows=num_rows or len(rows), modalities=modalities)
         yield from (batch for batch in pieces if batch is not None)
 
     def sampled(
@@ -226,19 +207,24 @@ class Clips:
                 yield from self.batches(rows[clips_n == count], epoch=position, batch_size=size, num_rows=len(rows))
 
     def pieces(
-        self, chunks: Sequence[np.ndarray], *, epoch: int | Position, num_rows: int | None = None
+        self,
+        chunks: Sequence[np.ndarray],
+        *,
+        epoch: int | Position,
+        num_rows: int | None = None,
+        modalities: Sequence[str] = (),
     ) -> Iterator[Batch | None]:
         """The clips of each chunk of rows as a batch; None for a chunk of which no row could be read, or an empty one.
 
         Args:
             chunks: may make its items when they are asked for: no list of all is made of them.
-            epoch: as in `batches`.
+            epoch, modalities: as in `batches`.
             num_rows: in all chunks; by default they are asked.
         Raises: as `batches`.
         """
         failed: Counter[str] = Counter()
         num_rows = sum(map(len, chunks)) if num_rows is None else num_rows
-        for items, chunk in zip(self._items(chunks, epoch), chunks, strict=True):
+        for items, chunk in zip(self._items(chunks, epoch, modalities or self.modalities), chunks, strict=True):
             good = []
             for row, item in zip(chunk, items, strict=True):
                 if isinstance(item, MediaError):
@@ -247,14 +233,16 @@ class Clips:
                     good += [(row, crop) for crop in item]
             yield _batch(good) if good else None
 
-    def _items(self, chunks: Sequence[np.ndarray], epoch: int | Position) -> Iterator[list[Any]]:
+    def _items(
+        self, chunks: Sequence[np.ndarray], epoch: int | Position, modalities: Sequence[str]
+    ) -> Iterator[list[Any]]:
         """For each chunk of rows, a list of the crops of its clip, or MediaError."""
         if self._cached is not None:
-            yield from ([self._cut(int(row), epoch) for row in chunk] for chunk in chunks)
+            yield from ([self._cut(int(row), epoch, modalities) for row in chunk] for chunk in chunks)
             return
         rows = (row for chunk in chunks for row in chunk)
         ahead = 2 * max(map(len, islice(chunks, AHEAD_OF)), default=0)
-        with contextlib.closing(self._decoded(rows, epoch, ahead=ahead)) as decoded:
+        with contextlib.closing(self._decoded(rows, epoch, modalities, ahead=ahead)) as decoded:
             for chunk in chunks:
                 items = zip(chunk, islice(decoded, len(chunk)), strict=True)
                 yield [
@@ -263,12 +251,12 @@ class Clips:
                 ]
 
     def _decoded(
-        self, rows: Iterable[int], epoch: int | Position, *, ahead: int, whole: bool = False
+        self, rows: Iterable[int], epoch: int | Position, modalities: Sequence[str], *, ahead: int, whole: bool = False
     ) -> Generator[Decoded | MediaError]:
         """Frames and sound of each row, or why it cannot be read."""
         if self._decoders is None:
             self._decoders = Decoders(default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes)
-        requests = (self.request(int(row), epoch, whole=whole) for row in rows)
+        requests = (_only(self.request(int(row), epoch, whole=whole), modalities) for row in rows)
         num_samples = round(self.clip.sound_seconds * self.clip.sample_rate_hz)
         decoded = self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
         with contextlib.closing(decoded):
@@ -309,7 +297,7 @@ class Clips:
         room_s = min(self.clip.span_seconds(self.modalities), segment_seconds)
         return max(0.0, (room_s - self.clip.seconds_of(modality)) / 2)
 
-    def _cut(self, row: int, epoch: int | Position) -> list[Crop] | MediaError:
+    def _cut(self, row: int, epoch: int | Position, modalities: Sequence[str]) -> list[Crop] | MediaError:
         """One clip from the segment in memory."""
         assert self._cached is not None
         segment, clip = self._cached[row], self.clip
@@ -317,7 +305,8 @@ class Clips:
             return segment
         draws = draws_of(self.seed, epoch, row)
         first = int(float(draws[START]) * starts_kept(segment, clip))
-        frames, waveform = segment.frames_GHWC, segment.waveform_L
+        frames = segment.frames_GHWC if "video" in modalities else None
+        waveform = segment.waveform_L if "audio" in modalities else None
         if frames is not None:
             frames = frames[first : first + clip.frames]
         if waveform is not None:
@@ -347,15 +336,13 @@ def default_workers(data: Data) -> int:
     return data.workers if data.workers >= 0 else cores_of_rank()
 
 
-def _numbers(is_in_N: np.ndarray) -> np.ndarray:
-    """Which rows are true, ascending, without a wider copy of them all."""
-    found = np.empty(np.count_nonzero(is_in_N), np.int32 if len(is_in_N) <= 2**31 else np.int64)
-    done = 0
-    for start in range(0, len(is_in_N), CHUNK_ROWS):
-        here = np.flatnonzero(is_in_N[start : start + CHUNK_ROWS])
-        found[done : done + len(here)] = here + start
-        done += len(here)
-    return found
+def _only(request: Request, modalities: Sequence[str]) -> Request:
+    """The part of a request that is of some modalities."""
+    return replace(
+        request,
+        times_s=request.times_s if "video" in modalities else None,
+        sound_s=request.sound_s if "audio" in modalities else None,
+    )
 
 
 def _say(line: str) -> None:

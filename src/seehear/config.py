@@ -84,15 +84,16 @@ class Cluster:
 class Train:
     """Learning one round's labels."""
 
-    epochs: int = setting(3, "most epochs a round", low=1)
-    patience: int = setting(0, "a round ends when held-out loss has not improved for so many epochs; 0: never", low=0)
+    epochs: int = setting(3, "most epochs a round, each student's last with the rate falling to zero", low=1)
+    patience: int = setting(
+        0, "held-out loss has not improved for so many epochs: the last one follows, from the best; 0: never", low=0
+    )
     batch_size: int = setting(32, "clips a step, over all ranks together", low=2)
     batch_parts: int = setting(1, "cut a batch into at least so many parts, one after another or on ranks", low=1)
     optimizer: Literal["sgd", "adamw"] = setting("sgd", "sgd with momentum, or adamw")
     lr: float = setting(0.01, "peak learning rate", low=0, usual="0.01 for sgd, 0.001 for adamw")
     momentum: float = setting(0.9, "of sgd", low=0, high=1)
     weight_decay: float = setting(1e-4, "L2 penalty (sgd) or decay (adamw)", low=0)
-    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate within a round")
     warmup_share: float = setting(0.05, "share of a round's steps that lr rises over", low=0, high=1)
     renew_heads: bool = setting(True, "new heads each round, since cluster numbers mean nothing across rounds")
     uniform_clusters: bool = setting(True, "draw clips uniformly over clusters instead of over rows")
@@ -147,6 +148,12 @@ class Settings:
     variant: Variant = setting("xdc", "who teaches whom: xdc, sdc, mdc or cdc")
     seed: int = setting(0, "every random choice derives from it", low=0)
     rounds: int = setting(10, "most rounds of extract, cluster, train", low=1)
+    stop_nmi: float = setting(
+        0.0,
+        "end when clusters agree with the last round's by more than this NMI, twice in a row; 0: never",
+        low=0,
+        high=1,
+    )
     clip: Clip = Clip()
     encoders: Encoders = Encoders()
     cluster: Cluster = Cluster()

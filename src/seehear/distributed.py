@@ -49,6 +49,15 @@ def ranks_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def launcher() -> str:
+    """How this process was started, as a person types it."""
+    ranks, here = world_size(), ranks_here()
+    if ranks == 1:
+        return "seehear"
+    nodes = f"--nnodes {ranks // here} " if ranks > here else ""
+    return f"torchrun {nodes}--nproc-per-node {here} -m seehear"
+
+
 def cores() -> int:
     """How many cores this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -84,6 +84,8 @@ def calibrate(
 ) -> None:
     """Set the batch norms of untrained encoders to the statistics of the data, without learning anything.
 
+    Encoders that have seen any data are left as they are.
+
     Args:
         rows: whose clips are looked at, at most `CALIBRATION_ROWS` of them, drawn; all by default.
 
@@ -93,7 +95,11 @@ def calibrate(
     loudness and brightness more than they need to. On the synthetic videos this raises the NMI of random audio features
     with the true events from 0.13 to 0.20, and the first round is what the video encoder has to start from.
     """
-    norms = [m for m in pair.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    fresh = [modality for modality, encoder in pair.encoders.items() if is_untouched(encoder)]
+    fresh = [modality for modality in fresh if modality in clips.modalities]
+    if not fresh:
+        return
+    norms = [m for modality in fresh for m in norms_of(pair.encoders[modality])]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -101,7 +107,7 @@ def calibrate(
     pair.train()
     rows = np.arange(len(clips)) if rows is None else rows
     rows = shuffled(rows, (clips.seed, 0xCA1))[:CALIBRATION_ROWS]
-    for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, keep_last=False):
+    for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, keep_last=False, modalities=fresh):
         if len(batch.rows_B) > 1:
             inputs = encoder_inputs(batch, clips.clip, numerics, pair)
             with numerics.autocast(), distributed.alone():
@@ -111,6 +117,26 @@ def calibrate(
         norm.momentum = momentum
     if distributed.rank() > 0:
         clips.failures.clear()
+
+
+def norms_of(encoder: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch norms of an encoder that keep running statistics."""
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [norm for norm in norms if norm.running_mean is not None]
+
+
+def is_untouched(encoder: nn.Module) -> bool:
+    """Whether an encoder has batch norms, all as PyTorch makes them: mean 0, variance 1, no batch counted.
+
+    Some published weights have statistics and no count.
+    """
+    norms = norms_of(encoder)
+    return bool(norms) and all(
+        not norm.get_buffer("num_batches_tracked").any()
+        and not norm.get_buffer("running_mean").any()
+        and bool((norm.get_buffer("running_var") == 1).all())
+        for norm in norms
+    )
 
 
 @torch.inference_mode()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seehear.agreement import nmi
 from seehear.errors import SettingsError
 from seehear.method import Round, heads_of
-from seehear.spaces import UNLABELLED
 from seehear.throughput import advice
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 EFFECTIVE_SHARE = 0.25  # labels worth fewer even clusters than this share of K are a collapse
 FEW_VIDEOS = 10  # fewer kept out of training cannot tell what an encoder does with new ones
 LEARNED_NATS = 0.02  # a loss that ends less than this below ln K has learned nothing
-CHUNK_ROWS = 2**20  # of labels, looked at at once
 WAITING_SHARE = 0.1  # training that waits for data longer than this is bound by decoding
 
 
@@ -41,12 +40,13 @@ def summary(
         teachers: student -> the spaces that teach it.
         heldout_videos: kept out of training.
 
-    Keys: round, epochs, steps, skipped (steps beside these, from which nothing was learned), clips; per student loss,
-    accuracy, heldout_loss, heldout_accuracy (one number an epoch; losses in nats, accuracies in [0, 1]) and guessing
-    (the accuracy of naming the largest cluster each time); heldout_videos; per clustering num_clusters, sizes (largest,
-    smallest), effective (so many even clusters hold the same entropy), reseeded, inertia, nmi_last (with the last
-    round's labels, null in the first); nmi_video_audio (null where either is not clustered); unreadable (reason ->
-    times in this round); timing (clips_per_second, waiting_share, seconds).
+    Keys: round, steps, skipped (steps beside these, from which nothing was learned), clips; per student epochs, loss,
+    accuracy, heldout_loss, heldout_accuracy, seen (the share of the training rows that were drawn; one number an epoch;
+    losses in nats, accuracies in [0, 1]) and guessing (the accuracy of naming the largest cluster each time);
+    heldout_videos; per clustering num_clusters, sizes (largest, smallest), effective (so many even clusters hold the
+    same entropy), reseeded, inertia, nmi_last (with the last round's labels, null in the first); nmi_video_audio (null
+    where either is not clustered); unreadable (reason -> times in this round); timing (clips_per_second, waiting_share,
+    seconds).
     """
     learning = now.learning
     clusterings = {}
@@ -64,7 +64,7 @@ def summary(
     both = [now.clusters[space].labels_N for space in ("video", "audio") if space in now.clusters]
     return {
         "round": now.number,
-        "epochs": learning.epochs,
+        "epochs": {student: part.epochs for student, part in now.learned.items()},
         "steps": learning.steps,
         "skipped": learning.skipped,
         "clips": learning.clips,
@@ -74,6 +74,7 @@ def summary(
         "heldout_accuracy": learning.heldout_accuracy,
         "heldout_videos": heldout_videos,
         "guessing": guessing(now, teachers),
+        "seen": learning.seen,
         "clusters": clusterings,
         "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
         "unreadable": failures,
@@ -99,34 +100,6 @@ def guessing(now: Round, teachers: Mapping[str, tuple[str, ...]]) -> dict[str, f
         sizes = [now.clusters[name].clustering.sizes for name in heads]
         found[student] = round(float(np.mean([int(s.max()) / max(1, int(s.sum())) for s in sizes])), 4)
     return found
-
-
-def nmi(labels_N: np.ndarray, others_N: np.ndarray) -> float:
-    """NMI of two labellings over the rows that both have labelled, in memory that grows with pairs of labels alone."""
-    first_P, second_P, counts_P = pairs_of(labels_N, others_N)
-    total = counts_P.sum()
-    share_P, shares = counts_P / total, []
-    for labels_P in (first_P, second_P):
-        share_K = np.bincount(labels_P, weights=counts_P) / total
-        shares.append((share_K[labels_P], -float((share_K[share_K > 0] * np.log(share_K[share_K > 0])).sum())))
-    (firsts_P, first_nats), (seconds_P, second_nats) = shares
-    if first_nats + second_nats == 0:
-        return 1.0  # all rows alike in both, or no rows
-    mutual_nats = float((share_P * np.log(share_P / firsts_P / seconds_P)).sum())
-    return max(0.0, min(1.0, 2 * mutual_nats / (first_nats + second_nats)))
-
-
-def pairs_of(labels_N: np.ndarray, others_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs of labels that rows have, and how many rows have each: three int64 arrays (P,)."""
-    width = int(others_N.max(initial=0)) + 1
-    codes, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for start in range(0, len(labels_N), CHUNK_ROWS):
-        labels_n, others_n = labels_N[start : start + CHUNK_ROWS], others_N[start : start + CHUNK_ROWS]
-        both_n = (labels_n != UNLABELLED) & (others_n != UNLABELLED)
-        here, times = np.unique(labels_n[both_n] * np.int64(width) + others_n[both_n], return_counts=True)
-        codes, place = np.unique(np.concatenate([codes, here]), return_inverse=True)
-        counts = np.bincount(place, weights=np.concatenate([counts, times])).astype(np.int64)
-    return codes // width, codes % width, counts
 
 
 def warnings_of(entry: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ from seehear.indexing import Index
 from seehear.journal import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
 from seehear.locks import one_writer
 from seehear.matching import fit_matching
-from seehear.method import ALL_SPACES, TEACHERS, Midway, Round, cluster_features, deep_cluster
+from seehear.method import ALL_SPACES, TEACHERS, Begun, Round, cluster_features, deep_cluster
 from seehear.model import build_pair, save_encoders
 from seehear.numerics import Numerics, choose, find_device, kernels, set_threads
 from seehear.presets import preset_settings
@@ -40,7 +41,6 @@ from seehear.reading import readable
 from seehear.restoring import Restored, restore, state_of, state_within, tensors_of
 from seehear.runs import Run, whole_folder
 from seehear.signals import Interruptions
-from seehear.spaces import Clusters
 from seehear.throughput import divide_cores, facts_of
 from seehear.trainer import GO_ON, LEAVE, SAVE, Keep
 
@@ -48,6 +48,7 @@ from seehear.trainer import GO_ON, LEAVE, SAVE, Keep
 FREE_ON_RESUME = frozenset(
     {
         "rounds",
+        "stop_nmi",
         "data.workers",
         "data.max_failed_share",
         "data.remote_cache_gigabytes",
@@ -106,7 +107,7 @@ def pretrain(
     with (
         nullcontext(console) if console else Console() as console,
         Interruptions(
-            f"{launcher()} pretrain {shlex.join([str(index.folder), '--out', str(out)])} --resume"
+            f"{distributed.launcher()} pretrain {shlex.join([str(index.folder), '--out', str(out)])} --resume"
         ) as requests,
         ExitStack() as held,  # on rank 0 the lock of the one who writes
     ):
@@ -123,8 +124,8 @@ def pretrain(
             out / "run.json", "It, or the last checkpoint, is damaged: restore them, or --overwrite the run."
         ):
             start = restore(run, pair, cfg) if resume else Restored()
-        if is_over(run, start, cfg):
-            console.say(f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}.")
+        if start.last is not None and is_over(run, start, cfg):
+            console.say(end_of(out, start.last, cfg))
             return run
         for line in introduction(run, cfg, numerics, start, len(index)):
             console.say(line)
@@ -172,16 +173,26 @@ def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) 
 
 def is_over(run: Run, start: Restored, cfg: Settings) -> bool:
     """Whether a run has nothing left to do."""
-    rounds_are = start.midway is None and start.last is not None and start.last.number + 1 >= cfg.rounds
+    last = start.last if start.begun is None else None
+    rounds_are = last is not None and (last.number + 1 >= cfg.rounds or (cfg.stop_nmi > 0 and last.is_last))
     return rounds_are and distributed.by_first(lambda: (run.path / "encoders" / "encoders.json").is_file())
+
+
+def end_of(out: Path, last: Round, cfg: Settings) -> str:
+    """What to say of a run that has nothing left to do."""
+    if last.number + 1 < cfg.rounds:
+        return (
+            f"{out} ended when its clusters stopped changing, in round {last.number + 1}. More: --resume --stop_nmi 0."
+        )
+    return f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}."
 
 
 def introduction(run: Run, cfg: Settings, numerics: Numerics, start: Restored, rows: int) -> list[str]:
     """What a run is about to do, in a few lines."""
     ranks, train = distributed.world_size(), cfg.train
     after = ""
-    if start.midway:
-        after = f", going on in round {start.midway.number + 1}, step {start.midway.training['learning']['steps']}"
+    if start.begun:
+        after = f", going on in round {start.begun.number + 1}, step {start.begun.steps}"
     elif start.last:
         after = f", going on after round {start.last.number + 1}"
     parts = train.batch_parts if cfg.compute.sync_batch_norm else max(train.batch_parts, ranks)
@@ -203,15 +214,6 @@ def introduction(run: Run, cfg: Settings, numerics: Numerics, start: Restored, r
             f"pretrain ..."
         )
     return lines
-
-
-def launcher() -> str:
-    """How this process was started, as a person types it."""
-    ranks, here = distributed.world_size(), distributed.ranks_here()
-    if ranks == 1:
-        return "seehear"
-    nodes = f"--nnodes {ranks // here} " if ranks > here else ""
-    return f"torchrun {nodes}--nproc-per-node {here} -m seehear"
 
 
 def train_rounds(
@@ -236,16 +238,16 @@ def train_rounds(
     if distributed.rank() == 0:
         clips.failures.update(start.failures or {})
 
-    def keep(number: int, clusters: Mapping[str, Clusters]) -> Keep:
+    def keep(begun: Begun) -> Keep:
         requests.patient = True
         return Keep(
             saver.wish,
-            lambda training, wish: saver.save(Midway(number, clusters, training), last, wish),
+            lambda training, wish: saver.save(replace(begun, training=training), last, wish),
             console.say,
             saver.last_good,
         )
 
-    for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch, start.midway, keep):
+    for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch, start.begun, keep):
         failures = saver.failures()
         clips.failures.clear()  # the next round counts its own
         if distributed.rank() == 0:
@@ -285,13 +287,14 @@ class Saver:
         late = self.cfg.minutes and time.monotonic() - self.saved_s > 60 * self.cfg.minutes
         return SAVE if late or (self.cfg.steps and self.steps % self.cfg.steps == 0) else GO_ON
 
-    def save(self, midway: Midway, last: Round | None, wish: int) -> None:
+    def save(self, begun: Begun, last: Round | None, wish: int) -> None:
         """Write a checkpoint; with the wish LEAVE also raise `Interrupted`, on every rank, after it is written."""
-        failures, step = self.failures(), int(midway.training["learning"]["steps"])
+        failures = self.failures()
 
         def write() -> bool:
             try:
-                save_midway(self.run, midway.number, step, state_within(midway, last, self.pair, self.run, failures))
+                state = state_within(begun, last, self.pair, self.run, failures)
+                save_midway(self.run, begun.number, begun.steps, state)
             except OSError as error:  # a full disk, say: the checkpoints before are still there
                 self.console.say(f"warning: no checkpoint could be written ({error}); the one before stays.")
                 return False
@@ -301,7 +304,7 @@ class Saver:
         self.saved_s = time.monotonic()
         if wish == LEAVE:
             how = "is saved" if is_written else "could not be saved"
-            raise self.requests.error(f"Round {midway.number + 1} {how} after step {step}.")
+            raise self.requests.error(f"Round {begun.number + 1} {how} after step {begun.steps}.")
 
     def last_good(self) -> str:
         """The file of the furthest checkpoint, for a message; on every rank."""
@@ -326,7 +329,7 @@ def finish(
     span = distributed.rows_of_rank(len(clips))
     mine = np.arange(span.start, span.stop)
     features = extract(pair, clips, numerics, rows=mine, progress=console.watch("features", len(mine)))
-    final = cluster_features(features, len(clips), cfg, numerics.device, cfg.rounds, ALL_SPACES)
+    final = cluster_features(features, len(clips), cfg, numerics.device, last.number + 1, ALL_SPACES)
     everything = Features(*distributed.gather_rows(features.rows, features.of))
     if distributed.rank() > 0:
         return
@@ -335,7 +338,7 @@ def finish(
     with whole_folder(run.path / "clusters", replaces=outputs.CLUSTERS) as folder:
         write_clusters(folder, {name: tensors_of(c) for name, c in final.items()})
     origin = {key: run.record[key] for key in ("seehear", "commit", "index")}
-    origin |= {"rounds": cfg.rounds, "variant": cfg.variant}
+    origin |= {"rounds": last.number + 1, "variant": cfg.variant}
     with distributed.alone():
         matching = fit_matching(pair, everything, last.clusters, cfg.cluster.features)
     save_encoders(run.path / "encoders", pair, cfg, origin, matching)
@@ -379,11 +382,7 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
 
 
 def recorded_numerics(run: Run) -> Numerics:
-    """The numerics that a run was made with.
-
-    Raises:
-        SettingsError: its device is not there.
-    """
+    """The numerics that a run was made with. Raises SettingsError where its device is not there."""
     with readable(run.path / "run.json", "Restore it, or start anew with --overwrite."):
         return Numerics.from_record(run.field("numerics"))
 

@@ -17,7 +17,7 @@ from seehear.config import Settings
 from seehear.encoders import Pair
 from seehear.errors import CheckpointError
 from seehear.kmeans import Clustering
-from seehear.method import TEACHERS, Midway, Round, derive, heads_of
+from seehear.method import TEACHERS, Begun, Round, derive, heads_of
 from seehear.runs import Run
 from seehear.spaces import Clusters, Space
 from seehear.trainer import Learning
@@ -27,10 +27,10 @@ NUMBERS = ("inertia", "reseeded", "iterations")  # of a clustering, beside its t
 
 @dataclass(frozen=True)
 class Restored:
-    """Where a run goes on: after `last`, within `midway` if that is given; and the failures counted in it so far."""
+    """Where a run goes on: after `last`, within `begun` if that is given; and the failures counted in it so far."""
 
     last: Round | None = None
-    midway: Midway | None = None
+    begun: Begun | None = None
     failures: Mapping[str, int] | None = None
 
 
@@ -44,8 +44,13 @@ def state_of_clusters(clusters: Mapping[str, Clusters]) -> dict[str, Any]:
 
 def state_of_round(now: Round) -> dict[str, Any]:
     """A round that is over, but for the weights."""
-    about = {"number": now.number, "next_epoch": now.next_epoch, "learning": asdict(now.learning)}
-    return about | state_of_clusters(now.clusters)
+    return about_round(now) | state_of_clusters(now.clusters)
+
+
+def about_round(now: Round | Begun) -> dict[str, Any]:
+    """What is known of a round beside its clusters."""
+    learned = {student: asdict(learning) for student, learning in now.learned.items()}
+    return {"number": now.number, "stable": now.stable, "learned": learned}
 
 
 def state_of(now: Round, pair: Pair) -> dict[str, Any]:
@@ -53,17 +58,15 @@ def state_of(now: Round, pair: Pair) -> dict[str, Any]:
     return state_of_round(now) | {"pair": pair.state_dict()}
 
 
-def state_within(
-    midway: Midway, last: Round | None, pair: Pair, run: Run, failures: Mapping[str, int]
-) -> dict[str, Any]:
+def state_within(begun: Begun, last: Round | None, pair: Pair, run: Run, failures: Mapping[str, int]) -> dict[str, Any]:
     """A round that has begun, for a checkpoint that needs no other file."""
     return {
         "settings": run.record["settings"],
         "index": run.record["index"]["digest"],
         "last": state_of_round(last) if last else None,
-        "number": midway.number,
-        **state_of_clusters(midway.clusters),
-        "training": dict(midway.training),
+        **about_round(begun),
+        **state_of_clusters(begun.clusters),
+        "training": begun.training,
         "failures": dict(failures),
         "pair": pair.state_dict(),
     }
@@ -94,7 +97,12 @@ def clusters_from(state: Mapping[str, Any]) -> dict[str, Clusters]:
 
 def round_from(state: Mapping[str, Any]) -> Round:
     """The inverse of `state_of_round`."""
-    return Round(state["number"], clusters_from(state), Learning(**state["learning"]), state["next_epoch"])
+    return Round(state["number"], clusters_from(state), learned_from(state), state["stable"])
+
+
+def learned_from(state: Mapping[str, Any]) -> dict[str, Learning]:
+    """What happened to each student of a round."""
+    return {student: Learning(**learning) for student, learning in state["learned"].items()}
 
 
 def restore(run: Run, pair: Pair, cfg: Settings) -> Restored:
@@ -127,4 +135,5 @@ def restore(run: Run, pair: Pair, cfg: Settings) -> Restored:
             f"{run.record['index']['digest'][:12]}... Remove the folder midway to go on from the last whole round."
         )
     last = round_from(state["last"]) if state["last"] else None
-    return Restored(last, Midway(state["number"], clusters, state["training"]), state["failures"])
+    begun = Begun(state["number"], clusters, state["stable"], learned_from(state), state["training"])
+    return Restored(last, begun, state["failures"])

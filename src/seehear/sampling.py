@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+CHUNK_ROWS = 2**20  # looked at at once
+
+MOST_DRAWS = 10
+"""A row is drawn at most so often in an epoch, however small its cluster: a cluster of one row would otherwise be drawn
+N / K times, 445 at the size of Kinetics with 256 clusters."""
+
+
+class Chunks(Sequence[np.ndarray]):
+    """Rows cut into chunks of `size`; the last may be shorter. Each is cut when it is asked for."""
+
+    def __init__(self, rows: np.ndarray, size: int) -> None:
+        self._rows, self._size = rows, size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._rows) / self._size)
+
+    def __getitem__(self, number: Any) -> Any:
+        """One chunk."""
+        return self._rows[range(0, len(self._rows), self._size)[number] :][: self._size]  # IndexError behind the last
+
 
 def epoch_rows(
-    rows: np.ndarray, labels: Mapping[str, np.ndarray], seed: int, epoch: int, *, uniform: bool
+    rows: np.ndarray, labels: Mapping[str, np.ndarray], seeds: tuple[int, ...], *, uniform: bool
 ) -> np.ndarray:
     """Which rows an epoch draws, in order: as many as `rows` has.
 
-    Uniform over rows: a permutation. Uniform over clusters: for each draw a space, then one of its clusters, then one
-    of the cluster's rows, so that every cluster is seen equally often in the space that it belongs to.
+    Uniform over rows: a permutation. Uniform over clusters (DeepCluster's rule): each clustering of `labels` has an
+    equal share of the draws, and within it every cluster, as far as `MOST_DRAWS` lets it.
+
+    Args:
+        labels: the clusterings that teach; one label per row of the index in each.
+        seeds: the order derives from them.
     """
-    seeds = (seed, epoch, 0x5EED)
     if not uniform:
         return shuffled(rows, seeds)
-    generator, spaces = np.random.default_rng(seeds), sorted(labels)
-    counts = np.diff([len(rows) * i // len(spaces) for i in range(len(spaces) + 1)])
+    generator, names = np.random.default_rng(seeds), sorted(labels)
+    bounds = [len(rows) * i // len(names) for i in range(len(names) + 1)]
+    most = max(1, MOST_DRAWS // len(names))
     drawn = [
-        uniform_over_clusters(rows, labels[space][rows], int(count), generator)
-        for space, count in zip(spaces, counts, strict=True)
+        uniform_over_clusters(rows, labels[name][rows], stop - start, generator, most)
+        for name, start, stop in zip(names, bounds[:-1], bounds[1:], strict=True)
     ]
     return generator.permutation(np.concatenate(drawn))
 
@@ -33,12 +59,70 @@ def shuffled(rows: np.ndarray, seeds: tuple[int, ...]) -> np.ndarray:
 
 
 def uniform_over_clusters(
-    rows: np.ndarray, labels_of_rows: np.ndarray, count: int, generator: np.random.Generator
+    rows: np.ndarray, labels_of_rows: np.ndarray, count: int, generator: np.random.Generator, most: int = MOST_DRAWS
 ) -> np.ndarray:
-    """`count` rows such that every cluster comes equally often (to within one), and its rows as evenly as can be."""
-    order = generator.permutation(len(rows))
-    order = order[np.argsort(labels_of_rows[order], kind="stable")]
+    """`count` draws, sorted by cluster: clusters come equally often, and the rows of one as evenly as can be.
+
+    Args:
+        count: at most `most` times as many as there are rows.
+        most: a row is drawn at most so often. What a small cluster cannot take is spread over the others.
+    """
+    order = generator.permutation(np.arange(len(rows), dtype=np.int32 if len(rows) < 2**31 else np.int64))
+    order = order[np.argsort(labels_of_rows[order], kind="stable")]  # by cluster, in random order within each
     _, first, sizes = np.unique(labels_of_rows[order], return_index=True, return_counts=True)
-    turns = np.arange(count)
-    cluster = generator.permutation(len(sizes))[turns % len(sizes)]
-    return rows[order[first[cluster] + (turns // len(sizes)) % sizes[cluster]]]
+    shares = equal_shares(count, most * sizes, generator)
+    place = np.arange(len(order)) - np.repeat(first, sizes)  # of a row within its cluster
+    times = np.repeat(shares // sizes, sizes) + (place < np.repeat(shares % sizes, sizes))
+    drawn: np.ndarray = rows[np.repeat(order, times)]
+    return drawn
+
+
+def equal_shares(count: int, most_K: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """`count` dealt out to K takers, equally (to within one) but for those that cannot take so many.
+
+    Args:
+        most_K: what each can take; in all at least `count`.
+        generator: draws who gets one more.
+    """
+    assert most_K.sum() >= count, (most_K.sum(), count)
+    shares_K = np.zeros(len(most_K), np.int64)
+    by_size = np.argsort(most_K, kind="stable")
+    sorted_K = most_K[by_size]
+    left_K = count - (np.cumsum(sorted_K) - sorted_K)  # for a taker and all larger ones, if the smaller ones are full
+    is_full_K = sorted_K * np.arange(len(sorted_K), 0, -1) <= left_K
+    num_full = len(sorted_K) if is_full_K.all() else int(np.argmin(is_full_K))
+    shares_K[by_size[:num_full]] = sorted_K[:num_full]
+    if num_full < len(sorted_K):
+        rest = generator.permutation(by_size[num_full:])
+        shares_K[rest] = left_K[num_full] // len(rest)
+        shares_K[rest[: left_K[num_full] % len(rest)]] += 1
+    return shares_K
+
+
+def split(groups_N: np.ndarray, share: float, seeds: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that stay and rows kept out: about `share` of the groups, drawn from `seeds` and never split; ascending."""
+    is_there = np.zeros(int(groups_N.max(initial=-1)) + 1, dtype=np.bool_)
+    is_there[groups_N] = True
+    ids = np.flatnonzero(is_there)
+    is_kept = np.zeros_like(is_there)
+    is_kept[shuffled(ids, seeds)[: round(share * len(ids))]] = True
+    out_N = is_kept[groups_N]
+    return _numbers(~out_N), _numbers(out_N)
+
+
+def _numbers(is_in_N: np.ndarray) -> np.ndarray:
+    """Which rows are true, ascending, without a wider copy of them all."""
+    found = np.empty(np.count_nonzero(is_in_N), np.int32 if len(is_in_N) <= 2**31 else np.int64)
+    done = 0
+    for start in range(0, len(is_in_N), CHUNK_ROWS):
+        here = np.flatnonzero(is_in_N[start : start + CHUNK_ROWS])
+        found[done : done + len(here)] = here + start
+        done += len(here)
+    return found
+
+
+def share_seen(drawn: np.ndarray, rows: np.ndarray) -> float:
+    """Which share of `rows` is among the rows that were drawn."""
+    is_drawn = np.zeros(int(rows.max(initial=-1)) + 1, np.bool_)
+    is_drawn[drawn] = True
+    return float(np.count_nonzero(is_drawn)) / max(1, len(rows))

@@ -1,4 +1,4 @@
-"""One update of both encoders from one batch, which ranks share and parts divide.
+"""One update of one encoder, or of several, from one batch, which ranks share and parts divide.
 
 The batch is the same whatever the number of ranks: rank and part decide who computes what, never what is computed.
 
@@ -58,8 +58,8 @@ class Sums:
     table_S2: (students, 2) float64, losses in nats and hits.
     """
 
-    def __init__(self, pair: Pair, device: str) -> None:
-        self.students = [name for name in pair.heads if len(pair.heads_for(name))]
+    def __init__(self, students: Sequence[str], device: str) -> None:
+        self.students = students
         self.table_S2 = torch.zeros(len(self.students), 2, dtype=torch.float64, device=device)
         self.clips = 0
 
@@ -120,7 +120,14 @@ class Plan(Sequence[np.ndarray]):
 
 
 class Update:
-    """Updates a pair in place, one batch a call."""
+    """Updates the students of a pair in place, one batch a call.
+
+    Args:
+        labels: what each head is to say, by its name.
+        optimizer: of the students' parameters, as `trainer.make_optimizer` makes it.
+        students: whose clips are read and who learns; by default all that have heads.
+        loss: of one head's scores and targets.
+    """
 
     def __init__(
         self,
@@ -130,13 +137,16 @@ class Update:
         cfg: Train,
         numerics: Numerics,
         optimizer: torch.optim.Optimizer,
+        students: Sequence[str] = (),
         loss: Loss = cross_entropy,
     ) -> None:
         self.pair, self.clip, self.labels, self.cfg = pair, clip, labels, cfg
         self.numerics, self.optimizer, self.loss = numerics, optimizer, loss
-        self.synced = any(isinstance(m, nn.SyncBatchNorm) for m in pair.modules())
-        self.parameters = [p for p in pair.parameters() if p.requires_grad]
-        self.statistics = _Statistics(pair)
+        self.students = tuple(students) or pair.students
+        modules = pair.modules_of(self.students)
+        self.synced = any(isinstance(m, nn.SyncBatchNorm) for m in modules.modules())
+        self.parameters = [p for p in modules.parameters() if p.requires_grad]
+        self.statistics = _Statistics(modules)
 
     def pieces(self, rows_B: np.ndarray) -> list[np.ndarray]:
         """What this rank computes of a batch, part by part."""
@@ -162,7 +172,7 @@ class Update:
         """
         self.optimizer.zero_grad(set_to_none=True)
         alone = distributed.world_size() == 1 and len(pieces) == 1
-        table_S2 = torch.zeros(len(sums.students), 2, device=self.numerics.device)
+        table_S2 = torch.zeros(len(self.students), 2, device=self.numerics.device)
         clips = parts = 0
         self.statistics.begin()
         for batch in self._large_enough(pieces):
@@ -196,9 +206,10 @@ class Update:
         """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
         with self.numerics.autocast():
             scores = self.pair(encoder_inputs(batch, self.clip, self.numerics, self.pair))
-        loss, table_S2 = losses(scores, self.labels, batch.rows_B, self.loss, self.cfg.label_smoothing)
+        table_S2 = losses(scores, self.labels, batch.rows_B, self.loss, self.cfg.label_smoothing)
+        loss = table_S2[:, 0].sum()
         (loss / batch_size).backward()  # type: ignore[no-untyped-call]
-        return table_S2
+        return table_S2.detach()
 
     def _over_ranks(
         self, clips: int, parts: int, wish: int, table_S2: Tensor, alone: bool
@@ -221,25 +232,22 @@ class Update:
 
 
 def losses(
-    scores: dict[str, dict[str, Tensor]], labels: Labels, rows_B: np.ndarray, loss: Loss, smoothing: float
-) -> tuple[Tensor, Tensor]:
-    """The sum over clips and students of the mean over a student's heads of the loss.
+    scores: Mapping[str, Mapping[str, Tensor]], labels: Labels, rows_B: np.ndarray, loss: Loss, smoothing: float = 0.0
+) -> Tensor:
+    """(students, 2): the loss of each student, and how many clips it labelled right, summed over clips.
 
-    Returns:
-        It, and (students, 2): its parts, and how many clips were labelled right (mean over heads), without gradient.
+    Of several heads both are the mean.
     """
     table = []
     for heads in scores.values():
         parts = []
-        for space, scores_BK in heads.items():
-            targets = labels[space][rows_B]
+        for name, scores_BK in heads.items():
+            targets = labels[name][rows_B]
             targets = targets.astype(np.float32 if np.issubdtype(targets.dtype, np.floating) else np.int64)
             value, hits = loss(scores_BK.float(), upload(torch.from_numpy(targets), scores_BK.device), smoothing)
             parts.append(torch.stack([value, hits.to(value.dtype)]) / len(heads))
-        if parts:
-            table.append(torch.stack(parts).sum(dim=0))
-    table_S2 = torch.stack(table)
-    return table_S2[:, 0].sum(), table_S2.detach()
+        table.append(torch.stack(parts).sum(dim=0))
+    return torch.stack(table)
 
 
 def are_finite(tensors: list[Tensor]) -> Tensor:
@@ -254,12 +262,11 @@ class _Statistics:
     are laid end to end.
     """
 
-    def __init__(self, pair: Pair) -> None:
-        modules = pair.heads.modules() if pair.is_frozen else pair.modules()
-        norms = [m for m in modules if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    def __init__(self, modules: nn.Module) -> None:
+        norms = [m for m in modules.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         self._tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
         self._counters: list[Any] = [m.num_batches_tracked for m in norms]
-        self._none = next(pair.parameters()).detach().new_zeros(0)  # there may be no batch norms
+        self._none = next(modules.parameters()).detach().new_zeros(0)  # there may be no batch norms
 
     @torch.no_grad()
     def begin(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,15 @@ class Pair(nn.Module):
     def students(self) -> tuple[str, ...]:
         """The encoders that have heads, and so can be taught."""
         return tuple(name for name in self.modalities if len(self.heads_for(name)))
+
+    def modules_of(self, students: Sequence[str]) -> nn.ModuleList:
+        """What is trained of some students: their encoders, unless these are frozen, and heads."""
+        encoders = [] if self.is_frozen else [self.encoders[name] for name in students]
+        return nn.ModuleList([*encoders, *(self.heads_for(name) for name in students)])
+
+    def state_of(self, students: Sequence[str]) -> dict[str, Tensor]:
+        """The part of the state dictionary that some students have, by the names it has there."""
+        return {name: value for name, value in self.state_dict().items() if name.split(".")[1] in students}
 
     def renew_heads(self, heads: Mapping[str, Mapping[str, int]], generator: torch.Generator) -> None:
         """Replace all heads by new ones.

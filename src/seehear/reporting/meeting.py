@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seehear.journal import nmi
+from seehear.agreement import nmi
 from seehear.reporting.cards import Grouping, counts
 
 MOST_LINKED = 1500  # pairs; more are sorted by size only
