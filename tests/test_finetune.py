@@ -131,7 +131,7 @@ def test_planted_classes_are_learned_and_the_classifier_can_be_used(planted, one
 
 
 def test_freezing_leaves_weights_and_batch_norms_as_they_were(planted, one_split, tmp_path):
-    planted.run(tmp_path / "f", settings_with(freeze=True, weight_decay=0.5), data=one_split)
+    planted.run(tmp_path / "f", settings_with(freeze=True, weight_decay=0.5, batch_parts=3), data=one_split)
     planted.run(tmp_path / "g", settings_with(), data=one_split)
     before = planted.model.pair.encoders.state_dict()
     after, trained = (load_classifier(tmp_path / n, device="cpu").model.pair.encoders.state_dict() for n in "fg")
