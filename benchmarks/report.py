@@ -138,6 +138,7 @@ def simulated_index(folder: Path, rows: int, files: int, seconds: int) -> Path:
                 "audio_codec",
                 "audio_track",
                 "audio_channel",
+                "parts",
             ]
         }
         facts |= {"file_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
