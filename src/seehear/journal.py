@@ -44,9 +44,9 @@ def summary(
     accuracy, heldout_loss, heldout_accuracy, seen (the share of the training rows that were drawn; one number an epoch;
     losses in nats, accuracies in [0, 1]) and guessing (the accuracy of naming the largest cluster each time);
     heldout_videos; per clustering num_clusters, sizes (largest, smallest), effective (so many even clusters hold the
-    same entropy), reseeded, inertia, nmi_last (with the last round's labels, null in the first); nmi_video_audio (null
-    where either is not clustered); unreadable (reason -> times in this round); timing (clips_per_second, waiting_share,
-    seconds).
+    same entropy), reseeded, inertia, nmi_last (with the last round's labels, null in the first); stable (rounds in a
+    row whose clusters agreed with the last ones' by more than stop_nmi); nmi_video_audio (null where either is not
+    clustered); unreadable (reason -> times in this round); timing (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
     clusterings = {}
@@ -76,6 +76,7 @@ def summary(
         "guessing": guessing(now, teachers),
         "seen": learning.seen,
         "clusters": clusterings,
+        "stable": now.stable,
         "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
         "unreadable": failures,
         "rows": len(next(iter(now.clusters.values())).labels_N),
@@ -205,6 +206,8 @@ def line(entry: dict[str, Any], rounds: int) -> str:
     ]
     if reseeded := sum(c["reseeded"] for c in clusters):
         parts.append(f"{reseeded} empty clusters re-seeded")
+    if entry.get("stable"):
+        parts.append(f"clusters stable for {entry['stable']} round{'s' * (entry['stable'] > 1)}")
     if entry.get("skipped"):
         parts.append(f"{entry['skipped']} steps skipped")
     if entry["unreadable"]:
