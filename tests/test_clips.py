@@ -151,3 +151,16 @@ def test_the_split_keeps_videos_whole_and_depends_on_the_seed():
     clips.seed = 2
     assert not np.array_equal(out, clips.split(0.2)[1])
     assert len(clips.split(0.0)[1]) == 0
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("modality", ["video", "audio"])
+def test_reading_one_sense_gives_the_same_clips_of_it_and_nothing_of_the_other(index_folder, cached, modality):
+    """From files and from memory: a batch for one student lies where a batch for both does."""
+    clips, rows = open_clips(index_folder, cached=cached), np.array([7, 0, 7, 31])
+    (both,) = clips.batches(rows, epoch=5, batch_size=4)
+    (one,) = clips.batches(rows, epoch=5, batch_size=4, modalities=(modality,))
+    read, other = ("frames_BTHWC", "waveform_BL") if modality == "video" else ("waveform_BL", "frames_BTHWC")
+    assert torch.equal(getattr(one, read), getattr(both, read))
+    assert getattr(one, other) is None
+    assert torch.equal(one.draws_BD, both.draws_BD)
