@@ -42,9 +42,9 @@ import av
 import numpy as np
 
 import seehear
-from seehear import media
-from seehear.media.members import member_of
-from seehear.runs import commit, processor
+from seehear.data import media
+from seehear.data.media.members import member_of
+from seehear.machine.files import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
 SETS = {"long": (340, 256, 250), "gop30": (340, 256, 30), "packed": (340, 256, 250), "hd": (1280, 720, 250)}
@@ -105,7 +105,7 @@ def packing_gains(folder: Path, count: int) -> list[dict[str, Any]]:
 
 def packing_costs(folder: Path) -> list[dict[str, Any]]:
     """CPU seconds and bytes of a packed segment of 10 s, by what it is packed for; the originals are of `long`."""
-    from seehear.packing.encoding import Recipe, encode
+    from seehear.data.packing.encoding import Recipe, encode
 
     files = make_set(folder, "long")
     found = []
@@ -135,9 +135,9 @@ def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
     """CPU milliseconds a clip in batches, by this process alone and by a worker process and this one together, beside
     reading the same clips and nothing else.
     """
-    from seehear.clips import Clips
     from seehear.config import Data
-    from seehear.numerics import keep_memory
+    from seehear.data.clips import Clips
+    from seehear.machine.devices import keep_memory
     from seehear.presets import preset_settings
 
     keep_memory()  # as whatever trains does

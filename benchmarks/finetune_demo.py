@@ -30,22 +30,23 @@ import numpy as np
 import torch
 
 import seehear
-from seehear.clips import Clips
 from seehear.config import Data
+from seehear.data.clips import Clips
+from seehear.data.index import Index
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.finetuning import Finetune
 from seehear.evaluation.finetuning.learning import learn_classes
 from seehear.evaluation.finetuning.splits import lesson_of, rows_of, starting_pair, training_items
 from seehear.evaluation.finetuning.testing import item_scores, values_of
 from seehear.evaluation.sets import LabelledSet, of_index
-from seehear.indexing import Index
-from seehear.method import derive
-from seehear.model import Model
-from seehear.numerics import Numerics
-from seehear.pretraining import recorded_numerics
-from seehear.progress import Console
-from seehear.runs import Run, now, versions, write_json
-from seehear.showcase import spread
+from seehear.machine.console import Console
+from seehear.machine.devices import Numerics
+from seehear.machine.files import now, versions, write_json
+from seehear.method.method import derive
+from seehear.models.model import Model
+from seehear.reporting.demo import spread
+from seehear.runs.folder import Run
+from seehear.runs.pretrain import recorded_numerics
 
 RESULTS = Path(__file__).parent / "results"
 WAYS = ("pretrained", "scratch")

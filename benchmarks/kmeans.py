@@ -243,7 +243,7 @@ def with_flash(name: str, device: str) -> Any:
 def with_seehear(name: str, device: str) -> Any:
     import torch
 
-    from seehear.kmeans import kmeans
+    from seehear.method.kmeans import kmeans
 
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("torch sees no CUDA device")

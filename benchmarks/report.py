@@ -39,7 +39,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(arguments.one)))
         return
-    from seehear.runs import now, versions
+    from seehear.machine.files import now, versions
 
     sizes = []
     for rows in arguments.rows:
@@ -62,11 +62,11 @@ def simulate(
     """Write videos, an index of so many rows of them, and a finished run with planted clusters; returns the run."""
     import torch
 
-    from seehear.checkpoint import write_clusters
     from seehear.config import override
-    from seehear.indexing import Index
+    from seehear.data.index import Index
     from seehear.presets import preset_settings
-    from seehear.runs import Run
+    from seehear.runs.checkpoint import write_clusters
+    from seehear.runs.folder import Run
 
     index = Index.open(simulated_index(folder, rows, files, seconds))
     generator = np.random.default_rng(0)
@@ -116,8 +116,8 @@ def planted(path: Path, labels_N: np.ndarray, clusters: int, width: int, generat
 
 def simulated_index(folder: Path, rows: int, files: int, seconds: int) -> Path:
     """An index with so many rows, 2 s each, that overlap in a few real files."""
-    from seehear.indexing.table import Video, write_index
-    from seehear.media import probe
+    from seehear.data.index.table import Video, write_index
+    from seehear.data.media import probe
 
     (folder / "videos").mkdir(parents=True)
     videos = []

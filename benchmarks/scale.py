@@ -80,7 +80,7 @@ class Measurement:
     def everything(self) -> dict[str, Any]:
         import torch
 
-        from seehear.clips import Clips
+        from seehear.data.clips import Clips
         from seehear.presets import preset_settings
 
         torch.set_num_threads(1)
@@ -121,7 +121,7 @@ class Measurement:
         print(f"{self.rows:>11,}  {name:<48} {seconds:8.3f} s, {cpu_seconds:8.3f} of CPU", file=sys.stderr, flush=True)
 
     def write(self) -> None:
-        from seehear.indexing.table import write_table
+        from seehear.data.index.table import write_table
 
         with self.stage("make the columns (simulated)"):
             table = simulated(self.rows)
@@ -130,7 +130,7 @@ class Measurement:
             write_table(self.folder / "index", table, [], info)
 
     def open(self) -> Any:
-        from seehear.indexing import Index
+        from seehear.data.index import Index
 
         for path in (self.folder / "index").iterdir():
             with path.open("rb") as file:
@@ -147,7 +147,7 @@ class Measurement:
         """One iteration of k-means over features that are made where they are looked at; its labels."""
         import torch
 
-        from seehear.kmeans import assign
+        from seehear.method.kmeans import assign
 
         source = Features()
         labels, clustered = np.empty(self.rows, np.int32), min(self.rows, KMEANS_ROWS)
@@ -168,7 +168,7 @@ class Measurement:
 
     def draw(self, train: np.ndarray, labels: np.ndarray) -> None:
         """The orders of an epoch: made, and looked at to the end."""
-        from seehear.sampling import epoch_rows
+        from seehear.data.order import epoch_rows
 
         for uniform, what in ((False, "rows"), (True, "clusters")):
             with self.stage(f"order uniform over {what}"):
@@ -190,8 +190,8 @@ class Measurement:
         import pyarrow.parquet as pq
         import torch
 
-        from seehear.agreement import nmi
-        from seehear.checkpoint import read_state, write_clusters, write_state
+        from seehear.method.agreement import nmi
+        from seehear.runs.checkpoint import read_state, write_clusters, write_state
 
         state = {"video": {"labels": torch.from_numpy(labels), "centroids": torch.zeros(CLUSTERS, WIDTH)}}
         with self.stage("write labels.parquet"):
@@ -220,7 +220,7 @@ class Features:
 
     def planted(self, start: int, stop: int) -> np.ndarray:
         """The centre of each row."""
-        from seehear.kmeans.drawing import hashes
+        from seehear.method.kmeans.hashing import hashes
 
         return (hashes(1, np.arange(start, stop)) % np.uint64(CLUSTERS)).astype(np.int64)
 
@@ -228,7 +228,7 @@ class Features:
         """The features of rows start to stop - 1."""
         import torch
 
-        from seehear.kmeans.drawing import hashes
+        from seehear.method.kmeans.hashing import hashes
 
         noise = (hashes(2, np.arange(start, stop)) % np.uint64(len(self.noise))).astype(np.int64)
         features = self.noise[torch.from_numpy(noise)]
@@ -237,8 +237,8 @@ class Features:
 
 def simulated(rows: int) -> Any:
     """The table of an index of so many videos with one segment each, made column by column."""
-    from seehear.indexing.mapped import assemble
-    from seehear.indexing.table import SCHEMA
+    from seehear.data.index.mapped import assemble
+    from seehear.data.index.table import SCHEMA
 
     generator = np.random.default_rng(0)
     constant = {"fps": 30.0, "width": 340, "height": 256, "rotation_degrees": 0, "sample_rate_hz": 48000, "channels": 2}
@@ -291,7 +291,7 @@ def status() -> dict[str, int]:
 
 def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
     """Write results/scale.json and .md, and print the latter."""
-    from seehear.runs import now, versions
+    from seehear.machine.files import now, versions
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     disk = shutil.disk_usage(args.folder or tempfile.gettempdir()).free

@@ -61,18 +61,19 @@ def simulate(folder: Path, rows: int) -> None:
     import torch
 
     import seehear
-    from seehear.checkpoint import write_clusters
     from seehear.config import Cluster, Encoders, Settings
-    from seehear.encoders import Pair
-    from seehear.features import Features
-    from seehear.indexing.table import FACTS, Video, write_index
-    from seehear.kmeans import Clustering
-    from seehear.matching import fit_matching
-    from seehear.model import build_pair, save_encoders
+    from seehear.data.index.table import FACTS, Video, write_index
+    from seehear.machine.files import now
+    from seehear.method.clusters import Clusters, Space
+    from seehear.method.encoders import Pair
+    from seehear.method.features import Features
+    from seehear.method.kmeans import Clustering
+    from seehear.models.matching import fit_matching
+    from seehear.models.model import build_pair, save_encoders
     from seehear.presets import preset_settings
-    from seehear.pretraining import tensors_of
-    from seehear.runs import Run, now
-    from seehear.spaces import Clusters, Space
+    from seehear.runs.checkpoint import write_clusters
+    from seehear.runs.folder import Run
+    from seehear.runs.pretrain import tensors_of
 
     seehear.synth(folder / "videos", videos=2, classes=2, workers=1, progress=False)
     facts = {name: 0 if name not in ("video_codec", "audio_codec") else "" for name in FACTS}
@@ -190,7 +191,7 @@ class Memory:
 
 def report(args: argparse.Namespace, found: dict[str, Any]) -> None:
     """Write results/search.json and .md."""
-    from seehear.runs import commit, processor
+    from seehear.machine.files import commit, processor
 
     conditions = {
         "command": " ".join(["python", "benchmarks/search.py", *sys.argv[1:]]),

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from seehear.augment import DRAWS
-from seehear.clips import Batch
 from seehear.config import Clip, Settings
-from seehear.encoders import Pair
-from seehear.features import encoder_inputs
-from seehear.numerics import Numerics, synchronise
-from seehear.trainer import make_optimizer
-from seehear.updates import Sums, Update
+from seehear.data.augment import DRAWS
+from seehear.data.clips import Batch
+from seehear.machine.devices import Numerics, synchronise
+from seehear.method.encoders import Pair
+from seehear.method.features import encoder_inputs
+from seehear.method.step import Sums, Update
+from seehear.method.train import make_optimizer
 
 ENOUGH_SECONDS = 1.0  # for products of one size
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is the peak

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 
 import seehear
-from seehear.runs import commit, processor
+from seehear.machine.files import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("round", "shapes", "ranks")
@@ -106,11 +106,11 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     import torch
     from speed import made_up_batch, works
 
-    from seehear.clips import Clips
     from seehear.config import override
-    from seehear.method import deep_cluster
-    from seehear.model import build_pair
-    from seehear.numerics import choose
+    from seehear.data.clips import Clips
+    from seehear.machine.devices import choose
+    from seehear.method.method import deep_cluster
+    from seehear.models.model import build_pair
     from seehear.presets import preset_settings
 
     torch.set_num_threads(1)
@@ -260,8 +260,8 @@ def one_shape(name: str, frames: int, crop_pixels: int, args: argparse.Namespace
     from speed import counted, matmul_peak, once
 
     from seehear.config import Compute
-    from seehear.encoders import AudioEncoder, Pair, VideoEncoder
-    from seehear.numerics import choose
+    from seehear.machine.devices import choose
+    from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder
     from seehear.presets import preset_settings
 
     torch.set_num_threads(1)
@@ -312,7 +312,7 @@ def plain_copy(network: Any) -> Any:
     import torch
     from torch import nn
 
-    from seehear.encoders import Conv2Plus1D
+    from seehear.method.encoders import Conv2Plus1D
 
     other = copy.deepcopy(network)
     for module in other.modules():
@@ -393,10 +393,10 @@ def work_as_rank(told: Path) -> None:
 
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from planted import planted_clips, tiny_settings
-    from seehear import distributed
-    from seehear.method import deep_cluster
-    from seehear.model import build_pair
-    from seehear.numerics import Numerics
+    from seehear.machine import distributed
+    from seehear.machine.devices import Numerics
+    from seehear.method.method import deep_cluster
+    from seehear.models.model import build_pair
 
     torch.set_num_threads(1)
     distributed.start("cpu")

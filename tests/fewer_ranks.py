@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import torch.distributed as dist
 
-from seehear import distributed
+from seehear.machine import distributed
 
 
 def fewer_and_fewer(folder: str, counts: Iterable[int]) -> Iterator[int]:

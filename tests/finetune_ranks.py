@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from planted import AS_DEBUG
-from seehear import distributed
 from seehear.evaluation.finetuning import splits
+from seehear.machine import distributed
 from test_finetune import Planted, settings_with
 
 CFG = settings_with(batch_parts=4, batch_size=16, optimizer="sgd", lr=0.02, heldout_share=0.1, clips=3)

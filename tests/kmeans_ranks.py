@@ -14,10 +14,10 @@ import torch
 
 from fewer_ranks import fewer_and_fewer
 from kmeans_data import mixture
-from seehear import distributed
 from seehear.errors import SettingsError
-from seehear.kmeans import fit_preprocessing, kmeans
-from seehear.kmeans import rows as kmeans_rows
+from seehear.machine import distributed
+from seehear.method.kmeans import fit_preprocessing, kmeans
+from seehear.method.kmeans import rows as kmeans_rows
 
 # where the rows are cut, in shares of them: uneven, and one rank of five has none
 CUTS = {1: (0, 1), 2: (0, 0.3, 1), 3: (0, 0.07, 0.61, 1), 5: (0, 0.2, 0.2, 0.55, 0.9, 1)}

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from seehear.augment import DRAWS
-from seehear.clips import Batch, Clips
 from seehear.config import Clip, Settings, override
+from seehear.data.augment import DRAWS
+from seehear.data.clips import Batch, Clips
+from seehear.data.segments import Segment
 from seehear.presets import preset_settings
-from seehear.segments import Segment
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])
 TONES_HZ = (300.0, 700.0, 1500.0, 3300.0)

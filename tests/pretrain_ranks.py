@@ -13,13 +13,13 @@ import torch
 
 from fewer_ranks import fewer_and_fewer
 from planted import AS_DEBUG, planted_clips, tiny_settings
-from seehear import distributed
-from seehear.clips import Clips
+from seehear.data.clips import Clips
 from seehear.errors import MediaError, SettingsError, TrainingError
-from seehear.method import deep_cluster
-from seehear.model import build_pair
-from seehear.numerics import Numerics
-from seehear.trainer import GO_ON, SAVE, Keep, learn
+from seehear.machine import distributed
+from seehear.machine.devices import Numerics
+from seehear.method.method import deep_cluster
+from seehear.method.train import GO_ON, SAVE, Keep, learn
+from seehear.models.model import build_pair
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 WAYS = {

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from seehear import remote
-from seehear.remote import retrying
+from seehear.data import remote
+from seehear.data.remote import retrying
 
 
 class FileServer(ThreadingHTTPServer):

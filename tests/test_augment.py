@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from seehear.augment import CENTRE, DRAWS, FLIP, LEFT, TOP, augment_frames, augment_sound, draw
 from seehear.config import Clip
+from seehear.data.augment import CENTRE, DRAWS, FLIP, LEFT, TOP, augment_frames, augment_sound, draw
 
 CLIP = Clip(frames=3, short_side_pixels=12, crop_pixels=8)
 

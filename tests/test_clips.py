@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from planted import planted_clips, tiny_settings
-from seehear.augment import CENTRE
-from seehear.clips import Clips
 from seehear.config import Clip, Data, override
+from seehear.data.augment import CENTRE
+from seehear.data.clips import Clips
+from seehear.data.index import Index
+from seehear.data.placing import CENTRED, start_of, window
+from seehear.data.segments import Segment
 from seehear.errors import MediaError, TrainingError
-from seehear.indexing import Index
-from seehear.placing import CENTRED, start_of, window
 from seehear.presets import preset_settings
-from seehear.segments import Segment
 
 
 def all_of(clips: Clips, epoch: int, batch_size: int = 7) -> list:

@@ -22,7 +22,7 @@ from seehear.library import assign, embed, export_labels, open_run
 from seehear.library.gallery import gallery_of
 from seehear.reporting.cards import read_groupings
 from seehear.reporting.health import health
-from seehear.runs import Run
+from seehear.runs.folder import Run
 
 Mutation = Callable[[Path], None]
 
@@ -83,7 +83,7 @@ def readers(table: pa.Table, index: Path) -> dict[str, Callable[[Path], object]]
 
     return {
         "assign": without_radii,
-        "report": lambda run: (health(Run.open(run)), read_groupings(run), seehear.naming.read_names(run)),
+        "report": lambda run: (health(Run.open(run)), read_groupings(run), seehear.runs.names.read_names(run)),
         "resume": lambda run: seehear.pretrain(index, run, resume=True),
         "export": lambda run: export_labels(run, "csv", run.parent / "labels.csv", overwrite=True),
         "clusters": final_groupings,

@@ -15,13 +15,13 @@ import torch
 
 import seehear
 from media_files import grainy_picture, write_media
-from seehear.clips import CENTRED, Clips
 from seehear.config import Clip, Data
-from seehear.decoders import Decoders
-from seehear.decoding import Request, decode
+from seehear.data.clips import CENTRED, Clips
+from seehear.data.decoding.decoders import Decoders
+from seehear.data.decoding.request import Request, decode
+from seehear.data.decoding.workers import examine_all
+from seehear.data.index import Index
 from seehear.errors import MediaError, SeehearError
-from seehear.indexing import Index
-from seehear.indexing.workers import examine_all
 from striking import children, holds, strikes
 
 CLIP = Clip(frames=4, frame_rate_hz=8.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
@@ -207,8 +207,8 @@ def test_no_process_outlives_its_parent(slow_index: Index) -> None:
     path = Path(slow_index.path(slow_row(slow_index)))
     code = f"""
 import numpy as np
-from seehear.decoders import Decoders
-from seehear.decoding import Request
+from seehear.data.decoding.decoders import Decoders
+from seehear.data.decoding.request import Request
 request = Request(0, {str(path)!r}, np.array([23.0]), 24, None, 8000)
 for _ in Decoders(2, 5.0).run(iter(lambda: request, None), ahead=4):
     pass
@@ -244,7 +244,7 @@ def test_training_goes_on_after_a_decoder_was_killed(slow_index: Index, tmp_path
 
 ON_START = """
 import os, pathlib, signal, sys
-if "seehear.indexing.serving" in " ".join(sys.orig_argv):
+if "seehear.data.decoding.worker" in " ".join(sys.orig_argv):
     left = pathlib.Path({left!r})
     marks = sorted(left.glob("*"))
     if marks:

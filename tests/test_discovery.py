@@ -19,13 +19,13 @@ import seehear
 from media_files import write_media
 from remote_servers import serving
 from seehear.cli.base import say
+from seehear.data.index import Index, IndexSummary
+from seehear.data.index.discovery import find_candidates
 from seehear.errors import MediaError, SettingsError, UsageError, printable
 from seehear.evaluation.datasets.tree import Tree
-from seehear.indexing import Index, IndexSummary
-from seehear.indexing.discovery import find_candidates
 from seehear.library.pieces import Cutting, FileSource
-from seehear.progress import Console
-from seehear.runs import write_json
+from seehear.machine.console import Console
+from seehear.machine.files import write_json
 
 YEAR_2400_S = 13_569_465_600
 

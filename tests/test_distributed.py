@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kmeans_ranks
-from seehear import distributed
 from seehear.errors import SettingsError
+from seehear.machine import distributed
 
 pytestmark = pytest.mark.thorough
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from seehear import diagnosis
-from seehear.diagnosis import check_disk, check_threads, diagnose, is_broken
+from seehear.cli import diagnosis
+from seehear.cli.diagnosis import check_disk, check_threads, diagnose, is_broken
 from test_story import run
 
 
@@ -52,7 +52,7 @@ def test_threads_on_a_busy_machine_are_warned_of():
         "import os, torch\n"
         "torch.set_num_threads(2)\n"
         "os.getloadavg = lambda: (99.0, 99.0, 99.0)\n"
-        "from seehear.diagnosis import check_threads\n"
+        "from seehear.cli.diagnosis import check_threads\n"
         "print(check_threads().status, check_threads().advice)"
     )
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seehear.encoders import AudioEncoder, Conv2Plus1D, Pair, VideoEncoder, midplanes
+from seehear.method.encoders import AudioEncoder, Conv2Plus1D, Pair, VideoEncoder, midplanes
 
 
 def parameters(module: torch.nn.Module) -> int:

@@ -6,16 +6,16 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import normalized_mutual_info_score
 
 import seehear
-from seehear.clips import Clips
 from seehear.config import Clip, Data
+from seehear.data.clips import Clips
+from seehear.data.index import Index
+from seehear.data.segments import Segment
 from seehear.errors import SettingsError
 from seehear.evaluation.baselines import baseline_features, colour_statistics
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.classifiers import in_top, scores_of_linear
 from seehear.evaluation.clusters import agreement
 from seehear.evaluation.sets import of_index
-from seehear.indexing import Index
-from seehear.segments import Segment
 
 
 def write(path, text):

@@ -12,14 +12,14 @@ import benchmark_folders
 import seehear
 from media_files import tone, write_media
 from seehear.config import Clip
-from seehear.encoders import Pair
-from seehear.encoders.wrapping import wrap
+from seehear.data.index import Index
 from seehear.errors import SettingsError
 from seehear.evaluation.table import compare
-from seehear.indexing import Index
-from seehear.model import Model
-from seehear.numerics import Numerics
-from seehear.progress import Console
+from seehear.machine.console import Console
+from seehear.machine.devices import Numerics
+from seehear.method.encoders import Pair
+from seehear.method.encoders.wrapping import wrap
+from seehear.models.model import Model
 
 CLIP = Clip(frames=4, frame_rate_hz=8.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
 QUIET = Console(quiet=True)

@@ -14,20 +14,20 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, nor
 
 import seehear
 from seehear.config import Clip
-from seehear.encoders import Pair
-from seehear.encoders.wrapping import wrap
+from seehear.data.index import Index
 from seehear.errors import RunError, SettingsError
 from seehear.evaluation.clusters import agreement
 from seehear.evaluation.datasets import Split
+from seehear.evaluation.features import file_name
 from seehear.evaluation.finetuning import load_classifier
 from seehear.evaluation.retrieval import RANKS, random_recall, recall_over_splits
 from seehear.evaluation.sets import LabelledSet
 from seehear.evaluation.table import compare
-from seehear.evaluation.writing import file_name
-from seehear.indexing import Index
-from seehear.model import Model
-from seehear.numerics import Numerics
-from seehear.progress import Console
+from seehear.machine.console import Console
+from seehear.machine.devices import Numerics
+from seehear.method.encoders import Pair
+from seehear.method.encoders.wrapping import wrap
+from seehear.models.model import Model
 
 CLIP = Clip(frames=4, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
 QUIET = Console(quiet=True)

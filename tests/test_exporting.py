@@ -10,14 +10,15 @@ import torch
 import seehear
 from command_here import command
 from seehear.config import Clip, Encoders, Settings
-from seehear.encoders import AudioEncoder, Pair, VideoEncoder, wrap
 from seehear.errors import CheckpointError, RunError, SeehearError, UsageError
-from seehear.exporting import TOLERANCE, largest_difference, plain
-from seehear.matching import Matching
-from seehear.model import Model
-from seehear.numerics import Numerics
-from seehear.runs import Run, write_json
-from seehear.stored import save_encoders
+from seehear.machine.devices import Numerics
+from seehear.machine.files import write_json
+from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder, wrap
+from seehear.models.export import TOLERANCE, largest_difference, plain
+from seehear.models.files import save_encoders
+from seehear.models.matching import Matching
+from seehear.models.model import Model
+from seehear.runs.folder import Run
 
 CLIP = Clip(frames=5, frame_rate_hz=8, short_side_pixels=36, crop_pixels=32, sound_seconds=1.0, spectrogram_frames=60)
 SETTINGS = Settings(clip=CLIP, encoders=Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10))
@@ -121,7 +122,7 @@ def test_safetensors_is_a_folder_that_load_opens(run, model, tmp_path):
 
 def test_the_hub_folder_loads_by_from_pretrained_and_by_load(run, model, tmp_path):
     pytest.importorskip("huggingface_hub", reason="pip install 'seehear[hub]'")
-    from seehear.hub import HubModel
+    from seehear.models.hub import HubModel
 
     seehear.export(run, "hub", tmp_path / "out", licence="CC-BY-4.0")
     found = HubModel.from_pretrained(tmp_path / "out")

@@ -10,8 +10,8 @@ import pytest
 
 from seehear.config import Clip
 from seehear.errors import CheckpointError, SeehearError, UsageError
-from seehear.progress import Console
-from seehear.weights import Released, cache_folder, fetch
+from seehear.machine.console import Console
+from seehear.models.released import Released, cache_folder, fetch
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
 QUIET = Console(quiet=True)

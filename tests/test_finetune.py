@@ -15,9 +15,9 @@ import torch
 from numpy.testing import assert_allclose
 
 from planted import planted_clips, tiny_settings
-from seehear.clips import Clips, evenly
 from seehear.config import Clip, Data
-from seehear.encoders import Pair
+from seehear.data.clips import Clips, evenly
+from seehear.data.segments import Segment
 from seehear.errors import RunError, SettingsError, TrainingError
 from seehear.evaluation.datasets import Split
 from seehear.evaluation.finetuning import Finetune, finetune, finetune_settings, load_classifier
@@ -25,11 +25,11 @@ from seehear.evaluation.finetuning.learning import Lesson, learn_classes, rate
 from seehear.evaluation.finetuning.splits import starting_pair, training_items
 from seehear.evaluation.finetuning.testing import item_scores
 from seehear.evaluation.sets import LabelledSet
-from seehear.features import encoder_inputs
-from seehear.model import Model, build_pair
-from seehear.numerics import Numerics
-from seehear.progress import Console
-from seehear.segments import Segment
+from seehear.machine.console import Console
+from seehear.machine.devices import Numerics
+from seehear.method.encoders import Pair
+from seehear.method.features import encoder_inputs
+from seehear.models.model import Model, build_pair
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 FIXED = {"finetune.precision": "fp32", "finetune.memory_format": "contiguous", "finetune.workers": 0}
@@ -219,7 +219,7 @@ def test_learning_rate_falls_to_a_tenth_every_few_epochs():
 
 def slow_scores(pair: Pair, clips: Clips, rows: np.ndarray, shares: list[float]) -> np.ndarray:
     """The mean softmax over clips, one clip at a time."""
-    from seehear.clips import Position
+    from seehear.data.clips import Position
 
     found = []
     for row in rows:

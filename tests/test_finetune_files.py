@@ -15,13 +15,13 @@ import pytest
 
 import seehear
 from planted import tiny_settings
-from seehear.checkpoint import read_state, write_state
+from seehear.data.index import Index
 from seehear.errors import CheckpointError
 from seehear.evaluation.finetuning import finetune, finetune_settings, load_classifier
 from seehear.evaluation.sets import LabelledSet, of_index, read_classes
-from seehear.indexing import Index
-from seehear.model import build_pair, save_encoders
-from seehear.progress import Console
+from seehear.machine.console import Console
+from seehear.models.model import build_pair, save_encoders
+from seehear.runs.checkpoint import read_state, write_state
 
 SETTINGS = {
     "finetune.precision": "fp32",

@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from saved_tensors import saved_bytes
-from seehear.encoders import Pair, VideoEncoder
 from seehear.evaluation.finetuning import PRESETS, Finetune, finetune_settings
 from seehear.evaluation.finetuning.learning import rate
-from seehear.trainer import make_optimizer
+from seehear.method.encoders import Pair, VideoEncoder
+from seehear.method.train import make_optimizer
 
 WIDTH = 512  # of the features of encoders of the published size
 NORM = 16.0  # of a feature: ReLUs averaged, 0.7 a channel

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 import finetune_ranks
 from planted import tiny_settings
-from seehear.model import build_pair, save_encoders
+from seehear.models.model import build_pair, save_encoders
 
 pytestmark = pytest.mark.thorough
 

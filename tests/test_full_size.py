@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import seehear
-from seehear.runs import Run
+from seehear.runs.folder import Run
 
 
 @pytest.mark.slow

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 import seehear
 from media_files import silence, tone, write_media
-from seehear import media
-from seehear.clips import Clips
 from seehear.config import Clip, Data
-from seehear.indexing import Index
+from seehear.data import media
+from seehear.data.clips import Clips
+from seehear.data.index import Index
 
 RATE_HZ = 16000
 SAMPLE_KINDS = {"s16": np.int16, "s32": np.int32, "u8": np.uint8, "flt": np.float32, "dbl": np.float64}

@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import seehear
-from seehear.checkpoint import parse
 from seehear.config import Encoders, Settings
-from seehear.encoders import VideoEncoder
 from seehear.errors import CheckpointError
-from seehear.stored import load_encoders, pair_of, save_encoders
-from seehear.tensors import fitting, read_pickle, shared_prefix, unwrapped
-from seehear.weights import load_into, read_state
+from seehear.machine.tensors import fitting, read_pickle, shared_prefix, unwrapped
+from seehear.method.encoders import VideoEncoder
+from seehear.models.files import load_encoders, pair_of, save_encoders
+from seehear.models.released import load_into, read_state
+from seehear.runs.checkpoint import parse
 
 SHAPES = Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10)
 MOST_BYTES = 200e6  # more than this program itself may take while a hostile file is looked at

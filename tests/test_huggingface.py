@@ -11,8 +11,8 @@ import torch
 
 import seehear
 from seehear.errors import CheckpointError, SeehearError, UsageError
-from seehear.huggingface.filterbank import AstNetwork
-from seehear.progress import Console
+from seehear.machine.console import Console
+from seehear.models.filterbank import AstNetwork
 from test_evaluation_clusters import written
 
 transformers = pytest.importorskip("transformers", reason="pip install 'seehear[hf]'")
@@ -113,7 +113,7 @@ def test_silence_and_batches_are_fine(folder):
 
 
 def test_a_file_can_be_embedded(folder, index_folder):
-    from seehear.indexing import Index
+    from seehear.data.index import Index
 
     path = Index.open(index_folder).path(0)
     for name, modality in (("videomae", "video"), ("vjepa2", "video"), ("ast", "audio")):

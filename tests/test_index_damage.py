@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from seehear.data.index import Index
+from seehear.data.index.info import read_info, write_info
+from seehear.data.index.rejected import Rejected
+from seehear.data.index.table import FACTS, SCHEMA, Video, digests_of, write_index, write_table
 from seehear.errors import IndexFileError
-from seehear.indexing import Index
-from seehear.indexing.info import read_info, write_info
-from seehear.indexing.rejected import Rejected
-from seehear.indexing.table import FACTS, SCHEMA, Video, digests_of, write_index, write_table
 
 NAMES = ("index.arrow", "rejected.parquet", "index.json")
 INFO: dict[str, Any] = {"root": "/videos", "paths": ["/videos"], "settings": None, "rejected": {}}
@@ -178,8 +178,8 @@ def test_a_line_of_index_json_that_was_changed_is_found(tmp_path: Path) -> None:
 HOSTILE = """
 import random, sys
 from pathlib import Path
-from seehear.indexing.info import read_info, write_info
-from seehear.indexing.table import digests_of
+from seehear.data.index.info import read_info, write_info
+from seehear.data.index.table import digests_of
 from test_index_damage import content, refusal
 
 folder, name, generator = Path(sys.argv[1]), sys.argv[2], random.Random(sys.argv[2])
@@ -225,7 +225,7 @@ def test_an_index_that_is_open_stays_as_it_was_when_it_is_updated(tmp_path: Path
 READING = """
 import sys
 from pathlib import Path
-from seehear.indexing import Index
+from seehear.data.index import Index
 found = set()
 print("ready", flush=True)
 while not Path(sys.argv[1] + ".done").exists():

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 import seehear
 from media_files import number_of, numbered_picture, silence, tone, write_media
+from seehear.data.index import Index, cut, index
+from seehear.data.index.table import FACTS, Video, write_index
+from seehear.data.media import REASONS, read_clip
 from seehear.errors import IndexFileError, SettingsError, UsageError
-from seehear.indexing import Index, cut, index
-from seehear.indexing.table import FACTS, Video, write_index
-from seehear.media import REASONS, read_clip
 
 
 def build(paths: Any, out: Path, **settings: Any) -> Any:

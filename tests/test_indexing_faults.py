@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from media_files import grainy_picture, write_media
+from seehear.data.decoding.workers import examine_all
+from seehear.data.index import Index, index
+from seehear.data.index.examination import Rejection
+from seehear.data.media import REASONS
 from seehear.errors import IndexFileError
-from seehear.indexing import Index, index
-from seehear.indexing.examination import Rejection
-from seehear.indexing.workers import examine_all
-from seehear.media import REASONS
 from striking import holds, strikes
 
 
@@ -132,8 +132,8 @@ CRASHING = '''
 import os, shutil, sys
 from pathlib import Path
 import numpy as np
-from seehear.indexing.examination import Rejection
-from seehear.indexing.table import FACTS, Index, Video, write_index
+from seehear.data.index.examination import Rejection
+from seehear.data.index.table import FACTS, Index, Video, write_index
 
 folder = Path(sys.argv[1])
 INFO = {"root": "/videos", "paths": ["/videos"], "rejected": {}}

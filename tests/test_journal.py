@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seehear.journal import FEW_VIDEOS, chance_bound, collapse, effective_number
+from seehear.runs.log import FEW_VIDEOS, chance_bound, collapse, effective_number
 
 ALL_K = [2, 4, 8, 16, 64, 256, 1024]
 

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 import seehear
-from seehear.checkpoint import midways, newest, parse, save_midway
 from seehear.errors import CheckpointError, Interrupted
-from seehear.runs import TEMPORARY, Run
-from seehear.signals import REQUESTS, Interruptions
+from seehear.machine.files import TEMPORARY
+from seehear.machine.signals import REQUESTS, Interruptions
+from seehear.runs.checkpoint import midways, newest, parse, save_midway
+from seehear.runs.folder import Run
 from test_resume import contents
 
 SETTINGS = {
@@ -147,8 +148,8 @@ def test_each_request_is_noted_or_ends_the_work_at_once(request_):
 DECODE = """
 import signal, sys, numpy as np
 from planted import tiny_settings
-from seehear.clips import CENTRED, Clips
-from seehear.indexing import Index
+from seehear.data.clips import CENTRED, Clips
+from seehear.data.index import Index
 if __name__ == "__main__":
     cfg = tiny_settings({"data.workers": 2})
     clips = Clips(Index.open(sys.argv[1]), cfg.clip, cfg.data, 0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kmeans_data import mixture
-from seehear.kmeans import assign, fit_preprocessing, kmeans
+from seehear.method.kmeans import assign, fit_preprocessing, kmeans
 
 pytestmark = [
     pytest.mark.gpu,

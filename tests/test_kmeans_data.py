@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans as Reference
 
 from kmeans_data import equal_rows, mixture
 from seehear.errors import SettingsError
-from seehear.kmeans import kmeans
-from seehear.kmeans.rows import _BLOCK_NUMBERS
+from seehear.method.kmeans import kmeans
+from seehear.method.kmeans.rows import _BLOCK_NUMBERS
 
 # --- counts and totals ---------------------------------------------------------------------------------------------
 

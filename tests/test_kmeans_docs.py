@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import seehear.kmeans
+import seehear.method.kmeans
 
 PAGE = (Path(__file__).parent.parent / "docs" / "kmeans.md").read_text(encoding="utf-8")
 
@@ -23,4 +23,4 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_public_name_is_on_the_page() -> None:
-    assert not [name for name in seehear.kmeans.__all__ if name not in PAGE]
+    assert not [name for name in seehear.method.kmeans.__all__ if name not in PAGE]

@@ -17,7 +17,7 @@ SRC = Path(__file__).parent.parent / "src"
 WATCH = """
 import sys, threading, time
 import numpy as np
-from seehear.kmeans import kmeans
+from seehear.method.kmeans import kmeans
 
 def anonymous_mb():
     with open("/proc/self/status") as status:

@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 
 from kmeans_data import mixture
 from seehear.errors import SettingsError
-from seehear.kmeans import Preprocessing, fit_preprocessing
-from seehear.kmeans.rows import _BLOCK_NUMBERS
+from seehear.method.kmeans import Preprocessing, fit_preprocessing
+from seehear.method.kmeans.rows import _BLOCK_NUMBERS
 
 
 @pytest.mark.parametrize("offset", [0.0, 500.0])

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from media_files import numbered_picture
-from seehear import media
-from seehear.media.lengths import is_estimated
+from seehear.data import media
+from seehear.data.media.lengths import is_estimated
 
 SECONDS = 16.0
 RATE_HZ = 32000

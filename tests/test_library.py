@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file
 
 from media_files import write_media
+from seehear.data.index import Index
 from seehear.errors import CheckpointError, MediaError, RunError, SettingsError, UsageError
-from seehear.indexing import Index
 from seehear.library import FORMATS, assign, embed, embed_to_file, export_labels, open_run, search
 from seehear.library.searching import choose
 from seehear.library.trained import Trained
-from seehear.matching import Matching
-from seehear.spaces import Space
+from seehear.method.clusters import Space
+from seehear.models.matching import Matching
 from test_stretches import write_wav
 
 NAMES = {"format": 1, "names": {"video": {"0": '<b>"rain" & [red]'}, "joint": {"1": "雨", "2": " "}}}

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from command_here import command
-from seehear import progress
 from seehear.errors import printable
 from seehear.library.opening import open_file
+from seehear.machine import console as progress
 from test_story import run
 
 
@@ -131,7 +131,7 @@ def on_a_terminal(command: list[str], **environment: str) -> str:
 
 def test_no_color_is_respected():
     code = (
-        "from seehear.progress import Console\n"
+        "from seehear.machine.console import Console\n"
         "with Console() as console:\n"
         "    count = console.watch('counting', 40)\n"
         "    for i in range(41): count(i)\n"

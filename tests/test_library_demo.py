@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import seehear
+from seehear.data.index import Index
 from seehear.evaluation import read_classes
-from seehear.indexing import Index
 from seehear.library import assign, open_run, search
 from seehear.library.trained import Trained
 

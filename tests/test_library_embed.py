@@ -17,11 +17,11 @@ import pytest
 
 import seehear
 from media_files import write_media
+from seehear.data.index import Index
+from seehear.data.media import REASONS
 from seehear.errors import UsageError
-from seehear.indexing import Index
 from seehear.library import embed, embed_to_file
 from seehear.library.gallery import matrix
-from seehear.media import REASONS
 from test_stretches import write_wav
 
 HOSTILE = ["-rf.mp4", "a\nb.mp4", "[bold]c.mp4", "q\"u'o$te;.mp4", "雨 🌧 ‮gpj.mp4", "%03d.mp4"]

@@ -20,13 +20,13 @@ import pytest
 import seehear
 from seehear.errors import Interrupted, RunError, SeehearError
 from seehear.library import assign_to_file, embed_to_file, export_labels
-from seehear.locks import SILENT_SECONDS, lock_file, one_writer
-from seehear.runs import atomic_file, whole_folder
+from seehear.machine.files import atomic_file, whole_folder
+from seehear.machine.locks import SILENT_SECONDS, lock_file, one_writer
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from seehear.locks import one_writer
+from seehear.machine.locks import one_writer
 with one_writer(Path(sys.argv[1]), inside=sys.argv[2] == "inside"):
     print("held", flush=True)
     time.sleep(600)
@@ -122,7 +122,7 @@ def test_a_forked_child_that_lives_on_holds_nothing(tmp_path):
     code = """
 import os, sys, time, warnings
 from pathlib import Path
-from seehear.locks import one_writer
+from seehear.machine.locks import one_writer
 warnings.simplefilter("ignore")
 with one_writer(Path(sys.argv[1])):
     child = os.fork()
@@ -153,7 +153,7 @@ def test_every_command_that_writes_refuses_while_another_process_writes_there(
     features = tmp_path / "features.parquet"
     embed_to_file(finished_run, video, features, workers=1)
     seehear.index(video, tmp_path / "index", workers=1, progress=False)
-    seehear.runs.Run.create(run, {"settings": {}})
+    seehear.runs.folder.Run.create(run, {"settings": {}})
     tuned = finished_run / "results" / "finetune-frozen-index"
     calls = {
         (run, True): [
@@ -220,8 +220,8 @@ def test_a_second_pretrain_is_refused_and_a_killed_first_one_gives_way(index_fol
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from seehear.locks import one_writer
-from seehear.runs import atomic_file, whole_folder
+from seehear.machine.locks import one_writer
+from seehear.machine.files import atomic_file, whole_folder
 with one_writer(Path(sys.argv[1])), (atomic_file if sys.argv[2] == "file" else whole_folder)(Path(sys.argv[1])) as made:
     (made if sys.argv[2] == "file" else made / "x").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -41,11 +41,13 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("how", "module", "function", "call"),
     [
-        pytest.param("dies", "seehear.features", "encoder_inputs", 2, id="extraction", marks=pytest.mark.slow),
-        pytest.param("dies", "seehear.kmeans.lloyd", "_moved", 2, id="clustering"),
-        pytest.param("dies", "seehear.updates", "_learn", 4, id="training", marks=pytest.mark.slow),
-        pytest.param("hangs", "seehear.updates", "_learn", 4, id="training, hangs", marks=pytest.mark.slow),
-        pytest.param("dies", "seehear.distributed", "gather_rows", 1, id="end of the run", marks=pytest.mark.slow),
+        pytest.param("dies", "seehear.method.features", "encoder_inputs", 2, id="extraction", marks=pytest.mark.slow),
+        pytest.param("dies", "seehear.method.kmeans.lloyd", "_moved", 2, id="clustering"),
+        pytest.param("dies", "seehear.method.step", "_learn", 4, id="training", marks=pytest.mark.slow),
+        pytest.param("hangs", "seehear.method.step", "_learn", 4, id="training, hangs", marks=pytest.mark.slow),
+        pytest.param(
+            "dies", "seehear.machine.distributed", "gather_rows", 1, id="end of the run", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_others_end_in_time_and_say_why(

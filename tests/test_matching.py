@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seehear.encoders import Pair
-from seehear.features import Features
-from seehear.kmeans import Clustering
-from seehear.matching import MODALITIES, Matching, fit_matching
-from seehear.method import TEACHERS, heads_of
-from seehear.spaces import Clusters, Space
+from seehear.method.clusters import Clusters, Space
+from seehear.method.encoders import Pair
+from seehear.method.features import Features
+from seehear.method.kmeans import Clustering
+from seehear.method.method import TEACHERS, heads_of
+from seehear.models.matching import MODALITIES, Matching, fit_matching
 
 ROWS, EVENTS, WIDTH = 240, 6, 12
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from media_files import all_frames, cut_with_edit_list, grainy_picture, number_of, numbered_picture, tone, write_media
-from seehear import media
+from seehear.data import media
 from seehear.errors import MediaError
 
 RATE_HZ = 16000

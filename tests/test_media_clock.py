@@ -12,9 +12,9 @@ import pytest
 
 import media_files
 from media_files import all_frames, copy_with_pts_from_dts, grainy_picture, leave_unfinished, number_of, pack_b_frames
-from seehear import media
-from seehear.indexing.examination import Rejection, examine
-from seehear.packing.encoding import Recipe, encode
+from seehear.data import media
+from seehear.data.index.examination import Rejection, examine
+from seehear.data.packing.encoding import Recipe, encode
 
 FRAMES = 60
 MPEG4 = {"video_codec": "mpeg4", "audio_codec": "libmp3lame"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from media_files import grainy_picture, write_media
-from seehear import media
+from seehear.data import media
 from seehear.errors import MediaError
 
 HUGE = struct.pack(">HH", 30000, 30000)
@@ -26,7 +26,7 @@ def reason_of(path: str | Path) -> str:
 
 def peak_growth_mib(code: str) -> float:
     """By how much a process of its own grows at most while it runs some code."""
-    script = "import resource\nfrom seehear import media\nfrom seehear.errors import MediaError\nmedia.REASONS\n"
+    script = "import resource\nfrom seehear.data import media\nfrom seehear.errors import MediaError\nmedia.REASONS\n"
     script += "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n" + code
     script += "\nprint((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)

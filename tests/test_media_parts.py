@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from media_files import write_media
-from seehear import media
-from seehear.indexing import Index, index
-from seehear.media.parts import Stamps, new_clocks
-from seehear.media.stamps import CLOCK_HZ, PES_HEADER_BYTES, WRAP_TICKS, decoding_tick
+from seehear.data import media
+from seehear.data.index import Index, index
+from seehear.data.media.parts import Stamps, new_clocks
+from seehear.data.media.stamps import CLOCK_HZ, PES_HEADER_BYTES, WRAP_TICKS, decoding_tick
 
 RATE_HZ = 16000
 SECONDS = 3.0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from media_files import number_of, write_media
-from seehear import media
+from seehear.data import media
 from seehear.errors import MediaError
 
 

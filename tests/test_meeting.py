@@ -7,7 +7,7 @@ import threading
 import pytest
 from torch.distributed import HashStore, PrefixStore
 
-from seehear.meeting import name_of_meeting
+from seehear.machine.meeting import name_of_meeting
 
 
 def meet(store: HashStore, order: list[int], pause_s: float) -> list[str]:

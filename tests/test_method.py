@@ -9,15 +9,15 @@ import torch
 from sklearn.metrics import homogeneity_score
 
 from planted import AS_DEBUG, planted_clips, tiny_settings
-from seehear.agreement import nmi
 from seehear.errors import MediaError
-from seehear.features import calibrate
-from seehear.journal import line, summary, warnings_of
-from seehear.method import TEACHERS, cluster, deep_cluster
-from seehear.model import build_pair
-from seehear.numerics import Numerics
-from seehear.spaces import UNLABELLED
-from seehear.trainer import learn
+from seehear.machine.devices import Numerics
+from seehear.method.agreement import nmi
+from seehear.method.clusters import UNLABELLED
+from seehear.method.features import calibrate
+from seehear.method.method import TEACHERS, cluster, deep_cluster
+from seehear.method.train import learn
+from seehear.models.model import build_pair
+from seehear.runs.log import line, summary, warnings_of
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 

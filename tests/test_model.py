@@ -10,16 +10,16 @@ import torch
 
 import seehear
 from media_files import write_media
-from seehear.clips import Clips
 from seehear.config import Clip, Data, Encoders, Settings
-from seehear.encoders import AudioEncoder, Pair, VideoEncoder, wrap
+from seehear.data.clips import Clips
+from seehear.data.index import Index
 from seehear.errors import CheckpointError, MediaError, RunError, SeehearError, UsageError
-from seehear.features import extract, read_features, write_features
-from seehear.indexing import Index
-from seehear.model import Model
-from seehear.numerics import Numerics
-from seehear.progress import Console
-from seehear.stored import save_encoders
+from seehear.machine.console import Console
+from seehear.machine.devices import Numerics
+from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder, wrap
+from seehear.method.features import extract, read_features, write_features
+from seehear.models.files import save_encoders
+from seehear.models.model import Model
 
 CLIP = Clip(frames=4, frame_rate_hz=8, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
 SETTINGS = Settings(clip=CLIP, encoders=Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import seehear
+from seehear.data.index import Index
 from seehear.errors import IndexFileError, SeehearError
-from seehear.indexing import Index
 from seehear.library import export_labels, search
-from seehear.runs import Run
+from seehear.runs.folder import Run
 
 
 @pytest.fixture(scope="module")

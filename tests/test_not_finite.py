@@ -14,16 +14,16 @@ import torch
 
 import seehear
 from planted import planted_clips, tiny_settings
-from seehear.checkpoint import furthest_first
-from seehear.clips import Clips
-from seehear.encoders import Pair
+from seehear.data.clips import Clips
 from seehear.errors import TrainingError
-from seehear.journal import warnings_of
-from seehear.model import build_pair
-from seehear.numerics import Numerics
-from seehear.runs import Run
-from seehear.trainer import GO_ON, LEAVE, SAVE, Keep, Learning, epoch_rows, learn
-from seehear.updates import are_finite
+from seehear.machine.devices import Numerics
+from seehear.method.encoders import Pair
+from seehear.method.step import are_finite
+from seehear.method.train import GO_ON, LEAVE, SAVE, Keep, Learning, epoch_rows, learn
+from seehear.models.model import build_pair
+from seehear.runs.checkpoint import furthest_first
+from seehear.runs.folder import Run
+from seehear.runs.log import warnings_of
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 ROWS = 32

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from planted import tiny_settings
-from seehear import numerics
 from seehear.config import Compute
 from seehear.errors import SettingsError
-from seehear.model import build_pair
-from seehear.numerics import Numerics, choose
+from seehear.machine import devices as numerics
+from seehear.machine.devices import Numerics, choose
+from seehear.models.model import build_pair
 
 
 @pytest.mark.parametrize("tried", [("fp32", "bf16"), ("fp32",)])
@@ -79,7 +79,7 @@ def faults_of_a_large_block(environment: dict[str, str]) -> int:
     """Pages that a process is given by the system for a block of 64 MB that it has had and freed before."""
     code = """if True:
         import resource
-        from seehear.numerics import keep_memory
+        from seehear.machine.devices import keep_memory
         keep_memory()
         for _ in range(3):
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

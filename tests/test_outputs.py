@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import seehear
-from seehear import outputs
 from seehear.errors import SeehearError
 from seehear.evaluation import TASKS
 from seehear.library import assign_to_file, embed_to_file, export_labels
+from seehear.machine import outputs
 
 THESIS = "thesis/years of work.txt"
 

@@ -16,10 +16,10 @@ import pytest
 
 import seehear
 from media_files import grainy_picture, number_of, write_media
-from seehear import media
+from seehear.data import media
+from seehear.data.media.members import Member, member_of
+from seehear.data.packing.encoding import Recipe, moments, sound_rate_hz
 from seehear.errors import IndexFileError, MediaError, SettingsError, UsageError
-from seehear.media.members import Member, member_of
-from seehear.packing.encoding import Recipe, moments, sound_rate_hz
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_the_project_names_no_place_of_its_making():
 
 
 def test_every_reason_for_leaving_a_file_out_is_documented():
-    from seehear.media import REASONS
+    from seehear.data.media import REASONS
 
     page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
     assert all(f"| {reason} | {meaning} |" in page for reason, meaning in REASONS.items())

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import seehear
-from seehear.augment import augment_frames
-from seehear.clips import Clips, Position
 from seehear.config import Clip, Data
+from seehear.data.augment import augment_frames
+from seehear.data.clips import Clips, Position
+from seehear.data.index import Index
+from seehear.data.segments import Segment
 from seehear.evaluation.context import Evaluation
 from seehear.evaluation.datasets import LAYOUTS, Split
 from seehear.evaluation.protocols import PROTOCOLS, clips_of_rows, forecast, protocol_of
 from seehear.evaluation.retrieval import evaluate_retrieval
-from seehear.features import extract
-from seehear.indexing import Index
-from seehear.segments import Segment
+from seehear.method.features import extract
 from test_evaluation_tasks import CLIP, QUIET, labelled, plain_model
 
 RATE_HZ = 16000

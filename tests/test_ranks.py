@@ -14,7 +14,7 @@ import torch
 
 import pretrain_ranks
 from pretrain_ranks import ROWS
-from seehear.sampling import epoch_rows
+from seehear.data.order import epoch_rows
 
 pytestmark = pytest.mark.thorough
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from seehear import media
-from seehear.indexing import Index, index
+from seehear.data import media
+from seehear.data.index import Index, index
 
 REAL_MEDIA = Path(__file__).parent.parent / ".cache" / "real-media"
 

@@ -18,15 +18,15 @@ import pytest
 
 import seehear
 from remote_servers import FileServer, impatient, serving
-from seehear import media, remote
-from seehear.clips import Clips
 from seehear.config import Data
+from seehear.data import media, remote
+from seehear.data.clips import Clips
+from seehear.data.index import Index
+from seehear.data.remote import local, retrying
+from seehear.data.remote.addresses import checked, joined, relative
+from seehear.data.remote.cache import Cache, _locked
 from seehear.errors import IndexFileError, MediaError, SettingsError, UsageError
-from seehear.indexing import Index
 from seehear.presets import preset_settings
-from seehear.remote import local, retrying
-from seehear.remote.addresses import checked, joined, relative
-from seehear.remote.cache import Cache, _locked
 
 pytest.importorskip("aiohttp", reason="needs the extra `remote`")
 
@@ -170,7 +170,7 @@ def test_faults_that_stay_give_a_reason_after_so_many_tries(server, cache):
 def test_a_silent_server_is_given_up(server, monkeypatch):
     import fsspec
 
-    monkeypatch.setattr("seehear.remote.storage.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("seehear.data.remote.storage.SILENT_SECONDS", 0.2)
     monkeypatch.setenv("SEEHEAR_REMOTE_TRIES", "2")
     fsspec.filesystem("http").clear_instance_cache()
     path, address = first_video(server)
@@ -319,7 +319,7 @@ def test_a_copy_that_is_not_whole_is_fetched_anew(tmp_path):
 
 GET = """
 import sys
-from seehear.remote import local
+from seehear.data.remote import local
 with local(sys.argv[1]) as path:
     print(len(open(path, "rb").read()), flush=True)
 """

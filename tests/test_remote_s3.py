@@ -17,9 +17,9 @@ import pytest
 
 import seehear
 from remote_servers import impatient
+from seehear.data.index import Index
+from seehear.data.remote import local
 from seehear.errors import MediaError
-from seehear.indexing import Index
-from seehear.remote import local
 
 for needed in ("s3fs", "moto"):
     if importlib.util.find_spec(needed) is None:
@@ -112,7 +112,7 @@ def test_what_is_missing_or_forbidden_has_its_reason(bucket: Path, monkeypatch: 
         with pytest.raises(MediaError) as caught, local(address):
             pass
         assert caught.value.reason == reason, address
-    monkeypatch.setattr("seehear.remote.storage.CONNECT_SECONDS", 1)  # another client
+    monkeypatch.setattr("seehear.data.remote.storage.CONNECT_SECONDS", 1)  # another client
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(MediaError, match=r"unreachable .*tried 2 times"), local("s3://bucket/other.mp4"):
         pass
@@ -120,7 +120,7 @@ def test_what_is_missing_or_forbidden_has_its_reason(bucket: Path, monkeypatch: 
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", os.fspath(bucket))
-    monkeypatch.setattr("seehear.remote.storage.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("seehear.data.remote.storage.CONNECT_SECONDS", 2)
     with pytest.raises(MediaError, match="no permission"), local("s3://bucket/another.mp4"):
         pass
 

@@ -11,10 +11,10 @@ import pytest
 
 import seehear
 from remote_servers import FileServer, impatient, serving
-from seehear.clips import CENTRED, Batch, Clips
 from seehear.config import Data
-from seehear.indexing import Index
-from seehear.media.members import parse
+from seehear.data.clips import CENTRED, Batch, Clips
+from seehear.data.index import Index
+from seehear.data.media.members import parse
 from seehear.presets import preset_settings
 
 pytest.importorskip("aiohttp", reason="needs the extra `remote`")

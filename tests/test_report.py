@@ -23,15 +23,15 @@ from sklearn.metrics.cluster import contingency_matrix
 
 import seehear
 from report_run import CLASSES, CLUSTERS, FIXED, NAMES, VIDEOS, data
+from seehear.data.index import Index
 from seehear.errors import IndexFileError, RunError, SettingsError, UsageError
 from seehear.evaluation import read_classes
-from seehear.features import read_features
-from seehear.indexing import Index
-from seehear.reporting import cards, meeting, projection
+from seehear.method.clusters import Space
+from seehear.method.features import read_features
+from seehear.reporting import cards, matrix, projection
 from seehear.reporting.health import verdict
 from seehear.reporting.previews import choose
 from seehear.reporting.scripts import script
-from seehear.spaces import Space
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_matrix_is_a_reordering_that_finds_planted_blocks(shape):
     table[rows[:pairs], columns[:pairs]] = 50 + np.arange(pairs)
     table[rows[pairs:], columns[0]] = 3  # what has no partner joins another's
     table[rows[0], columns[pairs:]] = 3
-    r, c = meeting.order(table)
+    r, c = matrix.order(table)
     assert sorted(r) == list(range(shape[0]))
     assert sorted(c) == list(range(shape[1]))
     heavy = np.argwhere(table[np.ix_(r, c)] >= 50)
@@ -117,7 +117,7 @@ def test_pairs_that_share_segments_are_neighbours_in_the_matrix():
         table[np.ix_(group, group)] = 10
         table[group, group] = 40
     mixed = np.random.default_rng(1).permutation(9)
-    r, _ = meeting.order(table[mixed])
+    r, _ = matrix.order(table[mixed])
     groups = [{0: 0, 4: 0, 8: 0, 1: 1, 5: 1, 6: 1}.get(int(mixed[row]), 2) for row in r]
     assert sum(a != b for a, b in pairwise(groups)) == 2
 

@@ -26,8 +26,8 @@ from selenium.webdriver.remote.webelement import WebElement
 
 import seehear
 from browser import browser_path, complaints, open_browser, prefer, requests, resize
-from seehear.naming import read_names
 from seehear.reporting import serve
+from seehear.runs.names import read_names
 
 pytestmark = pytest.mark.skipif(browser_path() is None, reason="no Chromium with its driver is installed")
 

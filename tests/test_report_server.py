@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from seehear.errors import RunError, UsageError
-from seehear.naming import read_names, write_names
 from seehear.reporting import serve
-from seehear.reporting.serving import Server
+from seehear.reporting.server import Server
+from seehear.runs.names import read_names, write_names
 
 GOOD = {"format": 1, "names": {"video": {"3": "rain"}, "audio": {"0": "  a   dog "}}}
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import seehear
-from seehear.pretraining import FREE_ON_RESUME
+from seehear.runs.pretrain import FREE_ON_RESUME
 
 SETTINGS = {
     "rounds": 3,

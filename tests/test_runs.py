@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from seehear import remote, weights
-from seehear.checkpoint import KEPT, newest, parse, read_state, save_round
+from seehear.data import remote
 from seehear.errors import CheckpointError, RunError, StorageError
-from seehear.outputs import ROUND, check_place
-from seehear.runs import TEMPORARY, Run, atomic_file, whole_folder
+from seehear.machine.files import TEMPORARY, atomic_file, whole_folder
+from seehear.machine.outputs import ROUND, check_place
+from seehear.models import released as weights
+from seehear.runs.checkpoint import KEPT, newest, parse, read_state, save_round
+from seehear.runs.folder import Run
 
 
 def a_state(number: int) -> dict:

@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
-from seehear.agreement import nmi
-from seehear.checkpoint import GROUP_ROWS, write_clusters
-from seehear.clips import Clips
-from seehear.indexing import Index
-from seehear.indexing.mapped import assemble
-from seehear.indexing.table import FACTS, SCHEMA, write_table
+from seehear.data.clips import Clips
+from seehear.data.index import Index
+from seehear.data.index.mapped import assemble
+from seehear.data.index.table import FACTS, SCHEMA, write_table
+from seehear.data.order import Chunks, epoch_rows, shuffled
+from seehear.method.agreement import nmi
+from seehear.method.step import Plan
 from seehear.presets import preset_settings
-from seehear.sampling import Chunks, epoch_rows, shuffled
-from seehear.updates import Plan
+from seehear.runs.checkpoint import GROUP_ROWS, write_clusters
 
 ROWS = 300_000
 INFO = {"root": "/videos", "paths": ["/videos"], "settings": None, "rejected": {}}

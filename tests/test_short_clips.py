@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from media_files import number_of, write_media
-from seehear.clips import Clips, Position, evenly
 from seehear.config import Clip, Data
-from seehear.indexing import Index, index
-from seehear.indexing.stretches import Stretch, look_up
-from seehear.media import Reader
+from seehear.data.clips import Clips, Position, evenly
+from seehear.data.index import Index, index
+from seehear.data.media import Reader
+from seehear.data.stretches import Stretch, look_up
 from seehear.presets import PRESETS, preset_settings
 
 FPS, RATE_HZ = 30, 16000

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from seehear.showcase import demo, table
+from seehear.reporting.demo import demo, table
 
 
 @pytest.mark.slow

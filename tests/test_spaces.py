@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from seehear.spaces import Space
+from seehear.method.clusters import Space
 
 
 def features(rows: int = 200, seed: int = 0) -> torch.Tensor:

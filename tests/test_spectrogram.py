@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seehear.spectrogram import LOG_FLOOR, Spectrogram, hz_to_mel, mel_filters, mel_to_hz
+from seehear.method.encoders.spectrogram import LOG_FLOOR, Spectrogram, hz_to_mel, mel_filters, mel_to_hz
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seehear.evaluation.classes import read_classes
-from seehear.spreadsheets import harmless, plain, write_csv
+from seehear.machine.spreadsheets import harmless, plain, write_csv
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0"]
 

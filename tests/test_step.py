@@ -12,11 +12,11 @@ import torch
 import seehear
 from planted import made_up_batch, tiny_settings
 from seehear.config import Compute, override
-from seehear.encoders import VideoEncoder
-from seehear.model import build_pair
-from seehear.numerics import Numerics, choose, kernels, try_compiler, upload
-from seehear.trainer import make_optimizer
-from seehear.updates import Sums, Update
+from seehear.machine.devices import Numerics, choose, kernels, try_compiler, upload
+from seehear.method.encoders import VideoEncoder
+from seehear.method.step import Sums, Update
+from seehear.method.train import make_optimizer
+from seehear.models.model import build_pair
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -96,7 +96,7 @@ def test_compiled_steps_learn_the_same(compiler):
 def test_a_compiler_that_pays_is_taken_and_recorded_and_one_that_fails_is_not(monkeypatch):
     cfg = tiny_settings()
     with monkeypatch.context() as patched:
-        patched.setattr("seehear.numerics.probe", lambda candidates, pair, clip: [2.0, 1.0])
+        patched.setattr("seehear.machine.devices.probe", lambda candidates, pair, clip: [2.0, 1.0])
         chosen = choose(override(cfg, {"compute.compile": "inductor"}).compute, build_pair(cfg), cfg.clip)
     assert (chosen.compiler, chosen.note) == ("inductor", "")
     assert Numerics.from_record(chosen.describe()) == chosen
@@ -113,9 +113,9 @@ def test_a_compiler_that_pays_is_taken_and_recorded_and_one_that_fails_is_not(mo
 
 def test_a_compiler_that_is_no_faster_is_left_out(monkeypatch):
     cfg = tiny_settings()
-    monkeypatch.setattr("seehear.numerics.probe", lambda candidates, pair, clip: [2.0, 1.9])
+    monkeypatch.setattr("seehear.machine.devices.probe", lambda candidates, pair, clip: [2.0, 1.9])
     assert "does not pay: 1.90 ms a clip, 2.00 without" in try_compiler(CPU, "inductor", build_pair(cfg), cfg.clip).note
-    monkeypatch.setattr("seehear.numerics.probe", lambda candidates, pair, clip: [2.0, 1.0])
+    monkeypatch.setattr("seehear.machine.devices.probe", lambda candidates, pair, clip: [2.0, 1.0])
     assert try_compiler(CPU, "inductor", build_pair(cfg), cfg.clip).compiler == "inductor"
 
 

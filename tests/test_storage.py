@@ -15,10 +15,11 @@ import pytest
 import torch
 
 import seehear
-from seehear.checkpoint import midways, newest, parse, save_midway
+from seehear.data.index import Index
 from seehear.errors import StorageError
-from seehear.indexing import Index
-from seehear.runs import Run, atomic_file, whole_folder, write_json
+from seehear.machine.files import atomic_file, whole_folder, write_json
+from seehear.runs.checkpoint import midways, newest, parse, save_midway
+from seehear.runs.folder import Run
 from test_resume import contents
 
 LIMITED = """

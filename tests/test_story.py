@@ -167,7 +167,7 @@ def test_tensorboard_files_hold_the_logged_numbers(story):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from seehear.journal import summary_writer, write_scalars
+    from seehear.runs.log import summary_writer, write_scalars
 
     entries = [json.loads(line) for line in (story / "run" / "log.jsonl").read_text().splitlines()]
     writer = summary_writer(story / "tb")
@@ -188,9 +188,9 @@ def test_a_rerun_of_finished_work_says_so_and_changes_nothing(story):
 
 
 def test_probe_of_trained_features_uses_videos_not_segments(story):
+    from seehear.data.index import Index
     from seehear.evaluation import read_classes
     from seehear.evaluation.sets import of_index
-    from seehear.indexing import Index
 
     index = Index.open(story / "index")
     videos = of_index(index, read_classes(story / "videos" / "classes.csv"), seed=0)

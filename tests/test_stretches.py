@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seehear.clips import Clips, evenly
 from seehear.config import Clip, Data
-from seehear.indexing import Index
-from seehear.indexing.stretches import Stretch, look_up
+from seehear.data.clips import Clips, evenly
+from seehear.data.index import Index
+from seehear.data.stretches import Stretch, look_up
 
 CLIP = Clip(frames=4, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
 

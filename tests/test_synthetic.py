@@ -12,11 +12,11 @@ import av
 import numpy as np
 import pytest
 
+from seehear.data.synthetic import EVENTS, FRAMES_PER_SECOND, SAMPLE_RATE_HZ, render, synth
+from seehear.data.synthetic.pictures import Canvas
+from seehear.data.synthetic.scenes import CATALOGUE, OBJECT_CONTRAST, colours
+from seehear.data.synthetic.timing import LONG_AGO_S, draw_timing
 from seehear.errors import SeehearError, SettingsError, UsageError
-from seehear.synthetic import EVENTS, FRAMES_PER_SECOND, SAMPLE_RATE_HZ, render, synth
-from seehear.synthetic.pictures import Canvas
-from seehear.synthetic.scenes import CATALOGUE, OBJECT_CONTRAST, colours
-from seehear.synthetic.timing import LONG_AGO_S, draw_timing
 
 
 def rows_of(classes_csv: Path) -> list[dict[str, str]]:

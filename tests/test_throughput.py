@@ -11,13 +11,13 @@ from click.testing import CliRunner
 
 import seehear
 from seehear.cli import cli
-from seehear.clips import Clips
 from seehear.config import Compute, Data, override
+from seehear.data.advice import advice, divide_cores, facts_of, measure
+from seehear.data.clips import Clips
+from seehear.data.media import read_clip
+from seehear.data.media.stages import STAGES, time_stages
 from seehear.errors import IndexFileError
-from seehear.media import read_clip
-from seehear.media.stages import STAGES, time_stages
 from seehear.presets import preset_settings
-from seehear.throughput import advice, divide_cores, facts_of, measure
 
 FACTS = {
     "packed": False,

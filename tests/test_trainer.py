@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from planted import planted_clips, tiny_settings
 from seehear.config import Train
+from seehear.data.order import MOST_DRAWS, epoch_rows, equal_shares, share_seen, uniform_over_clusters
 from seehear.errors import TrainingError
-from seehear.model import build_pair
-from seehear.numerics import Numerics
-from seehear.sampling import MOST_DRAWS, epoch_rows, equal_shares, share_seen, uniform_over_clusters
-from seehear.trainer import SAVE, Keep, learn, learning_rate, make_optimizer, saturated
-from seehear.updates import Sums
+from seehear.machine.devices import Numerics
+from seehear.method.step import Sums
+from seehear.method.train import SAVE, Keep, learn, learning_rate, make_optimizer, saturated
+from seehear.models.model import build_pair
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 
@@ -222,7 +222,7 @@ def test_after_saturation_the_last_epoch_begins_at_the_best_weights(monkeypatch)
         rates.append(learning_rate(step, steps, is_last, train))
         return rates[-1]
 
-    monkeypatch.setattr("seehear.trainer.measure", measure)
+    monkeypatch.setattr("seehear.method.train.measure", measure)
     _, learning = learned(cfg, heldout=8, pair=pair, students=("video",), rate=rate)
     assert learning.epochs == 5
     assert learning.heldout_loss["video"] == [3.0, 1.0, 2.0, 2.5, 0.9]

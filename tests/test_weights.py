@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 import r2plus1d
 import seehear
 from command_here import command
-from seehear.encoders import Pair, VideoEncoder
 from seehear.errors import CheckpointError, RunError, UsageError
-from seehear.weights import RELEASED, account, convert, find, open_checkpoint, read_state
-from seehear.weights.converting import TORCHVISION_CLIP, XDC_CLIP
+from seehear.method.encoders import Pair, VideoEncoder
+from seehear.models.released import RELEASED, account, convert, find, open_checkpoint, read_state
+from seehear.models.released.converting import TORCHVISION_CLIP, XDC_CLIP
 
 RULES = ("conv", "block")
 
@@ -192,7 +192,7 @@ def test_other_files_are_no_checkpoints(tmp_path):
 
 
 def test_a_released_file_is_known_by_its_bytes(files, monkeypatch, tmp_path):
-    from seehear.checkpoint import digest_of
+    from seehear.machine.files import digest_of
 
     entry = find("r2plus1d_18_xdc_audioset")
     known = dataclasses.replace(entry, sha256=digest_of(files["conv"])[:8])

@@ -12,11 +12,11 @@ import torch
 import r2plus1d
 import seehear
 from seehear.config import Clip, Encoders, Settings
-from seehear.encoders import AudioEncoder, Pair
-from seehear.features import spectrogram_of
-from seehear.indexing import Index
-from seehear.stored import save_encoders
-from seehear.weights import RELEASED, convert
+from seehear.data.index import Index
+from seehear.method.encoders import AudioEncoder, Pair
+from seehear.method.features import spectrogram_of
+from seehear.models.files import save_encoders
+from seehear.models.released import RELEASED, convert
 
 PAGE = (Path(__file__).parent.parent / "docs" / "weights.md").read_text(encoding="utf-8")
 

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seehear.lazy import lazily
+from seehear.machine.lazy import lazily
 
 if TYPE_CHECKING:
+    from seehear.data.index import Index, index
+    from seehear.data.packing import pack
+    from seehear.data.synthetic import synth
     from seehear.errors import SeehearError
     from seehear.evaluation import evaluate
-    from seehear.exporting import export
-    from seehear.indexing import Index, index
     from seehear.library import assign, embed, embed_file, export_labels, search
-    from seehear.model import Model, load
-    from seehear.packing import pack
-    from seehear.pretraining import pretrain
+    from seehear.models.export import export
+    from seehear.models.model import Model, load
     from seehear.reporting import report
-    from seehear.showcase import demo
-    from seehear.synthetic import synth
+    from seehear.reporting.demo import demo
+    from seehear.runs.pretrain import pretrain
 
 __version__ = "0.1.0"
 __all__ = [
@@ -50,23 +50,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Index": "indexing",
-    "Model": "model",
+    "Index": "data.index",
+    "Model": "models.model",
     "SeehearError": "errors",
     "assign": "library",
-    "demo": "showcase",
+    "demo": "reporting.demo",
     "embed": "library",
     "embed_file": "library",
     "evaluate": "evaluation",
-    "export": "exporting",
+    "export": "models.export",
     "export_labels": "library",
-    "index": "indexing",
-    "load": "model",
-    "pack": "packing",
-    "pretrain": "pretraining",
+    "index": "data.index",
+    "load": "models.model",
+    "pack": "data.packing",
+    "pretrain": "runs.pretrain",
     "report": "reporting",
     "search": "library",
-    "synth": "synthetic",
+    "synth": "data.synthetic",
 }
 
 

@@ -61,7 +61,7 @@ class MediaError(SeehearError):
 
     Args:
         path: the file.
-        reason: a key of `seehear.media.REASONS`.
+        reason: a key of `seehear.data.media.REASONS`.
         detail: what the decoder said, for a person.
     """
 

@@ -65,7 +65,7 @@ class Kind:
 
 
 def read_index(folder: Path) -> Any:
-    from seehear.indexing import Index
+    from seehear.data.index import Index
 
     index = Index.open(folder / "index")
     columns = [index.video, index.start_s, index.seconds, index.width, index.file_bytes, index.modified_ns]
@@ -75,8 +75,8 @@ def read_index(folder: Path) -> Any:
 
 def seal_index(folder: Path) -> None:
     """Give the index in a folder the digests of the files that it has."""
-    from seehear.indexing.info import write_info
-    from seehear.indexing.table import digests_of
+    from seehear.data.index.info import write_info
+    from seehear.data.index.table import digests_of
 
     info = json.loads((folder / "index" / "index.json").read_text())
     del info["check"]
@@ -85,7 +85,7 @@ def seal_index(folder: Path) -> None:
 
 def seal_facts(folder: Path) -> None:
     """Give the index.json in a folder its own digest, if it is JSON still."""
-    from seehear.indexing.info import write_info
+    from seehear.data.index.info import write_info
 
     try:
         info = json.loads((folder / "index" / "index.json").read_bytes())
@@ -108,13 +108,13 @@ def read_class_list(folder: Path) -> Any:
 
 
 def read_name_list(folder: Path) -> Any:
-    from seehear.naming import read_names
+    from seehear.runs.names import read_names
 
     return read_names(folder, {"video": 4, "audio": 4})
 
 
 def read_encoders(folder: Path) -> Any:
-    from seehear.stored import load_encoders
+    from seehear.models.files import load_encoders
 
     stored = load_encoders(folder / "encoders")
     return digest_of(stored.pair.state_dict()), stored.clip
@@ -122,8 +122,8 @@ def read_encoders(folder: Path) -> Any:
 
 def read_checkpoint(name: str) -> Callable[[Path], Any]:
     def read(folder: Path) -> Any:
-        from seehear.encoders import VideoEncoder
-        from seehear.weights import load_into, read_state
+        from seehear.method.encoders import VideoEncoder
+        from seehear.models.released import load_into, read_state
 
         encoder = VideoEncoder(4, 10)
         load_into(encoder, read_state(folder / name), folder / name)
@@ -194,10 +194,10 @@ def write_whole(folder: Path, run: Path | None = None) -> None:
     import torch
 
     from seehear.config import Encoders, Settings
-    from seehear.encoders import VideoEncoder
-    from seehear.indexing.rejected import Rejected
-    from seehear.indexing.table import FACTS, Video, write_index
-    from seehear.stored import pair_of, save_encoders
+    from seehear.data.index.rejected import Rejected
+    from seehear.data.index.table import FACTS, Video, write_index
+    from seehear.method.encoders import VideoEncoder
+    from seehear.models.files import pair_of, save_encoders
 
     folder.mkdir(parents=True)
     lines = [f"videos/{number}.mp4,class {number % 3},{'test' if number % 4 else 'train'}" for number in range(20)]

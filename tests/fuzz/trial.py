@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from seehear.clips import CENTRED, Clips
 from seehear.config import Clip, Data
+from seehear.data.clips import CENTRED, Clips
+from seehear.data.decoding.workers import in_workers
+from seehear.data.index import Index, index
+from seehear.data.index.examination import Rejection
+from seehear.data.media import REASONS, Reader
 from seehear.errors import MediaError
-from seehear.indexing import Index, index
-from seehear.indexing.examination import Rejection
-from seehear.indexing.workers import in_workers
-from seehear.media import REASONS, Reader
 
 CLIP = Clip(frames=4, frame_rate_hz=8.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
 LOT = 500

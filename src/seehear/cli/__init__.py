@@ -1,4 +1,6 @@
-"""The command `seehear`: parse, call, print. One function a command, one file a group; the work is done elsewhere.
+"""What can be typed? The command `seehear`: parse, call, print; the work is done elsewhere.
+
+One function a command, one file a group. Open `base.py` for what commands share, `training.py` for index and pretrain.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
 75 stopped by a signal and saved, to be run again, 130 interrupted.
@@ -13,10 +15,10 @@ import threading
 
 import click
 
-from seehear import distributed
 from seehear.cli import doctor, evaluating, measuring, reporting, sharing, training, using
 from seehear.cli.base import cli
 from seehear.errors import Interrupted, SeehearError, printable
+from seehear.machine import distributed
 
 LEAVE_SECONDS = 5  # after a request to stop, once all is saved
 

@@ -26,7 +26,7 @@ def doctor(folder: Path, as_json: bool) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from seehear.diagnosis import as_data, diagnose, is_broken
+    from seehear.cli.diagnosis import as_data, diagnose, is_broken
 
     checks = diagnose(folder)
     if as_json:

@@ -25,10 +25,10 @@ def bench() -> None:
 @with_settings
 def data(index: Path, preset: str, num_clips: int, as_json: bool, settings: dict[str, Any]) -> None:
     """Read clips of INDEX as training would: clips/s in all and per worker, where the time goes, what would help."""
-    from seehear.indexing import Index
+    from seehear.data.advice import measure
+    from seehear.data.index import Index
+    from seehear.machine.console import Console
     from seehear.presets import preset_settings
-    from seehear.progress import Console
-    from seehear.throughput import measure
 
     cfg = config.override(preset_settings(preset), settings)
     with Console(quiet=as_json) as console:

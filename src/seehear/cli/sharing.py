@@ -21,7 +21,7 @@ def weights() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all that is known of them as JSON.")
 def list_weights(as_json: bool) -> None:
     """List the released weights that are known by name."""
-    from seehear.weights import RELEASED, cache_folder
+    from seehear.models.released import RELEASED, cache_folder
 
     cached = {name: (cache_folder() / entry.file).exists() for name, entry in RELEASED.items()}
     if as_json:
@@ -44,8 +44,8 @@ def list_weights(as_json: bool) -> None:
 @click.option("--quiet", is_flag=True, help="No progress.")
 def fetch(name: str, cache: Path | None, quiet: bool) -> None:
     """Download the released weights NAME, going on with what is there, and check them; prints the file's path."""
-    from seehear.progress import Console
-    from seehear.weights import fetch
+    from seehear.machine.console import Console
+    from seehear.models.released import fetch
 
     say(fetch(name, cache, console=Console(quiet=quiet)))
 
@@ -64,7 +64,7 @@ def fetch(name: str, cache: Path | None, quiet: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print what became of every key as JSON.")
 def convert(file: Path, out: Path, midplanes: str, overwrite: bool, as_json: bool) -> None:
     """Make an encoders/ folder of FILE, a checkpoint of R(2+1)D-18 by XDC, torchvision or you."""
-    from seehear.weights import convert
+    from seehear.models.released import convert
 
     accounting = convert(file, out, midplanes=midplanes, overwrite=overwrite)  # type: ignore[arg-type]
     if as_json:

@@ -111,8 +111,8 @@ def pretrain(
     Every setting is an option by its dotted name, such as --train.lr 0.01 or --cluster.num_clusters 128;
     `seehear settings PRESET` prints them all with their meaning.
     """
-    from seehear import distributed
-    from seehear.progress import Console, duration
+    from seehear.machine import distributed
+    from seehear.machine.console import Console, duration
 
     if (resume or resume_if_there) and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other.")
@@ -142,7 +142,7 @@ def pretrain(
 @click.option("--videos", default=1500, show_default=True, help="How many to synthesise for each seed.")
 def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     """Show in minutes that the method works: synthesise, index, train, probe, compare."""
-    from seehear.showcase import table
+    from seehear.reporting.demo import table
 
     begin = time.perf_counter()
     chosen = list(config.parse(tuple[int, ...], seeds)) if seeds.replace(",", "").isdigit() else []

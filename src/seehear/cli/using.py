@@ -36,7 +36,7 @@ def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool,
     A row a segment. Files with one stream only are fine. After a kill the same line goes on where it stopped.
     """
     from seehear.library import embed_to_file
-    from seehear.progress import Console
+    from seehear.machine.console import Console
 
     summary = embed_to_file(run, one_or_all(videos), console=Console(quiet=quiet), **options)
     if as_json:
@@ -64,7 +64,7 @@ def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool
     A row a segment: cluster, distance, margin to the second nearest, name, and whether it is far from all training.
     """
     from seehear.library import assign_to_file
-    from seehear.progress import Console
+    from seehear.machine.console import Console
 
     with Console(quiet=quiet) as console:
         summary = assign_to_file(run, one_or_all(videos), console=console, **options)
@@ -94,7 +94,7 @@ def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: An
     """
     from seehear.library import search as find
     from seehear.library.opening import open_file
-    from seehear.progress import Console
+    from seehear.machine.console import Console
 
     with Console() as console:
         hits = find(run, query, console=console, **options)

@@ -1,7 +1,7 @@
 """How good is what was learned? One file a question; only here are human classes read.
 
 `probe` linear classifiers on frozen features · `finetune` the whole encoder · `retrieval` nearest neighbours, also
-across the senses · `clusters` pseudo-labels against classes · `writing` features for other programs · `table` several
+across the senses · `clusters` pseudo-labels against classes · `features` features for other programs · `table` several
 results side by side. Beneath: `sets` and `datasets` what is measured on, `protocols` what the field takes on each set,
 `context` features extracted once, `linear` and `classifiers` linear models and intervals, `baselines` what no learning
 at all reaches.
@@ -21,24 +21,24 @@ from typing import Any
 
 import numpy as np
 
-from seehear import distributed
+from seehear.data.placing import MODALITIES
 from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import evaluate_clusters
 from seehear.evaluation.context import Evaluation, rates
+from seehear.evaluation.features import evaluate_features
 from seehear.evaluation.finetuning import evaluate_finetune
 from seehear.evaluation.noted import noted
 from seehear.evaluation.probe import evaluate_probe
 from seehear.evaluation.protocols import protocol_of
 from seehear.evaluation.retrieval import evaluate_retrieval
 from seehear.evaluation.sets import LabelledSet, only, open_set
-from seehear.evaluation.writing import evaluate_features
-from seehear.model import Model, load
-from seehear.numerics import find_device
-from seehear.outputs import read_marker
-from seehear.placing import MODALITIES
-from seehear.progress import Console
-from seehear.runs import now, versions, write_json
+from seehear.machine import distributed
+from seehear.machine.console import Console
+from seehear.machine.devices import find_device
+from seehear.machine.files import now, versions, write_json
+from seehear.machine.outputs import read_marker
+from seehear.models.model import Model, load
 
 __all__ = ["TASKS", "Classes", "evaluate", "read_classes"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from seehear.clips import Clips
-from seehear.features import spectrogram_of
+from seehear.data.clips import Clips
+from seehear.method.features import spectrogram_of
 
 HISTOGRAM_BINS = 8  # for each of R, G and B
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from seehear.data.index import Index
+from seehear.data.remote import is_remote
 from seehear.errors import SettingsError
 from seehear.evaluation.lists import read_rows, wrong
-from seehear.indexing import Index
-from seehear.remote import is_remote
-from seehear.spreadsheets import plain
+from seehear.machine.spreadsheets import plain
 
 SPLITS = ("train", "test")
 

@@ -20,11 +20,11 @@ from seehear.config import Settings, override
 from seehear.errors import RunError, SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.evaluation.sets import LabelledSet
-from seehear.features import read_features
-from seehear.method import MEMBERS, cluster_features
-from seehear.reading import anew, open_features, read_labels, readable, rows_of
-from seehear.runs import Run
-from seehear.spaces import Space
+from seehear.machine.reading import anew, open_features, read_labels, readable, rows_of
+from seehear.method.clusters import Space
+from seehear.method.features import read_features
+from seehear.method.method import MEMBERS, cluster_features
+from seehear.runs.folder import Run
 
 SHOWN_CLUSTERS = 10  # the purest ones are described
 LEAST_SIZE = 5  # of a cluster that is described: purity of fewer rows means little

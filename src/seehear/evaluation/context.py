@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from seehear import distributed
-from seehear.clips import Clips
 from seehear.config import Data
+from seehear.data.clips import Clips
 from seehear.evaluation.baselines import baseline_features
 from seehear.evaluation.datasets import Split
 from seehear.evaluation.protocols import USUAL, Protocol, clips_of_rows, forecast
 from seehear.evaluation.sets import LabelledSet
-from seehear.features import Features, extract
-from seehear.model import Model
-from seehear.progress import Console
+from seehear.machine import distributed
+from seehear.machine.console import Console
+from seehear.method.features import Features, extract
+from seehear.models.model import Model
 
 FEW_ROWS = 64  # are decoded in this process: starting others would take longer
 

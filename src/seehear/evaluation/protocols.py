@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from seehear.evaluation.linear import Kind
-from seehear.progress import Count, duration, rate
+from seehear.machine.console import Count, duration, rate
 
 MEASURED_S = 4.0  # clips are timed so long before it is said how long all of them take
 WORTH_SAYING_S = 30.0

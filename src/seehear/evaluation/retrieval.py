@@ -2,7 +2,8 @@
 
 Within: the training items are the gallery, the test items ask, and similarity is the cosine of features (as SeLaVi and
 GDT do). Across: a video and a sound are compared by their distributions over the clusters that both encoders know
-(`seehear.matching`), with the training items as gallery, and with the other test items, neither of which training saw.
+(`seehear.models.matching`), with the training items as gallery, and with the other test items, neither of which
+training saw.
 Recall at k is the share of queries with an item of the same class among the k nearest, in [0, 1].
 """
 
@@ -19,7 +20,7 @@ from seehear.errors import SettingsError
 from seehear.evaluation.classifiers import interval
 from seehear.evaluation.context import Evaluation, named, rates
 from seehear.evaluation.sets import LabelledSet
-from seehear.matching import Matching
+from seehear.models.matching import Matching
 
 RANKS = (1, 5, 10, 20, 50)
 QUERIES = 1024  # compared with the gallery at once

@@ -15,18 +15,18 @@ from typing import Literal
 
 import numpy as np
 
+from seehear.data.index import Index
+from seehear.data.media import Reader
+from seehear.data.placing import MODALITIES
+from seehear.data.remote import is_remote
+from seehear.data.stretches import Stretch, look_up
 from seehear.errors import MediaError, SettingsError
 from seehear.evaluation.classes import Classes, read_classes, real
 from seehear.evaluation.datasets import LAYOUTS, Benchmark, Split, read_benchmark
 from seehear.evaluation.datasets.layouts import has_lists
 from seehear.evaluation.datasets.plain import has_classes, read_csv, read_files, read_folders
 from seehear.evaluation.datasets.tree import Tree
-from seehear.indexing import Index
-from seehear.indexing.stretches import Stretch, look_up
-from seehear.media import Reader
-from seehear.placing import MODALITIES
-from seehear.progress import Console
-from seehear.remote import is_remote
+from seehear.machine.console import Console
 
 FIRST_FILES = 3  # looked at to know which streams one's own files have
 

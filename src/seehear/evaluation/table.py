@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from seehear.errors import RunError
-from seehear.outputs import TASKS
-from seehear.reading import readable
+from seehear.machine.outputs import TASKS
+from seehear.machine.reading import readable
 
 # What the official repository of XDC states for R(2+1)D-18 after full fine-tuning, and what VATT quotes for ESC-50:
 # (task, set, modality) -> {model: value in %}. Other protocols, data and budgets than ours: for orientation only.

@@ -9,7 +9,7 @@
     export_labels("runs/mine", "csv", "labels.csv")
 
 `trained` opens a run, `clusters` measures distances; `pieces` cuts files into segments,
-`embedding` and `resuming` run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching`
+`embedding` and `parts` run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching`
 and `approximate` find neighbours; `exporting` writes labels for other programs. All tables are Arrow tables.
 """
 

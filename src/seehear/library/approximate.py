@@ -19,9 +19,9 @@ from torch import Tensor
 
 from seehear.library.gallery import Gallery
 from seehear.library.trained import Trained
-from seehear.model import MODALITIES
-from seehear.progress import Console
-from seehear.runs import atomic_file
+from seehear.machine.console import Console
+from seehear.machine.files import atomic_file
+from seehear.models.model import MODALITIES
 
 FAISS_ROWS = 1_000_000  # below, every row is scored
 LISTS = 2

@@ -19,19 +19,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seehear.indexing import Index
+from seehear.data.index import Index
+from seehear.data.remote.addresses import is_remote
 from seehear.library.clusters import Clustering
 from seehear.library.embedding import embed
 from seehear.library.gallery import TableGallery, matrix
 from seehear.library.pieces import Paths
 from seehear.library.trained import Trained, open_run
-from seehear.locks import one_writer
-from seehear.model import Model
-from seehear.outputs import check_file
-from seehear.progress import Console
-from seehear.remote.addresses import is_remote
-from seehear.runs import atomic_file
-from seehear.spreadsheets import write_csv
+from seehear.machine.console import Console
+from seehear.machine.files import atomic_file
+from seehear.machine.locks import one_writer
+from seehear.machine.outputs import check_file
+from seehear.machine.spreadsheets import write_csv
+from seehear.models.model import Model
 
 
 def assign(

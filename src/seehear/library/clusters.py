@@ -1,6 +1,6 @@
 """Which cluster is nearest, and how far away is far?
 
-Distances are Euclidean, between prepared features (`spaces.Space`) and centroids. A cluster's radius is the 99th
+Distances are Euclidean, between prepared features (`clusters.Space`) and centroids. A cluster's radius is the 99th
 percentile of the distances of its training rows; beyond it a segment is far from everything seen in training. Where a
 cluster has fewer than `FEW_ROWS` rows, its radius is the percentile over all rows of its clustering.
 """
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from seehear.errors import UsageError
-from seehear.matching import space_of
-from seehear.model import MODALITIES
-from seehear.spaces import Space
+from seehear.method.clusters import Space
+from seehear.models.matching import space_of
+from seehear.models.model import MODALITIES
 
 FAR_PERCENTILE = 99.0
 FEW_ROWS = 20

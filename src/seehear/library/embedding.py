@@ -2,10 +2,10 @@
 
     path, start_s, seconds   the segment; null times for a file that cannot be read
     video, audio             fixed-size lists of float16, null where the segment has no such stream
-    reason                   why something could not be read, a key of `seehear.media.REASONS`; otherwise null
+    reason                   why something could not be read, a key of `seehear.data.media.REASONS`; otherwise null
 
 Work goes on group by group, so that memory does not grow with the number of files, and each finished group is kept
-beside the output until all are there: the same call after a kill goes on where it stopped (`resuming`).
+beside the output until all are there: the same call after a kill goes on where it stopped (`parts`).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seehear.clips import Clips
 from seehear.config import Data
-from seehear.distributed import cores
-from seehear.features import extract
-from seehear.indexing import Index
-from seehear.indexing.mapped import WORDS
-from seehear.indexing.table import FACTS, Video
+from seehear.data.clips import Clips
+from seehear.data.index import Index
+from seehear.data.index.mapped import WORDS
+from seehear.data.index.table import FACTS, Video
+from seehear.library.parts import Plan, is_features, write_groups
 from seehear.library.pieces import Cutting, Paths, Piece, Source, group_of, num_groups, source_of
-from seehear.library.resuming import Plan, is_features, write_groups
-from seehear.model import MODALITIES, Model, load
-from seehear.outputs import check_file
-from seehear.progress import Console, Watch, unwatched
+from seehear.machine.console import Console, Watch, unwatched
+from seehear.machine.distributed import cores
+from seehear.machine.outputs import check_file
+from seehear.method.features import extract
+from seehear.models.model import MODALITIES, Model, load
 
 FORMAT = "seehear features 1"
 FEW_PIECES = 16  # are read in this process: starting others would take longer

@@ -24,15 +24,15 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import pyarrow as pa
 
+from seehear.data.index import Index
 from seehear.errors import SettingsError, UsageError
-from seehear.indexing import Index
 from seehear.library.assigning import columns_in, write_table
 from seehear.library.trained import Trained, open_run
-from seehear.locks import one_writer
-from seehear.model import Model
-from seehear.naming import label_of
-from seehear.outputs import LABELS, check_file, check_folder
-from seehear.runs import whole_folder, write_json
+from seehear.machine.files import whole_folder, write_json
+from seehear.machine.locks import one_writer
+from seehear.machine.outputs import LABELS, check_file, check_folder
+from seehear.models.model import Model
+from seehear.runs.names import label_of
 
 FORMATS = ("csv", "parquet", "fiftyone", "label-studio")
 UNKNOWN_FPS = 25.0  # stands for the frame rate of files that do not tell theirs

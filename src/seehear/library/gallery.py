@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from seehear.data.index import Index
 from seehear.errors import UsageError
-from seehear.indexing import Index
 from seehear.library.clusters import BLOCK_ROWS, blocks_of, check_finite
 from seehear.library.embedding import FORMAT, embed_to_file
 from seehear.library.trained import Trained
-from seehear.model import MODALITIES
-from seehear.progress import Console
-from seehear.reading import readable
+from seehear.machine.console import Console
+from seehear.machine.reading import readable
+from seehear.models.model import MODALITIES
 
 Block = tuple[np.ndarray, dict[str, Tensor]]  # numbers of rows (n,), and modality -> their features (n, D) float32
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from seehear.clips import Clips
 from seehear.config import Data
+from seehear.data.clips import Clips
+from seehear.data.media import Hearing, MediaInfo, Reader
+from seehear.data.remote import local
 from seehear.errors import MediaError, UsageError
-from seehear.features import extract
-from seehear.media import Hearing, MediaInfo, Reader
-from seehear.model import Model
-from seehear.remote import local
+from seehear.method.features import extract
+from seehear.models.model import Model
 
 IN_THIS_PROCESS = Data(workers=0, cache_gigabytes=0.0, max_failed_share=1.0)
 

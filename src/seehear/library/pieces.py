@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seehear.data.decoding.workers import examine_all
+from seehear.data.index import Index, cut
+from seehear.data.index.discovery import Candidate, absolute_paths, but_for, find_candidates
+from seehear.data.index.examination import LEAST_SECONDS, Rejection
+from seehear.data.media import Hearing, MediaInfo
 from seehear.errors import SettingsError, UsageError
-from seehear.indexing import Index, cut
-from seehear.indexing.discovery import Candidate, absolute_paths, but_for, find_candidates
-from seehear.indexing.examination import LEAST_SECONDS, Rejection
-from seehear.indexing.workers import examine_all
-from seehear.media import Hearing, MediaInfo
 
 FILES_A_GROUP = 128
 ROWS_A_GROUP = 1024  # of an index
@@ -37,7 +37,7 @@ class Piece:
         modalities: the streams that are there; none where the file cannot be read.
         width, height: of the picture as displayed; 0 without.
         hearing: which of the file's sound; None has that found out.
-        reason: a key of `seehear.media.REASONS` where the file cannot be read, otherwise empty.
+        reason: a key of `seehear.data.media.REASONS` where the file cannot be read, otherwise empty.
         origin: the video and the start in it, where the segment was packed and is read from elsewhere.
     """
 

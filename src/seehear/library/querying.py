@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seehear.augment import CENTRE
-from seehear.clips import Batch
+from seehear.data.augment import CENTRE
+from seehear.data.clips import Batch
+from seehear.data.media.stills import is_still, read_still
+from seehear.data.placing import window
 from seehear.errors import MediaError, UsageError
-from seehear.features import encoder_inputs
 from seehear.library.embedding import embed_pieces
 from seehear.library.pieces import Cutting, FileSource
-from seehear.media.stills import is_still, read_still
-from seehear.model import MODALITIES, Model
-from seehear.placing import window
+from seehear.method.features import encoder_inputs
+from seehear.models.model import MODALITIES, Model
 
 SECONDS_A_CLIP = 10.0  # as long as segments usually are
 MOST_CLIPS = 10

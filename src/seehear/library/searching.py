@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from seehear.data.index import Index
 from seehear.errors import SettingsError, UsageError
-from seehear.indexing import Index
 from seehear.library.approximate import FAISS_ROWS, find_faiss, search_approximately
 from seehear.library.gallery import Gallery, RunGallery, gallery_of
 from seehear.library.querying import features_of_query
 from seehear.library.trained import Trained, open_run
-from seehear.matching import space_of
-from seehear.model import MODALITIES, Model
-from seehear.progress import Console
+from seehear.machine.console import Console
+from seehear.models.matching import space_of
+from seehear.models.model import MODALITIES, Model
 
 Best = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and rows, the best first
 

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seehear.data.index import Index
 from seehear.errors import CheckpointError, RunError
-from seehear.fingerprint import index_of_run
-from seehear.indexing import Index
 from seehear.library.clusters import Clustering, clusterings_of, radii_of
-from seehear.matching import Matching
-from seehear.model import Model, load
-from seehear.naming import Names, read_names
-from seehear.reading import anew, open_features, read_labels, readable, rows_of
-from seehear.runs import Run, atomic_file
+from seehear.machine.files import atomic_file
+from seehear.machine.reading import anew, open_features, read_labels, readable, rows_of
+from seehear.models.matching import Matching
+from seehear.models.model import Model, load
+from seehear.runs.fingerprint import index_of_run
+from seehear.runs.folder import Run
+from seehear.runs.names import Names, read_names
 
 
 @dataclass(frozen=True)

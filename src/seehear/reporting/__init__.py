@@ -1,13 +1,13 @@
 """What did a run find? One page to look at, listen to, and name clusters on, of real files, that opens from disk.
 
-`build.py` puts it together · `health.py` the verdict · `cards.py` clusters · `meeting.py` video against audio ·
+`build.py` puts it together · `health.py` the verdict · `cards.py` clusters · `matrix.py` video against audio ·
 `projection.py` the map · `previews.py` moving pictures with sound · `segments.py` rows · `scripts.py` data for the page
-· `serving.py` serves it to this machine alone, so that names can be saved · `page/` the page itself.
+· `server.py` serves it to this machine alone, so that names can be saved · `page/` the page itself.
 """
 
 from __future__ import annotations
 
 from seehear.reporting.build import Report, report
-from seehear.reporting.serving import serve
+from seehear.reporting.server import serve
 
 __all__ = ["Report", "report", "serve"]

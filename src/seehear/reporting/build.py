@@ -18,23 +18,24 @@ from typing import Any
 
 import numpy as np
 
-from seehear.distributed import cores
+from seehear.data.index import Index
 from seehear.errors import SettingsError
 from seehear.evaluation.clusters import agreement
-from seehear.indexing import Index
-from seehear.locks import one_writer
-from seehear.naming import as_json, read_names
-from seehear.outputs import REPORT, check_folder
-from seehear.progress import Console
-from seehear.reading import open_features, read_labels, readable
+from seehear.machine.console import Console
+from seehear.machine.distributed import cores
+from seehear.machine.files import now, whole_folder
+from seehear.machine.locks import one_writer
+from seehear.machine.outputs import REPORT, check_folder
+from seehear.machine.reading import open_features, read_labels, readable
 from seehear.reporting.cards import LISTED_ROWS, Grouping, cards_of, listed_rows, read_groupings
 from seehear.reporting.health import health
-from seehear.reporting.meeting import meeting, standing_rows
+from seehear.reporting.matrix import meeting, standing_rows
 from seehear.reporting.previews import Previews, choose, link, make
 from seehear.reporting.projection import check_projection, choose_points, project, to_uint16
 from seehear.reporting.scripts import packed, write_data
 from seehear.reporting.segments import Rows, find_classes, find_index
-from seehear.runs import Run, now, whole_folder
+from seehear.runs.folder import Run
+from seehear.runs.names import as_json, read_names
 
 PAGE = Path(__file__).parent / "page"
 MOST_ROUNDS = 12  # whose labels the map can show

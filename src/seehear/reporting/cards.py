@@ -1,6 +1,6 @@
 """What is in each cluster? Size, compactness, the rows nearest to the centroid, partners elsewhere, classes.
 
-Distances are Euclidean, in the space that was clustered (`spaces.Space`), so "nearest" means what k-means meant by it.
+Distances are Euclidean, in the space that was clustered (`clusters.Space`), so "nearest" means what k-means meant.
 Shapes: N rows, K clusters, C classes; a row without a label has NaN for its distance and -1 for its rank.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from seehear.reading import anew, open_features, read_labels, readable, rows_of
+from seehear.machine.reading import anew, open_features, read_labels, readable, rows_of
 
 CHUNK_ROWS = 32768
 SHOWN = 6  # neighbours of the centroid on a card
@@ -84,7 +84,7 @@ def distances(parts: list[np.ndarray], labels_N: np.ndarray, state: Mapping[str,
     """
     import torch
 
-    from seehear.spaces import Space
+    from seehear.method.clusters import Space
 
     space = Space.from_state_dict({k.removeprefix("space."): v for k, v in state.items() if k.startswith("space.")})
     centroids_KD = state["centroids"].float()

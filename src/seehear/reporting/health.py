@@ -1,6 +1,6 @@
 """Is the training healthy, and what should be changed if not? The log and the last round's labels.
 
-The verdict is that of the warnings during training (`journal.troubles_of`).
+The verdict is that of the warnings during training (`log.troubles_of`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from seehear.journal import FEW_VIDEOS, WAITING_SHARE, alarming_share, troubles_of
-from seehear.reading import read_labels, readable
-from seehear.runs import Run
+from seehear.machine.reading import read_labels, readable
+from seehear.runs.folder import Run
+from seehear.runs.log import FEW_VIDEOS, WAITING_SHARE, alarming_share, troubles_of
 
 BARS = 24  # of the histogram of cluster sizes
 

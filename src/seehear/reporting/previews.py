@@ -1,8 +1,9 @@
 """Which segments are shown as pictures and sound, and how are they cut, once, from the original files?
 
-A preview is three small files (`excerpts.py`), named by a key: a digest of which stretch of which file it is, with size
-and time of change, so a file that changed gets new previews. They are kept in RUN/previews, and a later report cuts
-only what is not there. Worker processes cut, so a file that crashes or hangs the decoder costs only its own preview.
+A preview is three small files (`media/previews.py`), named by a key: a digest of which stretch of which file it is,
+with size and time of change, so a file that changed gets new previews. They are kept in RUN/previews, and a later
+report cuts only what is not there. Worker processes cut, so a file that crashes or hangs the decoder costs only its
+own preview.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from seehear.excerpts import SECONDS, SUFFIXES
-from seehear.indexing import Index
-from seehear.indexing.examination import Rejection
-from seehear.indexing.workers import in_workers
-from seehear.progress import Console
+from seehear.data.decoding.workers import in_workers
+from seehear.data.index import Index
+from seehear.data.index.examination import Rejection
+from seehear.data.media.previews import SECONDS, SUFFIXES
+from seehear.machine.console import Console
 
 RECIPE = 1  # raised when previews are made in another way, so that old ones are not taken for new ones
 TIMEOUT_S = 30.0
@@ -84,7 +85,7 @@ def make(index: Index, rows: Sequence[int] | np.ndarray, cache: Path, workers: i
             size = (int(index.width[row]), int(index.height[row]))
             jobs.append((path, stamp, size, begin_s, seconds, str(cache), key))
     count = console.watch("previews", len(jobs))
-    for done, (number, answer) in enumerate(in_workers("seehear.excerpts:cut", jobs, workers, TIMEOUT_S), 1):
+    for done, (number, answer) in enumerate(in_workers("seehear.data.media.previews:cut", jobs, workers, TIMEOUT_S), 1):
         if isinstance(answer, Rejection):
             row = missing[number]
             previews.failed[row] = answer.reason

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from seehear.data.index import Index
+from seehear.data.remote import is_remote
+from seehear.data.remote.addresses import relative
 from seehear.errors import IndexFileError, RunError
 from seehear.evaluation.classes import Classes, read_classes, real
-from seehear.fingerprint import index_of_run
-from seehear.indexing import Index
-from seehear.remote import is_remote
-from seehear.remote.addresses import relative
 from seehear.reporting.cards import Grouping
 from seehear.reporting.previews import Previews
-from seehear.runs import Run
+from seehear.runs.fingerprint import index_of_run
+from seehear.runs.folder import Run
 
 
 @dataclass(frozen=True)

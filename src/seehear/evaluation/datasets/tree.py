@@ -13,9 +13,9 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from seehear.data.index.discovery import VIDEO_ENDINGS, leads_to_folder
+from seehear.data.index.ours import is_ours
 from seehear.errors import SettingsError
-from seehear.indexing.discovery import VIDEO_ENDINGS, leads_to_folder
-from seehear.indexing.ours import is_ours
 
 AUDIO_ENDINGS = (
     *(".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".mka", ".mp2", ".mp3"),

@@ -23,17 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seehear import outputs
-from seehear.checkpoint import read_state, write_state
 from seehear.config import Clip, differences, override
-from seehear.encoders import Pair
 from seehear.errors import CheckpointError, RunError
 from seehear.evaluation.finetuning.learning import heads_of
 from seehear.evaluation.finetuning.settings import FREE_ON_RESUME, PREFIX, Finetune
 from seehear.evaluation.finetuning.testing import ItemScores
 from seehear.evaluation.sets import LabelledSet
-from seehear.model import Model, load
-from seehear.runs import TEMPORARY, now, versions, whole_folder, write_anew, write_json
+from seehear.machine import outputs
+from seehear.machine.files import TEMPORARY, now, versions, whole_folder, write_anew, write_json
+from seehear.method.encoders import Pair
+from seehear.models.model import Model, load
+from seehear.runs.checkpoint import read_state, write_state
 
 FORMAT = 2  # of the folder
 KEPT = 2  # checkpoints of an unfinished split

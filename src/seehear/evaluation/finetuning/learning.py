@@ -2,7 +2,7 @@
 
 What is its own: a loss for items of several classes, a schedule of the learning rate over a fixed number of updates,
 and heads that learn alone where encoders are frozen. All else, ranks, parts of a batch, losses that are not finite,
-going on within a pass, is `trainer.learn`'s. Video and audio share the batches, and no weight is in both.
+going on within a pass, is `train.learn`'s. Video and audio share the batches, and no weight is in both.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seehear.clips import Clips
-from seehear.encoders import AudioEncoder, Pair, VideoEncoder
-from seehear.encoders.resnets import initialise
+from seehear.data.clips import Clips
 from seehear.errors import SettingsError
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import HEAD
-from seehear.numerics import Numerics
-from seehear.trainer import Keep, Learning, learn, never
-from seehear.updates import cross_entropy
+from seehear.machine.devices import Numerics
+from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder
+from seehear.method.encoders.resnets import initialise
+from seehear.method.step import cross_entropy
+from seehear.method.train import Keep, Learning, learn, never
 
 
 @dataclass(frozen=True)

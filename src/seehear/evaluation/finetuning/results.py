@@ -10,7 +10,7 @@ from seehear.evaluation.classifiers import in_top, interval, map_interval
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import ItemScores, ks
 from seehear.evaluation.sets import LabelledSet
-from seehear.trainer import Learning
+from seehear.method.train import Learning
 
 
 def protocol(

@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seehear import distributed
-from seehear.clips import Clips
 from seehear.config import Clip, Compute
-from seehear.encoders import Pair
+from seehear.data.clips import Clips
 from seehear.errors import SettingsError
 from seehear.evaluation.finetuning.files import encoders_digest, open_folder, set_digest
 from seehear.evaluation.finetuning.results import intervals, protocol
@@ -20,9 +18,11 @@ from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.splits import Job, run_split
 from seehear.evaluation.finetuning.testing import ItemScores, mean_values
 from seehear.evaluation.sets import LabelledSet
-from seehear.model import MODALITIES, Model
-from seehear.numerics import Numerics, choose, find_device, set_threads
-from seehear.progress import Console
+from seehear.machine import distributed
+from seehear.machine.console import Console
+from seehear.machine.devices import Numerics, choose, find_device, set_threads
+from seehear.method.encoders import Pair
+from seehear.models.model import MODALITIES, Model
 
 
 def finetune(

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seehear import distributed
-from seehear.clips import Clips
-from seehear.encoders import Pair
+from seehear.data.clips import Clips
 from seehear.errors import SettingsError
 from seehear.evaluation.classifiers import few_of_each
 from seehear.evaluation.datasets import Split
@@ -32,12 +30,14 @@ from seehear.evaluation.finetuning.results import passes, progress_line
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import HEAD, ItemScores, item_scores, values_of, with_unread
 from seehear.evaluation.sets import LabelledSet
-from seehear.features import calibrate
-from seehear.method import derive
-from seehear.model import Model
-from seehear.numerics import Numerics
-from seehear.progress import Console, Count
-from seehear.trainer import GO_ON, SAVE, Keep
+from seehear.machine import distributed
+from seehear.machine.console import Console, Count
+from seehear.machine.devices import Numerics
+from seehear.method.encoders import Pair
+from seehear.method.features import calibrate
+from seehear.method.method import derive
+from seehear.method.train import GO_ON, SAVE, Keep
+from seehear.models.model import Model
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from seehear import distributed
 from seehear.errors import SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.evaluation.finetuning.run import finetune
 from seehear.evaluation.finetuning.settings import PREFIX, finetune_settings
-from seehear.locks import one_writer
+from seehear.machine import distributed
+from seehear.machine.locks import one_writer
 
 
 def evaluate_finetune(

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from seehear import distributed
-from seehear.clips import Clips
-from seehear.encoders import Pair
+from seehear.data.clips import Clips
+from seehear.data.placing import evenly
 from seehear.evaluation.classifiers import average_precisions, in_top
-from seehear.features import encoder_inputs
-from seehear.numerics import Numerics
-from seehear.placing import evenly
+from seehear.machine import distributed
+from seehear.machine.devices import Numerics
+from seehear.method.encoders import Pair
+from seehear.method.features import encoder_inputs
 
 HEAD = "class"  # the name of the heads that classify
 SEVERAL = 5  # the k of top-k beside 1, where there are more classes than that

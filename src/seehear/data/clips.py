@@ -1,0 +1,369 @@
+"""Which frames and which sound does the encoder get for row r in epoch e? A function of (seed, epoch, row) alone.
+
+A clip spans as much of its segment as the longest that is read of it, its frames or its sound. It starts at a drawn
+moment, on a grid of one frame spacing, with its frames and its sound centred on the same instant. The same rows in the
+same epoch give the same clips whatever the number of workers. A segment that cannot be read is left out of its batch
+and counted by reason, never replaced: a label belongs to a row.
+
+A segment that is shorter than a clip is played in a loop: what is longer than the segment begins with it and repeats,
+pictures and sound alike; what fits lies in the middle of its first turn. So an instant's picture and sound stay
+together, and nothing is silent or frozen that is not so in the file, which would tell how long a file is.
+
+Shapes of a batch: frames (B, T, S, S, 3) uint8, waveform (B, L) float32 in [-1, 1], draws (B, DRAWS) float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seehear.config import Clip, Data
+from seehear.data.augment import START
+from seehear.data.decoding.decoders import Decoders
+from seehear.data.decoding.request import Decoded, Request
+from seehear.data.index.examination import Rejection
+from seehear.data.order import Chunks, split
+from seehear.data.placing import (
+    CENTRED,
+    MODALITIES,
+    Position,
+    crops_of,
+    draws_of,
+    evenly,
+    num_crops,
+    place_of,
+    start_of,
+)
+from seehear.data.segments import Segment, Segments, SegmentsInMemory, looped, num_starts, starts_kept
+from seehear.errors import MediaError, TrainingError
+from seehear.machine.console import Console
+from seehear.machine.distributed import cores_of_rank
+
+FILL_ROWS = 16  # segments decoded ahead while memory is filled
+AHEAD_OF = 64  # chunks that say how large a chunk is
+CHUNK_ROWS = 2**20  # of the index, looked at at once
+Crop = tuple[Any, Any, np.ndarray]  # frames, waveform, draws
+SHORTEST_S = 1e-3  # of a segment: where a file of one frame does not say how long that is seen
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of some rows; rows that could not be read are not in it. A modality that is not read is None."""
+
+    rows_B: np.ndarray
+    frames_BTHWC: Tensor | None
+    waveform_BL: Tensor | None
+    draws_BD: Tensor
+
+
+class Clips:
+    """The rows of an index as batches of clips.
+
+    Args:
+        index: the segments.
+        clip: what a clip is.
+        data: workers, the memory for decoded segments, how many rows may fail.
+        seed: with epoch and row, decides every draw.
+        modalities: which of "video" and "audio" are read; files need have no other stream.
+
+    When all segments fit in `data.cache_gigabytes` as decoded uint8 frames and float32 sound, `fill` reads each of them
+    once and later batches are cut from memory. Whether they fit depends on the index and the settings only, never on
+    the machine, so that a run is the same everywhere. (Sound cut from memory was resampled as a whole; it differs from
+    sound read clip by clip by rounding at the clip's edges.)
+    """
+
+    def __init__(
+        self,
+        index: Segments,
+        clip: Clip,
+        data: Data,
+        seed: int,
+        modalities: Sequence[str] = MODALITIES,
+    ) -> None:
+        self.index, self.clip, self.data, self.seed = index, clip, data, seed
+        self.modalities = tuple(modalities)
+        self.failures: Counter[str] = Counter()
+        self.reasons: dict[int, str] = {}  # row -> why it could not be read the last time
+        self.say: Callable[[str], None] = _say  # told of each decoding process that was lost, and of its file
+        self._cached: list[Segment | MediaError] | None = None
+        self._decoders: Decoders | None = None
+
+    @classmethod
+    def from_memory(cls, segments: Sequence[Segment], clip: Clip, data: Data, seed: int) -> Clips:
+        """Clips of segments that are decoded already; each is taken for a video of its own.
+
+        Args:
+            segments: frames on a grid of `clip.frame_rate_hz`, with the short side `clip.short_side_pixels`, and sound
+                of at least `clip.sound_seconds`.
+        """
+        parts = {"video": segments[0].frames_GHWC, "audio": segments[0].waveform_L}
+        there = tuple(modality for modality, part in parts.items() if part is not None)
+        clips = cls(SegmentsInMemory(segments, clip), clip, data, seed, there)
+        clips._cached = list(segments)
+        return clips
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def cached(self) -> bool:
+        """Whether batches are cut from memory."""
+        return self._cached is not None
+
+    @property
+    def quarantine(self) -> Mapping[int, Rejection]:
+        """Rows that took a decoding process with them twice, and how; they are not tried again."""
+        return self._decoders.quarantine if self._decoders else {}
+
+    def close(self) -> None:
+        """End the decoding processes; later batches start new ones."""
+        if self._decoders is not None:
+            self._decoders.close()
+        self._decoders = None
+
+    def cache_bytes(self) -> int:
+        """What all decoded segments take in memory."""
+        clip, index, total = self.clip, self.index, 0.0
+        for start in range(0, len(self), CHUNK_ROWS):
+            width_n, height_n, seconds_n = (
+                column_N[start : start + CHUNK_ROWS] for column_N in (index.width, index.height, index.seconds)
+            )
+            scale = clip.short_side_pixels / np.minimum(width_n, height_n)
+            pixels_n = np.ceil(width_n * scale) * np.ceil(height_n * scale)
+            starts_n = num_starts(seconds_n, clip, self.modalities)
+            frame_bytes = (starts_n + clip.frames - 1) * pixels_n * 3
+            sound_bytes = ((starts_n - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
+            total += (frame_bytes * ("video" in self.modalities) + sound_bytes * ("audio" in self.modalities)).sum()
+        return int(total)
+
+    def fill(self, progress: Callable[[int], None] = lambda done: None) -> bool:
+        """Read all segments into memory if they fit the budget; says whether they are there.
+
+        `progress` is called with the number of rows read so far.
+        """
+        if self.cached or self.cache_bytes() > self.data.cache_gigabytes * 1e9:
+            return self.cached
+        store: list[Segment | MediaError] = []
+        for item in self._decoded(np.arange(len(self)), CENTRED, self.modalities, ahead=FILL_ROWS, whole=True):
+            store.append(item if isinstance(item, MediaError) else Segment(*item))
+            progress(len(store))
+        self._cached = store
+        self.close()
+        return True
+
+    def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to train on and rows kept out: about `share` of the videos, drawn from the seed and never split.
+
+        Both are ascending, int32 where row numbers fit.
+        """
+        return split(self.index.video, share, (self.seed, 0x0F))
+
+    def num_starts(self, rows: np.ndarray) -> np.ndarray:
+        """How many different clips each row has, (n,) int64: one where it is no longer than a clip."""
+        found: np.ndarray = num_starts(self.index.seconds[rows], self.clip, self.modalities)
+        return found
+
+    def batches(
+        self,
+        rows: np.ndarray,
+        *,
+        epoch: int | Position,
+        batch_size: int,
+        keep_last: bool = True,
+        num_rows: int | None = None,
+        modalities: Sequence[str] = (),
+    ) -> Iterator[Batch]:
+        """The clips of `rows`, in that order, in batches.
+
+        Args:
+            rows: row numbers; one may come several times.
+            epoch: the epoch that the draws are of, or a position for unaugmented clips, such as `CENTRED`.
+            keep_last: also yield a last batch that is shorter (but for failures, the only one that can be).
+            num_rows: of the whole that `rows` are part of, for the share that may fail; by default `rows` are it.
+            modalities: read only these, of those that are read; by default all.
+        Raises:
+            TrainingError: more than `data.max_failed_share` of `rows` cannot be read.
+        """
+        if not keep_last and len(rows) > batch_size:
+            rows = rows[: len(rows) // batch_size * batch_size]
+        chunks = Chunks(rows, batch_size)
+        pieces = self.pieces(chunks, epoch=epoch, num_rows=num_rows or len(rows), modalities=modalities)
+        yield from (batch for batch in pieces if batch is not None)
+
+    def sampled(
+        self, rows: np.ndarray, num_clips: int | np.ndarray, *, num_crops: int = 1, batch_size: int = 64
+    ) -> Iterator[Batch]:
+        """Unaugmented clips, evenly spread over each row.
+
+        Args:
+            rows: row numbers.
+            num_clips: of each row; an array has a number for each.
+            num_crops: of the frames of each clip, from end to end of their longer side; 1 is the centre.
+            batch_size: clips in a batch, crops and all.
+        Raises: as `batches`.
+        """
+        clips_n = np.broadcast_to(num_clips, rows.shape)
+        size = max(1, batch_size // num_crops)
+        for count in np.unique(clips_n):
+            for position in evenly(int(count), num_crops):
+                yield from self.batches(rows[clips_n == count], epoch=position, batch_size=size, num_rows=len(rows))
+
+    def pieces(
+        self,
+        chunks: Sequence[np.ndarray],
+        *,
+        epoch: int | Position,
+        num_rows: int | None = None,
+        modalities: Sequence[str] = (),
+    ) -> Iterator[Batch | None]:
+        """The clips of each chunk of rows as a batch; None for a chunk of which no row could be read, or an empty one.
+
+        Args:
+            chunks: may make its items when they are asked for: no list of all is made of them.
+            epoch, modalities: as in `batches`.
+            num_rows: in all chunks; by default they are asked.
+        Raises: as `batches`.
+        """
+        failed: Counter[str] = Counter()
+        num_rows = sum(map(len, chunks)) if num_rows is None else num_rows
+        for items, chunk in zip(self._items(chunks, epoch, modalities or self.modalities), chunks, strict=True):
+            good = []
+            for row, item in zip(chunk, items, strict=True):
+                if isinstance(item, MediaError):
+                    self._count(failed, num_rows, row, item)
+                else:
+                    good += [(row, crop) for crop in item]
+            yield _batch(good) if good else None
+
+    def _items(
+        self, chunks: Sequence[np.ndarray], epoch: int | Position, modalities: Sequence[str]
+    ) -> Iterator[list[Any]]:
+        """For each chunk of rows, a list of the crops of its clip, or MediaError."""
+        if self._cached is not None:
+            yield from ([self._cut(int(row), epoch, modalities) for row in chunk] for chunk in chunks)
+            return
+        rows = (row for chunk in chunks for row in chunk)
+        ahead = 2 * max(map(len, islice(chunks, AHEAD_OF)), default=0)
+        with contextlib.closing(self._decoded(rows, epoch, modalities, ahead=ahead)) as decoded:
+            for chunk in chunks:
+                items = zip(chunk, islice(decoded, len(chunk)), strict=True)
+                yield [
+                    item if isinstance(item, MediaError) else self._with_draws(int(row), epoch, *item)
+                    for row, item in items
+                ]
+
+    def _decoded(
+        self, rows: Iterable[int], epoch: int | Position, modalities: Sequence[str], *, ahead: int, whole: bool = False
+    ) -> Generator[Decoded | MediaError]:
+        """Frames and sound of each row, or why it cannot be read."""
+        if self._decoders is None:
+            self._decoders = Decoders(default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes)
+        requests = (_only(self.request(int(row), epoch, whole=whole), modalities) for row in rows)
+        num_samples = round(self.clip.sound_seconds * self.clip.sample_rate_hz)
+        decoded = self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
+        with contextlib.closing(decoded):
+            for item in decoded:
+                if not isinstance(item, MediaError) and item[1] is not None and len(item[1]) < num_samples:
+                    item = (item[0], np.resize(item[1], num_samples))  # repeats it
+                yield item
+
+    def request(self, row: int, epoch: int | Position, *, whole: bool = False) -> Request:
+        """What is to be decoded of a row: a clip, or all moments at which a clip of it may start."""
+        clip = self.clip
+        seconds = max(float(self.index.seconds[row]), SHORTEST_S)
+        draws = draws_of(self.seed, epoch, row)
+        count = int(num_starts(seconds, clip, self.modalities)) if whole else 1
+        first = 0 if whole else start_of(draws, seconds, clip, self.modalities)
+        begin_s = float(self.index.start_s[row]) + first / clip.frame_rate_hz
+        times_s = sound_s = None
+        if "video" in self.modalities:
+            grid_s = np.arange(count + clip.frames - 1) / clip.frame_rate_hz
+            times_s = begin_s + looped(self._offset_s("video", seconds) + grid_s, seconds)
+        if "audio" in self.modalities:
+            length_s = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
+            length_s = min(length_s, seconds) if clip.sound_seconds > seconds else length_s
+            sound_s = begin_s + self._offset_s("audio", seconds), length_s
+        return Request(
+            row,
+            self.index.path(row),
+            times_s=times_s,
+            short_side_pixels=clip.short_side_pixels,
+            sound_s=sound_s,
+            sample_rate_hz=clip.sample_rate_hz,
+            place=None if whole or num_crops(epoch) > 1 else place_of(draws),
+            hearing=self.index.hearing(row) if "audio" in self.modalities else None,
+        )
+
+    def _offset_s(self, modality: str, segment_seconds: float) -> float:
+        """From a clip's start to its frames or its sound, which lie in its middle; 0 for what repeats."""
+        room_s = min(self.clip.span_seconds(self.modalities), segment_seconds)
+        return max(0.0, (room_s - self.clip.seconds_of(modality)) / 2)
+
+    def _cut(self, row: int, epoch: int | Position, modalities: Sequence[str]) -> list[Crop] | MediaError:
+        """One clip from the segment in memory."""
+        assert self._cached is not None
+        segment, clip = self._cached[row], self.clip
+        if isinstance(segment, MediaError):
+            return segment
+        draws = draws_of(self.seed, epoch, row)
+        first = int(float(draws[START]) * starts_kept(segment, clip))
+        frames = segment.frames_GHWC if "video" in modalities else None
+        waveform = segment.waveform_L if "audio" in modalities else None
+        if frames is not None:
+            frames = frames[first : first + clip.frames]
+        if waveform is not None:
+            sound = round(first / clip.frame_rate_hz * clip.sample_rate_hz)
+            waveform = waveform[sound : sound + round(clip.sound_seconds * clip.sample_rate_hz)]
+        return self._with_draws(row, epoch, frames, waveform)
+
+    def _with_draws(self, row: int, epoch: int | Position, frames: Any, waveform: Any) -> list[Crop]:
+        cuts = crops_of(frames, draws_of(self.seed, epoch, row), epoch, self.clip)
+        return [(cut, waveform, draws) for cut, draws in cuts]
+
+    def _count(self, failed: Counter[str], num_rows: int, row: int, last: MediaError) -> None:
+        failed[last.reason] += 1
+        self.failures[last.reason] += 1
+        self.reasons[int(row)] = last.reason
+        if failed.total() > max(1.0, self.data.max_failed_share * num_rows):
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in failed.most_common())
+            raise TrainingError(
+                f"{failed.total()} of {num_rows} rows could not be read ({reasons}; the last: {last}), more than "
+                f"data.max_failed_share ({self.data.max_failed_share:g}) allows. Run `seehear index` again on these "
+                f"videos, or raise data.max_failed_share."
+            )
+
+
+def default_workers(data: Data) -> int:
+    """How many decoding processes: the setting, or this rank's share of the cores that it may use."""
+    return data.workers if data.workers >= 0 else cores_of_rank()
+
+
+def _only(request: Request, modalities: Sequence[str]) -> Request:
+    """The part of a request that is of some modalities."""
+    return replace(
+        request,
+        times_s=request.times_s if "video" in modalities else None,
+        sound_s=request.sound_s if "audio" in modalities else None,
+    )
+
+
+def _say(line: str) -> None:
+    Console().say(line)
+
+
+def _batch(good: list[tuple[int, Any]]) -> Batch:
+    frames, sounds, draws = zip(*(item for _, item in good), strict=True)
+    return Batch(
+        rows_B=np.array([row for row, _ in good], dtype=np.int64),
+        frames_BTHWC=None if frames[0] is None else torch.from_numpy(np.stack(frames)),
+        waveform_BL=None if sounds[0] is None else torch.from_numpy(np.stack(sounds)),
+        draws_BD=torch.from_numpy(np.stack(draws)),
+    )

@@ -1,0 +1,312 @@
+"""Which files may be videos? A walk over folders of any depth, in the same order everywhere.
+
+Names that begin with a dot are passed over. Links are followed; a folder or a file that is reached in several ways is
+taken once, and a real file is preferred to a link to it. What cannot be looked at costs its own line and nothing else.
+Folders that seehear made (`ours`) are passed over unless they were named.
+
+Of folders on other machines (`remote`) only names that promise a video are taken, since looking at the others would
+mean fetching them. A text file that is named, not found, may list addresses, one a line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+
+from seehear.data.index.ours import PREVIEWS, folder_of, is_ours, ours_among
+from seehear.data.media.members import modified_ns, within_int64
+from seehear.data.remote.addresses import (
+    LIST_ENDINGS,
+    SCHEMES,
+    absolute,
+    checked,
+    common_folder,
+    file_name,
+    is_remote,
+)
+from seehear.data.remote.storage import Facts, all_facts, files_below, is_folder, read_text
+from seehear.errors import MediaError, UsageError
+
+VIDEO_ENDINGS = (
+    *(".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gxf", ".ivf", ".m2t", ".m2ts", ".m2v"),
+    *(".m4v", ".mj2", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm"),
+    *(".rmvb", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
+)
+"""Names with these endings are promises: when such a file cannot be used, it is listed with the reason.
+
+Endings that are also those of programmes, .ts and .mts, are no promises; such files are known by their content."""
+
+MAX_LIST_BYTES = 2**28
+"""Of a list of addresses."""
+
+_SPECIAL = "not a regular file"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that may be a video; all that is known of it without opening it."""
+
+    path: str  # absolute, links not resolved
+    file_bytes: int
+    modified_ns: int
+    failure: str = ""  # why it cannot even be looked at, otherwise empty
+    detail: str = ""  # what is known beyond it
+
+    @property
+    def is_promised(self) -> bool:
+        """Does the name say that it is a video?"""
+        return file_name(self.path).lower().endswith(VIDEO_ENDINGS)
+
+
+def absolute_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The files and folders that a user named, absolute; addresses as they are.
+
+    Raises:
+        UsageError: one of them does not exist, is no address, or there is none.
+    """
+    if not paths:
+        raise UsageError("No video or folder was named. Type: seehear index VIDEOS --out INDEX")
+    for path in paths:
+        if is_remote(path):
+            continue
+        if "://" in os.fspath(path) and not os.path.lexists(path):
+            schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+            raise UsageError(f"{os.fspath(path)} cannot be read. Addresses may begin with {schemes}.")
+        name = os.fspath(path)
+        try:
+            os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
+            raise UsageError(f"{name} does not exist. Name video files, or folders that hold them.") from None
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            why = getattr(error, "strerror", None) or error
+            raise UsageError(f"{name} cannot be looked at: {why}. Name another.") from None
+    return sorted({checked(os.fspath(path)) if is_remote(path) else absolute(path) for path in paths})
+
+
+def common_root(paths: Sequence[str]) -> str:
+    """The folder below which all named paths are."""
+    here = [path for path in paths if not is_remote(path)]
+    if not here:
+        ends = (*VIDEO_ENDINGS, *LIST_ENDINGS)
+        return common_folder(
+            [path.rsplit("/", 1)[0] if file_name(path).lower().endswith(ends) else path for path in paths]
+        )
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in here]  # noqa: PTH112, PTH120
+    return os.path.commonpath(folders)
+
+
+def find_candidates(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
+    """All files at or below some absolute paths or addresses; each file once.
+
+    Returns:
+        The files, sorted by path; and the folders that were passed over, since seehear made them.
+
+    Raises:
+        UsageError: a remote folder or a list cannot be read.
+    """
+    remote = [path for path in paths if is_remote(path) or _is_list(path)]
+    walk = _Walk([path for path in paths if not is_remote(path)])
+    elsewhere, passed_over = _find_remote(remote)
+    found = [*_found_here(walk), *elsewhere]
+    return sorted(found, key=lambda candidate: candidate.path), sorted([*walk.passed_over, *passed_over])
+
+
+def but_for(passed_over: Sequence[str]) -> str:
+    """What to add to a sentence about files where folders of our own were passed over."""
+    if not passed_over:
+        return ""
+    folders = f"{len(passed_over)} {'folder' if len(passed_over) == 1 else 'folders'}"
+    return f", but for {folders} that seehear made ({', '.join(passed_over[:3])}{', ...' * (len(passed_over) > 3)})"
+
+
+def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[int, int] | str]:
+    """Size and time of change of each file, in their order, or what is wrong: "has vanished".
+
+    Args:
+        paths: absolute, or addresses.
+        named: the folders and files by which these were found. Remote ones are listed anew, which is quicker than a
+            question for each file; None asks for each.
+    """
+    asked = [path for path in paths if is_remote(path)]
+    lists = [path for path in named or () if is_listed(path)]
+    if not lists:
+        answers = dict(zip(asked, all_facts(asked), strict=True))
+        remote = {path: _candidate(path, answer) for path, answer in answers.items()}
+    else:
+        remote = {found.path: found for found in (_find_remote(lists)[0] if asked else [])}
+    for path in paths:
+        found = remote.get(path)
+        if found is not None and found.failure not in ("", "not found"):
+            yield f"cannot be asked about: {found.failure} ({found.detail})"
+        elif is_remote(path):
+            yield "has vanished" if found is None or found.failure else (found.file_bytes, found.modified_ns)
+        else:
+            yield _stamp_here(path)
+
+
+def is_listed(path: str) -> bool:
+    """Are the files of what a user named found by asking another machine?"""
+    return is_remote(path) or _is_list(path)
+
+
+def _stamp_here(path: str) -> tuple[int, int] | str:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return "has vanished"
+    return status.st_size, modified_ns(status)
+
+
+def _found_here(walk: _Walk) -> list[Candidate]:
+    found: dict[tuple[int, int], tuple[bool, Candidate]] = {}
+    for path, is_linked in walk.files():
+        try:
+            status = os.stat(path)  # noqa: PTH116 (a Path for each of 100,000 files is slow)
+        except OSError as error:
+            walk.failures.append(_failed(path, error))
+            continue
+        failure = "" if S_ISREG(status.st_mode) else _SPECIAL
+        candidate = Candidate(path, status.st_size, modified_ns(status), failure)
+        key = status.st_dev, status.st_ino
+        if key not in found or (is_linked, path) < (found[key][0], found[key][1].path):
+            found[key] = is_linked, candidate
+    return [*walk.failures, *(candidate for _, candidate in found.values())]
+
+
+def _failed(path: str, error: OSError) -> Candidate:
+    reason = "no permission" if isinstance(error, PermissionError) else "not found"
+    return Candidate(path, 0, 0, reason, error.strerror or "")
+
+
+class _Walk:
+    """A walk over local files and folders.
+
+    Attributes:
+        failures: what could not be looked at.
+        passed_over: folders that seehear made.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.named = frozenset(paths)
+        self.failures: list[Candidate] = []
+        self.passed_over: list[str] = []
+        self._folders = [(path, False) for path in reversed(paths)]
+        self._links: list[str] = []
+
+    def files(self) -> Iterator[tuple[str, bool]]:
+        """Whatever is no folder, with whether a link leads there.
+
+        Folders come before links to folders, so that a link to what is seen anyway adds nothing.
+        """
+        seen: set[tuple[int, int]] = set()
+        while self._folders or self._links:
+            path, is_linked = self._folders.pop() if self._folders else (self._links.pop(), True)
+            try:
+                status = os.stat(path)  # noqa: PTH116
+                if not S_ISDIR(status.st_mode):
+                    yield path, is_linked
+                elif (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    yield from self._entries(path, is_linked)
+            except OSError as error:
+                self.failures.append(_failed(path, error))
+
+    def _entries(self, folder: str, is_linked: bool) -> Iterator[tuple[str, bool]]:
+        """The files in a folder; the folders in it are kept for later."""
+        with os.scandir(folder) as found:
+            entries = sorted((e for e in found if e.name[0] != "."), key=lambda e: e.name, reverse=True)
+        if is_ours(folder, {entry.name for entry in entries}):
+            if folder not in self.named:
+                self.passed_over.append(folder)
+                return
+            self.passed_over += [entry.path for entry in entries if entry.name == PREVIEWS]
+            entries = [entry for entry in entries if entry.name != PREVIEWS]
+        for entry in entries:
+            if not leads_to_folder(entry):
+                yield entry.path, is_linked or entry.is_symlink()
+            elif entry.is_symlink():
+                self._links.append(entry.path)
+            else:
+                self._folders.append((entry.path, is_linked))
+
+
+def leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Is it a folder, or a link to one? A link that leads nowhere, to itself or into a closed folder is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _find_remote(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
+    """The files of remote folders and of lists, and remote files that were named; and folders that were passed over."""
+    found: dict[str, Facts | MediaError | None] = {}
+    passed_over: set[str] = set()
+    for path in paths:
+        try:
+            if _is_list(path):
+                found |= {address: None for address in _listed(path) if address not in found}
+            elif is_folder(path):
+                below = dict(files_below(path))
+                ours = ours_among(below, path)
+                wanted = {address: folder_of(address, ours) for address in below if _is_wanted(address, path)}
+                found |= {address: below[address] for address, folder in wanted.items() if folder is None}
+                passed_over |= {folder for folder in wanted.values() if folder is not None}
+            else:
+                found.setdefault(path)
+        except MediaError as error:
+            if _is_list(path) or not file_name(path).lower().endswith(VIDEO_ENDINGS):
+                raise UsageError(f"{error}. Check the address, and whether it may be read from here.") from None
+            found[path] = error
+    unknown = [address for address, facts in found.items() if facts is None]
+    found |= dict(zip(unknown, all_facts(unknown), strict=True))
+    candidates = [_candidate(address, facts) for address, facts in found.items() if facts is not None]
+    return candidates, sorted(passed_over)
+
+
+def _is_list(path: str) -> bool:
+    return file_name(path).lower().endswith(LIST_ENDINGS) and (is_remote(path) or os.path.isfile(path))  # noqa: PTH113
+
+
+def _is_wanted(address: str, folder: str) -> bool:
+    is_hidden = any(part.startswith(".") for part in address.removeprefix(folder).split("/"))
+    return not is_hidden and file_name(address).lower().endswith(VIDEO_ENDINGS)
+
+
+def _listed(path: str) -> list[str]:
+    """The addresses in a list; names in a remote list are below its own folder.
+
+    Raises:
+        UsageError: a line is none.
+    """
+    text = read_text(path, MAX_LIST_BYTES) if is_remote(path) else _read_here(path)
+    lines = [line.strip() for line in text.splitlines()]
+    addresses: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        address = line if is_remote(line) or not is_remote(path) else f"{path.rsplit('/', 1)[0]}/{line}"
+        if not is_remote(address) or "://" in address.split("://", 1)[1].split("?", 1)[0] or line.startswith("/"):
+            if not is_remote(path) and not addresses:
+                return []  # a text that is no list: notes beside the videos
+            raise UsageError(f"{path}, line {number}: {line[:80]!r} is no address. Write one a line.")
+        addresses.append(checked(address))
+    return addresses
+
+
+def _read_here(path: str) -> str:
+    try:
+        if os.path.getsize(path) <= MAX_LIST_BYTES:  # noqa: PTH202
+            return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        pass
+    return ""  # no list: whatever it is, it is looked at like any other file
+
+
+def _candidate(address: str, facts: Facts | MediaError) -> Candidate:
+    if isinstance(facts, MediaError):
+        return Candidate(address, 0, 0, facts.reason, facts.detail)
+    return Candidate(address, facts.size or 0, within_int64(facts.modified_ns))

@@ -1,0 +1,64 @@
+"""Which files were left out of an index, and why? `rejected.parquet`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seehear.data.index.info import damaged, open_newest
+from seehear.data.index.mapped import sha256_of
+from seehear.data.remote.addresses import relative
+
+_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("reason", pa.string()),  # a key of seehear.data.media.REASONS
+        ("detail", pa.string()),
+        ("file_bytes", pa.int64()),
+        ("modified_ns", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file left out."""
+
+    path: str  # absolute
+    reason: str
+    detail: str
+    file_bytes: int
+    modified_ns: int
+
+
+def write_rejected(path: Path, rejected: Sequence[Rejected], root: str) -> None:
+    """Write the list of files left out."""
+    columns = {name: [getattr(entry, name) for entry in rejected] for name in _SCHEMA.names}
+    columns["path"] = [relative(path, root) for path in columns["path"]]
+    pq.write_table(pa.table(columns, _SCHEMA), path, compression="zstd")
+
+
+def read_rejected(folder: Path, info: Mapping[str, Any]) -> pa.Table:
+    """The list of an index whose index.json holds `info`.
+
+    Raises:
+        IndexFileError: it is damaged, or was replaced since.
+    """
+    try:
+        with open_newest(folder, "rejected.parquet") as file:
+            content = file.read()
+        if sha256_of(BytesIO(content)) != info["files"]["rejected.parquet"]:
+            raise ValueError("it is not as it was written, or the index was updated since it was opened")
+        table = pq.read_table(pa.BufferReader(content))
+        table.validate(full=True)
+        if table.schema.remove_metadata() != _SCHEMA or any(column.null_count for column in table.columns):
+            raise ValueError("it has not the columns and values of a list of files")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise damaged(folder, f"rejected.parquet cannot be used: {error}") from None
+    return table

@@ -1,0 +1,369 @@
+"""How is an index kept on disk, and what does its reader see?
+
+    index.arrow       a row for each segment (`mapped`); its number is the segment's identity everywhere
+    rejected.parquet  a row for each file left out, with the reason
+    index.json        settings, the folder that paths are relative to, counts, format, a digest of the
+                      rows, of the other two files' bytes, and of itself (`info`)
+
+A new index is a folder that is renamed into place. An update is a folder `.update` inside it, renamed into place, whose
+files are then moved over the old ones; readers prefer what is in there. So a crash between any two lines leaves the old
+index or the new one, and other files in the folder stay.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from seehear.data.index.discovery import is_listed, stamps
+from seehear.data.index.info import FORMAT, PACKED_FORMAT, UPDATE, command, damaged, open_newest, read_info, write_info
+from seehear.data.index.mapped import (
+    PATHS,
+    PLACES,
+    WORDS,
+    assemble,
+    digest_of,
+    first_of_each,
+    open_mapped,
+    sha256_of,
+    write_mapped,
+)
+from seehear.data.index.moved import at_its_videos, check_root
+from seehear.data.index.rejected import Rejected, read_rejected, write_rejected
+from seehear.data.media import Hearing, Member
+from seehear.data.remote.addresses import joined, relative
+from seehear.errors import IndexFileError
+from seehear.machine.files import TEMPORARY, sync, whole_folder
+
+FACTS = {
+    "fps": pa.float64(),  # mean frame rate; 0 if the file does not say
+    "width": pa.int32(),  # as displayed
+    "height": pa.int32(),
+    "rotation_degrees": pa.int16(),  # clockwise, applied already in width and height
+    "sample_rate_hz": pa.int32(),
+    "channels": pa.int16(),
+    "video_codec": WORDS,
+    "audio_codec": WORDS,
+    "audio_track": pa.int16(),  # which of the tracks of sound is heard, 0 up
+    "audio_channel": pa.int16(),  # which of its channels, 0 up; -1: their mean
+    "parts": pa.int32(),  # recordings in the file, each with a clock of its own; one of them is used
+    "file_bytes": pa.int64(),
+    "modified_ns": pa.int64(),
+}
+"""What the table holds of each video, the same in all of its rows."""
+
+SCHEMA = pa.schema(
+    [
+        ("path", PATHS),  # relative to the root in index.json; the index is the number of the file
+        ("start_s", pa.float64()),  # since the container's start
+        ("seconds", pa.float64()),
+        *FACTS.items(),
+    ]
+)
+_NAMES = ("index.arrow", "rejected.parquet", "index.json")
+_TRIES = 20  # to find the files of an index that others go on updating together
+_EXAMPLES = 3  # of changed files in a message
+_ASKED_AT_ONCE = 2**16  # files whose size and time are looked at
+
+
+@dataclass(frozen=True, eq=False)  # equal is the same object: not looked at anew
+class Video:
+    """A usable file and its segments."""
+
+    path: str  # absolute
+    facts: Mapping[str, Any]  # the columns of FACTS
+    start_s: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+
+
+class Index:
+    """An index as the other stages see it: one array a column, one entry a row.
+
+    Attributes:
+        folder: where it is.
+        info: what is in index.json.
+        digest: of the table; two indexes with the same digest have the same rows.
+        video: int32 (N,), which file a row is from, 0 up; rows of one file are neighbours.
+        start_s, seconds: float64 (N,), the segment, in seconds since the container's start.
+        fps, width, height, rotation_degrees, sample_rate_hz, channels, file_bytes, modified_ns: (N,), of the file.
+        original_start_s: float64 (N,), when the segment starts in its video: `start_s`, but where it was packed.
+    """
+
+    def __init__(self, folder: Path, info: dict[str, Any], table: pa.RecordBatch) -> None:
+        self.folder = folder
+        self.info = info
+        self.digest: str = info["digest"]
+        self._table = table
+        self._names = table["path"].dictionary
+        self.video: NDArray[np.int32] = table["path"].indices.to_numpy()
+        self.start_s: NDArray[np.float64] = self._column("start_s")
+        self.seconds: NDArray[np.float64] = self._column("seconds")
+        self.fps: NDArray[np.float64] = self._column("fps")
+        self.width: NDArray[np.int32] = self._column("width")
+        self.height: NDArray[np.int32] = self._column("height")
+        self.rotation_degrees: NDArray[np.int16] = self._column("rotation_degrees")
+        self.sample_rate_hz: NDArray[np.int32] = self._column("sample_rate_hz")
+        self.channels: NDArray[np.int16] = self._column("channels")
+        self.file_bytes: NDArray[np.int64] = self._column("file_bytes")
+        self.modified_ns: NDArray[np.int64] = self._column("modified_ns")
+        self.is_packed = "shard" in table.schema.names
+        self.original_start_s: NDArray[np.float64] = (
+            self._column("original_start_s") if self.is_packed else self.start_s
+        )
+        self._places = [self._column(name) for name in ("shard", "source_row", "offset")] if self.is_packed else []
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Index:
+        """Open the index in a folder, mapped into memory, after all of its table was read once.
+
+        Raises:
+            IndexFileError: there is none, or one of another format, or a damaged one.
+        """
+        folder = Path(folder)
+        info = read_info(folder)
+        for _ in range(_TRIES):
+            try:
+                table = _open_table(folder, info)
+            except (OSError, ValueError) as error:
+                before, info = info, read_info(folder)
+                if info == before:  # else another process has just updated it
+                    raise damaged(folder, f"index.arrow cannot be used: {error}") from None
+            else:
+                return cls(folder, at_its_videos(folder, info, table["path"].dictionary), table)
+        raise IndexFileError(f"The index {folder} is updated again and again by others. Try again later.")
+
+    @classmethod
+    def in_memory(cls, videos: Sequence[Video], root: str) -> Index:
+        """An index of these files that is in no folder; `root` is what its paths are relative to in the digest."""
+        table = _table(videos, root)
+        return cls(Path(root), {"root": root, "paths": [root], "digest": _digest(table)}, table)
+
+    def with_info(self, info: dict[str, Any]) -> Index:
+        """The same rows, with another record: other paths perhaps."""
+        return Index(self.folder, info, self._table)
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    @property
+    def num_videos(self) -> int:
+        """How many files the rows are from."""
+        return len(self._names)
+
+    @property
+    def rejected(self) -> pa.Table:
+        """The files left out: path, reason, detail."""
+        return read_rejected(self.folder, self.info).select(["path", "reason", "detail"])
+
+    def path(self, row: int) -> str:
+        """The file to read for a row, absolute or an address; of a packed one the place in a shard (`media.Member`)."""
+        if not self.is_packed:
+            return self.original_path(row)
+        shard, key, offset = (int(column_N[row]) for column_N in self._places)
+        place = self.info.get("shards_at") or os.path.abspath(self.folder)  # noqa: PTH100
+        path = joined(place, shard_name(shard))
+        return Member(path, f"{member_key(key)}.mp4", offset, int(self.file_bytes[row])).path
+
+    def original_path(self, row: int) -> str:
+        """The video that a row is a segment of, absolute or an address; it may be gone where the segment was packed."""
+        return joined(self.info["root"], self._names[int(self.video[row])].as_py())
+
+    def hearing(self, row: int) -> Hearing | None:
+        """Which sound of a row's file is heard; None where that is not known, as in an index in memory perhaps."""
+        track, channel = (self._table[name][row].as_py() for name in ("audio_track", "audio_channel"))
+        return None if track is None or channel is None else Hearing(track, channel)
+
+    def original_names(self, rows: NDArray[np.int64]) -> pa.Array:
+        """The videos that some rows are of, relative to the root."""
+        return self._table["path"].take(pa.array(rows)).dictionary_decode().cast(pa.string())
+
+    def check(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> None:
+        """See that the files of some rows, of all by default, are as they were.
+
+        Raises:
+            IndexFileError: files have vanished, or differ in size or in the time of their last change.
+        """
+        if self.is_packed:
+            self._check_shards()
+            return
+        check_root(self.folder, self.info)
+        videos = slice(None) if rows is None else np.unique(self.video[np.asarray(rows)])
+        first_rows = self._first_rows[videos]
+        wrong: list[str] = []
+        count = 0
+        for what in self._what_is_wrong(first_rows, self.info["paths"] if rows is None else None):
+            count += 1
+            if len(wrong) < _EXAMPLES:
+                wrong.append(what)
+        if wrong:
+            more = f", and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
+            update = command(self.info["paths"], self.folder)
+            raise IndexFileError(
+                f"{count} of {len(first_rows)} files of the index {self.folder} are not as they were: "
+                f"{', '.join(wrong)}{more}. Bring them back, or update: {update}"
+            )
+
+    @cached_property
+    def _first_rows(self) -> NDArray[np.int64]:
+        """The first row of each file."""
+        return first_of_each(self.video)
+
+    def _column(self, name: str) -> NDArray[Any]:
+        values: NDArray[Any] = self._table[name].to_numpy(zero_copy_only=False)  # a view, where nothing is missing
+        return values
+
+    def _what_is_wrong(self, first_rows: NDArray[np.int64], named: list[str] | None) -> Iterator[str]:
+        step = max(1, len(first_rows)) if any(map(is_listed, named or ())) else _ASKED_AT_ONCE
+        for begin in range(0, len(first_rows), step):
+            some = first_rows[begin : begin + step].tolist()
+            paths = [self.path(row) for row in some]
+            for row, path, found in zip(some, paths, stamps(paths, named), strict=True):
+                if isinstance(found, str):
+                    yield f"{path} {found}"
+                elif found != (self.file_bytes[row], self.modified_ns[row]):
+                    yield f"{path} has changed"
+
+    def _check_shards(self) -> None:
+        shards = self.info["shards"]
+        paths = [joined(self.info.get("shards_at") or str(self.folder), shard["name"]) for shard in shards]
+        wrong = []
+        for path, shard, found in zip(paths, shards, stamps(paths, None), strict=True):
+            if isinstance(found, str):
+                wrong.append(f"{path} {found}")
+            elif found[0] != shard["bytes"]:
+                wrong.append(f"{path} has {found[0]} bytes, not {shard['bytes']}")
+        if wrong:
+            raise IndexFileError(
+                f"{len(wrong)} of {len(self.info['shards'])} shards are not as they were packed: "
+                f"{', '.join(wrong[:_EXAMPLES])}. Copy them again, or pack anew with --overwrite."
+            )
+
+    def videos(self) -> list[Video]:
+        """The files with their segments."""
+        bounds = np.append(self._first_rows, len(self))
+        facts = self._table.select(list(FACTS)).take(self._first_rows).to_pylist()
+        return [
+            Video(self.path(a), fact, self.start_s[a:b], self.seconds[a:b])
+            for a, b, fact in zip(bounds[:-1], bounds[1:], facts, strict=True)
+        ]
+
+    def rejected_files(self) -> list[Rejected]:
+        """The files left out, with all that an update needs to know of them."""
+        rows = read_rejected(self.folder, self.info).to_pylist()
+        root = self.info["root"]
+        return [Rejected(**{**row, "path": joined(root, row["path"])}) for row in rows]
+
+
+def shard_name(number: int) -> str:
+    """The file of a shard."""
+    return f"shard-{number:05d}.tar"
+
+
+def member_key(source_row: int) -> str:
+    """What the files of a segment in a shard are called, without their endings, by its row in the index it is from."""
+    return f"{source_row:09d}"
+
+
+def write_index(
+    folder: Path, videos: Sequence[Video], rejected: Sequence[Rejected], info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write an index, or replace the one that is there, whole or not at all.
+
+    Args:
+        folder: of the index.
+        videos: in the order of their rows.
+        rejected: the files left out.
+        info: for index.json; must have `root`, which paths are written relative to.
+
+    Returns:
+        What is in index.json now.
+    """
+    return write_table(folder, _table(videos, info["root"]), rejected, info)
+
+
+def write_table(
+    folder: Path, table: pa.RecordBatch, rejected: Sequence[Rejected], info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`write_index` of a table that is made already, by `mapped.assemble` with `SCHEMA`."""
+    digest = _digest(table)
+    videos = len(table["path"].dictionary)
+    full = {**info, "format": FORMAT, "rows": len(table), "videos": videos, "digest": digest}
+
+    def write(target: Path) -> None:
+        write_mapped(target / "index.arrow", table)
+        write_rejected(target / "rejected.parquet", rejected, info["root"])
+        full["files"] = digests_of(target)
+        write_info(target / "index.json", full)
+
+    if (folder / "index.json").exists():
+        finish_update(folder)  # that an earlier process could not
+        for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
+            shutil.rmtree(rest, ignore_errors=True) if rest.is_dir() else rest.unlink(missing_ok=True)
+        with whole_folder(folder / UPDATE) as target:
+            write(target)
+        finish_update(folder)
+    else:
+        with whole_folder(folder) as target:
+            write(target)
+    return full
+
+
+def finish_update(folder: Path) -> None:
+    """Move the files of an update, if there is one, to where they belong."""
+    update = folder / UPDATE
+    if not update.is_dir():
+        return
+    for name in _NAMES:
+        if (update / name).exists():
+            (update / name).replace(folder / name)
+    sync(folder)
+    shutil.rmtree(update)
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of the tables of an index, for its index.json."""
+    digests = {}
+    for name in ("index.arrow", "rejected.parquet"):
+        with (folder / name).open("rb") as file:
+            digests[name] = sha256_of(file)
+    return digests
+
+
+def _open_table(folder: Path, info: Mapping[str, Any]) -> pa.RecordBatch:
+    """What is in `index.arrow`; OSError or ValueError where it is not what index.json says."""
+    schema = pa.schema([*SCHEMA, *PLACES]) if info["format"] == PACKED_FORMAT else SCHEMA
+    with open_newest(folder, "index.arrow") as file:
+        table = open_mapped(file, schema, info["files"]["index.arrow"])
+    if (len(table), len(table["path"].dictionary)) != (info["rows"], info["videos"]):
+        raise ValueError("it has not as many rows and videos as index.json says")
+    if info["format"] == PACKED_FORMAT and table["shard"].to_numpy().max(initial=-1) >= len(info["shards"]):
+        raise ValueError("its rows are in more shards than index.json has")
+    return table
+
+
+def _table(videos: Sequence[Video], root: str) -> pa.RecordBatch:
+    counts = [len(video.start_s) for video in videos]
+    number_N = np.repeat(np.arange(len(videos), dtype=np.int32), counts)
+    nothing = [np.zeros(0)]  # np.concatenate wants at least one array
+    columns: dict[str, Any] = {
+        "start_s": np.concatenate(nothing + [video.start_s for video in videos]),
+        "seconds": np.concatenate(nothing + [video.seconds for video in videos]),
+    }
+    for name, kind in FACTS.items():
+        columns[name] = pa.array([video.facts[name] for video in videos], kind).take(pa.array(number_N))
+    paths = pa.array([relative(video.path, root) for video in videos], pa.large_string())
+    return assemble(columns, paths, number_N, SCHEMA)
+
+
+def _digest(table: pa.RecordBatch) -> str:
+    """SHA-256 over what rows are: which stretch of which file, by relative path and size."""
+    return digest_of(table, FORMAT, ("start_s", "seconds", "file_bytes"))

@@ -1,0 +1,95 @@
+"""What is in the folder that is packed into, and what of it may go?
+
+A folder is known by what packing noted in `.packing/settings.json`, or in `index.json` when it was done. Shards have
+names that other programs give, too: of a packed folder only those are ours that its index lists.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seehear.data.index.info import PACKING, read_info
+from seehear.errors import UsageError
+from seehear.machine.files import TEMPORARY, write_json
+from seehear.machine.outputs import INDEX, check_place, foreign, is_empty_folder, is_like_index, read_marker
+
+SHARD = r"shard-\d{5,}\.tar"
+NAMES = (*INDEX.names, r"\.packing/(settings\.json|\d{5,}\.(json|parquet))", r"\.packing/parts/\d{9,}\.(json|mp4)")
+KEYS = frozenset({"source", "recipe", "shard_gigabytes"})  # of what is noted
+
+
+def what_is_there(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """What is in index.json where all is packed already.
+
+    Raises:
+        UsageError: `folder` is something else, or was packed with other settings that may not be replaced.
+    """
+    refuse = "Choose another --out; nothing was touched."
+    check_place(folder, refuse)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} exists and is no folder. {refuse}")
+    if not folder.exists() or is_empty_folder(folder):
+        return None
+    index, noted = read_marker(folder / "index.json"), folder / PACKING / "settings.json"
+    packed = read_marker(noted) if noted.exists() else index.get("packing")
+    packed = packed if isinstance(packed, dict) and packed.keys() >= KEYS else {}
+    if not packed and not noted.exists() and (index or not is_like_index(folder)):
+        raise UsageError(f"{folder} exists and holds nothing packed. {refuse}")
+    if overwrite:
+        check_only_packed(folder, [] if noted.exists() or not index else index.get("shards"))
+        return None
+    if noted.exists() and not packed:
+        raise UsageError(f"{noted} cannot be read, or has no settings of packing. Pack anew with --overwrite.")
+    if not noted.exists():
+        index = read_info(folder)
+    for name, value in settings.items():
+        if packed.get(name) != value:
+            raise UsageError(
+                f"{folder} was packed with {name} {packed.get(name)}, now it is {value}. Use the same, another "
+                "--out, or --overwrite to pack anew."
+            )
+    return None if noted.exists() else index
+
+
+def check_only_packed(folder: Path, listed: Any) -> None:
+    """Raise UsageError for what packing did not write; of a finished folder only the listed shards are its own."""
+    names = [str(shard.get("name")) for shard in listed or [] if isinstance(shard, dict)]
+    kind = replace(INDEX, names=(*NAMES, "|".join(map(re.escape, names)) if names else SHARD))
+    other = next(foreign(folder, kind), None)
+    if other is not None:
+        raise UsageError(
+            f"{folder} holds {other}, which is not seehear's. Move it away, or choose another --out; nothing "
+            f"was touched."
+        )
+
+
+def remove_packed(folder: Path) -> None:
+    """Remove what packing wrote, and nothing else; the index first, so that nothing is left that looks whole."""
+    settings = folder / PACKING / "settings.json"
+    if not settings.exists():  # by it the folder is known, should this be killed
+        settings.parent.mkdir(exist_ok=True)
+        write_json(settings, read_marker(folder / "index.json").get("packing", {}))
+    for name in ("index.json", "index.arrow", "rejected.parquet"):
+        (folder / name).unlink(missing_ok=True)
+    for shard in shards_in(folder):
+        shard.unlink()
+    shutil.rmtree(folder / PACKING, ignore_errors=True)
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The shards in a folder, in order; what others call alike is none."""
+    return sorted(path for path in folder.glob("shard-*.tar") if re.fullmatch(SHARD, path.name))
+
+
+def begin(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder of unfinished things, or clear what a process that died has left in it."""
+    work = folder / PACKING
+    (work / "parts").mkdir(parents=True, exist_ok=True)
+    for rest in [*(work / "parts").glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*")]:
+        rest.unlink()
+    if not (work / "settings.json").exists():
+        write_json(work / "settings.json", settings)

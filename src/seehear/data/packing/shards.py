@@ -1,0 +1,145 @@
+"""Packed segments -> shards of about a gigabyte: plain tar files, written whole, read back and compared.
+
+    KEY.json   what is known of the segment and its original
+    KEY.mp4    the segment
+
+is WebDataset's layout, so other programs read a shard from its beginning; here a segment is read by its offset.
+Headers hold no time and no owner, so the same segments make the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seehear.data.index.examination import Rejection
+from seehear.data.index.packed import MEMBERS
+from seehear.data.index.table import member_key, shard_name
+from seehear.data.media.members import HEADER_BYTES
+from seehear.errors import SeehearError
+from seehear.machine.files import atomic_file, write_json
+
+BLOCK_BYTES = 512  # of a tar file
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment of the source index: what packing it gave."""
+
+    row: int
+    answer: dict[str, Any] | Rejection
+
+    @property
+    def bytes_in_shard(self) -> int:
+        """What it takes in a shard."""
+        if isinstance(self.answer, Rejection):
+            return 0
+        texts = len(json.dumps(self.answer, ensure_ascii=False).encode())
+        return sum(HEADER_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES for size in (texts, self.answer["bytes"]))
+
+
+def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Part]) -> None:
+    """Write one shard from its parts, which are in `work/parts`, and note in `work` what it holds.
+
+    Args:
+        folder: where the shard goes.
+        work: the folder of unfinished things.
+        parts: neighbours in the source index; those that were rejected are only noted.
+    Raises:
+        SeehearError: what was written is not what is read back.
+    """
+    good = [part for part in parts if not isinstance(part.answer, Rejection)]
+    places: list[dict[str, Any]] = []
+    with atomic_file(folder / shard_name(number)) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for part in good:
+                assert not isinstance(part.answer, Rejection)
+                key = member_key(part.row)
+                _add(tar, f"{key}.json", json.dumps(part.answer, ensure_ascii=False).encode())
+                offset = tar.offset + HEADER_BYTES
+                _add(tar, f"{key}.mp4", (work / "parts" / f"{key}.mp4").read_bytes())
+                places.append(_place(part, number, offset))
+        digest = _read_back(temporary, places, [str(part.answer["sha256"]) for part in good])  # type: ignore[index]
+        size = temporary.stat().st_size
+    with atomic_file(work / f"{number:05d}.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(places, MEMBERS), temporary)
+    failures = [[p.row, p.answer.reason, p.answer.detail] for p in parts if isinstance(p.answer, Rejection)]
+    shard = {"name": shard_name(number), "bytes": size, "sha256": digest}
+    done = {"shard": shard, "first_row": parts[0].row, "end_row": parts[-1].row + 1, "failures": failures}
+    done["members"] = _digest_of(work / f"{number:05d}.parquet")
+    write_json(work / f"{number:05d}.json", done)
+    for part in good:
+        for ending in (".json", ".mp4"):
+            (work / "parts" / f"{member_key(part.row)}{ending}").unlink(missing_ok=True)
+
+
+def finished_shards(folder: Path, work: Path) -> list[dict[str, Any]]:
+    """What is noted of the shards that are whole, in order."""
+    found: list[dict[str, Any]] = []
+    while (done := _finished(folder, work, len(found))) is not None:
+        found.append(done)
+    return found
+
+
+def members_of(work: Path, count: int) -> pa.Table:
+    """What is in the first so many shards."""
+    return pa.concat_tables([pq.read_table(work / f"{number:05d}.parquet") for number in range(count)])
+
+
+def _finished(folder: Path, work: Path, number: int) -> dict[str, Any] | None:
+    """What is noted of a shard; None where it was not written, or removed or damaged since: it is packed again."""
+    try:
+        done: dict[str, Any] = json.loads((work / f"{number:05d}.json").read_text(encoding="utf-8"))
+        sizes = [(folder / shard_name(number)).stat().st_size, done["shard"]["bytes"]]
+        is_whole = sizes[0] == sizes[1] and done["members"] == _digest_of(work / f"{number:05d}.parquet")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return done if is_whole else None
+
+
+def _digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = len(content), 0o644
+    tar.addfile(header, io.BytesIO(content))
+
+
+def _place(part: Part, number: int, offset: int) -> dict[str, Any]:
+    assert not isinstance(part.answer, Rejection)
+    facts = {name: part.answer.get(name) for name in MEMBERS.names}
+    return facts | {
+        "source_row": part.row,
+        "shard": number,
+        "offset": offset,
+        "file_bytes": part.answer["bytes"],
+        "modified_ns": 0,
+    }
+
+
+def _read_back(shard: Path, places: Sequence[dict[str, Any]], digests: Sequence[str]) -> str:
+    """SHA-256 of a shard, after a look at whether each packed file is in it byte by byte."""
+    whole = hashlib.sha256()
+    with shard.open("rb") as file:
+        for place, wanted in zip(places, digests, strict=True):
+            whole.update(file.read(place["offset"] - file.tell()))
+            content = file.read(place["file_bytes"])
+            whole.update(content)
+            if hashlib.sha256(content).hexdigest() != wanted:
+                raise SeehearError(
+                    f"{shard.parent / shard_name(place['shard'])} does not hold what was written (segment "
+                    f"{place['source_row']}). Is the disk sound? Pack again: what is done is kept."
+                )
+        whole.update(file.read())
+    return whole.hexdigest()

@@ -1,0 +1,320 @@
+"""Which rank am I, and how do the ranks add up? One process is the same code and needs no process group.
+
+Everything here works under `torchrun` (gloo for CPU tensors, nccl for CUDA's) and without it: with one process `rank()`
+is 0, `world_size()` is 1, and the collectives return their tensor untouched. Reference: the manual of
+`torch.distributed`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from seehear import errors
+from seehear.errors import MediaError, RankError, SeehearError, SettingsError
+from seehear.machine.meeting import name_of_meeting
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+Reduction = Literal["sum", "min", "max"]
+T = TypeVar("T")
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+def rank() -> int:
+    """The number of this process, 0 to `world_size() - 1`; 0 without a process group."""
+    import torch.distributed as dist
+
+    return dist.get_rank() if _active() else 0
+
+
+def world_size() -> int:
+    """How many processes work together; 1 without a process group."""
+    import torch.distributed as dist
+
+    return dist.get_world_size() if _active() else 1
+
+
+def ranks_here() -> int:
+    """How many processes of this job run on this machine; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def launcher() -> str:
+    """How this process was started, as a person types it."""
+    ranks, here = world_size(), ranks_here()
+    if ranks == 1:
+        return "seehear"
+    nodes = f"--nnodes {ranks // here} " if ranks > here else ""
+    return f"torchrun {nodes}--nproc-per-node {here} -m seehear"
+
+
+def cores() -> int:
+    """How many cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_of_rank() -> int:
+    """This rank's share of the cores, at least 1."""
+    return max(1, cores() // ranks_here())
+
+
+def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> torch.device:
+    """Join the process group that torchrun's environment describes, and return the device of this rank.
+
+    Without `WORLD_SIZE` in the environment nothing is started; with a group that exists already, it is used.
+
+    Args:
+        device: "cpu" (gloo) or "cuda" (nccl; each rank takes the device of its `LOCAL_RANK`, unless a number
+            is given).
+        timeout_s: how long a collective waits for the others, in seconds, before it raises on every rank.
+
+    Raises:
+        SettingsError: "cuda" was asked for and there is no such device.
+        RankError: the other processes cannot be reached.
+    """
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        chosen = _cuda_device(chosen)
+    if "WORLD_SIZE" in os.environ and not _active():
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"  # counts need not wait for a GPU
+        with _together():
+            wait = timedelta(seconds=timeout_s)
+            store, me, ranks = next(rendezvous("env://", timeout=wait))
+            mine = PrefixStore(name_of_meeting(store, me, ranks, timeout_s), store)
+            dist.init_process_group(backend, store=mine, rank=me, world_size=ranks, timeout=wait)
+    return chosen
+
+
+def stop() -> None:
+    """Leave the process group, if there is one."""
+    import torch.distributed as dist
+
+    if _active():
+        dist.destroy_process_group()
+
+
+def all_reduce(tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
+    """Combine `tensor` element by element over all ranks, in place, and return it.
+
+    Args:
+        tensor: contiguous, any shape, the same shape and dtype on every rank. With nccl a CPU tensor travels
+            through the current CUDA device.
+        op: "sum", "min" or "max".
+    """
+    import torch.distributed as dist
+
+    if not _active():
+        return tensor
+    ops = {"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
+    travelling = _where_the_group_works(tensor)
+    with _together():
+        dist.all_reduce(travelling, op=ops[op])
+    return tensor if travelling is tensor else tensor.copy_(travelling)
+
+
+def broadcast(tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
+    """Overwrite `tensor` with what rank `source` holds, in place, and return it; shape and dtype as there."""
+    import torch.distributed as dist
+
+    if not _active():
+        return tensor
+    travelling = _where_the_group_works(tensor)
+    with _together():
+        dist.broadcast(travelling, src=source)
+    return tensor if travelling is tensor else tensor.copy_(travelling)
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    import torch.distributed as dist
+
+    if _active():
+        with _together():
+            dist.barrier()
+
+
+def all_reduce_at_once(tensors: Sequence[torch.Tensor]) -> None:
+    """Sum each of the tensors over all ranks, in place, by one message.
+
+    Args:
+        tensors: of one dtype and on one device, in the same order and of the same shapes on every rank.
+    """
+    import torch
+
+    if not _active() or not tensors:
+        return
+    flat = all_reduce(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+    start = 0
+    for tensor in tensors:
+        tensor.copy_(flat[start : start + tensor.numel()].view(tensor.shape))
+        start += tensor.numel()
+
+
+def align(module: torch.nn.Module) -> None:
+    """Give every rank the parameters and buffers of rank 0, so that rounding on unlike machines cannot add up."""
+    for tensor in module.state_dict().values():
+        broadcast(tensor)
+
+
+def share(data: bytes, source: int = 0) -> bytes:
+    """What rank `source` gives, on every rank."""
+    import torch
+
+    if not _active():
+        return data
+    length = int(broadcast(torch.tensor([len(data)]), source))
+    if not length:
+        return b""
+    held = bytearray(data if rank() == source else bytes(length))
+    return broadcast(torch.frombuffer(held, dtype=torch.uint8), source).numpy().tobytes()
+
+
+def add_up(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by name, summed over all ranks; names are sorted where there are several ranks."""
+    if world_size() == 1:
+        return dict(counts)
+    total: Counter[str] = Counter()
+    for source in range(world_size()):
+        total.update(json.loads(share(json.dumps(counts).encode(), source)))
+    return dict(sorted(total.items()))
+
+
+def total(count: int) -> int:
+    """A whole number, summed over all ranks."""
+    import torch
+
+    return int(all_reduce(torch.tensor(count, dtype=torch.int64)))
+
+
+def gather_rows(
+    rows: NDArray[np.int64], parts: Mapping[str, torch.Tensor]
+) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
+    """The rows of all ranks, on rank 0; elsewhere this rank's own.
+
+    Args:
+        rows: (n,) numbers, n another on each rank, ascending through the ranks.
+        parts: (n, D) float32 by name.
+    Returns:
+        The same of all N rows.
+    """
+    import numpy as np
+    import torch
+
+    if world_size() == 1:
+        return rows, dict(parts)
+    numbers: list[NDArray[np.int64]] = []
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in parts}
+    for source in range(world_size()):  # one rank after another, so that ranks but the first hold two shards at most
+        numbers.append(np.frombuffer(share(rows.astype(np.int64).tobytes(), source), dtype=np.int64))
+        for name, part in parts.items():
+            there = broadcast(part.new_empty(len(numbers[-1]), part.shape[1]) if rank() != source else part, source)
+            if rank() == 0:
+                found[name].append(there)
+    if rank() > 0:
+        return rows, dict(parts)
+    return np.concatenate(numbers), {name: torch.cat(pieces) for name, pieces in found.items()}
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """What `work` returns on rank 0, the only one that does it, on every rank.
+
+    Args:
+        work: returns plain data, which travels as JSON. What it raises of ours is raised on every rank.
+    """
+    if world_size() == 1:
+        return work()
+    error: SeehearError | None = None
+    answer: dict[str, Any] = {}
+    if rank() == 0:
+        try:
+            answer = {"value": work()}
+        except SeehearError as raised:
+            error, answer = raised, {"error": type(raised).__name__, "message": str(raised)}
+    answer = json.loads(share(json.dumps(answer).encode()))
+    if error is not None:
+        raise error
+    if "error" in answer:
+        kind = getattr(errors, answer["error"])
+        raise (SeehearError if kind is MediaError else kind)(answer["message"])
+    value: T = answer["value"]
+    return value
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """In this block this rank works by itself, as the only process would."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def rows_of_rank(num_rows: int, of_rank: int | None = None, of_ranks: int | None = None) -> range:
+    """The rows that a rank takes when `num_rows` rows are dealt out in order, as evenly as can be.
+
+    Args:
+        num_rows: N, at least 0 and divisible by nothing in particular; some ranks may get none.
+        of_rank, of_ranks: which rank of how many; this one of this job by default.
+
+    Returns:
+        A contiguous range; the ranges of all ranks, in rank order, are 0 to N - 1.
+    """
+    this, many = (rank() if of_rank is None else of_rank), (world_size() if of_ranks is None else of_ranks)
+    return range(num_rows * this // many, num_rows * (this + 1) // many)
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Name what it means when ranks cannot work together any more."""
+    try:
+        yield
+    except RuntimeError as error:  # what torch.distributed raises is one
+        reason = str(error).strip().splitlines()[0][:200]
+        raise RankError(
+            f"Another process of this job is gone or does not answer ({reason}). What it said is above or in its own "
+            f"log; start the same command again with --resume to go on from the last checkpoint."
+        ) from error
+
+
+def _active() -> bool:
+    import torch.distributed as dist
+
+    return not _alone.get() and dist.is_available() and dist.is_initialized()
+
+
+def _cuda_device(asked: torch.device) -> torch.device:
+    import torch
+
+    number = int(os.environ.get("LOCAL_RANK", "0")) if asked.index is None else asked.index
+    if number >= torch.cuda.device_count():
+        raise SettingsError(
+            f"device cuda:{number} was asked for; CUDA devices here: {torch.cuda.device_count()}. "
+            "Start at most one process per device, or use the device cpu."
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def _where_the_group_works(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, or its copy on the GPU where the backend is nccl, which cannot reduce CPU memory."""
+    import torch.distributed as dist
+
+    if tensor.device.type == "cpu" and dist.get_backend() == "nccl":
+        return tensor.cuda()
+    return tensor

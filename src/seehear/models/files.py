@@ -1,0 +1,215 @@
+"""What stands in an `encoders/` folder, and how do encoders come out of it again?
+
+    encoders.json        format, modalities, the shapes of the networks, batch norm's epsilon, clip settings, origin
+    video.safetensors    weights, where there is a video encoder
+    audio.safetensors    weights, where there is an audio encoder
+    matching.safetensors what compares sights with sounds, of a run
+
+It needs nothing else of a run, and can be copied anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seehear.config import Clip, Encoders, Settings, from_dict
+from seehear.errors import CheckpointError, RunError, SettingsError
+from seehear.machine import outputs
+from seehear.machine.files import whole_folder, write_json
+from seehear.machine.tensors import check_values, fitting, read_safetensors
+from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder
+from seehear.models.matching import Matching
+
+FORMAT = 1  # of `encoders/`; raised when an older program could not read it any more
+MODALITIES = ("video", "audio")
+HUB_FILES = ("config.json", "model.safetensors")  # of a folder for Hugging Face's hub
+BN_EPS = 1e-3  # of the video encoder, where nothing else is recorded: XDC's
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The encoders of a folder, their clip settings, what compares their modalities, and what `encoders.json` says."""
+
+    pair: Pair
+    clip: Clip
+    record: dict[str, Any]
+    matching: Matching | None = None
+
+
+def pair_of(e: Encoders, modalities: Sequence[str] = MODALITIES, bn_eps: float = BN_EPS) -> Pair:
+    """Encoders of the given shapes; random weights from PyTorch's global generator."""
+    video = VideoEncoder(e.video_width, e.video_depth, e.midplanes, bn_eps) if "video" in modalities else None
+    return Pair(video, AudioEncoder(e.audio_width, e.audio_depth) if "audio" in modalities else None)
+
+
+def record_of(pair: Pair, encoders: Encoders, clip: Clip, info: dict[str, Any]) -> dict[str, Any]:
+    """What rebuilds `pair`, whose shapes are `encoders`, as plain data, with what is known of its origin."""
+    facts = {"format": FORMAT, "modalities": list(pair.modalities), "bn_eps": bn_eps_of(pair)}
+    return {**info, **facts, "encoders": asdict(encoders), "clip": asdict(clip)}
+
+
+@dataclass(frozen=True)
+class Described:
+    """Encoders that a record describes: their shapes, which of them there are, batch norm's epsilon, clip settings."""
+
+    encoders: Encoders
+    modalities: tuple[str, ...]
+    bn_eps: float
+    clip: Clip
+
+    def shapes(self) -> Pair:
+        """The encoders on the device "meta": shapes alone, which take no memory however large they are."""
+        with torch.device("meta"):
+            return pair_of(self.encoders, self.modalities, self.bn_eps)
+
+    def with_weights(self, state: Mapping[str, Tensor]) -> Pair:
+        """The encoders with weights that are known to fit."""
+        pair = pair_of(self.encoders, self.modalities, self.bn_eps)
+        pair.load_state_dict(dict(state), strict=True)
+        return pair
+
+
+def described(record: dict[str, Any], where: str | Path) -> Described:
+    """The inverse of `record_of`.
+
+    Raises:
+        CheckpointError: the record is of another format, or makes no sense.
+    """
+    if record.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{where} has format {record.get('format')}; this seehear reads {FORMAT}. Use the version that made it."
+        )
+    try:
+        settings = from_dict({"encoders": record["encoders"], "clip": record["clip"]})
+        modalities = tuple(record.get("modalities", MODALITIES))
+        if not modalities or not {*modalities} <= {*MODALITIES}:
+            raise ValueError(f"modalities are {modalities}")
+        bn_eps = float(record.get("bn_eps", BN_EPS))
+        if not 0 < bn_eps <= 1:
+            raise ValueError(f"bn_eps is {bn_eps}")
+        found = Described(settings.encoders, modalities, bn_eps, settings.clip)
+        found.shapes()
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SettingsError) as error:
+        raise CheckpointError(f"{where} does not describe encoders ({error}).") from None
+
+
+def save_encoders(
+    folder: Path, pair: Pair, settings: Settings, info: dict[str, Any], matching: Matching | None = None
+) -> None:
+    """Write `encoders/`, whole or not at all.
+
+    Args:
+        folder: replaced if it is there.
+        pair: one or two encoders, of the shapes in `settings.encoders`.
+        settings: whose `encoders` and `clip` are recorded.
+        info: of the origin, plain data.
+        matching: of a run.
+    """
+    from safetensors.torch import save_file
+
+    with whole_folder(folder, replaces=outputs.RUN_ENCODERS) as temporary:
+        write_encoders(temporary, pair, record_of(pair, settings.encoders, settings.clip, info))
+        if matching is not None:
+            save_file(matching.state_dict(), temporary / "matching.safetensors")
+
+
+def write_encoders(folder: Path, pair: Pair, record: dict[str, Any]) -> None:
+    """Write weights and record into a folder that is there."""
+    from safetensors.torch import save_file
+
+    for modality in pair.modalities:
+        state = {k: v.contiguous() for k, v in pair.encoders[modality].state_dict().items()}
+        save_file(state, folder / f"{modality}.safetensors")
+    write_json(folder / "encoders.json", record)
+
+
+def load_encoders(path: Path) -> Stored:
+    """The encoders of a run's folder, an `encoders/` folder, or one made by `seehear export --to hub`, on the CPU.
+
+    Raises:
+        RunError: there are no encoders there.
+        CheckpointError: the files do not fit together.
+    """
+    folder = path / "encoders" if (path / "encoders").is_dir() else path
+    if not (folder / "encoders.json").exists() and (folder / HUB_FILES[0]).exists():
+        return load_hub_folder(folder)
+    record = read_json(folder / "encoders.json")
+    if record is None:
+        unfinished = (path / "run.json").exists()
+        hint = (
+            "The run has not finished: `seehear pretrain ... --resume`." if unfinished else "Give the folder of a run."
+        )
+        raise RunError(f"{path} has no trained encoders. {hint}")
+    about = described(record, folder / "encoders.json")
+    shapes = about.shapes()
+    state: dict[str, Tensor] = {}
+    for modality in shapes.modalities:
+        file = folder / f"{modality}.safetensors"
+        fits = fitting(read_safetensors(file), shapes.encoders[modality].state_dict(), file)
+        state |= {f"encoders.{modality}.{key}": value for key, value in fits.items()}
+    return Stored(about.with_weights(state), about.clip, record, load_matching(folder / "matching.safetensors"))
+
+
+def load_matching(file: Path) -> Matching | None:
+    """What compares the modalities of a run's encoders; None where there is none.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if not file.exists():
+        return None
+    state = read_safetensors(file)
+    check_values(state, file)
+    try:
+        return Matching.from_state_dict(state)
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}). Copy it again from the run, or remove it.") from None
+
+
+def load_hub_folder(folder: Path) -> Stored:
+    """The encoders of a folder in the layout of Hugging Face's hub: all weights in one file."""
+    config = read_json(folder / HUB_FILES[0]) or {}
+    if not isinstance(config.get("record"), dict):
+        raise RunError(f"{folder} is of no seehear model. For VideoMAE, V-JEPA 2 and AST: seehear.load('hf:{folder}').")
+    about = described(config["record"], folder / HUB_FILES[0])
+    return Stored(weights_of(about, folder / HUB_FILES[1]), about.clip, config["record"])
+
+
+def weights_of(about: Described, file: Path) -> Pair:
+    """The encoders of a file that holds all of them, as Hugging Face's hub has it.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another module.
+    """
+    return about.with_weights(fitting(read_safetensors(file), about.shapes().state_dict(), file))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None where there is no file.
+
+    Raises:
+        CheckpointError: it is not readable as a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON ({error}).") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object.")
+    return content
+
+
+def bn_eps_of(pair: Pair) -> float:
+    """What batch norms of the video encoder add to the variance."""
+    norms = (m.eps for m in pair.modules() if isinstance(m, nn.BatchNorm3d))
+    return next(norms, BN_EPS)

@@ -1,0 +1,210 @@
+"""How well do a sight and a sound go together? By their distributions over the same clusters.
+
+Each encoder learned to predict the clusters of its teachers, so that a video and a sound, whose features have nothing
+in common, can be described in the same words: p_k, the probability of cluster k.
+
+    XDC  video head -> audio clusters, and the sound's own audio cluster; audio head -> video clusters, and the
+         video's own video cluster
+    MDC  both heads of both encoders -> the same video clusters and audio clusters
+    CDC  the head of each encoder -> the same joint clusters
+    SDC  each head predicts its own sense's clusters: they are translated by how often training rows were in both
+
+The own cluster of a feature is a softmax over its products with prototypes: the mean of the prepared features of the
+training rows that carried the label, times a sharpness fitted to these labels by maximum likelihood. The score of a
+video v and a sound a is the mean over shared clusterings of log sum_k p_k(v) p_k(a): the log-probability that both
+draw the same cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seehear.method.clusters import Clusters, Space
+from seehear.method.encoders import Pair
+from seehear.method.features import Features
+
+MODALITIES = ("video", "audio")
+SHARPNESSES = tuple(2.0 ** (step / 2) for step in range(-2, 15))  # tried on the training labels: 0.5 to 128
+COUNTED_ROWS = 2**20  # at a time
+FLOOR = 1e-6  # added to each probability that two draws agree, before the logarithm
+
+
+@dataclass(frozen=True)
+class Matching:
+    """What turns features of either modality into distributions over clusters that both share.
+
+    Args:
+        heads: student -> clustering -> (weight (K, D), bias (K,)) of its linear head.
+        spaces: modality -> the preparation of its features before prototypes.
+        prototypes: clustering of one modality's own features -> (K, D).
+        sharpness: clustering -> what the products with its prototypes are multiplied by.
+        together: (K_video, K_audio) how many training rows were in both clusters, by name of the two clusterings.
+    """
+
+    heads: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]
+    spaces: Mapping[str, Space]
+    prototypes: Mapping[str, Tensor]
+    sharpness: Mapping[str, float]
+    together: Mapping[tuple[str, str], Tensor]
+
+    def distributions(self, modality: str, features_ND: Tensor) -> dict[str, Tensor]:
+        """Features (N, D) of one modality -> for each clustering that it can speak of, (N, K) probabilities."""
+        found = {
+            name: F.softmax(F.linear(features_ND, weight_KD, bias_K), dim=1)
+            for name, (weight_KD, bias_K) in self.heads[modality].items()
+        }
+        for name, prototypes_KD in self.prototypes.items():
+            if space_of(name) == modality and name not in found:
+                prepared_ND = self.spaces[modality]((features_ND,))
+                found[name] = F.softmax(self.sharpness[name] * prepared_ND @ prototypes_KD.T, dim=1)
+        return found
+
+    def describe(self, modality: str, features_ND: Tensor) -> Tensor:
+        """Features (N, D) of one modality -> (N, S) numbers, whose products between modalities `scores` adds up.
+
+        The distributions over all shared clusterings, side by side.
+        """
+        found = self.distributions(modality, features_ND)
+        parts = []
+        for name in self.shared():
+            if name in found:
+                parts.append(found[name])
+            else:  # translated: p(theirs) = sum over ours of p(ours) p(theirs | ours)
+                ours, counts = self._translation(modality, name)
+                parts.append(found[ours] @ (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)))
+        return torch.cat(parts, dim=1)
+
+    def scores(self, video_NS: Tensor, audio_MS: Tensor) -> Tensor:
+        """Descriptions of videos and of sounds -> (N, M) mean log-probabilities of agreement, at most 0."""
+        total = torch.zeros(len(video_NS), len(audio_MS))
+        start = 0
+        for k in self._sizes():
+            agree_NM = video_NS[:, start : start + k] @ audio_MS[:, start : start + k].T
+            total += (agree_NM.cpu() + FLOOR).log()
+            start += k
+        return total / len(self._sizes())
+
+    def shared(self) -> tuple[str, ...]:
+        """The clusterings by which the modalities are compared."""
+        names = [*self.prototypes, *(name for heads in self.heads.values() for name in heads)]
+        spoken = [{*self.heads[m], *(n for n in self.prototypes if space_of(n) == m)} for m in MODALITIES]
+        both = tuple(sorted(spoken[0] & spoken[1]))
+        return both or tuple(sorted(set(names)))
+
+    def _sizes(self) -> list[int]:
+        sizes = {name: len(prototypes) for name, prototypes in self.prototypes.items()}
+        for heads in self.heads.values():
+            sizes |= {name: len(bias) for name, (_, bias) in heads.items()}
+        return [sizes[name] for name in self.shared()]
+
+    def _translation(self, modality: str, wanted: str) -> tuple[str, Tensor]:
+        for (video, audio), counts in self.together.items():
+            if modality == "video" and audio == wanted:
+                return video, counts
+            if modality == "audio" and video == wanted:
+                return audio, counts.T
+        raise AssertionError(f"no way from {modality} to {wanted}")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything as tensors by name, for safetensors."""
+        tensors: dict[str, Tensor] = {}
+        for student, heads in self.heads.items():
+            for name, (weight_KD, bias_K) in heads.items():
+                tensors[f"head/{student}/{name}/weight"] = weight_KD.contiguous()
+                tensors[f"head/{student}/{name}/bias"] = bias_K.contiguous()
+        for modality, space in self.spaces.items():
+            tensors |= {f"space/{modality}/{key}": value for key, value in space.state_dict().items()}
+        for name, prototypes_KD in self.prototypes.items():
+            tensors[f"prototypes/{name}"] = prototypes_KD.contiguous()
+            tensors[f"sharpness/{name}"] = torch.tensor(self.sharpness[name])
+        for (video, audio), counts in self.together.items():
+            tensors[f"together/{video}/{audio}"] = counts.contiguous()
+        return tensors
+
+    @classmethod
+    def from_state_dict(cls, tensors: Mapping[str, Tensor]) -> Matching:
+        """The inverse of `state_dict`."""
+        heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {m: {} for m in MODALITIES}
+        spaces: dict[str, dict[str, Tensor]] = {m: {} for m in MODALITIES}
+        prototypes, sharpness, together = {}, {}, {}
+        for key, value in tensors.items():
+            kind, *rest = key.split("/")
+            if kind == "head" and rest[2] == "weight":
+                heads[rest[0]][rest[1]] = value, tensors[f"head/{rest[0]}/{rest[1]}/bias"]
+            elif kind == "space":
+                spaces[rest[0]][rest[1]] = value
+            elif kind == "prototypes":
+                prototypes[rest[0]] = value
+            elif kind == "sharpness":
+                sharpness[rest[0]] = float(value)
+            elif kind == "together":
+                together[rest[0], rest[1]] = value
+        fitted = {m: Space.from_state_dict(state) for m, state in spaces.items()}
+        return cls(heads, fitted, prototypes, sharpness, together)
+
+
+def fit_matching(pair: Pair, features: Features, clusters: Mapping[str, Clusters], kind: str) -> Matching:
+    """Make a `Matching` of trained encoders, from the rows that they were trained on.
+
+    Args:
+        pair: the encoders with the heads of the last round.
+        features: of the finished encoders, for the training rows.
+        clusters: the last round's, whose labels the heads were trained on.
+        kind: how features are prepared, as `cluster.features` says.
+    """
+    heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
+    for student in MODALITIES:
+        heads[student] = {
+            name: (head.weight.detach().float().cpu(), head.bias.detach().float().cpu())  # type: ignore[operator]
+            for name, head in pair.heads_for(student).items()
+        }
+    parts = {"video": features.video, "audio": features.audio}
+    spaces = {modality: Space.fit((part,), kind) for modality, part in parts.items()}
+    prepared = {modality: spaces[modality]((part,)) for modality, part in parts.items()}
+    prototypes, sharpness = {}, {}
+    for name, c in clusters.items():
+        if space_of(name) in MODALITIES:
+            labels_n = torch.from_numpy(c.labels_N[features.rows].astype(np.int64))
+            x, known = prepared[space_of(name)][labels_n >= 0], labels_n[labels_n >= 0]
+            prototypes[name] = means_of(x, known, len(c.clustering.centroids))
+            sharpness[name] = fit_sharpness(x @ prototypes[name].T, known)
+    together = {
+        (video, audio): contingency(clusters[video], clusters[audio])
+        for video in clusters
+        for audio in clusters
+        if space_of(video) == "video" and space_of(audio) == "audio" and video[5:] == audio[5:]
+    }
+    return Matching(heads, spaces, prototypes, sharpness, together)
+
+
+def space_of(clustering: str) -> str:
+    """ "video_128" -> "video": the space that a clustering is of."""
+    return clustering.split("_")[0]
+
+
+def means_of(x_nD: Tensor, labels_n: Tensor, num_clusters: int) -> Tensor:
+    """The mean row of each label, (K, D); zeros where there is none."""
+    sums = torch.zeros(num_clusters, x_nD.shape[1], dtype=torch.float64).index_add_(0, labels_n, x_nD.double())
+    return (sums / torch.bincount(labels_n, minlength=num_clusters).clamp(min=1)[:, None]).float()
+
+
+def fit_sharpness(products_nK: Tensor, labels_n: Tensor) -> float:
+    """Which of `SHARPNESSES` makes the labels most likely."""
+    losses = [float(F.cross_entropy(sharpness * products_nK, labels_n)) for sharpness in SHARPNESSES]
+    return float(min(zip(losses, SHARPNESSES, strict=True))[1])
+
+
+def contingency(one: Clusters, other: Clusters) -> Tensor:
+    """How many rows carry each pair of labels, (K, K') float32; rows without a label do not count."""
+    counts = np.zeros((len(one.clustering.centroids), len(other.clustering.centroids)), dtype=np.int64)
+    for start in range(0, len(one.labels_N), COUNTED_ROWS):
+        ours_n, theirs_n = (c.labels_N[start : start + COUNTED_ROWS] for c in (one, other))
+        both_n = (ours_n >= 0) & (theirs_n >= 0)
+        np.add.at(counts, (ours_n[both_n], theirs_n[both_n]), 1)
+    return torch.from_numpy(counts).float()

@@ -1,0 +1,157 @@
+"""What can be done with trained encoders, ours or others'?
+
+    model = seehear.load("runs/mine")
+    features_BD = model.video(frames)      # (B, 3, T, H, W) uint8, or float in [0, 1]
+    features_BD = model.audio(waveform)    # (B, L) float in [-1, 1] at model.clip.sample_rate_hz
+
+`load` opens a run, an `encoders/` folder (`files`), released weights by name or file (`released`), and networks of
+Hugging Face (`huggingface`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seehear.config import Clip, Settings
+from seehear.errors import RunError, UsageError
+from seehear.machine.devices import Numerics, find_device
+from seehear.machine.tensors import check_values
+from seehear.method.encoders import Pair
+from seehear.method.features import audio_input
+from seehear.models.files import MODALITIES as MODALITIES
+from seehear.models.files import load_encoders, pair_of
+from seehear.models.files import save_encoders as save_encoders
+from seehear.models.huggingface import PREFIX, huggingface_encoder
+from seehear.models.matching import Matching
+from seehear.models.released import RELEASED, fetch, open_checkpoint
+from seehear.models.released.released import suggestion
+
+DIGEST_DIGITS = 12  # of a SHA-256 in hexadecimal
+_GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
+
+
+@dataclass(frozen=True)
+class Model:
+    """Trained encoders, for one or both modalities, and what they take.
+
+    Args:
+        pair: the encoders, without heads, in evaluation mode.
+        clip: frames, rate, crop and sound that they were trained on.
+        numerics: where and how precisely they run.
+        info: what `encoders.json` says of their origin.
+        matching: compares sights with sounds, for the encoders of a run.
+        run: the folder of the run that they are of, if they are of one.
+    """
+
+    pair: Pair
+    clip: Clip
+    numerics: Numerics
+    info: dict[str, Any]
+    matching: Matching | None = None
+    run: Path | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Which of "video" and "audio" the model has an encoder for."""
+        return self.pair.modalities
+
+    @cached_property
+    def digest(self) -> str:
+        """What these weights are, in 12 hexadecimal digits: the start of a SHA-256 over all of them by name."""
+        digest = hashlib.sha256()
+        state = self.pair.encoders.state_dict()
+        for key in sorted(state):
+            array = state[key].detach().cpu().contiguous()
+            digest.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
+            digest.update(array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+        return digest.hexdigest()[:DIGEST_DIGITS]
+
+    @torch.inference_mode()
+    def video(self, frames_BCTHW: Tensor) -> Tensor:
+        """Frames -> features (B, D), float32.
+
+        Args:
+            frames_BCTHW: (B, 3, T, H, W) RGB, uint8 in 0..255 or float in [0, 1]; T, H and W are free, but features are
+                best at the `clip.frames` and `clip.crop_pixels` of training.
+        Raises:
+            ValueError: another shape.
+            UsageError: the model has no video encoder.
+        """
+        encoder = self._encoder("video")
+        if frames_BCTHW.ndim != 5 or frames_BCTHW.shape[1] != 3:
+            raise ValueError(f"frames have shape {tuple(frames_BCTHW.shape)}. It must be (B, 3, T, H, W).")
+        with self.numerics.autocast():
+            features: Tensor = encoder(self.numerics.arrange(frames_BCTHW.to(self.numerics.device)))
+        return features.float()
+
+    @torch.inference_mode()
+    def audio(self, waveform_BL: Tensor) -> Tensor:
+        """Mono waveforms (B, L) in [-1, 1] at `clip.sample_rate_hz` -> features (B, D), float32.
+
+        Raises:
+            ValueError: another shape.
+            UsageError: the model has no audio encoder.
+        """
+        encoder = self._encoder("audio")
+        if waveform_BL.ndim != 2:
+            raise ValueError(f"waveform has shape {tuple(waveform_BL.shape)}. It must be (B, samples), mono.")
+        inputs = audio_input(waveform_BL.to(self.numerics.device), self.clip, self.pair)
+        with self.numerics.autocast():
+            features: Tensor = encoder(inputs)
+        return features.float()
+
+    def _encoder(self, modality: str) -> torch.nn.Module:
+        if modality not in self.modalities:
+            name = self.info.get("source", {}).get("name", "This model")
+            raise UsageError(f"{name} has no {modality} encoder, only one for {' and '.join(self.modalities)}.")
+        return self.pair.encoders[modality]
+
+
+def build_pair(settings: Settings) -> Pair:
+    """Two encoders as the settings say, with random weights drawn from `settings.seed`, without heads."""
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return pair_of(settings.encoders)
+
+
+def load(path: str | Path, *, device: str = "auto") -> Model:
+    """Trained encoders, ready to be called.
+
+    Args:
+        path: a run's folder, an `encoders/` folder, released weights by name (`seehear weights list`; downloaded once)
+            or as a file, or "hf:NAME" for a VideoMAE, V-JEPA 2 or AST of Hugging Face, by name or folder.
+        device: "auto", "cpu", "cuda", ...
+    Raises:
+        RunError: there are no encoders there, and no released weights have that name.
+        CheckpointError: a file is damaged or of another kind.
+        SeehearError: weights could not be downloaded.
+    """
+    numerics = Numerics(find_device(device), "fp32", "contiguous")
+    name, place = str(path), Path(path)
+    info: dict[str, Any]
+    matching, run = None, None
+    if name.startswith(PREFIX):
+        encoder, modality, clip, info = huggingface_encoder(name.removeprefix(PREFIX))
+        check_values(encoder.state_dict(), name)
+        pair = Pair(**{modality: encoder})
+    elif place.is_file() or (name in RELEASED and not place.is_dir()):
+        opened = open_checkpoint(place if place.is_file() else fetch(name))
+        pair, clip, info = opened.pair, opened.clip, opened.record
+    elif place.is_dir():
+        stored = load_encoders(place)
+        pair, clip, info, matching = stored.pair, stored.clip, stored.record, stored.matching
+        run = next((folder for folder in (place, place.parent) if (folder / "run.json").exists()), None)
+    else:
+        raise RunError(
+            f"{path} has no trained encoders: there is no such run, folder, file or name of released weights. "
+            f"{suggestion(name)}"
+        )
+    return Model(numerics.place(pair).eval(), clip, numerics, info, matching, run)

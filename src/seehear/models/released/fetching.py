@@ -1,0 +1,178 @@
+"""How does a released file come here? Downloaded once, gone on with after an interruption, checked, then cached.
+
+The bytes go to `NAME.part`, which a later call goes on with (HTTP Range), whoever made it. Only when the SHA-256 is
+right does the file get its name, so that what is in the cache is whole. A lock keeps processes from writing at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from seehear.errors import CheckpointError, SeehearError
+from seehear.machine.console import Console
+from seehear.machine.files import kept_at_home, sync
+from seehear.models.released.released import Released, find
+
+CHUNK_BYTES = 1 << 20
+AGENT = "seehear"
+FINAL_STATUSES = frozenset({400, 401, 403, 404, 410, 451})  # asking again would not help
+
+OUR_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS})  # no fault of the network
+
+
+class _Passing(Exception):
+    """Something that may go better next time."""
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `released` in `$SEEHEAR_HOME`, `~/.cache/seehear`, or a folder of the system's."""
+    return kept_at_home("weights")
+
+
+def fetch(
+    name: str | Released,
+    cache: str | Path | None = None,
+    *,
+    console: Console | None = None,
+    tries: int = 4,
+    pause_s: float = 1.0,
+    timeout_s: float = 30.0,
+) -> Path:
+    """The file of released weights, downloaded if it is not in the cache.
+
+    Args:
+        name: of released weights (`seehear weights list`), or an entry of your own.
+        cache: the folder; `cache_folder()` by default.
+        console: where progress is shown; stderr by default.
+        tries: so many connections may fail in a row without a byte having come.
+        pause_s: before the second of them; doubled each time.
+        timeout_s: a connection that is silent for so long has failed.
+    Raises:
+        UsageError: there are no such weights.
+        SeehearError: no network, or the server does not have the file; what was loaded stays for the next call.
+        CheckpointError: the file came whole, but is another one than was published.
+    """
+    released = name if isinstance(name, Released) else find(name)
+    folder = Path(cache) if cache is not None else cache_folder()
+    path, part = folder / released.file, folder / f"{released.file}.part"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with console or Console() as shown, locked(folder / f"{released.file}.lock", shown):
+        if not path.exists():  # another process may have been faster
+            shown.say(f"downloading {released.url} -> {folder}")
+            try:
+                download(released.url, part, shown, tries, pause_s, timeout_s)
+            except _Passing as error:
+                raise SeehearError(
+                    f"{released.url} could not be downloaded ({error}). What came so far is kept; try again, or load "
+                    f"the file elsewhere and give its path instead of {released.name}."
+                ) from None
+            check_hash(part, released)
+            sync(part)
+            part.replace(path)
+    return path
+
+
+def download(url: str, part: Path, console: Console, tries: int, pause_s: float, timeout_s: float) -> None:
+    """Fill `part` from `url`, going on from what it has; a try that brought bytes does not count against `tries`."""
+    failed = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            return transfer(url, part, console, timeout_s)
+        except (_Passing, OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in OUR_DISK:
+                raise
+            failed = 0 if part.exists() and part.stat().st_size > before else failed + 1
+            if failed >= tries:
+                raise _Passing(reason_of(error)) from None
+            time.sleep(pause_s * 2 ** max(0, failed - 1))
+
+
+def transfer(url: str, part: Path, console: Console, timeout_s: float) -> None:
+    """One connection: append to `part` what it lacks.
+
+    Raises:
+        _Passing: the connection broke off, or the server is busy.
+        SeehearError: the server will not give the file.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": AGENT, **({"Range": f"bytes={have}-"} if have else {})}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and have:  # nothing lies beyond what we have: it is whole, or not of this file
+            total = error.headers.get("Content-Range", "").rsplit("/", 1)[-1]
+            if total == str(have):
+                return
+            part.unlink()
+            raise _Passing("the part file was of another length; starting again") from None
+        if error.code in FINAL_STATUSES:
+            raise SeehearError(
+                f"{url} could not be downloaded: the server says {error.code} {error.reason}. Load the file elsewhere "
+                f"and give its path."
+            ) from None
+        raise _Passing(f"the server says {error.code} {error.reason}") from None
+    with response:
+        goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        have = have if goes_on else 0
+        receive(response, part, have, console)
+
+
+def receive(response: Any, part: Path, have: int, console: Console) -> None:
+    """Write a response's body to `part` from byte `have` on, and see that it is as long as was announced."""
+    announced = response.headers.get("Content-Length")
+    total = have + int(announced) if announced is not None else 0
+    count = console.watch("downloading (MB)", total // 1_000_000)
+    with part.open("ab" if have else "wb") as file:
+        while chunk := response.read(CHUNK_BYTES):
+            file.write(chunk)
+            have += len(chunk)
+            count(have // 1_000_000)
+    if total and have < total:
+        raise _Passing(f"the connection broke off after {have} of {total} bytes")
+
+
+def check_hash(part: Path, released: Released) -> None:
+    """Raise CheckpointError, and remove the file, if it is not the one that was published."""
+    from seehear.machine.files import digest_of
+
+    found = digest_of(part)
+    if not found.startswith(released.sha256):
+        part.unlink()
+        raise CheckpointError(
+            f"{released.url} gave a file whose SHA-256 begins with {found[:8]}, not {released.sha256}: it is not what "
+            f"was published (a proxy's page, perhaps). It was removed."
+        )
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, in a few words."""
+    if isinstance(error, urllib.error.URLError):
+        error = error.reason if isinstance(error.reason, BaseException) else error
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection broke off"
+    return str(error) or type(error).__name__
+
+
+@contextmanager
+def locked(path: Path, console: Console) -> Iterator[None]:
+    """Hold a lock file, waiting for another process that holds it."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.say(f"waiting for another process that downloads {path.stem}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

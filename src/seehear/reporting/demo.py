@@ -1,0 +1,286 @@
+"""Does the method work? `seehear demo` makes videos, trains on them without labels, and measures, in minutes.
+
+For each seed: synthesise, index, then probe random encoders, each variant trained with the same budget, and the same
+encoders trained with the true classes; last, build the page of the XDC run (or of the last variant). The training
+videos and the test videos are different files; only the training ones are indexed for pretraining, and classes are read
+by the evaluation and shown by the page alone.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seehear.config import Settings, flatten, override
+from seehear.data.clips import Clips, default_workers
+from seehear.data.index import Index, index
+from seehear.data.synthetic import synth
+from seehear.errors import UsageError
+from seehear.evaluation.classes import Classes, read_classes
+from seehear.evaluation.clusters import agreement, final_labels
+from seehear.evaluation.context import Evaluation, rates
+from seehear.evaluation.probe import probe_all
+from seehear.evaluation.sets import LabelledSet, of_index
+from seehear.machine.console import Console
+from seehear.machine.devices import Numerics, choose, set_threads
+from seehear.machine.files import now, versions, write_json
+from seehear.machine.locks import one_writer
+from seehear.machine.outputs import check_place, read_marker
+from seehear.method.encoders import Pair
+from seehear.method.features import calibrate
+from seehear.method.train import learn
+from seehear.models.model import Model, build_pair, load
+from seehear.presets import preset_settings
+from seehear.reporting import report
+from seehear.runs.folder import Run
+from seehear.runs.pretrain import pretrain, recorded_numerics
+
+SUPERVISED_EPOCHS = 12  # with the true classes the same encoders need few
+PAGE_PREVIEWS = 400  # in the page of the XDC run: enough for every cluster, in seconds
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all encoders of one seed are measured on."""
+
+    folder: Path
+    clips: Clips
+    train_index: Index
+    train_clips: Clips
+    videos: LabelledSet
+    classes: Classes
+    settings: Settings
+    numerics: Numerics
+    console: Console
+
+
+def demo(
+    out: str | Path = "runs/demo",
+    *,
+    seeds: Sequence[int] = (0,),
+    variants: Sequence[str] = ("sdc", "xdc"),
+    videos: int = 1500,
+    settings: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Show on synthetic videos that cross-modal clustering learns what plain clustering does not.
+
+    Args:
+        out: everything lands here, a folder a seed; what an earlier call finished is reused.
+        seeds: data, weights and draws derive from each.
+        variants: which to train, each with the budget of the preset "demo".
+        videos: how many to synthesise for each seed, a fifth of them for testing.
+        settings: changes to the preset "demo", by dotted name.
+        console: where progress is shown.
+    Returns:
+        What `out/demo.json` holds: for each seed and way of training the probes of both encoders and the NMI of the
+        clusters with the true events.
+    """
+    out = Path(out)
+    console = console or Console()
+    for variant in variants:
+        override(preset_settings("demo"), {**(settings or {}), "variant": variant})  # wrong settings fail at once
+    results: dict[str, Any] = {}
+    check_free(out)
+    with console, one_writer(out, inside=True):
+        for seed in seeds:
+            begin = time.perf_counter()
+            cfg = override(preset_settings("demo"), {**(settings or {}), "seed": seed})
+            stage = prepare(out / f"seed{seed}", seed, videos, cfg, console)
+            results[str(seed)] = measure_all(stage, variants)
+            results[str(seed)]["page"] = build_page(stage, "xdc" if "xdc" in variants else variants[-1])
+            results[str(seed)]["seconds"] = round(time.perf_counter() - begin, 1)
+        summary = {"videos": videos, "seeds": results, "peak_memory_gb": peak_memory_gb(), "created": now()}
+        write_json(out / "demo.json", summary | versions())
+    return summary | versions()
+
+
+def check_free(out: Path) -> None:
+    """Raise UsageError where something else is at the place of a demo, or of what it writes there."""
+    refuse = "Choose another --out; nothing was touched."
+    check_place(out, refuse)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} exists and is no folder. {refuse}")
+    record = out / "demo.json"
+    if os.path.lexists(record) and not {"videos", "seeds"} <= read_marker(record).keys():
+        raise UsageError(f"{record} exists and is of no demo. {refuse}")
+
+
+def peak_memory_gb() -> float:
+    """The most memory that this process and its largest child held, in GB."""
+    import resource
+
+    peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(sum(peaks) * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)
+
+
+def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Console) -> Stage:
+    """Synthesise and index, and decode every segment once."""
+    console.say(f"seed {seed}: writing {videos} videos with sound to {folder / 'videos'}")
+    classes_csv = synth(folder / "videos", videos=videos, seed=seed, progress=not console.quiet)
+    index(folder / "videos" / "train", folder / "index-train", progress=not console.quiet)
+    index(folder / "videos", folder / "index-all", progress=not console.quiet)
+    train_index, all_index = Index.open(folder / "index-train"), Index.open(folder / "index-all")
+    classes = read_classes(classes_csv)
+    set_threads(cfg.compute)
+    begun = sorted(folder.glob("*/run.json"))  # a demo that goes on computes as it began
+    numerics = recorded_numerics(Run.open(begun[0].parent)) if begun else choose(cfg.compute, build_pair(cfg), cfg.clip)
+    clips = Clips(all_index, cfg.clip, cfg.data, seed)
+    train_clips = Clips(train_index, cfg.clip, cfg.data, seed)
+    for c in (clips, train_clips):
+        c.fill(console.watch("decoding", len(c)))
+    videos_of = of_index(all_index, classes, seed)
+    return Stage(folder, clips, train_index, train_clips, videos_of, classes, cfg, numerics, console)
+
+
+def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
+    """Train and probe every way of training: {"chance", "ways": {way: {"video", "audio", "nmi_video", ...}}}."""
+    untrained = stage.numerics.place(build_pair(stage.settings))
+    calibrate(untrained, stage.train_clips, stage.numerics)
+    context = context_of(stage, untrained)
+    plain, there_V = context.plain
+    ways: dict[str, dict[str, float]] = {
+        "statistics": top1(probe_all(stage.videos, plain, there_V, "logistic", stage.settings.seed)),
+        "random": probe_pair(stage, untrained),
+    }
+    # One thread each, side by side: the networks are too small for more threads to pay, and cores would lie idle.
+    stage.console.say(f"seed {stage.settings.seed}: {' and '.join(map(name, variants))} without labels, side by side")
+    with ThreadPoolExecutor(len(variants) + 1 if default_workers(stage.settings.data) > 1 else 1) as pool:
+        learned = [pool.submit(train_variant, stage, variant) for variant in variants]
+        learned.append(pool.submit(supervised, stage))
+        for way, future in zip([*variants, "supervised"], learned, strict=True):
+            ways[way] = future.result()
+    return {**rates(stage.videos, there_V), "numerics": stage.numerics.describe(), "ways": ways}
+
+
+def train_variant(stage: Stage, variant: str) -> dict[str, float]:
+    """Pretrain one variant, or find its finished run, and measure it; with the seconds that training took."""
+    path, begin = stage.folder / variant, time.perf_counter()
+    cfg = override(stage.settings, {"variant": variant, **fixed(stage.numerics)})
+    pretrain(
+        stage.train_index,
+        path,
+        preset="demo",
+        settings=flatten(cfg.to_dict()),
+        resume=(path / "run.json").exists(),
+        console=stage.console.labelled(name(variant)),
+        clips=stage.train_clips,
+    )
+    seconds = round(time.perf_counter() - begin, 1)
+    return {**measure_variant(stage, variant), "seconds": seconds}
+
+
+def measure_variant(stage: Stage, variant: str) -> dict[str, float]:
+    """Probe the encoders of a finished run, and compare its clusters with the true events."""
+    values = probe_pair(stage, load(stage.folder / variant).pair)
+    class_N = stage.classes.of_rows(stage.train_index)
+    labels = final_labels(stage.folder / variant)
+    return values | {f"nmi_{space}": agreement(labels_N, class_N)["nmi"] for space, labels_N in labels.items()}
+
+
+def supervised(stage: Stage) -> dict[str, float]:
+    """The same encoders trained with the true classes of the training videos, then probed alike."""
+    begin, cfg = time.perf_counter(), override(stage.settings, {"train.epochs": SUPERVISED_EPOCHS})
+    stage.console.say(f"seed {cfg.seed}: supervised, {SUPERVISED_EPOCHS} epochs with the true classes")
+    pair = build_pair(cfg)
+    generator = torch.Generator().manual_seed(cfg.seed)
+    heads = {"class": len(stage.classes.names)}
+    pair.renew_heads({"video": heads, "audio": heads}, generator)
+    stage.numerics.place(pair)
+    train_rows, heldout_rows = stage.train_clips.split(cfg.train.heldout_share)
+    learn(
+        pair,
+        stage.train_clips,
+        {"class": stage.classes.of_rows(stage.train_index).astype(np.int32)},
+        cfg.train,
+        stage.numerics,
+        first_epoch=0,
+        train_rows=train_rows,
+        heldout_rows=heldout_rows,
+        progress=stage.console.watch("supervised", cfg.train.epochs * len(train_rows)),
+    )
+    return {**probe_pair(stage, pair), "seconds": round(time.perf_counter() - begin, 1)}
+
+
+def build_page(stage: Stage, variant: str) -> str:
+    """Build the report of one variant's run, with the true events as classes; returns the path of its page."""
+    built = report(
+        stage.folder / variant,
+        index=stage.train_index.folder,
+        classes=stage.classes.file,
+        previews=PAGE_PREVIEWS,
+        workers=default_workers(stage.settings.data) or 1,
+        console=Console(quiet=True),
+    )
+    stage.console.say(f"seed {stage.settings.seed}: the page of {name(variant)}: {built.path}")
+    return built.path
+
+
+def probe_pair(stage: Stage, pair: Pair) -> dict[str, float]:
+    """Test accuracy in [0, 1] of a linear probe on each encoder."""
+    context = context_of(stage, pair)
+    return top1(probe_all(stage.videos, *context.pooled, "logistic", stage.settings.seed))
+
+
+def context_of(stage: Stage, pair: Pair) -> Evaluation:
+    """What an evaluation of these encoders starts from."""
+    model = Model(stage.numerics.place(pair), stage.settings.clip, stage.numerics, {})
+    return Evaluation(model, stage.videos, stage.settings.seed, 1, stage.console, clips=stage.clips)
+
+
+def top1(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The accuracy of each modality alone."""
+    return {modality: measures["top1"] for modality, measures in values.items()}
+
+
+def fixed(numerics: Numerics) -> dict[str, str]:
+    """Settings that ask for exactly these numerics, so that all variants of a seed share them."""
+    return {
+        "compute.device": numerics.device,
+        "compute.precision": numerics.precision,
+        "compute.memory_format": numerics.memory_format,
+    }
+
+
+COLUMNS = (  # key, head, factor, form
+    ("video", "video probe, %", 100, "{:.1f}"),
+    ("audio", "audio probe, %", 100, "{:.1f}"),
+    ("nmi_video", "NMI, video clusters", 1, "{:.2f}"),
+    ("nmi_audio", "NMI, audio clusters", 1, "{:.2f}"),
+)
+
+
+def table(report: Mapping[str, Any]) -> list[list[str]]:
+    """The report as rows of text, the first the head: mean over seeds and, with several, the range."""
+    seeds = list(report["seeds"].values())
+    chance = f"{100 * seeds[0]['chance']:.1f}"
+    lines = [["", *(head for _, head, _, _ in COLUMNS)], ["chance", chance, chance, "0", "0"]]
+    for way in seeds[0]["ways"]:
+        found = [seed["ways"][way] for seed in seeds]
+        cells = [
+            spread([factor * f[key] for f in found], form) if key in found[0] else ""
+            for key, _, factor, form in COLUMNS
+        ]
+        lines.append([name(way), *cells])
+    return lines
+
+
+def name(way: str) -> str:
+    """A way of training as a person writes it."""
+    return way.upper() if len(way) == 3 else way
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """ "mean" of one value, "mean (least-most)" of several."""
+    mean = form.format(statistics.fmean(values))
+    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))}-{form.format(max(values))})"

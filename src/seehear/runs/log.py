@@ -1,0 +1,241 @@
+"""What is worth knowing of a round, and when should a person worry? One flat record a round, as `log.jsonl` holds it.
+
+NMI is normalised mutual information (arithmetic mean), 0 for independent clusterings, 1 for equal ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seehear.data.advice import advice
+from seehear.errors import SettingsError
+from seehear.method.agreement import nmi
+from seehear.method.method import Round, heads_of
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+EFFECTIVE_SHARE = 0.25  # labels worth fewer even clusters than this share of K are a collapse
+FEW_VIDEOS = 10  # fewer kept out of training cannot tell what an encoder does with new ones
+LEARNED_NATS = 0.02  # a loss that ends less than this below ln K has learned nothing
+WAITING_SHARE = 0.1  # training that waits for data longer than this is bound by decoding
+
+
+def summary(
+    now: Round,
+    last: Round | None,
+    failures: dict[str, int],
+    teachers: Mapping[str, tuple[str, ...]],
+    heldout_videos: int,
+) -> dict[str, Any]:
+    """A round as plain data.
+
+    Args:
+        teachers: student -> the spaces that teach it.
+        heldout_videos: kept out of training.
+
+    Keys: round, steps, skipped (steps beside these, from which nothing was learned), clips; per student epochs, loss,
+    accuracy, heldout_loss, heldout_accuracy, seen (the share of the training rows that were drawn; one number an epoch;
+    losses in nats, accuracies in [0, 1]) and guessing (the accuracy of naming the largest cluster each time);
+    heldout_videos; per clustering num_clusters, sizes (largest, smallest), effective (so many even clusters hold the
+    same entropy), reseeded, inertia, nmi_last (with the last round's labels, null in the first); stable (rounds in a
+    row whose clusters agreed with the last ones' by more than stop_nmi); nmi_video_audio (null where either is not
+    clustered); unreadable (reason -> times in this round); timing (clips_per_second, waiting_share, seconds).
+    """
+    learning = now.learning
+    clusterings = {}
+    for name, c in now.clusters.items():
+        sizes = c.clustering.sizes
+        clusterings[name] = {
+            "num_clusters": len(sizes),
+            "largest": int(sizes.max()),
+            "smallest": int(sizes.min()),
+            "effective": round(effective_number(np.asarray(sizes)), 2),
+            "reseeded": c.clustering.reseeded,
+            "inertia": c.clustering.inertia,
+            "nmi_last": nmi(c.labels_N, last.clusters[name].labels_N) if last else None,
+        }
+    both = [now.clusters[space].labels_N for space in ("video", "audio") if space in now.clusters]
+    return {
+        "round": now.number,
+        "epochs": {student: part.epochs for student, part in now.learned.items()},
+        "steps": learning.steps,
+        "skipped": learning.skipped,
+        "clips": learning.clips,
+        "loss": learning.loss,
+        "accuracy": learning.accuracy,
+        "heldout_loss": learning.heldout_loss,
+        "heldout_accuracy": learning.heldout_accuracy,
+        "heldout_videos": heldout_videos,
+        "guessing": guessing(now, teachers),
+        "seen": learning.seen,
+        "clusters": clusterings,
+        "stable": now.stable,
+        "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
+        "unreadable": failures,
+        "rows": len(next(iter(now.clusters.values())).labels_N),
+        "timing": {
+            "clips_per_second": round(learning.clips_per_second, 1),
+            "waiting_share": round(learning.waiting_share, 4),
+            "seconds": round(learning.seconds, 2),
+        },
+    }
+
+
+def effective_number(sizes_K: np.ndarray) -> float:
+    """exp of the entropy of cluster sizes: K for even ones, 1 for one that holds all; 0 without rows."""
+    share_K = sizes_K[sizes_K > 0] / max(1, sizes_K.sum())
+    return math.exp(-float((share_K * np.log(share_K)).sum())) if len(share_K) else 0.0
+
+
+def guessing(now: Round, teachers: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+    """Student -> the accuracy of always naming the largest cluster, a mean over its heads as accuracies are."""
+    found = {}
+    for student, heads in heads_of(now.clusters, teachers).items():
+        sizes = [now.clusters[name].clustering.sizes for name in heads]
+        found[student] = round(float(np.mean([int(s.max()) / max(1, int(s.sum())) for s in sizes])), 4)
+    return found
+
+
+def warnings_of(entry: dict[str, Any]) -> list[str]:
+    """What is wrong with a round, and what to change; one sentence or two each."""
+    return [text for _, text in troubles_of(entry)]
+
+
+def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with a round: (kind, what it is and what to change).
+
+    Kinds: "collapsed", "not learning", "not generalising", "not finite", "waiting" (for data).
+    """
+    found = []
+    for name, c in entry["clusters"].items():
+        if reason := collapse(c, entry["rows"]):
+            text = (
+                f"The {name} clusters collapse: {reason}. Try --cluster.features whiten, "
+                f"other numbers of clusters (--cluster.num_clusters), or more varied videos."
+            )
+            found.append(("collapsed", text))
+    chance = min(math.log(c["num_clusters"]) for c in entry["clusters"].values())
+    for student, losses in entry["loss"].items():
+        if losses[-1] > chance - LEARNED_NATS:
+            text = (
+                f"The {student} encoder learns nothing: its loss ends at {losses[-1]:.2f}, and guessing gives "
+                f"ln K = {chance:.2f}. Try another --train.lr, more --train.epochs, or more videos."
+            )
+            found.append(("not learning", text))
+    for student, values in entry["heldout_accuracy"].items():
+        if values and entry["heldout_videos"] >= FEW_VIDEOS and values[-1] <= chance_bound(entry, student):
+            text = (
+                f"The {student} encoder names the clusters of {entry['heldout_videos']} videos kept out no better than "
+                f"guessing: {values[-1]:.1%}, and always naming the largest gets {entry['guessing'][student]:.1%}. "
+                f"More videos, or fewer epochs a round (--train.epochs)."
+            )
+            found.append(("not generalising", text))
+    if skipped := entry.get("skipped", 0):
+        text = (
+            f"{skipped} of {skipped + entry['steps']} steps were skipped: the loss was not finite. Should it "
+            f"go on, lower --train.lr, or take --compute.precision fp32."
+        )
+        found.append(("not finite", text))
+    if entry["timing"]["waiting_share"] > WAITING_SHARE:
+        known = entry.get("data")
+        text = f"Training waits for data {entry['timing']['waiting_share']:.0%} of the time. " + (
+            advice(known) if known else "Raise --data.workers, or --data.cache_gigabytes if the segments fit in memory."
+        )
+        found.append(("waiting", text))
+    return found
+
+
+def alarming_share(num_clusters: int) -> float:
+    """The share of all rows from which on a largest cluster is a collapse: half-way, in logarithms, from 1 / K to 1.
+
+    Half of the rows for 4 clusters, a quarter for 16, a sixteenth for 256.
+    """
+    return float(num_clusters**-0.5)
+
+
+def collapse(sizes: Mapping[str, Any], rows: int) -> str | None:
+    """In what way cluster sizes are a collapse, or None. Two ways, since a few large clusters need no largest one.
+
+    Sizes of healthy k-means spread by a factor of e^0.5 to e^1 or so (deviation s of their logarithm), which is worth
+    K e^(-s^2 / 2) even clusters: 0.88 K to 0.61 K. A quarter of K means s = 1.7.
+
+    Args:
+        sizes: "num_clusters", "largest" (rows) and "effective".
+    """
+    k, share = sizes["num_clusters"], sizes["largest"] / max(1, rows)
+    if share >= alarming_share(k):
+        return f"one of {k} holds {share:.0%} of all rows, and {alarming_share(k):.0%} is alarming"
+    if sizes["effective"] < EFFECTIVE_SHARE * k:
+        return f"the {k} are so uneven that they are worth {sizes['effective']:.0f} even ones"
+    return None
+
+
+def chance_bound(entry: Mapping[str, Any], student: str) -> float:
+    """The accuracy that guessing exceeds in one of 20 cases on the videos kept out; clips of one video count once."""
+    from scipy.stats import binom
+
+    videos = entry["heldout_videos"]
+    return float(binom.ppf(0.95, videos, entry["guessing"][student]) / videos)
+
+
+def line(entry: dict[str, Any], rounds: int) -> str:
+    """A round in one line, for a person: losses and accuracies are those of the last epoch, video / audio."""
+
+    def ends(key: str, form: str) -> str:
+        return "/".join(format(values[-1], form) for values in entry[key].values())
+
+    clusters = entry["clusters"].values()
+    moved = "/".join(f"{c['nmi_last']:.2f}" for c in clusters if c["nmi_last"] is not None)
+    parts = [
+        f"round {entry['round'] + 1}/{rounds}",
+        f"loss {ends('loss', '.2f')}",
+        f"accuracy {ends('accuracy', '.0%')}"
+        + (f" (held out {ends('heldout_accuracy', '.0%')})" if entry["heldout_accuracy"] else ""),
+        "NMI " + (f"with last {moved}, " if moved else "") + f"video-audio {entry['nmi_video_audio']:.2f}"
+        if entry["nmi_video_audio"] is not None
+        else f"NMI with last {moved or '-'}",
+        "sizes " + ", ".join(f"{c['smallest']}-{c['largest']}" for c in clusters),
+        f"{entry['timing']['clips_per_second']:.0f} clips/s",
+    ]
+    if reseeded := sum(c["reseeded"] for c in clusters):
+        parts.append(f"{reseeded} empty clusters re-seeded")
+    if entry.get("stable"):
+        parts.append(f"clusters stable for {entry['stable']} round{'s' * (entry['stable'] > 1)}")
+    if entry.get("skipped"):
+        parts.append(f"{entry['skipped']} steps skipped")
+    if entry["unreadable"]:
+        parts.append(f"{sum(entry['unreadable'].values())} unreadable")
+    return "  ".join(parts)
+
+
+def check_tensorboard() -> None:
+    """Raise SettingsError when TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
+        raise SettingsError("TensorBoard is not installed. `pip install 'seehear[tensorboard]'`, or leave it out.")
+
+
+def summary_writer(folder: Path) -> SummaryWriter:
+    """A TensorBoard writer."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
+
+
+def write_scalars(writer: SummaryWriter, entry: dict[str, Any], prefix: str = "") -> None:
+    """Every number of a round as a scalar named by its path; the last epoch's where there is one for each."""
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            write_scalars(writer, {"round": entry["round"], **value}, f"{prefix}{key}/")
+        elif key != "round":
+            value = value[-1] if isinstance(value, list) and value else value
+            if isinstance(value, int | float):
+                writer.add_scalar(prefix + key, value, entry["round"])
+    if not prefix:
+        writer.flush()

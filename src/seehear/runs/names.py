@@ -1,0 +1,102 @@
+"""What do people call the clusters? `names.json` in a run's folder, which the report writes.
+
+    {"format": 1, "names": {"video": {"3": "rain"}, "audio": {"0": "dog"}}}
+
+Clusterings by name (video, audio, joint), in each the cluster's number as text, and its name: 1 to 80 characters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seehear.errors import RunError
+from seehear.machine.files import write_json
+
+FILE = "names.json"
+FORMAT = 1
+LONGEST = 80  # characters of one name
+
+Names = dict[str, dict[int, str]]
+
+
+def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
+    """The names that were given to a run's clusters: clustering -> cluster -> name; empty where none were.
+
+    Args:
+        run: the run's folder.
+        sizes: clustering -> how many clusters it has: names are checked against it, and each has an entry.
+    Raises:
+        RunError: the file is there and is not what it should be, or names clusters that the run does not have.
+    """
+    path = run / FILE
+    try:
+        names = checked_names(json.loads(path.read_text(encoding="utf-8")))
+        if sizes is not None:
+            check_clusters(names, sizes)
+    except FileNotFoundError:
+        names = {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Correct it, or move it away.") from None
+    return {clustering: names.get(clustering, {}) for clustering in (names if sizes is None else sizes)}
+
+
+def check_clusters(names: Names, sizes: Mapping[str, int]) -> None:
+    """Raise ValueError for the name of a cluster that is not there."""
+    for clustering, of in names.items():
+        if clustering not in sizes:
+            raise ValueError(f"the run has no clustering {clustering}, only {', '.join(sizes)}")
+        if of and max(of) >= sizes[clustering]:
+            raise ValueError(f"{clustering} has clusters 0 to {sizes[clustering] - 1}, and {max(of)} is named")
+
+
+def label_of(names: Names, clustering: str, cluster: int) -> str:
+    """What to call a cluster: its name, or "video 3"."""
+    return names[clustering].get(cluster) or f"{clustering} {cluster}"
+
+
+def write_names(run: Path, names: Names) -> Path:
+    """Write `names.json`, whole or not at all; names of no characters are left out."""
+    path = run / FILE
+    write_json(path, as_json(names))
+    return path
+
+
+def as_json(names: Names) -> dict[str, Any]:
+    """Names as the file holds them."""
+    return {
+        "format": FORMAT,
+        "names": {
+            clustering: {str(number): name for number, name in sorted(of.items()) if name}
+            for clustering, of in sorted(names.items())
+        },
+    }
+
+
+def checked_names(data: Any) -> Names:
+    """Names out of what was read from JSON.
+
+    Raises:
+        ValueError: it is not in the format.
+    """
+    if not isinstance(data, Mapping) or data.get("format") != FORMAT or not isinstance(data.get("names"), Mapping):
+        raise ValueError(f'it is not {{"format": {FORMAT}, "names": ...}}')
+    names: Names = {}
+    for clustering, of in data["names"].items():
+        if not isinstance(of, Mapping):
+            raise ValueError(f"the names of {clustering!r} are no object")
+        if not re.fullmatch(r"(video|audio|joint)(_[0-9]{1,9})?", clustering):
+            raise ValueError(f"{clustering!r} is no clustering")
+        names[clustering] = {}
+        for number, name in of.items():
+            if not (number.isascii() and number.isdigit() and len(number) < 9):
+                raise ValueError(f"{number!r} is no number of a cluster")
+            if not isinstance(name, str) or len(name) > LONGEST:
+                raise ValueError(f"the name of {clustering} {number} is not a text of at most {LONGEST} characters")
+            name.encode()  # half of a surrogate pair is no text; UnicodeEncodeError is a ValueError
+            if text := " ".join(name.split()):
+                names[clustering][int(number)] = text
+    return names
