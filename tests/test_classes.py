@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_what_cannot_be_meant_is_one_line_that_names_the_place(tmp_path: Path, c
         read_classes(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_device_or_a_pipe_is_no_list(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path("/dev/zero")):  # to read one waits, the other never ends
+        with pytest.raises(SettingsError, match=rf"{path} cannot be read \(it is a device or a pipe\)"):
+            read_classes(path)
 
 
 def test_the_same_line_twice_is_no_error(tmp_path: Path) -> None:

@@ -301,3 +301,13 @@ def test_tables_of_features_that_other_programs_rewrote_are_read_or_refused_in_o
         with pytest.raises(SeehearError, match=f"bad{number}.parquet") as error:
             assign(trained, path)
         assert "\n" not in str(error.value)
+
+
+def test_features_without_a_place_are_no_hits(finished_run, table, tmp_path):
+    for name in ("path", "start_s", "seconds"):
+        nothing = pa.nulls(len(table), table[name].type)
+        path = tmp_path / f"no-{name}.parquet"
+        pq.write_table(table.set_column(table.column_names.index(name), name, nothing), path)
+        with pytest.raises(SeehearError, match=f"no-{name}.parquet has features of rows without") as error:
+            gallery_of(open_run(finished_run), path).rows([0])
+        assert "\n" not in str(error.value)

@@ -133,6 +133,16 @@ def test_joined_mp3_files_are_as_long_as_all_of_them(tmp_path: Path) -> None:
     assert media.probe(tmp_path / "ab.mp3").audio_seconds == pytest.approx(2 * SECONDS, abs=0.5)
 
 
+@pytest.mark.parametrize("before", [b"\0" * 3000, b"\0" * 10, b"RIFFnoise" * 50])
+def test_a_tag_about_the_length_counts_in_the_first_frame_alone(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "a.mp3"
+    write_sound(path, "libmp3lame", uneven(False), None, VARIABLE)
+    seconds = decoded_seconds(path)
+    path.write_bytes(before + path.read_bytes())  # FFmpeg finds no tag then, and guesses from the first frames
+    with media.Reader(path) as reader:
+        assert reader.info().audio_seconds == pytest.approx(seconds, abs=0.5)
+
+
 @pytest.mark.parametrize(
     ("container_format", "codec"),
     [

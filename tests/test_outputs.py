@@ -149,6 +149,8 @@ def test_devices_pipes_and_links_that_lead_nowhere_good(commands, name, tmp_path
     refused(command, tmp_path / "link", tmp_path)
     (tmp_path / "to-file").symlink_to("precious")
     refused(command, tmp_path / "to-file", tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    refused(command, tmp_path / "loop", tmp_path, "leads to itself")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,10 +6,13 @@ UTF-8 with or without a byte order mark, any line ends, blank lines anywhere, bl
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from seehear.errors import SettingsError
 
@@ -29,6 +32,14 @@ def unreadable(path: str, error: OSError | UnicodeDecodeError) -> SettingsError:
     return SettingsError(f"{path} cannot be read ({reason}). Put the list there, as UTF-8 text.")
 
 
+def opened(path: str, newline: str | None = None) -> TextIO:
+    """Open a list of text; OSError for a device or a pipe too, since reading it may never end."""
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is refused by `open`
+        raise OSError(errno.EINVAL, "it is a device or a pipe")
+    return Path(path).open(newline=newline, encoding="utf-8-sig")
+
+
 def read_lines(path: str) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, stripped, with their numbers from 1.
 
@@ -36,7 +47,7 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
         SettingsError: it cannot be read as UTF-8 text.
     """
     try:
-        with Path(path).open(encoding="utf-8-sig") as file:  # any line end becomes \n
+        with opened(path) as file:  # any line end becomes \n
             for number, line in enumerate(file, 1):
                 if text := line.strip():
                     yield number, text
@@ -52,7 +63,7 @@ def read_rows(path: str, *, delimiter: str = ",", comment: str | None = None) ->
     """
     number = 0
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        with opened(path, newline="") as file:
             lines = (_BLANKS_BEHIND_QUOTES.sub(r"\1", line) for line in file)
             reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
             for row in reader:

@@ -119,7 +119,10 @@ class TableGallery:
                 zip(here, batch.take(pa.array([n - start for n in here], pa.int64())).to_pylist(), strict=True)
             )
             start += len(batch)
-        return pa.Table.from_pylist([found[n] for n in numbers], _PLACE)
+        places = pa.Table.from_pylist([found[n] for n in numbers], _PLACE)
+        if any(column.null_count for column in places.columns):
+            raise UsageError(f"{self.path} has features of rows without path, start_s or seconds. Make it anew.")
+        return places
 
     def features(self, number: int) -> dict[str, Tensor]:
         """The features that one row has: modality -> (1, D) float32."""

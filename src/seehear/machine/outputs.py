@@ -195,6 +195,8 @@ def check_file(
 def check_place(out: Path, refuse: str) -> None:
     """Raise UsageError where nothing can be made, or where a run or an index keeps something of its own."""
     place = real(out)
+    if place.is_symlink():
+        raise UsageError(f"{out} is a link that leads to itself. {refuse}")
     if place == Path(place.anchor) or place == real(os.path.expanduser("~")):  # noqa: PTH111 (a home may be unknown)
         raise UsageError(f"{out} is the {'root' if place == Path(place.anchor) else 'home'} folder. {refuse}")
     above = next((parent for parent in place.parents if parent.exists()), place)

@@ -27,7 +27,7 @@ _COUNTED_LATER = frozenset({"ivf"})  # programs that stream leave the count in t
 _COUNTED_IN_BYTES = frozenset({"wav", "w64", "voc"})  # which says how long it is if a sample has so many bytes: in PCM
 _RATE_TOLERANCE = 0.02  # by which a guessed length differs from size over bit rate: the file's header
 
-_HEAD_BYTES = 4096  # of an MP3 file, in which the tag about its length is
+_HEAD_BYTES = 64  # of an MP3 file's first frame, in which the tag about its length is
 _CUT_BYTES = 4096  # an MP3 file that has so much less than its header says was cut off
 _TAIL_BYTES = 8192  # one that has so much more was lengthened; texts about the music may stand there
 
@@ -80,7 +80,12 @@ def _mp3_tells_length(path: str, size: int) -> bool:
 
 
 def _declared(head: bytes) -> tuple[int, int] | None:
-    """How many frames and bytes an MP3 file says that it has; 0 bytes if it does not say."""
+    """How many frames and bytes an MP3 file says that it has; 0 bytes if it does not say.
+
+    The tag is in the first frame; FFmpeg does not look for it behind bytes that are no frame.
+    """
+    if head[:1] != b"\xff" or head[1:2] < b"\xe0":
+        return None
     for name in (b"Xing", b"Info"):
         at = head.find(name)
         if at >= 0 and at + 16 <= len(head):
