@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -294,9 +295,13 @@ def test_wrong_use(tmp_path: Path, good_bytes: bytes) -> None:
 def test_opening_what_is_no_index(tmp_path: Path, good_bytes: bytes) -> None:
     with pytest.raises(IndexFileError, match=r"does not exist. Make one: seehear index VIDEOS --out"):
         Index.open(tmp_path / "nowhere")
-    with pytest.raises(IndexFileError, match=r"no index\.json"):
+    with pytest.raises(IndexFileError, match=r"no index\.json.* --out "):
         Index.open(tmp_path)
     (tmp_path / "v.mp4").write_bytes(good_bytes)
+    with pytest.raises(IndexFileError, match=rf"Make one: seehear index {re.escape(str(tmp_path))} --out INDEX$"):
+        Index.open(tmp_path)  # a folder of videos
+    with pytest.raises(IndexFileError, match=r"Make one: seehear index VIDEOS --out INDEX$"):
+        Index.open(tmp_path / "v.mp4")
     folder = tmp_path / "index"
     build(tmp_path / "v.mp4", folder)
     info = json.loads((folder / "index.json").read_text())

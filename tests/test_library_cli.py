@@ -68,8 +68,10 @@ def test_control_characters_and_directional_marks_are_written_out():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("assign", "{run}", "nowhere", "--out", "l"), r"nowhere does not exist"),
-        (("embed", "nowhere", "{videos}", "--out", "f"), r"nowhere has no trained encoders|nowhere is no run"),
+        (("assign", "{run}", "nowhere", "--out", "l.csv"), r"nowhere does not exist"),
+        (("assign", "{run}", "{videos}", "--out", "l.json"), r"l\.json does not end in \.parquet or \.csv"),
+        (("embed", "{run}", "{videos}", "--out", "f.csv"), r"f\.csv does not end in \.parquet"),
+        (("embed", "nowhere", "{videos}", "--out", "f.parquet"), r"nowhere has no trained encoders|nowhere is no run"),
         (("search", "{run}", "--query", "no\nne.wav"), r"no\\nne\.wav does not exist"),
         (("search", "{run}", "--query", "q", "--by", "smell"), r"Invalid value for '--by'"),
         (("export-labels", "{run}", "--to", "excel", "--out", "x"), r"no format 'excel'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -73,6 +75,32 @@ def test_links_of_the_documentation_lead_to_files():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_files_and_modules_named_in_texts_exist():
+    """Files in the docstring of a room are in it; paths and names of the package, wherever they stand, are there."""
+    for room in sorted((ROOT / "src").rglob("__init__.py")):
+        for name in re.findall(r"`([a-z_]+\.py)`", ast.get_docstring(ast.parse(room.read_text())) or ""):
+            assert (room.parent / name).exists() or (room.parent.parent / name).exists(), f"{room}: {name}"
+    sources = [path for folder in ("src", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")]
+    for page in [*PAGES, *sources]:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:src|tests|benchmarks|docs|examples)/[\w./-]+)`", text):
+            assert (ROOT / name).exists(), f"{page}: {name}"
+        for name in re.findall(r"`(seehear(?:\.[A-Za-z_]+)+)`", text.replace("`seehear.NAME`", "")):
+            pkgutil.resolve_name(name)  # raises for what is not there
+
+
+def test_the_folders_of_the_caches_are_those_of_the_documentation(monkeypatch, tmp_path):
+    from seehear.data import remote
+    from seehear.models import released
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("SEEHEAR_HOME", "SEEHEAR_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for page, folder in (("remote.md", remote.cache_folder), ("weights.md", released.cache_folder)):
+        said = re.findall(r"`(~/\.cache/[^`]+)`", (ROOT / "docs" / page).read_text(encoding="utf-8"))
+        assert said == [f"~/{folder().relative_to(tmp_path)}"], page
 
 
 def test_settings_named_in_the_documentation_exist():

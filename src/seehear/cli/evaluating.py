@@ -11,6 +11,7 @@ import click
 
 import seehear
 from seehear.cli.base import print_table, say
+from seehear.machine.console import counted
 
 NAMED = 3  # items left out that are named on a terminal; the result names more
 
@@ -239,7 +240,10 @@ def show_clusters(result: Mapping[str, Any]) -> None:
 
 def show_features(result: Mapping[str, Any]) -> None:
     """What was written where."""
-    say(f"{result['out']}: " + ", ".join(f"{value} {name}" for name, value in result["values"].items()))
+    values = result["values"]
+    counts = [counted(values[name], name[:-1]) for name in ("rows", "videos", "windows") if name in values]
+    widths = [f"{values[f'{m}_width']} numbers ({m})" for m in ("video", "audio") if f"{m}_width" in values]
+    say(f"{result['out']}: {', '.join(counts)}" + (f"; {' and '.join(widths)} a row" if widths else ""))
 
 
 def share(value: float | None) -> str:

@@ -112,7 +112,7 @@ def pretrain(
     `seehear settings PRESET` prints them all with their meaning.
     """
     from seehear.machine import distributed
-    from seehear.machine.console import Console, duration
+    from seehear.machine.console import Console, counted, duration
 
     if (resume or resume_if_there) and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other.")
@@ -125,7 +125,8 @@ def pretrain(
     log = run.read_log()
     moved = [c["nmi_last"] for c in log[-1]["clusters"].values() if c["nmi_last"] is not None]
     settled = f"; NMI with the round before {'/'.join(f'{value:.2f}' for value in moved)}" if moved else ""
-    say(f"{len(log)} rounds, {log[-1]['rows']} segments, {duration(time.perf_counter() - begin)} this time{settled}.")
+    took = duration(time.perf_counter() - begin)
+    say(f"{counted(len(log), 'round')}, {log[-1]['rows']} segments, {took} this time{settled}.")
     say(f"Trained encoders: {run.path / 'encoders'}")
     named = shlex.quote(str(out))
     say(f"Next, look and listen: seehear report {named} --open")

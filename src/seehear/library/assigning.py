@@ -79,10 +79,10 @@ def assign_to_file(
         "path", "rows" (segments), "far" (clustering -> segments that are far from everything seen in training),
         "unreadable" (reason -> rows).
     Raises:
-        UsageError: `out` exists.
+        UsageError: `out` exists, or has another ending than .parquet or .csv.
     """
     out = Path(out)
-    check_file(out, is_labels, "labels", overwrite=overwrite, inputs=named(videos))
+    check_file(out, is_labels, "labels", overwrite=overwrite, inputs=named(videos), endings=(".parquet", ".csv"))
     with one_writer(out):
         table = assign(run, videos, **how)
         write_table(table, out, as_csv=out.suffix == ".csv")

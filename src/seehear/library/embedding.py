@@ -103,9 +103,10 @@ def embed_to_file(
     Returns:
         "path", "rows" (segments), "video" and "audio" (segments that have the feature), "unreadable" (reason -> rows).
     Raises:
-        UsageError: `out` exists, or what is unfinished was begun with other encoders, files or settings.
+        UsageError: `out` exists or has another ending than .parquet, or what is unfinished was begun with other
+            encoders, files or settings.
     """
-    check_file(Path(out), is_features, "features", overwrite=overwrite)
+    check_file(Path(out), is_features, "features", overwrite=overwrite, endings=(".parquet",))
     model = load(model, device=device) if not isinstance(model, Model) else model
     cutting = cutting_of(model, segment_seconds, min_seconds, workers, timeout_s)
     source = source_of(videos, cutting)

@@ -29,6 +29,11 @@ def unwatched(what: str, total: int) -> Count:
     return lambda done: None
 
 
+def counted(number: int, thing: str) -> str:
+    """ "1 segment", "2 segments"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 class Console:
     """Bars and lines on stderr; use as a context manager.
 

@@ -36,15 +36,15 @@ def name_of_meeting(store: Store, rank: int, ranks: int, timeout_s: float) -> st
     if rank == 0:
         name = secrets.token_hex(8)
         others = [f"seehear/{name}/{other}" for other in range(1, ranks)]
-        store.set("seehear/machine/meeting", name)
+        store.set("seehear/meeting", name)
         if others:
             store.wait(others, timedelta(seconds=timeout_s))
         store.set(f"seehear/{name}", " ".join(store.get(key).decode() for key in others))
         return name
     word, deadline, answered = secrets.token_hex(8), time.monotonic() + timeout_s, ""
     while time.monotonic() < deadline:
-        if store.check(["seehear/machine/meeting"]):
-            name = store.get("seehear/machine/meeting").decode()
+        if store.check(["seehear/meeting"]):
+            name = store.get("seehear/meeting").decode()
             if name != answered:
                 store.set(f"seehear/{name}/{rank}", word)
                 answered = name

@@ -164,7 +164,13 @@ def check_folder(
 
 
 def check_file(
-    out: Path, is_from_here: Callable[[Path], bool], what: str, *, overwrite: bool, inputs: Sequence[Path] = ()
+    out: Path,
+    is_from_here: Callable[[Path], bool],
+    what: str,
+    *,
+    overwrite: bool,
+    inputs: Sequence[Path] = (),
+    endings: Sequence[str] = (),
 ) -> None:
     """Raise UsageError where a file cannot be written, or another one would be lost.
 
@@ -174,12 +180,15 @@ def check_file(
         what: what that writes, in words.
         overwrite: whether one of its own may be replaced.
         inputs: what is read, and must stay.
+        endings: how its name may end, where others would take it for something else by its name.
     """
     place = real(out)
     refuse = "Choose another --out; nothing was touched."
     if place.is_dir():
         raise UsageError(f"{out} is a folder. Choose a file for --out; nothing was touched.")
     check_place(out, refuse)
+    if not place.exists() and endings and out.suffix not in ("", *endings):
+        raise UsageError(f"{out} does not end in {' or '.join(endings)}, as {what} are written. {refuse}")
     if not place.exists():
         return
     if not place.is_file():

@@ -19,6 +19,7 @@ from typing import Any
 from seehear.data.remote.addresses import is_remote
 from seehear.errors import IndexFileError
 from seehear.machine.files import write_json
+from seehear.machine.outputs import is_empty_folder
 
 FORMAT = 3
 """Of the folder; raised when an older program could not read it any more."""
@@ -75,6 +76,14 @@ _FORM: dict[str, Callable[[Any], object]] = {
 """What is in index.json, by which others name files and count: it is data, and may have been tampered with."""
 
 
+def _to_be_indexed(folder: Path) -> str:
+    """What to index, and where to: a folder that somebody took for an index may be one of videos, or a run."""
+    if not folder.exists() or is_empty_folder(folder):
+        return f"VIDEOS --out {folder}"
+    is_videos = folder.is_dir() and not (folder / "run.json").exists()
+    return f"{shlex.quote(str(folder)) if is_videos else 'VIDEOS'} --out INDEX"
+
+
 def read_info(folder: Path) -> dict[str, Any]:
     """What is in an index's index.json.
 
@@ -88,7 +97,7 @@ def read_info(folder: Path) -> dict[str, Any]:
         what = "does not exist" if not folder.exists() else "is no index: it has no index.json"
         if (folder / PACKING).exists():
             raise IndexFileError(f"{folder} is not packed to the end. Go on with the same `seehear pack`.") from None
-        raise IndexFileError(f"{folder} {what}. Make one: seehear index VIDEOS --out {folder}") from None
+        raise IndexFileError(f"{folder} {what}. Make one: seehear index {_to_be_indexed(folder)}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(folder, f"index.json cannot be read: {error}") from None
     if not isinstance(info, dict) or info.get("format") not in (FORMAT, PACKED_FORMAT):

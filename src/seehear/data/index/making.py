@@ -34,7 +34,7 @@ from seehear.data.index.table import (
 from seehear.data.media import REASONS, MediaInfo
 from seehear.data.remote import absolute, is_remote
 from seehear.errors import IndexFileError, SettingsError, UsageError, printable
-from seehear.machine.console import Console
+from seehear.machine.console import Console, counted
 from seehear.machine.distributed import cores_of_rank
 from seehear.machine.files import now
 from seehear.machine.locks import one_writer
@@ -74,7 +74,8 @@ class IndexSummary:
 
     def describe(self) -> str:
         """A few lines for a person."""
-        lines = [f"{self.folder}: {self.rows} segments of {self.videos} videos, {_duration(self.seconds)} in all."]
+        what = f"{counted(self.rows, 'segment')} of {counted(self.videos, 'video')}"
+        lines = [f"{self.folder}: {what}, {_duration(self.seconds)} in all."]
         if self.dropped or self.changed or self.added != self.videos:
             lines.append(f"Videos: {self.added} new, {self.changed} changed, {self.dropped} dropped.")
         if self.rejected:

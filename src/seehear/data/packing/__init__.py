@@ -36,7 +36,7 @@ from seehear.data.packing.encoding import Recipe, sound_rate_hz
 from seehear.data.packing.place import begin, remove_packed, shards_in, what_is_there
 from seehear.data.packing.shards import Part, finished_shards, members_of, write_shard
 from seehear.errors import IndexFileError, SettingsError, UsageError
-from seehear.machine.console import Console
+from seehear.machine.console import Console, counted
 from seehear.machine.distributed import cores
 from seehear.machine.files import now
 from seehear.machine.locks import one_writer
@@ -70,7 +70,9 @@ class PackSummary:
         hours = self.seconds / 3600
         if not self.digest:
             return f"{self.rows} segments, {hours:.1f} hours: about {_size(self.gigabytes * 1e9)} when packed."
-        lines = [f"{self.folder}: {self.rows} segments, {_size(self.gigabytes * 1e9)} in {self.shards} shards."]
+        lines = [
+            f"{self.folder}: {self.rows} segments, {_size(self.gigabytes * 1e9)} in {counted(self.shards, 'shard')}."
+        ]
         if self.rejected:
             listing = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
             lines.append(f"Not packed: {listing}. Which: {self.folder}/rejected.parquet")

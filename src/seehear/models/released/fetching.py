@@ -34,7 +34,7 @@ class _Passing(Exception):
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `released` in `$SEEHEAR_HOME`, `~/.cache/seehear`, or a folder of the system's."""
+    """Where downloads are kept: `weights` in `$SEEHEAR_HOME`, `~/.cache/seehear`, or a folder of the system's."""
     return kept_at_home("weights")
 
 
