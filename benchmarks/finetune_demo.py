@@ -33,6 +33,7 @@ import seehear
 from seehear.config import Data
 from seehear.data.clips import Clips
 from seehear.data.index import Index
+from seehear.data.order import derive
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.finetuning import Finetune
 from seehear.evaluation.finetuning.learning import learn_classes
@@ -42,7 +43,7 @@ from seehear.evaluation.sets import LabelledSet, of_index
 from seehear.machine.console import Console
 from seehear.machine.devices import Numerics
 from seehear.machine.files import now, versions, write_json
-from seehear.method.method import derive
+from seehear.method.state import State
 from seehear.models.model import Model
 from seehear.reporting.demo import spread
 from seehear.runs.folder import Run
@@ -166,7 +167,8 @@ def accuracy(stage: Stage, way: str, shots: int, rate: float, steps: int, *, kep
     train, heldout = training_items(data, split, shots, kept_out, seed)
     lesson = lesson_of(data, stage.clips, cfg, stage.numerics, train, np.empty(0, dtype=np.int64), f"seed {stage.seed}")
     pair = starting_pair(stage.model.pair, lesson, len(data.classes), way == "scratch", seed)
-    learn_classes(pair, lesson)
+    for _ in learn_classes(State(pair, stage.numerics), lesson):
+        pass
     rows = rows_of(data, heldout if kept_out else split.test)
     found = item_scores(pair, stage.clips, stage.numerics, data.item_N, data.target_V, rows, cfg.clips)
     return {modality: values["top1"] for modality, values in values_of(found, data.target_V).items()}

@@ -73,7 +73,6 @@ def simulate(folder: Path, rows: int) -> None:
     from seehear.presets import preset_settings
     from seehear.runs.checkpoint import write_clusters
     from seehear.runs.folder import Run
-    from seehear.runs.pretrain import tensors_of
 
     seehear.synth(folder / "videos", videos=2, classes=2, workers=1, progress=False)
     facts = {name: 0 if name not in ("video_codec", "audio_codec") else "" for name in FACTS}
@@ -115,7 +114,7 @@ def simulate(folder: Path, rows: int) -> None:
         clusters[name] = Clusters(labels, found, space)
     run = folder / "run"
     (run / "clusters").mkdir()
-    write_clusters(run / "clusters", {name: tensors_of(c) for name, c in clusters.items()})
+    write_clusters(run / "clusters", {name: c.state_dict() for name, c in clusters.items()})
     few = Features(np.arange(len(sample["video"])), sample)
     matching = fit_matching(pair, few, {name: clusters[name] for name in ("video", "audio")}, "l2")
     save_encoders(run / "encoders", pair, cfg, {}, matching)

@@ -15,8 +15,8 @@ from seehear.data.clips import Batch
 from seehear.machine.devices import Numerics, synchronise
 from seehear.method.encoders import Pair
 from seehear.method.features import encoder_inputs
-from seehear.method.step import Sums, Update
-from seehear.method.train import make_optimizer
+from seehear.method.learning import Sums
+from seehear.method.step import Update, make_optimizer
 
 ENOUGH_SECONDS = 1.0  # for products of one size
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is the peak

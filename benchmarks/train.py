@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -110,6 +111,7 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     from seehear.data.clips import Clips
     from seehear.machine.devices import choose
     from seehear.method.method import deep_cluster
+    from seehear.method.state import State
     from seehear.models.model import build_pair
     from seehear.presets import preset_settings
 
@@ -124,7 +126,7 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
         forward, step = works(cfg, numerics.place(other), numerics, batch)
         clips, pair, turns = Clips(index, cfg.clip, cfg.data, 0), numerics.place(build_pair(cfg)), []
         stages = Stages()
-        rounds = deep_cluster(pair, clips, cfg, numerics, watch=stages.watch)
+        rounds = stages.rounds(deep_cluster(State(pair, numerics), clips, cfg))
         data_s = decoding_alone(clips, cfg.train.batch_size)
         before = alone(step, numerics.device, cfg.train.batch_size)
         for _ in range(args.turns):
@@ -177,11 +179,16 @@ class Stages:
         self.begin_s = 0.0
         self.begun: list[tuple[str, float]] = []
 
-    def watch(self, stage: str, total: int) -> Any:
-        """Called when a stage begins; the last one of a round is training."""
-        self.begin_s = time.process_time()
-        self.begun.append((stage.rpartition(": ")[2], time.perf_counter()))
-        return lambda done: None
+    def rounds(self, steps: Iterator[Any]) -> Iterator[Any]:
+        """The rounds among the steps; the last stage of a round is training."""
+        stage = ""
+        for now in steps:
+            if hasattr(now, "learned"):
+                stage = ""
+                yield now
+            elif now.stage != stage:
+                stage, self.begin_s = now.stage, time.process_time()
+                self.begun.append((stage, time.perf_counter()))
 
     def seconds(self, round_begun_s: float) -> dict[str, float]:
         """Seconds of the stages of a round that is over, and of what came before the first of them."""
@@ -396,6 +403,7 @@ def work_as_rank(told: Path) -> None:
     from seehear.machine import distributed
     from seehear.machine.devices import Numerics
     from seehear.method.method import deep_cluster
+    from seehear.method.state import Round, State
     from seehear.models.model import build_pair
 
     torch.set_num_threads(1)
@@ -410,7 +418,8 @@ def work_as_rank(told: Path) -> None:
         return reduce(tensor, *how)
 
     distributed.all_reduce = counting
-    rounds = deep_cluster(pair, clips, cfg, Numerics("cpu", "fp32", "contiguous"))
+    state = State(pair, Numerics("cpu", "fp32", "contiguous"))
+    rounds = (now for now in deep_cluster(state, clips, cfg) if isinstance(now, Round))
     next(rounds)  # kernels are made and memory is taken in the first steps
     sent.clear()
     learning = next(rounds).learning

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from driven import learn, rounds_of_pair
 from fewer_ranks import fewer_and_fewer
 from planted import AS_DEBUG, planted_clips, tiny_settings
 from seehear.data.clips import Clips
 from seehear.errors import MediaError, SettingsError, TrainingError
 from seehear.machine import distributed
-from seehear.machine.devices import Numerics
-from seehear.method.method import deep_cluster
-from seehear.method.train import GO_ON, SAVE, Keep, learn
+from seehear.method.learning import GO_ON, SAVE
+from seehear.method.state import State
 from seehear.models.model import build_pair
 
-CPU = Numerics("cpu", "fp32", "contiguous")
 WAYS = {
     "each rank": {"train.batch_parts": 4},
 }
@@ -40,7 +39,7 @@ def method(way: str) -> dict[str, Any]:
         clips._cached[row] = MediaError("bad.mp4", "unreadable")  # type: ignore[index]
     clips.data = tiny_settings({"data.max_failed_share": 0.5}).data
     pair = build_pair(cfg)
-    rounds = list(deep_cluster(pair, clips, cfg, CPU))
+    rounds = rounds_of_pair(pair, clips, cfg)
     return {
         "labels": [{name: torch.from_numpy(c.labels_N) for name, c in r.clusters.items()} for r in rounds],
         "learning": [asdict(r.learning) for r in rounds],
@@ -55,8 +54,6 @@ def lesson(begun: dict[str, Any] | None) -> dict[str, Any]:
     clips, classes_N = planted_clips(cfg, ROWS)
     pair, read, kept = build_pair(cfg), [], []
     pair.renew_heads({"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0))
-    if begun:
-        pair.load_state_dict(begun["pair"])
 
     class Recording(Clips):
         def pieces(self, chunks: list[np.ndarray], **which: Any) -> Any:
@@ -65,17 +62,17 @@ def lesson(begun: dict[str, Any] | None) -> dict[str, Any]:
                 yield batch
 
     clips.__class__ = Recording
-    steps = iter(range(1, 100))
 
-    def save(training: dict[str, Any], wish: int) -> None:
-        kept.append({"training": copy.deepcopy(training), "pair": {k: v.clone() for k, v in pair.state_dict().items()}})
+    def save(state: State, request: int) -> None:
+        kept.append(copy.deepcopy(state.state_dict()))
         read.append(("saved", []))
 
-    keep = Keep(lambda: SAVE if next(steps) == SAVED_STEP and not begun else GO_ON, save)
+    def ask(step: int) -> int:
+        return SAVE if step == SAVED_STEP and not begun else GO_ON
+
     rows, labels = np.arange(len(clips)), {"class": classes_N.astype(np.int32)}
-    training = begun["training"] if begun else None
-    how = {"first_epoch": 0, "train_rows": rows, "heldout_rows": rows[:5], "begun": training, "keep": keep}
-    learning = learn(pair, clips, labels, cfg.train, CPU, **how)  # type: ignore[arg-type]
+    which = {"train_rows": rows, "heldout_rows": rows[:5]}
+    learning = learn(pair, clips, labels, cfg.train, begun=begun, ask=ask, save=save, **which)
     state = kept[0] if kept else None
     return {"read": read, "state": state, "learning": asdict(learning), "pair": pair.state_dict()}
 
@@ -88,10 +85,9 @@ def stumbling(bad_rows: range) -> dict[str, Any]:
         clips._cached[row].waveform_L[:] = np.nan  # type: ignore[index, union-attr]
     pair, rows, said = build_pair(cfg), np.arange(len(clips)), []
     pair.renew_heads({"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0))
-    keep = Keep(lambda: GO_ON, lambda training, wish: None, said.append)
-    how = {"first_epoch": 0, "train_rows": rows, "heldout_rows": rows[:0], "keep": keep}
+    which = {"train_rows": rows, "heldout_rows": rows[:0]}
     try:
-        learning = learn(pair, clips, {"class": classes_N.astype(np.int32)}, cfg.train, CPU, **how)  # type: ignore[arg-type]
+        learning = learn(pair, clips, {"class": classes_N.astype(np.int32)}, cfg.train, say=said.append, **which)
     except TrainingError as error:
         return {"said": said, "error": str(error)}
     return {"said": said, "error": None, "skipped": learning.skipped, "pair": pair.state_dict()}

@@ -29,6 +29,7 @@ from seehear.machine.console import Console
 from seehear.machine.devices import Numerics
 from seehear.method.encoders import Pair
 from seehear.method.features import encoder_inputs
+from seehear.method.state import State
 from seehear.models.model import Model, build_pair
 
 CPU = Numerics("cpu", "fp32", "contiguous")
@@ -203,8 +204,10 @@ def test_epoch_steps_give_the_same_number_of_updates_whatever_the_rows(planted, 
     clips = copy.copy(planted.clips)
     clips.__class__ = Recording
     pair = starting_pair(planted.model.pair, lesson, 4, False, seed=0)
-    learning = learn_classes(pair, replace(lesson, clips=clips))
-    assert learning.steps == len(drawn) == 14
+    state = State(pair, CPU)
+    for _ in learn_classes(state, replace(lesson, clips=clips)):
+        pass
+    assert state.learning.steps == len(drawn) == 14
     assert all(len(batch) == min(8, rows) for _, batch in drawn)
     for number in {number for number, _ in drawn}:  # each pass draws a row once, with draws of its own
         once = [row for epoch, batch in drawn for row in batch if epoch == number]
@@ -362,7 +365,8 @@ def test_settings_that_do_not_exist_or_fit(planted, one_split, tmp_path):
 def test_training_the_head_alone_needs_no_gradients_of_encoders(planted):
     lesson = planted.lesson(settings_with(freeze=True, epochs=1), np.arange(16))
     pair = starting_pair(planted.model.pair, lesson, 4, False, seed=0)
-    learn_classes(pair, lesson)
+    for _ in learn_classes(State(pair, CPU), lesson):
+        pass
     assert all(p.grad is None for p in pair.encoders.parameters())
     assert all(p.grad is not None for p in pair.heads.parameters())
 

@@ -11,7 +11,7 @@ from saved_tensors import saved_bytes
 from seehear.evaluation.finetuning import PRESETS, Finetune, finetune_settings
 from seehear.evaluation.finetuning.learning import rate
 from seehear.method.encoders import Pair, VideoEncoder
-from seehear.method.train import make_optimizer
+from seehear.method.step import make_optimizer
 
 WIDTH = 512  # of the features of encoders of the published size
 NORM = 16.0  # of a feature: ReLUs averaged, 0.7 a channel

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, replace
 from itertools import pairwise
 
@@ -8,24 +9,23 @@ import pytest
 import torch
 from sklearn.metrics import homogeneity_score
 
+from driven import CPU, learn, rounds_of_pair, rounds_of_state
 from planted import AS_DEBUG, planted_clips, tiny_settings
+from seehear.config import override
 from seehear.errors import MediaError
-from seehear.machine.devices import Numerics
 from seehear.method.agreement import nmi
 from seehear.method.clusters import UNLABELLED
 from seehear.method.features import calibrate
-from seehear.method.method import TEACHERS, cluster, deep_cluster
-from seehear.method.train import learn
+from seehear.method.method import TEACHERS, deep_cluster, final_clusters
+from seehear.method.state import State
 from seehear.models.model import build_pair
 from seehear.runs.log import line, summary, warnings_of
 
-CPU = Numerics("cpu", "fp32", "contiguous")
 
-
-def rounds_of(cfg, last=None, pair=None, **kwargs):
+def rounds_of(cfg, state=None, **kwargs):
     clips, classes_N = planted_clips(cfg, **kwargs)
-    pair = pair or build_pair(cfg)
-    return pair, list(deep_cluster(pair, clips, cfg, CPU, last)), classes_N
+    state = state or State(build_pair(cfg), CPU)
+    return state.pair, rounds_of_state(state, clips, cfg), classes_N
 
 
 def test_the_table_of_teachers_is_that_of_the_paper():
@@ -85,7 +85,7 @@ def test_in_sdc_nothing_of_an_encoder_depends_on_the_other_sense(student):
     for scramble in (False, True):
         clips, _ = planted_clips(cfg)
         pair = build_pair(cfg)
-        rounds = list(deep_cluster(pair, shuffled_modality(clips, other) if scramble else clips, cfg, CPU))
+        rounds = rounds_of_pair(pair, shuffled_modality(clips, other) if scramble else clips, cfg)
         found.append((pair, rounds))
     (pair, rounds), (scrambled_pair, scrambled_rounds) = found
     for one, two in zip(rounds, scrambled_rounds, strict=True):
@@ -102,8 +102,8 @@ def taught(cfg, clips, labels):
     pair, rows = build_pair(cfg), np.arange(len(clips))
     pair.renew_heads({"video": {"audio": 4}, "audio": {"video": 4}}, torch.Generator().manual_seed(0))
     for student in ("video", "audio"):
-        how = {"first_epoch": 0, "train_rows": rows[8:], "heldout_rows": rows[:8], "students": (student,)}
-        learn(pair, clips, labels, cfg.train, CPU, **how)
+        which = {"train_rows": rows[8:], "heldout_rows": rows[:8], "students": (student,)}
+        learn(pair, clips, labels, cfg.train, **which)
     return of_student(pair, "video"), of_student(pair, "audio")
 
 
@@ -143,10 +143,10 @@ def test_same_seed_same_bits_and_another_seed_not():
 def test_going_on_after_a_round_is_the_same_as_never_stopping():
     cfg = tiny_settings({"rounds": 3})
     whole_pair, whole, _ = rounds_of(cfg)
-    pair = build_pair(cfg)
-    clips, _ = planted_clips(cfg)
-    first = next(iter(deep_cluster(pair, clips, cfg, CPU)))
-    pair, rest, _ = rounds_of(cfg, last=first, pair=pair)
+    state, again = (State(build_pair(cfg), CPU) for _ in range(2))
+    rounds_of(override(cfg, {"rounds": 1}), state)
+    again.load_state_dict(copy.deepcopy(state.state_dict()))
+    pair, rest, _ = rounds_of(cfg, again)
     assert [r.number for r in rest] == [1, 2]
     assert np.array_equal(rest[-1].clusters["video"].labels_N, whole[-1].clusters["video"].labels_N)
     assert all(torch.equal(a, b) for a, b in zip(pair.parameters(), whole_pair.parameters(), strict=True))
@@ -163,7 +163,7 @@ def test_no_draw_comes_twice_in_a_run_whatever_a_student_stops_at(monkeypatch):
         return pieces(*args, **how)
 
     monkeypatch.setattr(clips, "pieces", watched)
-    rounds = list(deep_cluster(build_pair(cfg), clips, cfg, CPU))
+    rounds = rounds_of_pair(build_pair(cfg), clips, cfg)
     assert len(set(epochs)) == len(epochs) == sum(part.epochs for r in rounds for part in r.learned.values())
     for number, now in enumerate(rounds):
         for student, part in now.learned.items():
@@ -175,7 +175,9 @@ def test_a_run_ends_when_its_clusters_have_agreed_with_the_last_ones_twice():
     """A rate of zero: nothing moves, and with warm starts neither do the clusters."""
     still = {"rounds": 9, "train.lr": 0.0, "train.weight_decay": 0.0, "cluster.warm_start": True}
     assert len(rounds_of(tiny_settings({**still, "rounds": 4}))[1]) == 4
-    pair, rounds, _ = rounds_of(tiny_settings({**still, "stop_nmi": 0.7, "cluster.iterations": 100}))
+    cfg = tiny_settings({**still, "stop_nmi": 0.7, "cluster.iterations": 100})
+    state = State(build_pair(cfg), CPU)
+    _, rounds, _ = rounds_of(cfg, state)
     moved = [
         min(nmi(c.labels_N, before.clusters[name].labels_N) for name, c in now.clusters.items())
         for before, now in pairwise(rounds)
@@ -183,7 +185,7 @@ def test_a_run_ends_when_its_clusters_have_agreed_with_the_last_ones_twice():
     assert [now.stable for now in rounds[1:]][-2:] == [1, 2]
     assert all(x > 0.7 for x in moved[-2:])
     assert len(rounds) < 9
-    assert rounds_of(tiny_settings({**still, "stop_nmi": 0.7}), last=rounds[-1], pair=pair)[1] == []
+    assert rounds_of(cfg, state)[1] == []
 
 
 def test_patience_that_can_do_nothing_is_said_once():
@@ -191,7 +193,7 @@ def test_patience_that_can_do_nothing_is_said_once():
     clips, _ = planted_clips(cfg)
     said = []
     clips.say = said.append
-    rounds = list(deep_cluster(build_pair(cfg), clips, cfg, CPU))
+    rounds = rounds_of_pair(build_pair(cfg), clips, cfg)
     assert len(said) == 1
     assert "train.patience is 2 and does nothing" in said[0]
     assert all(part.epochs == cfg.train.epochs for r in rounds for part in r.learned.values())
@@ -213,7 +215,7 @@ def test_encoders_that_have_seen_data_are_not_calibrated():
     clips.seed = 5  # other rows would be looked at
     calibrate(pair, clips, CPU)
     assert all(torch.equal(pair.state_dict()[name], value) for name, value in once.items())
-    cluster(pair, clips, cfg, CPU, 0, ("video", "audio"))
+    assert next(deep_cluster(State(pair, CPU), clips, cfg)).stage == "features"
     assert all(torch.equal(pair.state_dict()[name], value) for name, value in once.items())
 
 
@@ -228,7 +230,7 @@ def test_rows_that_cannot_be_read_have_no_label_and_are_not_trained_on():
     cfg = tiny_settings({"rounds": 1})
     clips, _ = planted_clips(cfg)
     clips._cached[10] = MediaError("bad.mp4", "unreadable")
-    only = next(deep_cluster(build_pair(cfg), clips, cfg, CPU))
+    (only,) = rounds_of_pair(build_pair(cfg), clips, cfg)
     for c in only.clusters.values():
         assert c.labels_N[10] == UNLABELLED
         assert (np.delete(c.labels_N, 10) >= 0).all()
@@ -238,7 +240,8 @@ def test_rows_that_cannot_be_read_have_no_label_and_are_not_trained_on():
 def test_clustering_all_spaces_joins_the_modalities():
     cfg = tiny_settings()
     clips, _ = planted_clips(cfg)
-    found = cluster(build_pair(cfg), clips, cfg, CPU, 0, ("video", "audio", "joint"))
+    features, found = final_clusters(State(build_pair(cfg), CPU), clips, cfg)
+    assert features.video.shape == (64, 32)
     widths = {name: c.clustering.centroids.shape[1] for name, c in found.items()}
     assert widths == {"video": 32, "audio": 32, "joint": 64}
 
@@ -246,13 +249,13 @@ def test_clustering_all_spaces_joins_the_modalities():
 def test_the_journal_says_what_happened_and_warns():
     cfg = tiny_settings({"rounds": 2})
     _, rounds, _ = rounds_of(cfg)
-    entry = summary(rounds[1], rounds[0], {"unreadable": 2}, TEACHERS["xdc"], 3)
+    entry = summary(rounds[1], {"unreadable": 2}, TEACHERS["xdc"], 3)
     assert entry["clusters"]["video"]["nmi_last"] == nmi(
         rounds[1].clusters["video"].labels_N, rounds[0].clusters["video"].labels_N
     )
     assert 0 <= entry["nmi_video_audio"] <= 1
     assert entry["unreadable"] == {"unreadable": 2}
-    assert summary(rounds[0], None, {}, TEACHERS["xdc"], 3)["clusters"]["audio"]["nmi_last"] is None
+    assert summary(rounds[0], {}, TEACHERS["xdc"], 3)["clusters"]["audio"]["nmi_last"] is None
     assert "round 2/2" in line(entry, 2)
     healthy = {**entry, "timing": {"waiting_share": 0.0}, "loss": {"video": [1.3, 0.5], "audio": [1.3, 0.4]}}
     healthy["clusters"] = {name: {**c, "largest": 20, "effective": 3.5} for name, c in entry["clusters"].items()}

@@ -13,19 +13,21 @@ import pytest
 import torch
 
 import seehear
+from driven import learn
 from planted import planted_clips, tiny_settings
 from seehear.data.clips import Clips
+from seehear.data.order import epoch_rows
 from seehear.errors import TrainingError
-from seehear.machine.devices import Numerics
 from seehear.method.encoders import Pair
+from seehear.method.learning import GO_ON, LEAVE, SAVE, Learning
+from seehear.method.state import State
 from seehear.method.step import are_finite
-from seehear.method.train import GO_ON, LEAVE, SAVE, Keep, Learning, epoch_rows, learn
 from seehear.models.model import build_pair
 from seehear.runs.checkpoint import furthest_first
 from seehear.runs.folder import Run
 from seehear.runs.log import warnings_of
+from seehear.runs.saving import naming
 
-CPU = Numerics("cpu", "fp32", "contiguous")
 ROWS = 32
 CFG = tiny_settings({"train.epochs": 2, "train.batch_size": 8, "train.uniform_clusters": False})
 STEPS = CFG.train.epochs * ROWS // 8
@@ -39,19 +41,13 @@ def broken(rows: Sequence[int]) -> tuple[Clips, np.ndarray]:
     return clips, classes_N.astype(np.int32)
 
 
-def learned(rows: Sequence[int], begun: dict[str, Any] | None = None, **keep: Any) -> tuple[Pair, Learning]:
-    """What comes of clips with such rows; `begun`: pair and training to go on from."""
+def learned(rows: Sequence[int], **driven: Any) -> tuple[Pair, Learning]:
+    """What comes of clips with such rows."""
     clips, labels_N = broken(rows)
     pair = build_pair(CFG)
     pair.renew_heads({"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0))
-    if begun:
-        pair.load_state_dict(begun["pair"])
-    watching = Keep(**({"wish": lambda: GO_ON, "save": lambda training, wish: None} | keep))
-    if "save" in keep:
-        watching = Keep(keep["wish"], lambda training, wish: keep["save"](pair, training, wish), watching.say)
-    how: dict[str, Any] = {"first_epoch": 0, "train_rows": np.arange(ROWS), "heldout_rows": np.arange(0)}
-    training = begun["training"] if begun else None
-    return pair, learn(pair, clips, {"class": labels_N}, CFG.train, CPU, **how, begun=training, keep=watching)
+    which = {"train_rows": np.arange(ROWS), "heldout_rows": np.arange(0)}
+    return pair, learn(pair, clips, {"class": labels_N}, CFG.train, **which, **driven)
 
 
 def step_of(row: int, epoch: int) -> int:
@@ -75,20 +71,29 @@ def test_rare_steps_are_skipped_counted_and_named_and_change_nothing():
     assert {int(counter) for counter in counters} == {STEPS - 2}
 
 
+@pytest.mark.parametrize("step", [1, STEPS // 2])
+def test_every_step_that_is_skipped_is_told_of_the_last_one_too(step: int):
+    row = next(row for row in range(ROWS) if step_of(row, 1) == step)
+    said: list[str] = []
+    _, learning = learned([row], say=said.append)
+    assert len(said) == learning.skipped == 2
+    assert f"epoch 1, step {step} of {STEPS // 2}" in said[-1]
+
+
 @pytest.mark.parametrize("at", [step_of(7, 0), step_of(7, 0) + 1])
 def test_a_run_left_at_any_step_goes_on_to_the_same_bits(at):
     wanted, learning = learned([7])
-    steps, kept = iter(range(1, 100)), {}
+    kept = {}
 
     class Left(Exception):
         pass
 
-    def save(pair: Pair, training: dict[str, Any], wish: int) -> None:
-        kept.update(pair=copy.deepcopy(pair.state_dict()), training=copy.deepcopy(training))
+    def save(state: State, request: int) -> None:
+        kept.update(copy.deepcopy(state.state_dict()))
         raise Left
 
     with pytest.raises(Left):
-        learned([7], wish=lambda: LEAVE if next(steps) == at else GO_ON, save=save)
+        learned([7], ask=lambda step: LEAVE if step == at else GO_ON, save=save)
     resumed, again = learned([7], begun=kept)
     times = {"seconds": 0.0, "waiting_seconds": 0.0}
     assert asdict(again) | times == asdict(learning) | times
@@ -97,13 +102,16 @@ def test_a_run_left_at_any_step_goes_on_to_the_same_bits(at):
 
 def test_no_checkpoint_is_made_of_a_state_that_may_be_what_is_wrong():
     saved: list[int] = []
-    learned([7], wish=lambda: SAVE, save=lambda pair, training, wish: saved.append(training["learning"]["in_a_row"]))
+    learned([7], ask=lambda step: SAVE, save=lambda state, request: saved.append(state.learning.in_a_row))
     assert saved == [0] * (STEPS - 2)
 
 
 def test_too_many_stop_the_run_and_name_step_rows_and_checkpoint():
-    with pytest.raises(TrainingError, match=r"not finite in epoch \d, step \d of 4, batch rows (\d+, ){7}\d+\.") as e:
-        learned([0, 1, 2, 3, 4, 5, 6, 7], last_good=lambda: "here/it.pt")
+    with (
+        pytest.raises(TrainingError, match=r"not finite in epoch \d, step \d of 4, batch rows (\d+, ){7}\d+\.") as e,
+        naming(lambda: "here/it.pt"),
+    ):
+        learned([0, 1, 2, 3, 4, 5, 6, 7])
     assert "Last good checkpoint: here/it.pt." in str(e.value)
     assert "below 0.0" in str(e.value)
 

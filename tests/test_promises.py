@@ -59,7 +59,7 @@ def workplace(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.thorough
 def test_the_python_of_the_readme_and_of_evaluation_runs_from_top_to_bottom(workplace):
-    pages = [ROOT / "README.md", ROOT / "docs" / "evaluation.md", ROOT / "docs" / "finetuning.md"]
+    pages = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("method", "evaluation", "finetuning"))]
     script = "\n".join(text for page in pages for _, text in blocks("python", [page]))
     (workplace / "readme.py").write_text(script)
     done = subprocess.run(

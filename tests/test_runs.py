@@ -20,7 +20,7 @@ from seehear.runs.folder import Run
 
 def a_state(number: int) -> dict:
     labels, centroids = torch.arange(6, dtype=torch.int32) % 3, torch.randn(3, 2)
-    return {"number": number, "clusters": {"video": {"labels": labels, "centroids": centroids}}, "pair": {}}
+    return {"number": number, "last": {"video": {"labels": labels, "centroids": centroids}}, "pair": {}}
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -89,7 +89,7 @@ def test_rounds_come_back_and_old_checkpoints_go(tmp_path):
     number, _, data = newest(run)
     state = parse(data)
     assert number == state["number"] == 3
-    assert torch.equal(state["clusters"]["video"]["labels"], a_state(3)["clusters"]["video"]["labels"])
+    assert torch.equal(state["last"]["video"]["labels"], a_state(3)["last"]["video"]["labels"])
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])

@@ -14,8 +14,8 @@ from planted import made_up_batch, tiny_settings
 from seehear.config import Compute, override
 from seehear.machine.devices import Numerics, choose, kernels, try_compiler, upload
 from seehear.method.encoders import VideoEncoder
-from seehear.method.step import Sums, Update
-from seehear.method.train import make_optimizer
+from seehear.method.learning import Sums
+from seehear.method.step import Update, make_optimizer
 from seehear.models.model import build_pair
 
 CPU = Numerics("cpu", "fp32", "contiguous")

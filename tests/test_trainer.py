@@ -10,16 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driven import learn
 from planted import planted_clips, tiny_settings
 from seehear.config import Train
 from seehear.data.order import MOST_DRAWS, epoch_rows, equal_shares, share_seen, uniform_over_clusters
 from seehear.errors import TrainingError
-from seehear.machine.devices import Numerics
-from seehear.method.step import Sums
-from seehear.method.train import SAVE, Keep, learn, learning_rate, make_optimizer, saturated
+from seehear.method.learning import SAVE, Sums
+from seehear.method.step import make_optimizer
+from seehear.method.train import learning_rate, saturated
 from seehear.models.model import build_pair
-
-CPU = Numerics("cpu", "fp32", "contiguous")
 
 
 def fresh_pair(cfg):
@@ -38,8 +37,6 @@ def learned(cfg, labels=None, heldout: int = 0, pair=None, clips=None, **how):
         clips,
         {"class": labels},
         cfg.train,
-        CPU,
-        first_epoch=0,
         train_rows=rows[heldout:],
         heldout_rows=rows[:heldout],
         **how,
@@ -210,11 +207,12 @@ def test_after_saturation_the_last_epoch_begins_at_the_best_weights(monkeypatch)
     pair, rates, ends, begins = fresh_pair(cfg), [], [], []
     weights = lambda: copy.deepcopy(pair.state_of(["video"]))  # noqa: E731
 
-    def measure(update, clips, rows, batch_size, keep):
+    def measure(state, *_):
+        yield from ()
         ends.append(weights())
         sums = Sums(["video"], "cpu")
         sums.add(torch.tensor([[next(losses) * 8, 0.0]], dtype=torch.float64), 8)
-        return sums, 0
+        return sums, False
 
     def rate(step, steps, is_last, train):
         if step % steps == 0:
@@ -253,16 +251,12 @@ def test_going_on_at_any_step_gives_the_same_bits_also_after_saturation(share):
     assert np.argmin(wanted.heldout_loss["video"][:-1]) < wanted.epochs - 2, (
         "the last epoch went back to an earlier one"
     )
-    pair, kept = fresh_pair(cfg), []
-
-    def save(training, wish):
-        kept.append(copy.deepcopy({"pair": pair.state_dict(), "training": training}))
-
-    learned(cfg, heldout=16, pair=pair, students=("video",), keep=Keep(lambda: SAVE, save))
+    kept, again = [], fresh_pair(cfg)
+    save = lambda state, request: kept.append(copy.deepcopy(state.state_dict()))  # noqa: E731
+    learned(cfg, heldout=16, students=("video",), ask=lambda step: SAVE, save=save)
     assert len(kept) == wanted.steps
-    state, again = kept[int(share * len(kept))], fresh_pair(cfg)
-    again.load_state_dict(state["pair"])
-    _, found = learned(cfg, heldout=16, pair=again, students=("video",), begun=state["training"])
+    begun = kept[int(share * len(kept))]
+    _, found = learned(cfg, heldout=16, pair=again, students=("video",), begun=begun)
     assert (found.loss, found.heldout_loss, found.steps) == (wanted.loss, wanted.heldout_loss, wanted.steps)
     for name, value in wanted_pair.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name

@@ -87,6 +87,10 @@ class TrainingError(SeehearError):
     """Training that cannot go on: a non-finite loss, or too many rows that cannot be read."""
 
 
+class NotFiniteError(TrainingError):
+    """Too many steps whose loss or gradient was not finite; who keeps checkpoints names the last one."""
+
+
 class RankError(SeehearError):
     """Another process of the same job is gone, or did not answer in time."""
 

@@ -126,3 +126,8 @@ def share_seen(drawn: np.ndarray, rows: np.ndarray) -> float:
     is_drawn = np.zeros(int(rows.max(initial=-1)) + 1, np.bool_)
     is_drawn[drawn] = True
     return float(np.count_nonzero(is_drawn)) / max(1, len(rows))
+
+
+def derive(*numbers: int) -> int:
+    """A seed that is a function of some integers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -21,9 +21,8 @@ from seehear.errors import RunError, SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.evaluation.sets import LabelledSet
 from seehear.machine.reading import anew, open_features, read_labels, readable, rows_of
-from seehear.method.clusters import Space
+from seehear.method.clusters import MEMBERS, Space, cluster_features
 from seehear.method.features import read_features
-from seehear.method.method import MEMBERS, cluster_features
 from seehear.runs.folder import Run
 
 SHOWN_CLUSTERS = 10  # the purest ones are described

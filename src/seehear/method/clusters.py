@@ -10,17 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seehear.config import Cluster
+from seehear.config import Cluster, Settings
+from seehear.data.order import derive
 from seehear.machine import distributed
+from seehear.method.features import Features
 from seehear.method.kmeans import Clustering, Preprocessing, fit_preprocessing, kmeans
 
 UNLABELLED = -1  # the label of a row that could not be read
+NUMBERS = ("inertia", "reseeded", "iterations")  # of a clustering, beside its tensors
+# space -> the modalities whose features it joins
+MEMBERS = {"video": ("video",), "audio": ("audio",), "joint": ("video", "audio")}
+ALL_SPACES = tuple(MEMBERS)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,23 @@ class Clusters:
     clustering: Clustering
     space: Space
 
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors by name, and "numbers": plain ones."""
+        return {
+            "labels": torch.from_numpy(self.labels_N),
+            "centroids": self.clustering.centroids,
+            "sizes": self.clustering.sizes,
+            **{f"space.{key}": value for key, value in self.space.state_dict().items()},
+            "numbers": {key: getattr(self.clustering, key) for key in NUMBERS},
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> Clusters:
+        """The inverse of `state_dict`."""
+        space = {key.removeprefix("space."): value for key, value in state.items() if key.startswith("space.")}
+        clustering = Clustering(state["labels"], state["centroids"], state["sizes"], **state["numbers"])
+        return cls(state["labels"].numpy(), clustering, Space.from_state_dict(space))
+
 
 def group(
     prepared_nD: Tensor,
@@ -113,3 +137,44 @@ def group(
     labels_N[rows_n] = clustering.labels.cpu().numpy()
     distributed.all_reduce(torch.from_numpy(labels_N), "max")  # 4 bytes a row: all that ranks tell each other of rows
     return Clusters(labels_N, clustering, space)
+
+
+def cluster_features(
+    features: Features,
+    num_rows: int,
+    cfg: Settings,
+    device: str,
+    number: int,
+    spaces: Sequence[str],
+    last: Mapping[str, Clusters] | None = None,
+) -> dict[str, Clusters]:
+    """Step 2 of a round: k-means on the features of the rows that could be read; `features` are those of this rank.
+
+    Args:
+        number: of the round; seeds derive from it.
+        last: the clusters of the round before, to begin with where `cluster.warm_start` is set.
+    """
+    found: dict[str, Clusters] = {}
+    for space in spaces:
+        parts = [features.of[modality] for modality in MEMBERS[space]]
+        fitted = Space.fit(parts, cfg.cluster.features)
+        prepared_ND = fitted(parts)
+        for k in cfg.cluster.num_clusters:
+            name = space if len(cfg.cluster.num_clusters) == 1 else f"{space}_{k}"
+            before = last.get(name) if last else None
+            seed = derive(cfg.seed, number, 1 + len(found))
+            found[name] = group(prepared_ND, fitted, features.rows, num_rows, k, cfg.cluster, seed, device, before)
+    return found
+
+
+def heads_of(clusters: Mapping[str, Clusters], teachers: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, int]]:
+    """student -> clustering -> K: one head for each clustering of each teaching space."""
+    return {
+        student: {
+            name: len(c.clustering.centroids)
+            for space in spaces
+            for name, c in clusters.items()
+            if name.split("_")[0] == space
+        }
+        for student, spaces in teachers.items()
+    }

@@ -6,9 +6,10 @@ the precision of the encoders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from seehear.machine import distributed
 from seehear.machine.devices import Numerics, upload
 from seehear.method.encoders import Pair
 from seehear.method.encoders.spectrogram import Spectrogram
+from seehear.method.learning import FEATURES, Step
 
 CALIBRATION_ROWS = 1024  # enough for a mean and a variance of every channel
 WRITTEN_ROWS = 2**16  # so many at a time are made float16
@@ -139,7 +141,6 @@ def is_untouched(encoder: nn.Module) -> bool:
     )
 
 
-@torch.inference_mode()
 def extract(
     pair: Pair,
     clips: Clips,
@@ -162,6 +163,25 @@ def extract(
         progress: called with the number of clips done, not counting crops.
     """
     rows = np.arange(len(clips)) if rows is None else rows
+    work = extracting(pair, clips, numerics, rows, num_clips, num_crops, batch_size)
+    while True:
+        try:
+            progress(next(work).done)
+        except StopIteration as end:
+            return cast(Features, end.value)
+
+
+@torch.inference_mode()
+def extracting(
+    pair: Pair,
+    clips: Clips,
+    numerics: Numerics,
+    rows: np.ndarray,
+    num_clips: int | np.ndarray = 1,
+    num_crops: int = 1,
+    batch_size: int = 64,
+) -> Generator[Step, None, Features]:
+    """`extract`, yielding how far it is after each batch."""
     was_training = pair.training
     pair.eval()
     sums = {m: torch.zeros(len(rows), pair.feature_dim(m)) for m in clips.modalities if m in pair.encoders}
@@ -172,6 +192,7 @@ def extract(
         for modality, part in features.items():
             sums[modality].index_add_(0, torch.from_numpy(at), part.float().cpu())
 
+    yield Step(FEATURES, 0, len(rows))
     for batch in clips.sampled(rows, num_clips, num_crops=num_crops, batch_size=batch_size):
         inputs = encoder_inputs(batch, clips.clip, numerics, pair)
         at = np.searchsorted(rows, batch.rows_B)
@@ -181,7 +202,7 @@ def extract(
         before = now
         np.add.at(counts, at, 1)
         done += len(at) // num_crops
-        progress(done)
+        yield Step(FEATURES, done, len(rows))
     add(*before)
     pair.train(was_training)
     there = counts > 0
@@ -198,6 +219,12 @@ def extract(
                 f"large, or --compute.precision is too coarse: take an earlier checkpoint, or fp32."
             )
     return Features(rows, {m: part.div_(divisors) for m, part in sums.items()})
+
+
+def rows_of_this_rank(clips: Clips) -> np.ndarray:
+    """Which rows this rank extracts and clusters."""
+    mine = distributed.rows_of_rank(len(clips))
+    return np.arange(mine.start, mine.stop)
 
 
 def write_features(folder: Path, features: Features, num_rows: int) -> None:

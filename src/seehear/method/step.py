@@ -7,14 +7,14 @@ The batch is the same whatever the number of ranks: rank and part decide who com
     nn.SyncBatchNorm          it is cut into train.batch_parts parts, each shared by all ranks
 
 A part's running statistics all start from those before the step and are averaged after it. Gradients of summed losses,
-these statistics, losses and the wish to stop travel in one all-reduce: unreadable rows leave ranks with different
+these statistics, losses and the request to stop travel in one all-reduce: unreadable rows leave ranks with different
 numbers of clips, so the sum over clips is divided by their number over all ranks, which DistributedDataParallel's mean
 over ranks would not do, and weights, statistics and decisions are the same on all ranks after every step. A batch whose
 loss or gradient is not finite anywhere is learned from nowhere.
 
-A step never waits for a GPU. Labels are sent ahead, counts and wishes travel between CPUs, sums and losses stay on the
-device. Whether all numbers are finite is known there: it decides there whether anything changes, and a copy of it is on
-its way to the CPU, to be read while the next step is computed.
+A step never waits for a GPU. Labels are sent ahead, counts and requests travel between CPUs, sums and losses stay on
+the device. Whether all numbers are finite is known there: it decides there whether anything changes, and a copy of it
+is on its way to the CPU, to be read while the next step is computed.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from seehear.machine import distributed
 from seehear.machine.devices import Numerics, download, upload
 from seehear.method.encoders import Pair
 from seehear.method.features import encoder_inputs
+from seehear.method.learning import Sums
 
 Labels = Mapping[str, np.ndarray]  # head -> (N,) int32 labels, -1 where a row could not be read; or what `loss` takes
 Loss = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]  # see `cross_entropy`
@@ -52,35 +53,11 @@ def cross_entropy(scores_BK: Tensor, targets_B: Tensor, smoothing: float = 0.0) 
     return loss, (scores_BK.argmax(dim=1) == targets_B).sum()
 
 
-class Sums:
-    """Loss and hits of each student, and clips, over an epoch and all ranks.
-
-    table_S2: (students, 2) float64, losses in nats and hits.
-    """
-
-    def __init__(self, students: Sequence[str], device: str) -> None:
-        self.students = students
-        self.table_S2 = torch.zeros(len(self.students), 2, dtype=torch.float64, device=device)
-        self.clips = 0
-
-    def add(self, table_S2: Tensor, clips: int = 0) -> None:
-        """Count some clips; what `Update` adds is counted when it is known to be finite."""
-        self.table_S2 += table_S2
-        self.clips += clips
-
-    def append_to(self, losses: dict[str, list[float]], accuracies: dict[str, list[float]]) -> None:
-        """Add the means to the lists of each student; nothing where there were no clips."""
-        if self.clips:
-            for student, (loss, hits) in zip(self.students, self.table_S2.tolist(), strict=True):
-                losses.setdefault(student, []).append(loss / self.clips)
-                accuracies.setdefault(student, []).append(hits / self.clips)
-
-
 @dataclass(frozen=True)
 class Done:
     """What came of a step.
 
-    wish: the largest of all ranks.
+    request: the largest of all ranks.
     clips: learned from, if all was finite: of all ranks, and 0 where there were too few.
     is_finite: waits until that is known. Where a loss or gradient is not finite, the batch has changed nothing: neither
         weights, nor running statistics, nor sums.
@@ -88,7 +65,7 @@ class Done:
     All are the same on every rank.
     """
 
-    wish: int
+    request: int
     clips: int
     is_finite: Callable[[], bool]
 
@@ -161,12 +138,12 @@ class Update:
         wanted = self.cfg.batch_parts if self.synced else max(self.cfg.batch_parts, distributed.world_size())
         return max(1, min(wanted, clips // 2))
 
-    def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, wish: int, sums: Sums) -> Done:
+    def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, request: int, sums: Sums) -> Done:
         """Learn from a batch of which this rank has read `pieces`.
 
         Args:
             rows_B: the rows of the whole batch.
-            wish: what this rank wants to happen after the step, 0 to 2.
+            request: what this rank wants to happen after the step, 0 to 2.
             sums: gets the losses and hits, but not the number of clips, which is counted when they are known to be
                 finite.
         """
@@ -182,7 +159,7 @@ class Update:
             if not alone:
                 self.statistics.keep()
             clips, parts = clips + len(batch.rows_B), parts + 1
-        clips, parts, wish, table_S2 = self._over_ranks(clips, parts, wish, table_S2, alone)
+        clips, parts, request, table_S2 = self._over_ranks(clips, parts, request, table_S2, alone)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         is_wrong = ~are_finite([table_S2[:, 0], *gradients])
         self.statistics.undo_where(is_wrong)
@@ -193,7 +170,7 @@ class Update:
             self.optimizer.step()
             sums.add(torch.where(is_wrong, 0.0, table_S2.double()))
         wrong = download(is_wrong)
-        return Done(wish, clips if clips >= 2 else 0, lambda: not wrong())
+        return Done(request, clips if clips >= 2 else 0, lambda: not wrong())
 
     def _large_enough(self, pieces: Sequence[Batch | None]) -> Iterator[Batch]:
         """The parts that batch norm can take: of two clips or more, on all ranks where it waits for all of them."""
@@ -212,14 +189,14 @@ class Update:
         return table_S2.detach()
 
     def _over_ranks(
-        self, clips: int, parts: int, wish: int, table_S2: Tensor, alone: bool
+        self, clips: int, parts: int, request: int, table_S2: Tensor, alone: bool
     ) -> tuple[int, int, int, Tensor]:
         """Sum all that a step needs over the ranks, and set the running statistics."""
         if alone:
-            return clips, parts, wish, table_S2
+            return clips, parts, request, table_S2
         for p in self.parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        counts = torch.tensor([clips, parts, wish >= 1, wish >= 2], dtype=table_S2.dtype)  # on the CPU
+        counts = torch.tensor([clips, parts, request >= 1, request >= 2], dtype=table_S2.dtype)  # on the CPU
         summed = [p.grad for p in self.parameters if p.grad is not None] + [self.statistics.total, table_S2]
         if table_S2.device.type == "cpu":
             distributed.all_reduce_at_once([*summed, counts])
@@ -255,6 +232,26 @@ def are_finite(tensors: list[Tensor]) -> Tensor:
     not.
     """
     return torch.isfinite(torch.stack(torch._foreach_norm(tensors))).all()
+
+
+def make_optimizer(pair: Pair, cfg: Train, students: Sequence[str] = ()) -> torch.optim.Optimizer:
+    """The optimiser, one kernel for all parameters; weight decay spares biases and batch norms (less than two axes).
+
+    Args:
+        students: whose encoders and heads it updates; by default all of the pair.
+    """
+    parameters = list(pair.modules_of(students).parameters() if students else pair.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": cfg.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if cfg.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
+    optimizer = torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=True)
+    if cfg.momentum:  # else a first step that is not taken, because it is not finite, leaves these as memory was
+        for p in parameters:
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
 
 
 class _Statistics:

@@ -11,7 +11,7 @@ It needs nothing else of a run, and can be copied anywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ from seehear.errors import CheckpointError, RunError, SettingsError
 from seehear.machine import outputs
 from seehear.machine.files import whole_folder, write_json
 from seehear.machine.tensors import check_values, fitting, read_safetensors
-from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder
+from seehear.method.encoders import Pair
+from seehear.method.encoders.building import BN_EPS, pair_of
 from seehear.models.matching import Matching
 
 FORMAT = 1  # of `encoders/`; raised when an older program could not read it any more
 MODALITIES = ("video", "audio")
 HUB_FILES = ("config.json", "model.safetensors")  # of a folder for Hugging Face's hub
-BN_EPS = 1e-3  # of the video encoder, where nothing else is recorded: XDC's
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,6 @@ class Stored:
     clip: Clip
     record: dict[str, Any]
     matching: Matching | None = None
-
-
-def pair_of(e: Encoders, modalities: Sequence[str] = MODALITIES, bn_eps: float = BN_EPS) -> Pair:
-    """Encoders of the given shapes; random weights from PyTorch's global generator."""
-    video = VideoEncoder(e.video_width, e.video_depth, e.midplanes, bn_eps) if "video" in modalities else None
-    return Pair(video, AudioEncoder(e.audio_width, e.audio_depth) if "audio" in modalities else None)
 
 
 def record_of(pair: Pair, encoders: Encoders, clip: Clip, info: dict[str, Any]) -> dict[str, Any]:

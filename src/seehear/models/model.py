@@ -14,20 +14,20 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seehear.config import Clip, Settings
+from seehear.config import Clip
 from seehear.errors import RunError, UsageError
 from seehear.machine.devices import Numerics, find_device
 from seehear.machine.tensors import check_values
 from seehear.method.encoders import Pair
+from seehear.method.encoders.building import build_pair as build_pair
 from seehear.method.features import audio_input
 from seehear.models.files import MODALITIES as MODALITIES
-from seehear.models.files import load_encoders, pair_of
+from seehear.models.files import load_encoders
 from seehear.models.files import save_encoders as save_encoders
 from seehear.models.huggingface import PREFIX, huggingface_encoder
 from seehear.models.matching import Matching
@@ -35,7 +35,6 @@ from seehear.models.released import RELEASED, fetch, open_checkpoint
 from seehear.models.released.released import suggestion
 
 DIGEST_DIGITS = 12  # of a SHA-256 in hexadecimal
-_GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,6 @@ class Model:
             name = self.info.get("source", {}).get("name", "This model")
             raise UsageError(f"{name} has no {modality} encoder, only one for {' and '.join(self.modalities)}.")
         return self.pair.encoders[modality]
-
-
-def build_pair(settings: Settings) -> Pair:
-    """Two encoders as the settings say, with random weights drawn from `settings.seed`, without heads."""
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return pair_of(settings.encoders)
 
 
 def load(path: str | Path, *, device: str = "auto") -> Model:

@@ -38,7 +38,8 @@ from seehear.machine.locks import one_writer
 from seehear.machine.outputs import check_place, read_marker
 from seehear.method.encoders import Pair
 from seehear.method.features import calibrate
-from seehear.method.train import learn
+from seehear.method.state import State
+from seehear.method.train import Course, train
 from seehear.models.model import Model, build_pair, load
 from seehear.presets import preset_settings
 from seehear.reporting import report
@@ -198,17 +199,11 @@ def supervised(stage: Stage) -> dict[str, float]:
     pair.renew_heads({"video": heads, "audio": heads}, generator)
     stage.numerics.place(pair)
     train_rows, heldout_rows = stage.train_clips.split(cfg.train.heldout_share)
-    learn(
-        pair,
-        stage.train_clips,
-        {"class": stage.classes.of_rows(stage.train_index).astype(np.int32)},
-        cfg.train,
-        stage.numerics,
-        first_epoch=0,
-        train_rows=train_rows,
-        heldout_rows=heldout_rows,
-        progress=stage.console.watch("supervised", cfg.train.epochs * len(train_rows)),
-    )
+    labels = {"class": stage.classes.of_rows(stage.train_index).astype(np.int32)}
+    course = Course(pair.students, labels, train_rows, heldout_rows)
+    count = stage.console.watch("supervised", cfg.train.epochs * len(train_rows))
+    for step in train(State(pair, stage.numerics), stage.train_clips, course, cfg.train):
+        count(step.done)
     return {**probe_pair(stage, pair), "seconds": round(time.perf_counter() - begin, 1)}
 
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from seehear.errors import CheckpointError
 from seehear.machine import outputs
@@ -37,11 +36,11 @@ def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping
     """Write one round's folder; `summary` becomes `round.json`.
 
     Args:
-        state: tensors and plain data; `state["clusters"][name]` holds "labels" (N,) and "centroids" (K, D).
+        state: tensors and plain data; `state["last"][name]` holds "labels" (N,) and "centroids" (K, D) of the round.
     """
     with whole_folder(run.round_path(number), replaces=outputs.ROUND) as folder:
         write_state(folder, state)
-        write_clusters(folder, state["clusters"])
+        write_clusters(folder, state["last"])
         write_json(folder / "round.json", summary)
     for old in run.rounds()[:-KEPT]:
         (run.round_path(old) / "checkpoint.pt").unlink(missing_ok=True)
@@ -144,7 +143,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     return parse(data, str(path))
 
 
-def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Tensor]]) -> None:
+def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Any]]) -> None:
     """`labels.parquet` (row and one column a clustering; -1: not readable) and `centroids.safetensors`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -162,7 +161,7 @@ def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Tensor]]) -
         f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)  # several of a space share its preparation
         for name, c in clusters.items()
         for key, value in c.items()
-        if key != "labels"
+        if key not in ("labels", "numbers")
     }
     save_file(tensors, folder / "centroids.safetensors")
 

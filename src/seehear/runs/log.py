@@ -16,7 +16,8 @@ import numpy as np
 from seehear.data.advice import advice
 from seehear.errors import SettingsError
 from seehear.method.agreement import nmi
-from seehear.method.method import Round, heads_of
+from seehear.method.clusters import heads_of
+from seehear.method.state import Round
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -29,7 +30,6 @@ WAITING_SHARE = 0.1  # training that waits for data longer than this is bound by
 
 def summary(
     now: Round,
-    last: Round | None,
     failures: dict[str, int],
     teachers: Mapping[str, tuple[str, ...]],
     heldout_videos: int,
@@ -59,7 +59,7 @@ def summary(
             "effective": round(effective_number(np.asarray(sizes)), 2),
             "reseeded": c.clustering.reseeded,
             "inertia": c.clustering.inertia,
-            "nmi_last": nmi(c.labels_N, last.clusters[name].labels_N) if last else None,
+            "nmi_last": nmi(c.labels_N, now.last[name].labels_N) if now.last else None,
         }
     both = [now.clusters[space].labels_N for space in ("video", "audio") if space in now.clusters]
     return {

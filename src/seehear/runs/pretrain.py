@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,18 +30,18 @@ from seehear.machine.files import whole_folder
 from seehear.machine.locks import one_writer
 from seehear.machine.reading import readable
 from seehear.machine.signals import Interruptions
-from seehear.method.encoders import Pair
-from seehear.method.features import Features, extract, write_features
-from seehear.method.method import ALL_SPACES, TEACHERS, Begun, Round, cluster_features, deep_cluster
-from seehear.method.train import GO_ON, LEAVE, SAVE, Keep
+from seehear.method.features import Features, write_features
+from seehear.method.learning import Step
+from seehear.method.method import TEACHERS, deep_cluster, final_clusters
+from seehear.method.state import State
 from seehear.models.matching import fit_matching
 from seehear.models.model import build_pair, save_encoders
 from seehear.presets import preset_settings
-from seehear.runs.checkpoint import furthest_first, save_midway, save_round, write_clusters
+from seehear.runs.checkpoint import save_round, write_clusters
 from seehear.runs.fingerprint import fingerprint, place_of, what_changed
 from seehear.runs.folder import Run
 from seehear.runs.log import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
-from seehear.runs.state import Restored, restore, state_of, state_within, tensors_of
+from seehear.runs.saving import Saver, content, naming, restore
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
 FREE_ON_RESUME = frozenset(
@@ -121,19 +119,23 @@ def pretrain(
         pair.recompute(cfg.compute.checkpoint_activations)
         if cfg.compute.sync_batch_norm:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(pair)  # type: ignore[no-untyped-call]
+        state = State(pair, numerics)
         with readable(
             out / "run.json", "It, or the last checkpoint, is damaged: restore them, or --overwrite the run."
         ):
-            start = restore(run, pair, cfg) if resume else Restored()
-        if start.last is not None and is_over(run, start, cfg):
-            console.say(end_of(out, start.last, cfg))
+            failures = restore(run, state) if resume else {}
+        if is_over(run, state, cfg):
+            console.say(end_of(out, state, cfg))
             return run
-        for line in introduction(run, cfg, numerics, start, len(index)):
+        for line in introduction(run, cfg, state, len(index)):
             console.say(line)
         clips = clips or Clips(index, cfg.clip, cfg.data, cfg.seed)
+        prepare_clips(clips, cfg, numerics, console)
+        if distributed.rank() == 0:
+            clips.failures.update(failures)
         with kernels(cfg.compute):
-            last = train_rounds(run, cfg, pair, clips, numerics, start, console, requests, tensorboard)
-            finish(run, cfg, pair, clips, numerics, last, console)
+            train_rounds(run, cfg, clips, tensorboard, Saver(run, cfg, state, clips, console, requests))
+            finish(run, cfg, state, clips, console)
         distributed.barrier()
     return run
 
@@ -172,30 +174,27 @@ def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) 
     return run.record
 
 
-def is_over(run: Run, start: Restored, cfg: Settings) -> bool:
+def is_over(run: Run, state: State, cfg: Settings) -> bool:
     """Whether a run has nothing left to do."""
-    last = start.last if start.begun is None else None
-    rounds_are = last is not None and (last.number + 1 >= cfg.rounds or (cfg.stop_nmi > 0 and last.is_last))
+    rounds_are = state.round > 0 and not state.clusters and state.is_over(cfg.rounds, cfg.stop_nmi)
     return rounds_are and distributed.by_first(lambda: (run.path / "encoders" / "encoders.json").is_file())
 
 
-def end_of(out: Path, last: Round, cfg: Settings) -> str:
+def end_of(out: Path, state: State, cfg: Settings) -> str:
     """What to say of a run that has nothing left to do."""
-    if last.number + 1 < cfg.rounds:
-        return (
-            f"{out} ended when its clusters stopped changing, in round {last.number + 1}. More: --resume --stop_nmi 0."
-        )
+    if state.round < cfg.rounds:
+        return f"{out} ended when its clusters stopped changing, in round {state.round}. More: --resume --stop_nmi 0."
     return f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}."
 
 
-def introduction(run: Run, cfg: Settings, numerics: Numerics, start: Restored, rows: int) -> list[str]:
+def introduction(run: Run, cfg: Settings, state: State, rows: int) -> list[str]:
     """What a run is about to do, in a few lines."""
-    ranks, train = distributed.world_size(), cfg.train
+    ranks, train, numerics = distributed.world_size(), cfg.train, state.numerics
     after = ""
-    if start.begun:
-        after = f", going on in round {start.begun.number + 1}, step {start.begun.steps}"
-    elif start.last:
-        after = f", going on after round {start.last.number + 1}"
+    if state.clusters:
+        after = f", going on in round {state.round + 1}, step {state.steps}"
+    elif state.round:
+        after = f", going on after round {state.round}"
     parts = train.batch_parts if cfg.compute.sync_batch_norm else max(train.batch_parts, ranks)
     lines = [
         f"{cfg.variant.upper()} on {rows} segments: {numerics.device}, {numerics.precision}, "
@@ -217,132 +216,56 @@ def introduction(run: Run, cfg: Settings, numerics: Numerics, start: Restored, r
     return lines
 
 
-def train_rounds(
-    run: Run,
-    cfg: Settings,
-    pair: Pair,
-    clips: Clips,
-    numerics: Numerics,
-    start: Restored,
-    console: Console,
-    requests: Interruptions,
-    tensorboard: bool,
-) -> Round:
-    """Drive the method, saving and logging each round when it is over; returns the last one."""
+def prepare_clips(clips: Clips, cfg: Settings, numerics: Numerics, console: Console) -> None:
+    """Read segments into memory if they fit, and share the cores between reading and training."""
     if not clips.cached:
         clips.fill(console.watch("decoding segments", len(clips)))
     divide_cores(clips, cfg.compute, numerics.device)
+
+
+def train_rounds(run: Run, cfg: Settings, clips: Clips, tensorboard: bool, saver: Saver) -> None:
+    """Drive the method: between two steps and two rounds all that is not method is done."""
+    state, console = saver.state, saver.console
     writer = summary_writer(run.path / "tensorboard") if tensorboard and distributed.rank() == 0 else None
     facts = facts_of(clips) if distributed.rank() == 0 else {}  # which no round changes
     heldout_videos = len(np.unique(clips.index.video[clips.split(cfg.train.heldout_share)[1]]))
-    last, saver = start.last, Saver(run, cfg, pair, clips, console, requests)
-    if distributed.rank() == 0:
-        clips.failures.update(start.failures or {})
-
-    def keep(begun: Begun) -> Keep:
-        requests.patient = True
-        return Keep(
-            saver.wish,
-            lambda training, wish: saver.save(replace(begun, training=training), last, wish),
-            console.say,
-            saver.last_good,
-        )
-
-    for now in deep_cluster(pair, clips, cfg, numerics, last, console.watch, start.begun, keep):
-        failures = saver.failures()
-        clips.failures.clear()  # the next round counts its own
-        if distributed.rank() == 0:
-            entry = summary(now, last, failures, TEACHERS[cfg.variant], heldout_videos) | {"data": facts}
-            save_round(run, now.number, state_of(now, pair), entry)
-            run.log(entry)
-            console.say(line(entry, cfg.rounds))
-            for warning in warnings_of(entry):
-                console.say(f"  warning: {warning}")
-            if writer is not None:
-                write_scalars(writer, entry)
-        saver.round_is_saved(now)
-        last = now
+    with naming(saver.last_good):
+        for now in deep_cluster(state, clips, cfg):
+            if isinstance(now, Step):
+                saver.after(now)
+                continue
+            failures = saver.failures()
+            clips.failures.clear()  # the next round counts its own
+            if distributed.rank() == 0:
+                entry = summary(now, failures, TEACHERS[cfg.variant], heldout_videos) | {"data": facts}
+                save_round(run, now.number, content(state, run, {}), entry)
+                run.log(entry)
+                console.say(line(entry, cfg.rounds))
+                for warning in warnings_of(entry):
+                    console.say(f"  warning: {warning}")
+                if writer is not None:
+                    write_scalars(writer, entry)
+            saver.round_is_saved(now.number)
     if writer is not None:
         writer.close()
-    assert last is not None, "a run has at least one round"
-    return last
 
 
-class Saver:
-    """Saves training within a round when its time has come or a signal asked for it."""
-
-    def __init__(
-        self, run: Run, cfg: Settings, pair: Pair, clips: Clips, console: Console, requests: Interruptions
-    ) -> None:
-        self.run, self.cfg, self.pair, self.clips = run, cfg.checkpoint, pair, clips
-        self.console, self.requests = console, requests
-        self.steps, self.saved_s = 0, time.monotonic()
-
-    def wish(self) -> int:
-        """What this rank wants after the step at hand; the clock is that of rank 0."""
-        if self.requests.asked:
-            return LEAVE
-        if distributed.rank() > 0:
-            return GO_ON
-        self.steps += 1
-        late = self.cfg.minutes and time.monotonic() - self.saved_s > 60 * self.cfg.minutes
-        return SAVE if late or (self.cfg.steps and self.steps % self.cfg.steps == 0) else GO_ON
-
-    def save(self, begun: Begun, last: Round | None, wish: int) -> None:
-        """Write a checkpoint; with the wish LEAVE also raise `Interrupted`, on every rank, after it is written."""
-        failures = self.failures()
-
-        def write() -> bool:
-            try:
-                state = state_within(begun, last, self.pair, self.run, failures)
-                save_midway(self.run, begun.number, begun.steps, state)
-            except OSError as error:  # a full disk, say: the checkpoints before are still there
-                self.console.say(f"warning: no checkpoint could be written ({error}); the one before stays.")
-                return False
-            return True
-
-        is_written = distributed.by_first(write)
-        self.saved_s = time.monotonic()
-        if wish == LEAVE:
-            how = "is saved" if is_written else "could not be saved"
-            raise self.requests.error(f"Round {begun.number + 1} {how} after step {begun.steps}.")
-
-    def last_good(self) -> str:
-        """The file of the furthest checkpoint, for a message; on every rank."""
-        return distributed.by_first(lambda: next((str(path) for *_, path in furthest_first(self.run)), "none yet"))
-
-    def failures(self) -> dict[str, int]:
-        """Rows that could not be read in this round so far, by reason, over all ranks."""
-        return dict(distributed.add_up(self.clips.failures))
-
-    def round_is_saved(self, now: Round) -> None:
-        """From here on to the next training a request ends the run at once; one that came before ends it now."""
-        asked = distributed.all_reduce(torch.tensor(bool(self.requests.asked), dtype=torch.int32), "max")
-        self.requests.patient, self.saved_s = False, time.monotonic()
-        if asked:
-            raise self.requests.error(f"Round {now.number + 1} is over and saved.")
-
-
-def finish(
-    run: Run, cfg: Settings, pair: Pair, clips: Clips, numerics: Numerics, last: Round, console: Console
-) -> None:
-    """Keep what the finished encoders say of every row, cluster every space once more, and write the encoders."""
-    span = distributed.rows_of_rank(len(clips))
-    mine = np.arange(span.start, span.stop)
-    features = extract(pair, clips, numerics, rows=mine, progress=console.watch("features", len(mine)))
-    final = cluster_features(features, len(clips), cfg, numerics.device, last.number + 1, ALL_SPACES)
+def finish(run: Run, cfg: Settings, state: State, clips: Clips, console: Console) -> None:
+    """Keep what the finished encoders say of every row and the clusters of every space, and write the encoders."""
+    rows = len(distributed.rows_of_rank(len(clips)))
+    features, final = final_clusters(state, clips, cfg, console.watch("features", rows))
     everything = Features(*distributed.gather_rows(features.rows, features.of))
     if distributed.rank() > 0:
         return
     with whole_folder(run.path / "features", replaces=outputs.RUN_FEATURES) as folder:
         write_features(folder, everything, len(clips))
     with whole_folder(run.path / "clusters", replaces=outputs.CLUSTERS) as folder:
-        write_clusters(folder, {name: tensors_of(c) for name, c in final.items()})
+        write_clusters(folder, {name: c.state_dict() for name, c in final.items()})
     origin = {key: run.record[key] for key in ("seehear", "commit", "index")}
-    origin |= {"rounds": last.number + 1, "variant": cfg.variant}
+    origin |= {"rounds": state.round, "variant": cfg.variant}
     with distributed.alone():
-        matching = fit_matching(pair, everything, last.clusters, cfg.cluster.features)
-    save_encoders(run.path / "encoders", pair, cfg, origin, matching)
+        matching = fit_matching(state.pair, everything, state.last, cfg.cluster.features)
+    save_encoders(run.path / "encoders", state.pair, cfg, origin, matching)
     outputs.remove(run.path / "midway", outputs.MIDWAY)
 
 

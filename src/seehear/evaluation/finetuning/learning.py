@@ -2,15 +2,14 @@
 
 What is its own: a loss for items of several classes, a schedule of the learning rate over a fixed number of updates,
 and heads that learn alone where encoders are frozen. All else, ranks, parts of a batch, losses that are not finite,
-going on within a pass, is `train.learn`'s. Video and audio share the batches, and no weight is in both.
+going on within a pass, is `train.train`'s. Video and audio share the batches, and no weight is in both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +23,10 @@ from seehear.evaluation.finetuning.testing import HEAD
 from seehear.machine.devices import Numerics
 from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder
 from seehear.method.encoders.resnets import initialise
+from seehear.method.learning import Step
+from seehear.method.state import State
 from seehear.method.step import cross_entropy
-from seehear.method.train import Keep, Learning, learn, never
+from seehear.method.train import Course, train
 
 
 @dataclass(frozen=True)
@@ -72,45 +73,30 @@ class Lesson:
         return self.settings.epochs * self.epoch_steps
 
 
-def learn_classes(
-    pair: Pair,
-    lesson: Lesson,
-    begun: Mapping[str, Any] | None = None,
-    *,
-    keep: Keep = never,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Learning:
-    """Train `pair` in place on classes, through its heads named `HEAD`.
+def learn_classes(state: State, lesson: Lesson) -> Iterator[Step]:
+    """Train `state.pair` in place on classes, through its heads named `HEAD`; yields after every step.
 
-    Args:
-        begun: what `keep.save` was given, to go on from there, with `pair` as it was then.
-        keep: saves the state between updates.
-        progress: called with the number of clips learned from.
-    Returns:
-        Loss and accuracy of each modality and pass over the training rows.
+    What was learned is in `state.learning`: loss and accuracy of each modality and pass over the training rows.
+
     Raises:
         TrainingError: too many losses that are not finite, or too many unreadable rows.
     """
-    cfg = lesson.settings
+    cfg, pair = lesson.settings, state.pair
     if cfg.freeze:
         pair.freeze()
     pair.recompute(cfg.checkpoint_activations)
-    return learn(
-        pair,
-        lesson.clips,
+    course = Course(
+        pair.students,
         {HEAD: lesson.target_V[lesson.item_N]},
-        replace(cfg.train, epochs=math.ceil(lesson.steps / lesson.pass_steps)),
-        lesson.numerics,
-        first_epoch=0,
-        train_rows=lesson.train_rows,
-        heldout_rows=lesson.heldout_rows,
+        lesson.train_rows,
+        lesson.heldout_rows,
         loss=cross_entropy if lesson.target_V.ndim == 1 else binary_cross_entropy,
         rate=lambda step, *_: rate(step, lesson.epoch_steps, cfg),
         most_steps=lesson.steps,
-        progress=progress,
-        begun=begun,
-        keep=replace(keep, lr_name="finetune.lr", precision_name="finetune.precision"),
+        remedy="a finetune.lr below {lr:g}, or with finetune.precision fp32",
     )
+    passes = math.ceil(lesson.steps / lesson.pass_steps)
+    yield from train(state, lesson.clips, course, replace(cfg.train, epochs=passes))
 
 
 def binary_cross_entropy(scores_BC: Tensor, targets_BC: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:

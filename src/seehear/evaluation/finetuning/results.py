@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from seehear.config import Clip
@@ -10,7 +10,7 @@ from seehear.evaluation.classifiers import in_top, interval, map_interval
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import ItemScores, ks
 from seehear.evaluation.sets import LabelledSet
-from seehear.method.train import Learning
+from seehear.method.learning import Learning
 
 
 def protocol(
@@ -72,11 +72,11 @@ def passes(learning: Learning) -> list[dict[str, Any]]:
     ]
 
 
-def progress_line(name: str, step: int, steps: int, learning: Mapping[str, Any]) -> str:
+def progress_line(name: str, step: int, steps: int, learning: Learning) -> str:
     """How far training is, in one line, for a person: loss and accuracy of the last whole pass."""
     parts = [f"{name}: {step} of {steps} steps"]
-    for modality, losses in learning["loss"].items():
-        parts.append(f"{modality} loss {losses[-1]:.2f}, accuracy {learning['accuracy'][modality][-1]:.0%}")
-    for modality, values in learning["heldout_accuracy"].items():
+    for modality, losses in learning.loss.items():
+        parts.append(f"{modality} loss {losses[-1]:.2f}, accuracy {learning.accuracy[modality][-1]:.0%}")
+    for modality, values in learning.heldout_accuracy.items():
         parts.append(f"{modality} held out {values[-1]:.0%}")
     return "  ".join(parts)

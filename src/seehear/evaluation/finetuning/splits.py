@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from seehear.data.clips import Clips
+from seehear.data.order import derive
 from seehear.errors import SettingsError
 from seehear.evaluation.classifiers import few_of_each
 from seehear.evaluation.datasets import Split
@@ -35,9 +36,10 @@ from seehear.machine.console import Console, Count
 from seehear.machine.devices import Numerics
 from seehear.method.encoders import Pair
 from seehear.method.features import calibrate
-from seehear.method.method import derive
-from seehear.method.train import GO_ON, SAVE, Keep
+from seehear.method.learning import GO_ON, SAVE, Step
+from seehear.method.state import State
 from seehear.models.model import Model
+from seehear.runs.saving import naming
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,17 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
     train, kept_out = training_items(job.data, split, job.low_shot, cfg.heldout_share, derive(job.seed, number))
     lesson = lesson_of(job.data, job.clips, cfg, job.numerics, train, kept_out, f"split {split.name}")
     pair = starting_pair(job.model.pair, lesson, len(job.data.classes), job.scratch, derive(job.seed, number))
-    state = last_state(folder)
-    if state is not None:
-        pair.load_state_dict(state["pair"], strict=True)
-    learning = learn_classes(
-        pair,
-        lesson,
-        state["training"] if state else None,
-        keep=Saving(folder, pair, lesson, console).keep,
-        progress=console.watch(f"split {split.name}: training", lesson.steps * lesson.batch_size),
-    )
+    state = State(pair, job.numerics)
+    kept = last_state(folder)
+    if kept is not None:
+        state.load_state_dict(kept)
+    saver = Saver(folder, state, lesson, console)
+    count = console.watch(f"split {split.name}: training", lesson.steps * lesson.batch_size)
+    with naming(saver.last_good):
+        for now in learn_classes(state, lesson):
+            count(now.done)
+            saver.after(now)
+    learning = state.learning
     job.clips.failures.clear()  # what follows is counted for the test items alone
     rows = rows_of(job.data, split.test)
     progress = console.watch(f"split {split.name}: testing", len(rows) * cfg.clips)
@@ -111,29 +114,27 @@ def tidied(folder: Path) -> bool:
     return is_finished
 
 
-class Saving:
+class Saver:
     """Saves a split's training when its time has come, by the clock of the first rank."""
 
-    def __init__(self, folder: Path, pair: Pair, lesson: Lesson, console: Console) -> None:
-        self.folder, self.pair, self.lesson, self.console = folder, pair, lesson, console
+    def __init__(self, folder: Path, state: State, lesson: Lesson, console: Console) -> None:
+        self.folder, self.state, self.lesson, self.console = folder, state, lesson, console
         self.saved_s = time.monotonic()
 
-    @property
-    def keep(self) -> Keep:
-        """For the training loop."""
-        return Keep(self.wish, self.save, self.console.say, self.last_good)
-
-    def wish(self) -> int:
-        """What this rank wants after the step at hand."""
+    def after(self, now: Step) -> None:
+        """Save if ranks have agreed on it in this step, and request what is due after the next."""
+        for note in now.notes:
+            self.console.say(note)
+        if now.request:
+            self.save(now.number)
         minutes = (time.monotonic() - self.saved_s) / 60
-        return SAVE if distributed.rank() == 0 and minutes >= self.lesson.settings.checkpoint_minutes else GO_ON
+        is_due = distributed.rank() == 0 and minutes >= self.lesson.settings.checkpoint_minutes
+        self.state.request = SAVE if is_due else GO_ON
 
-    def save(self, training: dict[str, Any], wish: int) -> None:
+    def save(self, step: int) -> None:
         """Write a checkpoint; called on every rank."""
-        step = training["learning"]["epochs"] * self.lesson.pass_steps + training["batches"]
-        state = {"pair": self.pair.state_dict(), "training": training}
-        distributed.by_first(lambda: save_state(self.folder, step, state))
-        self.console.say(progress_line(self.lesson.name, step, self.lesson.steps, training["learning"]))
+        distributed.by_first(lambda: save_state(self.folder, step, self.state.state_dict()))
+        self.console.say(progress_line(self.lesson.name, step, self.lesson.steps, self.state.learning))
         self.saved_s = time.monotonic()
 
     def last_good(self) -> str:

@@ -1,0 +1,28 @@
+"""Which networks do the settings describe? They are built here, with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+import torch
+
+from seehear.config import Encoders, Settings
+from seehear.method.encoders.pair import MODALITIES, Pair
+from seehear.method.encoders.resnets import AudioEncoder, VideoEncoder
+
+BN_EPS = 1e-3  # of the video encoder, where nothing else is recorded: XDC's
+_GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
+
+
+def pair_of(e: Encoders, modalities: Sequence[str] = MODALITIES, bn_eps: float = BN_EPS) -> Pair:
+    """Encoders of the given shapes; random weights from PyTorch's global generator."""
+    video = VideoEncoder(e.video_width, e.video_depth, e.midplanes, bn_eps) if "video" in modalities else None
+    return Pair(video, AudioEncoder(e.audio_width, e.audio_depth) if "audio" in modalities else None)
+
+
+def build_pair(settings: Settings) -> Pair:
+    """Two encoders as the settings say, with random weights drawn from `settings.seed`, without heads."""
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return pair_of(settings.encoders)

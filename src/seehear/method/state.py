@@ -1,0 +1,210 @@
+"""What must be kept so that training goes on as if it had never stopped? All of it is here: one `State`.
+
+Nothing random has state, so none is kept: every draw is a function of (seed, round, epoch, row), and these are. Whoever
+trains holds a `State`; `deep_cluster` and `train` change it, and between two of their yields it may be looked at, saved
+(`state_dict`), or sent a request.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from seehear.config import Settings, Train
+from seehear.errors import CheckpointError
+from seehear.machine import distributed
+from seehear.machine.devices import Numerics, choose
+from seehear.method.agreement import nmi
+from seehear.method.clusters import Clusters
+from seehear.method.encoders import Pair
+from seehear.method.encoders.building import build_pair
+from seehear.method.learning import GO_ON, Learning, Sums
+from seehear.method.step import make_optimizer
+
+STABLE_ROUNDS = 2  # so many in a row above `stop_nmi` end a run
+KEYS = {"round", "stable", "clusters", "last", "learned", "training", "pair"}  # of `State.state_dict`
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of the loop, once it is over.
+
+    clusters: what was taught. last: the clusters of the round before; none in the first.
+    learned: what happened to each student. stable: rounds in a row, this one the last, whose clusters agreed with those
+    of the round before by more than `stop_nmi`.
+    """
+
+    number: int
+    clusters: Mapping[str, Clusters]
+    last: Mapping[str, Clusters]
+    learned: Mapping[str, Learning]
+    stable: int = 0
+
+    @property
+    def learning(self) -> Learning:
+        """What happened to all students."""
+        return Learning.of_all(self.learned.values())
+
+
+class State:
+    """Where training is.
+
+    Args:
+        pair: the encoders, which are trained in place.
+        numerics: where and how precisely; not part of a checkpoint.
+
+    Of the run: `round` (the one at hand, from 0), `clusters` (of this round; empty until they are made), `last` (of the
+    round before), `stable`, `learned` (student -> Learning, of this round's students that are through).
+    Of the students at work: `students`, `learning`, `step` (batches of the epoch so far), `optimizer`, `sums` (of the
+    epoch so far), `best` (weights and optimiser after the epoch of the least held-out loss).
+    `request` is for the caller to set, at any time: what should happen after the next step. The largest of all ranks'
+    comes back in `Step.request`.
+    """
+
+    def __init__(self, pair: Pair, numerics: Numerics) -> None:
+        self.pair, self.numerics = pair, numerics
+        self.request = GO_ON
+        self.round, self.stable = 0, 0
+        self.clusters: dict[str, Clusters] = {}
+        self.last: dict[str, Clusters] = {}
+        self.learned: dict[str, Learning] = {}
+        self.students: tuple[str, ...] = ()
+        self.learning, self.step = Learning(), 0
+        self.best: dict[str, Any] | None = None
+        self._kept: Mapping[str, Any] | None = None  # of the students at work, from a checkpoint, until `begin`
+
+    @classmethod
+    def of(cls, cfg: Settings) -> State:
+        """A new one: encoders as the settings say, on the device and with the precision that suit them."""
+        pair = build_pair(cfg)
+        numerics = choose(cfg.compute, pair, cfg.clip)
+        return cls(numerics.place(pair), numerics)
+
+    @property
+    def steps(self) -> int:
+        """How many steps of this round were learned from, of all students."""
+        return self.learning.steps + sum(learning.steps for learning in self.learned.values())
+
+    def is_over(self, rounds: int, stop_nmi: float) -> bool:
+        """Whether no round is left to begin or to end: all are done, or the clusters have stopped changing."""
+        is_still = stop_nmi > 0 and self.stable >= STABLE_ROUNDS
+        return self.round >= rounds or (is_still and not self.clusters)
+
+    def begin_round(self, clusters: dict[str, Clusters], stop_nmi: float) -> None:
+        """Take this round's clusters, and see how many rounds in a row they have agreed with the last ones."""
+        moved = [nmi(c.labels_N, self.last[name].labels_N) for name, c in clusters.items()] if self.last else [0.0]
+        self.stable = self.stable + 1 if stop_nmi and min(moved) > stop_nmi else 0
+        self.clusters = clusters
+
+    def begin(self, students: Sequence[str], cfg: Train) -> None:
+        """Begin the training of some students, or go on with it where a checkpoint has some of it."""
+        distributed.align(self.pair)
+        self.students = tuple(students)
+        self.optimizer = make_optimizer(self.pair, cfg, self.students)
+        self.sums = Sums(self.students, self.numerics.device)
+        self.learning, self.step, self.best = Learning(), 0, None
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            self.learning, self.step, self.best = Learning(**kept["learning"]), int(kept["batches"]), kept["best"]
+            self._load_optimizer(kept["optimizer"])
+            self.sums.add(kept["sums"].to(self.numerics.device), int(kept["sums_clips"]))
+        self._begin_s = time.perf_counter() - self.learning.seconds
+
+    def end_epoch(self, measured: Sums, seen: float, keep_best: bool) -> None:
+        """Write down what an epoch came to; with `keep_best` keep the weights if it is the best so far."""
+        learning = self.learning
+        learning.epochs += 1
+        self.sums.append_to(learning.loss, learning.accuracy)
+        measured.append_to(learning.heldout_loss, learning.heldout_accuracy)
+        for student in self.students:
+            learning.seen.setdefault(student, []).append(seen)
+        self.sums, self.step = Sums(self.students, self.numerics.device), 0
+        totals = summed(learning.heldout_loss)
+        if keep_best and totals and totals[-1] == min(totals):
+            weights = {name: value.clone() for name, value in self.pair.state_of(self.students).items()}
+            self.best = {"weights": weights, "optimizer": copy.deepcopy(self.optimizer.state_dict())}
+        learning.seconds = time.perf_counter() - self._begin_s
+
+    def back_to_the_best(self) -> None:
+        """Take the weights that were kept, if any were."""
+        if self.best is not None:
+            self.pair.load_state_dict(self.best["weights"], strict=False)
+            self._load_optimizer(self.best["optimizer"])
+        self.best = None
+
+    def end_student(self) -> None:
+        """The students at work are through."""
+        self.learned |= dict.fromkeys(self.students, self.learning)
+        self.students, self.learning, self.step = (), Learning(), 0
+        del self.optimizer, self.sums
+
+    def end_round(self) -> Round:
+        """All students are through: the round's clusters become the last ones."""
+        now = Round(self.round, self.clusters, self.last, self.learned, self.stable)
+        self.last, self.clusters, self.learned, self.round = self.clusters, {}, {}, self.round + 1
+        return now
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that going on needs: tensors and plain data. Between `Step`s only where one has a request."""
+        return {
+            "round": self.round,
+            "stable": self.stable,
+            "clusters": {name: c.state_dict() for name, c in self.clusters.items()},
+            "last": {name: c.state_dict() for name, c in self.last.items()},
+            "learned": {student: asdict(learning) for student, learning in self.learned.items()},
+            "training": self._training() if self.students else self._kept,
+            "pair": self.pair.state_dict(),
+        }
+
+    def _training(self) -> dict[str, Any]:
+        self.learning.seconds = time.perf_counter() - self._begin_s
+        return {
+            "learning": asdict(self.learning),
+            "batches": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "sums": self.sums.table_S2,
+            "sums_clips": self.sums.clips,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave; all of it must fit.
+
+        Raises:
+            CheckpointError: it holds something else, or something is missing.
+        """
+        if state.keys() != KEYS:
+            raise CheckpointError(f"A checkpoint holds {', '.join(sorted(KEYS))}; this one {', '.join(sorted(state))}.")
+        self.round, self.stable = int(state["round"]), int(state["stable"])
+        self.clusters = {name: Clusters.from_state_dict(c) for name, c in state["clusters"].items()}
+        self.last = {name: Clusters.from_state_dict(c) for name, c in state["last"].items()}
+        self.learned = {student: Learning(**learning) for student, learning in state["learned"].items()}
+        self.students, self._kept = (), state["training"]
+        self.learning = Learning(**self._kept["learning"]) if self._kept else Learning()
+        self.pair.renew_heads(heads_in(state["pair"]), torch.Generator().manual_seed(0))
+        self.pair.load_state_dict(state["pair"], strict=True)
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)
+        for group in self.optimizer.param_groups:
+            group["fused"] = True  # whatever wrote the checkpoint
+
+
+def heads_in(weights: Mapping[str, torch.Tensor]) -> dict[str, dict[str, int]]:
+    """student -> head -> K: the heads that a pair's weights have."""
+    found: dict[str, dict[str, int]] = {}
+    for key, value in weights.items():
+        if key.startswith("heads.") and key.endswith(".weight"):
+            _, student, name, _ = key.split(".")
+            found.setdefault(student, {})[name] = len(value)
+    return found
+
+
+def summed(by_student: Mapping[str, list[float]]) -> list[float]:
+    """One number an epoch: the sum over students."""
+    return [sum(epoch) for epoch in zip(*by_student.values(), strict=True)]
