@@ -411,6 +411,9 @@ def test_features_that_are_not_finite_give_no_clusters_and_no_neighbours(
     place = table.schema.get_field_index("audio")
     pq.write_table(table.set_column(place, table.schema.field(place), wrong), tmp_path / "f.parquet")
     query = trained.index().path(0)
+    shutil.copy(tmp_path / "f.parquet", tmp_path / "f")
+    with pytest.raises(UsageError, match="f: the audio features of row 5"):  # features by any name
+        assign(trained, tmp_path / "f")
     for what in (
         lambda: assign(trained, tmp_path / "f.parquet"),
         lambda: search(trained, query, tmp_path / "f.parquet", by="audio"),

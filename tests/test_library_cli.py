@@ -76,6 +76,7 @@ def test_control_characters_and_directional_marks_are_written_out():
         (("search", "{run}", "--query", "q", "--by", "smell"), r"Invalid value for '--by'"),
         (("export-labels", "{run}", "--to", "excel", "--out", "x"), r"no format 'excel'"),
         (("export-labels", "{run}", "--to", "csv", "--out", "."), r"is a folder"),
+        (("evaluate", "{run}", "--table", "--json"), r"--table is Markdown"),
         (("completion", "tcsh"), r"Invalid value"),
     ],
 )

@@ -111,7 +111,7 @@ def test_the_same_segments_make_the_same_bytes_and_a_second_call_does_nothing(so
     assert {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in packed.iterdir()} == before
     other = seehear.pack(source, tmp_path / "other", workers=2, **options)
     assert other.digest == again.digest
-    with pytest.raises(UsageError, match="was packed with recipe"):
+    with pytest.raises(UsageError, match="was packed with recipe short_side_pixels 48, now it is short_side_pixels 32"):
         seehear.pack(source, packed, short_side_pixels=32, frame_rate_hz=25.0, shard_gigabytes=1e-4)
     assert seehear.pack(source, tmp_path / "other", short_side_pixels=32, overwrite=True).digest != again.digest
 

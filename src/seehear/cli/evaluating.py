@@ -109,6 +109,8 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
     MODEL is a run, an encoders/ folder, released weights by name (`seehear weights list`) or file, or hf:NAME. The data
     are an index with --classes, or a benchmark as its makers publish it (docs/datasets.md).
     """
+    if table and as_json:
+        raise click.UsageError("--table is Markdown. For JSON, read RUN/results, or leave --table out.")
     if table:
         from seehear.evaluation.table import compare
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from seehear.data.index import Index
 from seehear.data.remote.addresses import is_remote
+from seehear.library import parts
 from seehear.library.clusters import Clustering
 from seehear.library.embedding import embed
 from seehear.library.gallery import TableGallery, matrix
@@ -62,8 +63,8 @@ def assign(
     else:
         gallery = TableGallery(embed(trained.model, videos, console=console, **how), trained)
     columns = ["path", "start_s", "seconds", "reason", *gallery.modalities]
-    parts = [assign_batch(trained, batch) for batch in gallery.batches(columns)]
-    return pa.Table.from_batches(parts, schema_of(trained))
+    batches = [assign_batch(trained, batch) for batch in gallery.batches(columns)]
+    return pa.Table.from_batches(batches, schema_of(trained))
 
 
 def assign_to_file(
@@ -100,7 +101,9 @@ def is_features(videos: Any) -> bool:
     """Whether this is a table of features, or the file of one."""
     if isinstance(videos, pa.Table):
         return True
-    return isinstance(videos, str | Path) and Path(videos).suffix == ".parquet"
+    if not isinstance(videos, str | Path) or is_remote(str(videos)):
+        return False
+    return Path(videos).suffix == ".parquet" or (Path(videos).is_file() and parts.is_features(Path(videos)))
 
 
 def schema_of(trained: Trained) -> pa.Schema:

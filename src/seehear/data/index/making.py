@@ -83,7 +83,7 @@ class IndexSummary:
             lines.append(f"Left out: {total} ({_listing(self.rejected)}). Which: {self.folder}/rejected.parquet")
         if self.passed_over:
             folders = "1 folder" if len(self.passed_over) == 1 else f"{len(self.passed_over)} folders"
-            lines.append(f"Passed over {folders} that seehear made: {_some(self.passed_over)}.")
+            lines.append(f"Passed over {folders} that seehear made: {_some(self.passed_over)}")
         if self.joined:
             lines.append(
                 f"Used only in part, since their clock starts again: {len(self.joined)} files ({_some(self.joined)}). "

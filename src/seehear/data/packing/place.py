@@ -48,11 +48,20 @@ def what_is_there(folder: Path, settings: dict[str, Any], *, overwrite: bool) ->
         index = read_info(folder)
     for name, value in settings.items():
         if packed.get(name) != value:
+            was, wanted = _different(packed.get(name), value)
             raise UsageError(
-                f"{folder} was packed with {name} {packed.get(name)}, now it is {value}. Use the same, another "
+                f"{folder} was packed with {name} {was}, now it is {wanted}. Use the same, another "
                 "--out, or --overwrite to pack anew."
             )
     return None if noted.exists() else index
+
+
+def _different(was: Any, wanted: Any) -> tuple[str, str]:
+    """Both in words; of two records only what differs."""
+    if not isinstance(was, dict) or not isinstance(wanted, dict):
+        return str(was), str(wanted)
+    names = [name for name in wanted if was.get(name) != wanted[name]]
+    return tuple(", ".join(f"{name} {of.get(name)}" for name in names) for of in (was, wanted))  # type: ignore[return-value]
 
 
 def check_only_packed(folder: Path, listed: Any) -> None:
