@@ -105,7 +105,6 @@ class Clusters:
 
 def group(
     prepared_nD: Tensor,
-    space: Space,
     rows_n: np.ndarray,
     num_rows: int,
     num_clusters: int,
@@ -113,11 +112,11 @@ def group(
     seed: int,
     device: str,
     before: Clusters | None,
-) -> Clusters:
-    """Cluster prepared features as the settings say.
+) -> tuple[np.ndarray, Clustering]:
+    """Cluster prepared features as the settings say; the labels of all rows, and the clustering of this rank's.
 
     Args:
-        prepared_nD: features of the rows of this rank that could be read, after `space`.
+        prepared_nD: features of the rows of this rank that could be read, prepared.
         rows_n: which rows these are, of `num_rows` over all ranks.
         device: where to compute.
         before: the last round's clusters of the same space, or None.
@@ -136,7 +135,7 @@ def group(
     labels_N = np.full(num_rows, UNLABELLED, dtype=np.int32)
     labels_N[rows_n] = clustering.labels.cpu().numpy()
     distributed.all_reduce(torch.from_numpy(labels_N), "max")  # 4 bytes a row: all that ranks tell each other of rows
-    return Clusters(labels_N, clustering, space)
+    return labels_N, clustering
 
 
 def cluster_features(
@@ -163,7 +162,8 @@ def cluster_features(
             name = space if len(cfg.cluster.num_clusters) == 1 else f"{space}_{k}"
             before = last.get(name) if last else None
             seed = derive(cfg.seed, number, 1 + len(found))
-            found[name] = group(prepared_ND, fitted, features.rows, num_rows, k, cfg.cluster, seed, device, before)
+            labels = group(prepared_ND, features.rows, num_rows, k, cfg.cluster, seed, device, before)
+            found[name] = Clusters(*labels, fitted)
     return found
 
 

@@ -20,7 +20,7 @@ FEATURES = "features"  # the stage of a round that is no student's
 
 @dataclass(frozen=True)
 class Step:
-    """How far a stage of a round is.
+    """How far a stage of a round is, after a step, or while something is only looked at.
 
     stage: "features", or who learns: "video", "audio".
     done, total: clips of the stage; of those learned from, the ones of the last step may not be counted yet.
