@@ -24,8 +24,8 @@ def test_two_steps_of_the_preset_paper_on_a_cpu(videos: Path, tmp_path: Path):
     }
     run = seehear.pretrain(tmp_path / "index", tmp_path / "run", preset="paper", settings=changes)
     entry = Run.open(run.path).read_log()[0]
-    assert entry["steps"] == 2
-    assert entry["clips"] == 10
+    assert entry["steps"] == 4  # two of each student
+    assert entry["clips"] == 20
     model = seehear.load(run.path)
     assert sum(p.numel() for p in model.pair.encoders["video"].parameters()) == 33_165_639
     assert all(bool(p.isfinite().all()) for p in model.pair.parameters())
