@@ -24,15 +24,19 @@ from seehear.errors import IndexFileError, MediaError, SettingsError, UsageError
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of odd files: 25 fps, a variable rate, tall, smaller than packed, sound that starts late."""
+    """An index of odd files: 25 fps, a variable rate, tall, smaller than packed, sound that starts late.
+
+    With grain, on which an encoder that decides by what it has not written shows it.
+    """
+    grain = {"picture": grainy_picture}
     here = tmp_path_factory.mktemp("source")
     videos = here / "videos"
     videos.mkdir()
-    write_media(videos / "a.mp4", seconds=5, size=(128, 96))
+    write_media(videos / "a.mp4", seconds=5, size=(128, 96), **grain)
     uneven_s = np.cumsum([0.0, *np.tile([0.02, 0.06, 0.04], 40)])
-    write_media(videos / "b.mp4", frame_times_s=uneven_s, seconds=float(uneven_s[-1]), size=(96, 64))
-    write_media(videos / "c.mkv", seconds=3, size=(48, 80), audio_codec="flac", audio_start_s=0.4)
-    write_media(videos / "d.ts", seconds=3, size=(30, 26), video_options={"g": "20"})
+    write_media(videos / "b.mp4", frame_times_s=uneven_s, seconds=float(uneven_s[-1]), size=(96, 64), **grain)
+    write_media(videos / "c.mkv", seconds=3, size=(48, 80), audio_codec="flac", audio_start_s=0.4, **grain)
+    write_media(videos / "d.ts", seconds=3, size=(30, 26), video_options={"g": "20"}, **grain)
     seehear.index([videos], here / "index", segment_seconds=2.0, progress=False)
     return here / "index"
 

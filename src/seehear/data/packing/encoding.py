@@ -37,6 +37,9 @@ ENCODER = {
     "keyint_min": str(KEY_FRAMES),
     "sc_threshold": "0",
     "bf": "0",
+    # With it the last macroblock of a frame was coded in one of several ways, from run to run (6 of 28 runs; 0 of 56
+    # without, at 14 % more bytes): the same segments are to make the same bytes.
+    "mbtree": "0",
 }
 SOUND_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # of AAC
 SOUND_BITS = 4  # a sample, which at 16 kHz is 64 kbit/s
