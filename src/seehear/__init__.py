@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from seehear.machine.lazy import lazily
 
 if TYPE_CHECKING:
+    from seehear.data import media as media
     from seehear.data.index import Index, index
     from seehear.data.packing import pack
     from seehear.data.synthetic import synth
@@ -42,6 +43,7 @@ __all__ = [
     "export_labels",
     "index",
     "load",
+    "media",
     "pack",
     "pretrain",
     "report",
@@ -62,6 +64,7 @@ _HOMES = {
     "export_labels": "library",
     "index": "data.index",
     "load": "models.model",
+    "media": "data",
     "pack": "data.packing",
     "pretrain": "runs.pretrain",
     "report": "reporting",
