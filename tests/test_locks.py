@@ -126,10 +126,9 @@ from seehear.machine.locks import one_writer
 warnings.simplefilter("ignore")
 with one_writer(Path(sys.argv[1])):
     child = os.fork()
-    if not child:
+    if not child:  # it has let go of the lock before it says anything
+        print(os.getpid(), flush=True)
         time.sleep(30)
-        os._exit(0)
-    print(child, flush=True)
     os._exit(0)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "out")]
