@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from seehear.machine.locks import is_still
+
 ROOM_SHARE = 0.1
 """When the cache is full, at least this share of it is cleared, so that not every file means a look at all others."""
 
@@ -157,7 +159,7 @@ def _hold(path: Path, size: int) -> int | None:
     except FileNotFoundError:
         return None
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    if _is_still(descriptor, path):
+    if is_still(descriptor, path):
         if os.fstat(descriptor).st_size == size:
             return descriptor
         path.unlink(missing_ok=True)  # the machine went down before all of it was on disk
@@ -172,7 +174,7 @@ def _locked(path: Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_still(descriptor, path):
+            if is_still(descriptor, path):
                 yield
                 return
         finally:
@@ -184,22 +186,13 @@ def _remove_unused(path: Path) -> bool:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_still(descriptor, path):
+        if is_still(descriptor, path):
             path.unlink()
         return True
     except BlockingIOError:
         return False
     finally:
         os.close(descriptor)
-
-
-def _is_still(descriptor: int, path: Path) -> bool:
-    """Is the open file still the one of that name?"""
-    try:
-        found, ours = path.stat(), os.fstat(descriptor)
-    except FileNotFoundError:
-        return False
-    return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def _expected_bytes(name: str) -> int:
