@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
@@ -28,9 +29,37 @@ def children() -> Iterator[Path]:
             continue
 
 
+def waits_at_a_lease(process: Path) -> bool:
+    """Whether a process waits for a file that somebody has a lease on."""
+    try:
+        return any((task / "wchan").read_text() == "__break_lease" for task in (process / "task").iterdir())
+    except OSError:
+        return False
+
+
+@contextmanager
+def leased(path: Path) -> Iterator[None]:
+    """While the block runs, whoever opens a file waits, where the system gives leases on it (most file systems do)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # told of those who wait by a signal that is ignored
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError:
+        os.close(descriptor)
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        os.close(descriptor)
+
+
 @contextmanager
 def strikes(path: Path, what: signal.Signals, times: int) -> Iterator[list[int]]:
-    """While the block runs, send a signal to each child of this process that has a file open, so many in all.
+    """While the block runs, send a signal to each child of this process that opens a file, so many in all.
+
+    Nobody gets past opening the file until all have been struck: however busy the machine, none escapes by being quick.
 
     Yields:
         The processes that were struck so far.
@@ -39,16 +68,20 @@ def strikes(path: Path, what: signal.Signals, times: int) -> Iterator[list[int]]
     is_over = threading.Event()
 
     def hunt() -> None:
-        while not is_over.is_set() and len(struck) < times:
-            for process in children():
-                if int(process.name) not in struck and holds(process, path):
-                    os.kill(int(process.name), what)
-                    struck.append(int(process.name))
-                    break
-            time.sleep(0.001)
+        with leased(path):
+            is_ready.set()
+            while not is_over.is_set() and len(struck) < times:
+                for process in children():
+                    if int(process.name) not in struck and (waits_at_a_lease(process) or holds(process, path)):
+                        os.kill(int(process.name), what)
+                        struck.append(int(process.name))
+                        break
+                time.sleep(0.001)
 
+    is_ready = threading.Event()
     thread = threading.Thread(target=hunt)
     thread.start()
+    is_ready.wait()
     try:
         yield struck
     finally:
