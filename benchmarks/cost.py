@@ -1,16 +1,20 @@
-"""What does a pretraining run cost in core hours and gigabytes? A model made of measurements, nothing else.
+"""What does a pretraining run cost in core hours and gigabytes? A model made of measurements,
+nothing else.
 
-    python benchmarks/cost.py       # reads benchmarks/results/decode.json and kmeans-cpu.json; seconds
+    python benchmarks/cost.py       # reads benchmarks/results/decode.json and kmeans-cpu.json;
+    seconds
 
-Of preset `small`: 10 rounds of at most 5 epochs, 256 clusters, 20 Lloyd iterations, one segment of 10 s a video.
+Of preset `small`: 10 rounds of at most 5 epochs, 256 clusters, 20 Lloyd iterations, one segment of
+10 s a video.
 
     clips    = rows x rounds x (epochs + 1)            the one is the extraction of features
-    decoding = clips x milliseconds a clip             `long + sound` and `packed + sound` of decode.json
-    packing  = rows x CPU seconds a segment            once
-    k-means  = rows x rounds x iterations x 2 spaces x seconds a row, measured at 100,000 rows, which is linear in rows
-    disk     = rows x bytes a packed segment
+    decoding = clips x milliseconds a clip             `long + sound` and `packed + sound` of
+    decode.json packing  = rows x CPU seconds a segment            once
+    k-means  = rows x rounds x iterations x 2 spaces x seconds a row, measured at 100,000 rows,
+    which is linear in rows disk     = rows x bytes a packed segment
 
-Cores that a GPU needs are clips/s of its training step x milliseconds a clip: the step is for a GPU to measure.
+Cores that a GPU needs are clips/s of its training step x milliseconds a clip: the step is for a GPU
+to measure.
 """
 
 from __future__ import annotations
@@ -30,7 +34,11 @@ def main() -> None:
     kmeans = json.loads((RESULTS / "kmeans-cpu.json").read_text(encoding="utf-8"))["results"]
     clip_ms = {row["set"]: row["ours_ms"] for row in decode["rows"]}
     plain_ms, packed_ms = clip_ms["long + sound"], clip_ms["packed + sound"]
-    known = [p for p in decode.get("packing", []) if (p["short_side_pixels"], p["frame_rate_hz"]) == (128, 15.0)]
+    known = [
+        p
+        for p in decode.get("packing", [])
+        if (p["short_side_pixels"], p["frame_rate_hz"]) == (128, 15.0)
+    ]
     packing = known[0] if known else None
     fastest = min(
         (r for r in kmeans if r["clusters"] == CLUSTERS and r["name"].startswith("seehear")),
@@ -40,7 +48,8 @@ def main() -> None:
     lines = [
         "# What a run of preset small costs, by the model of benchmarks/cost.py",
         "",
-        f"A clip with sound: {plain_ms} ms of a core as it is, {packed_ms} ms packed. k-means ({fastest['name']}, one "
+        f"A clip with sound: {plain_ms} ms of a core as it is, {packed_ms} ms packed. k-means "
+        f"({fastest['name']}, one "
         f"core): {row_s * 1e6:.2f} us a row and iteration at K = {CLUSTERS}. "
         + (
             f"Packing: {packing['cpu_seconds']} s, {packing['bytes'] / 1000:.0f} kB a segment."
@@ -48,7 +57,8 @@ def main() -> None:
             else NO_PACKING
         ),
         "",
-        "| videos | clips read | decoding, core h | decoding packed | k-means | packing once | GB packed |",
+        "| videos | clips read | decoding, core h | decoding packed | k-means | packing once | GB "
+        "packed |",
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for rows in VIDEOS:
@@ -57,13 +67,23 @@ def main() -> None:
         hours.append(rows * ROUNDS * ITERATIONS * SPACES * row_s / 3600)
         once = ["not measured"] * 2
         if packing:
-            once = [f"{rows * packing['cpu_seconds'] / 3600:,.1f}", f"{rows * packing['bytes'] / 1e9:,.1f}"]
+            once = [
+                f"{rows * packing['cpu_seconds'] / 3600:,.1f}",
+                f"{rows * packing['bytes'] / 1e9:,.1f}",
+            ]
         cells = [f"{rows:,}", f"{clips:,}", *(f"{value:,.1f}" for value in hours), *once]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "| clips/s of a GPU's step | cores that feed it as it is | packed |", "|---:|---:|---:|"]
+    lines += [
+        "",
+        "| clips/s of a GPU's step | cores that feed it as it is | packed |",
+        "|---:|---:|---:|",
+    ]
     for rate in GPU_CLIPS_PER_SECOND:
         lines.append(f"| {rate} | {rate * plain_ms / 1000:.1f} | {rate * packed_ms / 1000:.1f} |")
-    lines += ["", f"Clips a second and core: {1000 / plain_ms:.0f} as it is, {1000 / packed_ms:.0f} packed."]
+    lines += [
+        "",
+        f"Clips a second and core: {1000 / plain_ms:.0f} as it is, {1000 / packed_ms:.0f} packed.",
+    ]
     (RESULTS / "cost.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

@@ -1,25 +1,30 @@
-"""How much of a core does one clip cost, and how much does it cost with what people would use instead?
+"""How much of a core does one clip cost, and how much does it cost with what people would use
+instead?
 
     python benchmarks/decode.py                     # about 5 minutes of one core
     python benchmarks/decode.py --clips 12 --sets packed,long
 
-Sets, made here with x264 from moving scenes with grain, 10 s each at 30 frames/s, with AAC stereo at 44.1 kHz:
+Sets, made here with x264 from moving scenes with grain, 10 s each at 30 frames/s, with AAC stereo
+at 44.1 kHz:
 
     long     340x256, a key frame every 250 frames: Kinetics as it is usually distributed
     gop30    340x256, a key frame every 30
-    packed   the files of `long` after `seehear pack --preset small`: 15 frames/s, as that preset reads them
-    hd       1280x720, a key frame every 250
+    packed   the files of `long` after `seehear pack --preset small`: 15 frames/s, as that preset
+    reads them hd       1280x720, a key frame every 250
 
-A clip is 8 frames, 4 apart, opened anew, scaled to a short side of 128, as uint8 RGB; with sound, 2 s of mono at 16 kHz
-go with it. All decoders get the same drawn clips in turn, in a turning order, one thread each; the clock is the CPU
-time of the process. `packed` is read from its shard by ours, and from the same bytes as a file of its own by others.
+A clip is 8 frames, 4 apart, opened anew, scaled to a short side of 128, as uint8 RGB; with sound, 2
+s of mono at 16 kHz go with it. All decoders get the same drawn clips in turn, in a turning order,
+one thread each; the clock is the CPU time of the process. `packed` is read from its shard by ours,
+and from the same bytes as a file of its own by others.
 
-Frames are checked once for each decoder and set: decoded without scaling, they must be within 3 levels, on average, of
-the frame that FFmpeg shows at that time when it decodes the whole file. Torchcodec needs FFmpeg's shared libraries on
-the system; what cannot be imported is left out and named.
+Frames are checked once for each decoder and set: decoded without scaling, they must be within 3
+levels, on average, of the frame that FFmpeg shows at that time when it decodes the whole file.
+Torchcodec needs FFmpeg's shared libraries on the system; what cannot be imported is left out and
+named.
 
-After that: how much faster packed clips are than the same ones unpacked, read in turn, since the machine's speed drifts
-from set to set; what packing a segment costs, and what the loader adds to reading a clip.
+After that: how much faster packed clips are than the same ones unpacked, read in turn, since the
+machine's speed drifts from set to set; what packing a segment costs, and what the loader adds to
+reading a clip.
 """
 
 from __future__ import annotations
@@ -47,14 +52,21 @@ from seehear.data.media.members import member_of
 from seehear.machine.files import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
-SETS = {"long": (340, 256, 250), "gop30": (340, 256, 30), "packed": (340, 256, 250), "hd": (1280, 720, 250)}
+SETS = {
+    "long": (340, 256, 250),
+    "gop30": (340, 256, 30),
+    "packed": (340, 256, 250),
+    "hd": (1280, 720, 250),
+}
 FILES, SECONDS, FPS = 3, 10, 30
 SIDE, FRAMES, APART, RATE_HZ, SOUND_S = 128, 8, 4, 16000, 2.0
 Clip = Callable[[str, np.ndarray, float | None, int | None], tuple[np.ndarray, np.ndarray | None]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", type=int, default=40, help="clips a set, decoder and kind")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--cache", type=Path, help="keep the videos in this folder")
@@ -68,7 +80,9 @@ def main() -> None:
             files = make_set(folder, name)
             wrong = {d: check(decode, files, d) for d, decode in decoders.items()}
             for sound in (False, True):
-                rows.append(measure(name, files, decoders, args.clips, sound) | {"frames_off": wrong})
+                rows.append(
+                    measure(name, files, decoders, args.clips, sound) | {"frames_off": wrong}
+                )
                 print(json.dumps(rows[-1]), file=sys.stderr)
         extra = {
             "gain": packing_gains(folder, args.clips),
@@ -83,7 +97,9 @@ def packing_gains(folder: Path, count: int) -> list[dict[str, Any]]:
     packed, found = make_set(folder, "packed"), []
     for name in ("long", "gop30"):
         spent: list[list[float]] = []
-        for clips in zip(draw(make_set(folder, name), count + 2), draw(packed, count + 2), strict=True):
+        for clips in zip(
+            draw(make_set(folder, name), count + 2), draw(packed, count + 2), strict=True
+        ):
             times = [time.process_time()]
             for path, times_s, sound_s in clips:
                 ours(path, times_s, sound_s, SIDE)
@@ -104,7 +120,9 @@ def packing_gains(folder: Path, count: int) -> list[dict[str, Any]]:
 
 
 def packing_costs(folder: Path) -> list[dict[str, Any]]:
-    """CPU seconds and bytes of a packed segment of 10 s, by what it is packed for; the originals are of `long`."""
+    """CPU seconds and bytes of a packed segment of 10 s, by what it is packed for; the originals
+    are of `long`.
+    """
     from seehear.data.packing.encoding import Recipe, encode
 
     files = make_set(folder, "long")
@@ -115,7 +133,14 @@ def packing_costs(folder: Path) -> list[dict[str, Any]]:
             with tempfile.TemporaryDirectory() as place:
                 begin = time.process_time()
                 record = encode(
-                    path, 0.0, float(SECONDS), (340, 256), Recipe(side, rate_hz, RATE_HZ, 20), place, "k", "{}"
+                    path,
+                    0.0,
+                    float(SECONDS),
+                    (340, 256),
+                    Recipe(side, rate_hz, RATE_HZ, 20),
+                    place,
+                    "k",
+                    "{}",
                 )
                 seconds.append(time.process_time() - begin)
                 sizes_bytes.append(record["bytes"])
@@ -132,8 +157,8 @@ def packing_costs(folder: Path) -> list[dict[str, Any]]:
 
 
 def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
-    """CPU milliseconds a clip in batches, by this process alone and by a worker process and this one together, beside
-    reading the same clips and nothing else.
+    """CPU milliseconds a clip in batches, by this process alone and by a worker process and this
+    one together, beside reading the same clips and nothing else.
     """
     from seehear.config import Data
     from seehear.data.clips import Clips
@@ -148,13 +173,17 @@ def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
             continue
         index = seehear.Index.open(at)
         rows = np.arange(count) % len(index)
-        alone, worker = (Clips(index, clip, Data(workers=workers, cache_gigabytes=0), 0) for workers in (0, 1))
+        alone, worker = (
+            Clips(index, clip, Data(workers=workers, cache_gigabytes=0), 0) for workers in (0, 1)
+        )
         spent: dict[str, list[float]] = {"bare": [], "alone": [], "worker": []}
         for epoch in range(11):  # in turn; the first pass starts the worker
             wanted = [alone.request(row, epoch) for row in rows.tolist()]
             times = [cpu_seconds()]
             for clip_of in wanted:
-                media.read_clip(clip_of.path, clip_of.times_s, *clip_of.sound_s, short_side_pixels=SIDE)
+                media.read_clip(
+                    clip_of.path, clip_of.times_s, *clip_of.sound_s, short_side_pixels=SIDE
+                )
             times.append(cpu_seconds())
             for clips in (alone, worker):
                 for _ in clips.batches(rows, epoch=epoch, batch_size=16):
@@ -184,31 +213,53 @@ def cpu_seconds() -> float:
             for thread in Path("/proc/self/task").iterdir():
                 for child in (thread / "children").read_text().split():
                     spent += int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) / 1e9
-        except FileNotFoundError:  # a thread has ended meanwhile, and its children are another's now
+        except (
+            FileNotFoundError
+        ):  # a thread has ended meanwhile, and its children are another's now
             continue
         return spent
 
 
 def scene(number: int, width: int, height: int) -> Iterator[np.ndarray]:
-    """Frames of a textured background that moves, with a disc before it and fresh grain on all; uint8 (H, W, 3)."""
+    """Frames of a textured background that moves, with a disc before it and fresh grain on all;
+    uint8 (H, W, 3).
+    """
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     scale = height / 256
-    ground = 127 + 60 * np.sin(x / (37 * scale)) + 50 * np.cos(y / (23 * scale)) + rng.normal(0, 12, (height, width))
+    ground = (
+        127
+        + 60 * np.sin(x / (37 * scale))
+        + 50 * np.cos(y / (23 * scale))
+        + rng.normal(0, 12, (height, width))
+    )
     ground = ground.astype(np.float32)
     grains = rng.normal(0, 3, (8, height, width)).astype(np.float32)
     for i in range(SECONDS * FPS):
         shift = int(2 * i * scale)
         frame = np.roll(ground, (shift // 4, shift), (0, 1))
-        centre_x, centre_y = (i * 5 * scale) % width, height / 2 + height / 4 * np.sin(i / 20 + number)
+        centre_x, centre_y = (
+            (i * 5 * scale) % width,
+            height / 2 + height / 4 * np.sin(i / 20 + number),
+        )
         disc = (x - centre_x) ** 2 + (y - centre_y) ** 2 < (height / 6) ** 2
         frame = np.where(disc, 220 - frame * 0.3, frame) + grains[i % 8]
-        yield np.stack([frame, frame * 0.8 + 20, 255 - frame * 0.7], axis=-1).clip(0, 255).astype(np.uint8)
+        yield (
+            np.stack([frame, frame * 0.8 + 20, 255 - frame * 0.7], axis=-1)
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
 
 
 def write(path: Path, number: int, width: int, height: int, group: int) -> None:
     """One video with sound."""
-    options = {"preset": "fast", "crf": "23", "g": str(group), "keyint_min": str(min(group, 30)), "threads": "1"}
+    options = {
+        "preset": "fast",
+        "crf": "23",
+        "g": str(group),
+        "keyint_min": str(min(group, 30)),
+        "threads": "1",
+    }
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as file:
         video = file.add_stream("libx264", rate=FPS, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -218,7 +269,9 @@ def write(path: Path, number: int, width: int, height: int, group: int) -> None:
         file.mux(video.encode(None))
         time_s = np.arange(SECONDS * 44100) / 44100
         noise = np.random.default_rng(number).normal(0, 0.05, len(time_s))
-        tone = (0.3 * np.sin(2 * np.pi * (300 * time_s + 10 * time_s**2)) + noise).astype(np.float32)
+        tone = (0.3 * np.sin(2 * np.pi * (300 * time_s + 10 * time_s**2)) + noise).astype(
+            np.float32
+        )
         frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
         frame.sample_rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
         file.mux(audio.encode(frame))
@@ -260,7 +313,11 @@ def find_decoders() -> tuple[dict[str, Clip], dict[str, str]]:
     """Those that can be imported, and why others cannot."""
     found: dict[str, Clip] = {"ours": ours}
     absent: dict[str, str] = {}
-    for name, make in (("torchcodec", with_torchcodec), ("decord", with_decord), ("opencv", with_opencv)):
+    for name, make in (
+        ("torchcodec", with_torchcodec),
+        ("decord", with_decord),
+        ("opencv", with_opencv),
+    ):
         try:
             found[name] = make()
         except (ImportError, OSError, RuntimeError) as error:
@@ -273,7 +330,9 @@ def ours(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     with media.Reader(path) as reader:
         frames_THWC = reader.frames(times_s.tolist(), short_side_pixels=side)
-        return frames_THWC, None if sound_s is None else reader.sound(sound_s, SOUND_S, sample_rate_hz=RATE_HZ)
+        return frames_THWC, None if sound_s is None else reader.sound(
+            sound_s, SOUND_S, sample_rate_hz=RATE_HZ
+        )
 
 
 def with_torchcodec() -> Clip:
@@ -288,12 +347,16 @@ def with_torchcodec() -> Clip:
         transforms = None
         if side is not None:
             transforms = [Resize(size=scaled(sizes(path), side)[::-1])]
-        decoder = VideoDecoder(path, num_ffmpeg_threads=1, dimension_order="NHWC", transforms=transforms)
+        decoder = VideoDecoder(
+            path, num_ffmpeg_threads=1, dimension_order="NHWC", transforms=transforms
+        )
         frames_THWC = decoder.get_frames_played_at(times_s.tolist()).data.numpy()
         if sound_s is None:
             return frames_THWC, None
         sounds = AudioDecoder(path, sample_rate=RATE_HZ, num_channels=1)
-        return frames_THWC, sounds.get_samples_played_in_range(sound_s, sound_s + SOUND_S).data.numpy()[0]
+        return frames_THWC, sounds.get_samples_played_in_range(
+            sound_s, sound_s + SOUND_S
+        ).data.numpy()[0]
 
     return decode
 
@@ -305,7 +368,9 @@ def with_decord() -> Clip:
         path = plain_file(path)
         width, height = scaled(sizes(path), side) if side else (-1, -1)
         reader = decord.VideoReader(path, num_threads=1, width=width, height=height)
-        numbers = np.floor(times_s * reader.get_avg_fps() + 1e-3).astype(int).clip(0, len(reader) - 1)
+        numbers = (
+            np.floor(times_s * reader.get_avg_fps() + 1e-3).astype(int).clip(0, len(reader) - 1)
+        )
         frames_THWC = reader.get_batch(numbers.tolist()).asnumpy()
         if sound_s is None:
             return frames_THWC, None
@@ -337,7 +402,8 @@ def with_opencv() -> Clip:
                 frame = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) if size else frame
                 frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
         capture.release()
-        # OpenCV has no sound: it is read with PyAV's plain decoding and resampling, as a user of OpenCV would.
+        # OpenCV has no sound: it is read with PyAV's plain decoding and resampling, as a user of
+        # OpenCV would.
         return np.stack(frames), None if sound_s is None else plain_sound(path, sound_s)
 
     return decode
@@ -379,7 +445,9 @@ def draw(files: list[str], count: int) -> list[tuple[str, np.ndarray, float]]:
     last = SECONDS * FPS - FRAMES * APART - 1
     starts = rng.integers(0, last, count)
     times = [(start + np.arange(FRAMES) * APART + 0.5) / FPS for start in starts]
-    return [(files[i % len(files)], t, min(float(t[0]), SECONDS - SOUND_S)) for i, t in enumerate(times)]
+    return [
+        (files[i % len(files)], t, min(float(t[0]), SECONDS - SOUND_S)) for i, t in enumerate(times)
+    ]
 
 
 def check(decode: Clip, files: list[str], name: str) -> int:
@@ -390,12 +458,16 @@ def check(decode: Clip, files: list[str], name: str) -> int:
         with av.open(plain_file(path)) as file:
             every = [(f.time, f) for f in file.decode(video=0) if f.time <= times_s[-1]]
         for time_s, found in zip(times_s, found_THWC, strict=True):
-            wanted = max((f for f in every if f[0] <= time_s), key=lambda f: f[0])[1].to_ndarray(format="rgb24")
+            wanted = max((f for f in every if f[0] <= time_s), key=lambda f: f[0])[1].to_ndarray(
+                format="rgb24"
+            )
             off += int(np.abs(found.astype(np.int16) - wanted).mean() > 3)
     return off
 
 
-def measure(name: str, files: list[str], decoders: dict[str, Clip], count: int, sound: bool) -> dict[str, Any]:
+def measure(
+    name: str, files: list[str], decoders: dict[str, Clip], count: int, sound: bool
+) -> dict[str, Any]:
     """Median CPU milliseconds a clip of each decoder, over the same clips, in turn."""
     spent: dict[str, list[float]] = {decoder: [] for decoder in decoders}
     order = list(decoders)
@@ -418,10 +490,23 @@ def measure(name: str, files: list[str], decoders: dict[str, Clip], count: int, 
     return row
 
 
-def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Namespace, extra: dict[str, Any]) -> None:
+def report(
+    rows: list[dict[str, Any]],
+    absent: dict[str, str],
+    args: argparse.Namespace,
+    extra: dict[str, Any],
+) -> None:
     """Write the results as JSON and as a table."""
     packages = {}
-    for name in ("av", "torch", "torchcodec", "decord2", "decord", "opencv-python-headless", "numpy"):
+    for name in (
+        "av",
+        "torch",
+        "torchcodec",
+        "decord2",
+        "decord",
+        "opencv-python-headless",
+        "numpy",
+    ):
         try:
             packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -429,7 +514,12 @@ def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Na
     data = {
         "command": "python benchmarks/decode.py " + " ".join(sys.argv[1:]),
         "commit": commit(),
-        "machine": {"processor": processor(), "platform": platform.platform(), "threads": 1, "clock": "CPU time"},
+        "machine": {
+            "processor": processor(),
+            "platform": platform.platform(),
+            "threads": 1,
+            "clock": "CPU time",
+        },
         "versions": {"python": platform.python_version(), **packages},
         "not_run": absent,
         "clips": args.clips,
@@ -442,9 +532,11 @@ def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Na
         "# Decoding: CPU milliseconds a clip",
         "",
         f"- command: {data['command']}",
-        f"- processor: {processor()}, one thread, CPU time, median of {args.clips} clips; commit {data['commit']}",
+        f"- processor: {processor()}, one thread, CPU time, median of {args.clips} clips; commit "
+        f"{data['commit']}",
         f"- versions: {', '.join(f'{k} {v}' for k, v in data['versions'].items())}",
-        "- in brackets: times as long as ours on the same clip, median; `wrong`: frames of 32 that are not those to be"
+        "- in brackets: times as long as ours on the same clip, median; `wrong`: frames of 32 "
+        "that are not those to be"
         " seen",
         "",
         "| set | ours | torchcodec | decord | opencv | wrong |",
@@ -454,12 +546,15 @@ def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Na
         cells = [row["set"], f"{row['ours_ms']}"]
         for decoder in ("torchcodec", "decord", "opencv"):
             value = row[f"{decoder}_ms"]
-            cells.append("not run" if value is None else f"{value} ({row['times_as_fast'][decoder]})")
+            cells.append(
+                "not run" if value is None else f"{value} ({row['times_as_fast'][decoder]})"
+            )
         wrong = ", ".join(f"{k} {v}" for k, v in row["frames_off"].items() if v) or "none"
         lines.append("| " + " | ".join([*cells, wrong]) + " |")
     lines += [
         "",
-        "The same clips with sound, unpacked and packed in turn: means, and how many times as fast packed ones are, in"
+        "The same clips with sound, unpacked and packed in turn: means, and how many times as "
+        "fast packed ones are, in"
         " all and by the median clip.",
         "",
         "| set | unpacked, ms | packed, ms | times as fast | median |",
@@ -472,7 +567,8 @@ def report(rows: list[dict[str, Any]], absent: dict[str, str], args: argparse.Na
         lines.append(f"| {what} | {cost['cpu_seconds']} | {cost['bytes'] / 1000:.0f} |")
     lines += [
         "",
-        "Through the loader, in batches of 16: by this process alone, and by a worker, with the CPU time of both;"
+        "Through the loader, in batches of 16: by this process alone, and by a worker, with the "
+        "CPU time of both;"
         " in brackets over reading alone, median (range) of 10 passes in turn.",
         "",
         "| clips of preset small | reading alone, ms | no worker, ms | a worker, ms |",

@@ -1,18 +1,21 @@
 """How fast is k-means here, against faiss and scikit-learn, in one run and in turns?
 
     python benchmarks/kmeans.py                    # all cores, about 8 minutes on two
-    python benchmarks/kmeans.py --threads 1        # one core each, in CPU seconds: for machines that others use too
-    python benchmarks/kmeans.py --device cuda      # against faiss-gpu and flash-kmeans, where they are installed
-    python benchmarks/kmeans.py --growth           # seconds against N and K
+    python benchmarks/kmeans.py --threads 1        # one core each, in CPU seconds: for machines
+    that others use too python benchmarks/kmeans.py --device cuda      # against faiss-gpu and
+    flash-kmeans, where they are installed python benchmarks/kmeans.py --growth           # seconds
+    against N and K
 
-Every contestant lives in a process of its own, reads the same features from the same file, starts from the same
-centroids and waits for its turn, so that a busy machine slows all of them alike. (With several threads a busy machine
-slows some much more than others: whoever synchronises threads often waits for the core that is taken.) Seconds per
-iteration are (T(n) - T(1)) / (n - 1), from the least of the repeats, where T(i) is a whole call with i moves of the
-centroids, labels of all rows included. Inertia is computed by one function from each contestant's labels and centroids.
+Every contestant lives in a process of its own, reads the same features from the same file, starts
+from the same centroids and waits for its turn, so that a busy machine slows all of them alike.
+(With several threads a busy machine slows some much more than others: whoever synchronises threads
+often waits for the core that is taken.) Seconds per iteration are (T(n) - T(1)) / (n - 1), from the
+least of the repeats, where T(i) is a whole call with i moves of the centroids, labels of all rows
+included. Inertia is computed by one function from each contestant's labels and centroids.
 
-The features are like those of a network after a ReLU, and overlap: relu(h A / 8 + m + e / 2) with h and A standard
-normal, 64 factors, m one of 500 centres of standard deviation 0.6, e standard normal noise.
+The features are like those of a network after a ReLU, and overlap: relu(h A / 8 + m + e / 2) with h
+and A standard normal, 64 factors, m one of 500 centres of standard deviation 0.6, e standard normal
+noise.
 """
 
 from __future__ import annotations
@@ -33,22 +36,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESULTS = Path(__file__).parent / "results"
-HOPELESS = 3  # who takes so many times as long as the first contestant is not asked about larger sizes
-TUNED = {"OPENBLAS_CORETYPE": "SKYLAKEX"}  # the fastest kernels of the OpenBLAS in faiss-cpu, where AVX-512 is there
+HOPELESS = (
+    3  # who takes so many times as long as the first contestant is not asked about larger sizes
+)
+# the fastest kernels of the OpenBLAS in faiss-cpu, where AVX-512 is there
+TUNED = {"OPENBLAS_CORETYPE": "SKYLAKEX"}
 Array = NDArray[np.float32]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 500_000])
     parser.add_argument("--clusters", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=3, help="above 200,000 rows there is one, of 10 moves")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="above 200,000 rows there is one, of 10 moves"
+    )
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--growth", action="store_true")
-    parser.add_argument("--name", help="results/NAME.json and .md; kmeans-cpu, kmeans-cuda or kmeans-growth by default")
+    parser.add_argument(
+        "--name",
+        help="results/NAME.json and .md; kmeans-cpu, kmeans-cuda or kmeans-growth by default",
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--features", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -61,11 +74,13 @@ def main() -> None:
         report(args, results, args.name or f"kmeans-{args.device}", absent)
 
 
-# --- the race ------------------------------------------------------------------------------------------------------
+# --- the race -------------------------------------------------------------------------------------
 
 
 def race(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Time all contestants on all sizes: one entry per size and contestant, and why others took no part."""
+    """Time all contestants on all sizes: one entry per size and contestant, and why others took no
+    part.
+    """
     results = []
     with tempfile.TemporaryDirectory() as folder:
         features = write_features(Path(folder, "features.npy"), max(args.rows), args.width)
@@ -77,7 +92,10 @@ def race(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, str]
                 lines = race_once(contestants, rows, clusters, args)
                 for line in lines:
                     if line["s_per_iteration"] > HOPELESS * lines[0]["s_per_iteration"]:
-                        absent[line["name"]] = f"beyond {rows:,} rows and K {clusters:,}: over {HOPELESS} times as slow"
+                        absent[line["name"]] = (
+                            f"beyond {rows:,} rows and K {clusters:,}: over {HOPELESS} times as "
+                            f"slow"
+                        )
                 contestants = [one for one in contestants if one.name not in absent]
                 results += lines
         for one in invited:
@@ -106,12 +124,22 @@ def race_once(
     lines = []
     for one in contestants:
         times = found[one.name]
-        line = {"rows": rows, "clusters": clusters, "name": one.name, "moves": moves, "repeats": repeats}
+        line = {
+            "rows": rows,
+            "clusters": clusters,
+            "name": one.name,
+            "moves": moves,
+            "repeats": repeats,
+        }
         line["s_per_iteration"] = (min(times["long"]) - min(times["short"])) / (moves - 1)
         line["s_whole"] = min(times["long"])
         line["inertia"] = float(np.mean(times["inertia"]))
         lines.append(line)
-        print(f"{rows:>9,} {clusters:>6,}  {one.name:<16} {line['s_per_iteration']:.4f} s", file=sys.stderr, flush=True)
+        print(
+            f"{rows:>9,} {clusters:>6,}  {one.name:<16} {line['s_per_iteration']:.4f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     return lines
 
 
@@ -134,10 +162,16 @@ class Contestant:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         answer = self._answer()
-        if answer is not None and "missing" not in answer:  # chosen kernels may need instructions that are not there
+        if (
+            answer is not None and "missing" not in answer
+        ):  # chosen kernels may need instructions that are not there
             self._write(rows=2000, clusters=8, moves=1, start=0)
             answer = self._answer()
-        self.missing = "its kernels cannot run on this processor" if answer is None else answer.get("missing", "")
+        self.missing = (
+            "its kernels cannot run on this processor"
+            if answer is None
+            else answer.get("missing", "")
+        )
         if self.missing:
             print(f"{name} does not take part: {self.missing}", file=sys.stderr)
 
@@ -166,7 +200,8 @@ class Contestant:
         return answer
 
 
-# --- in the contestant's process -----------------------------------------------------------------------------------
+# --- in the contestant's process
+# -----------------------------------------------------------------------------------
 
 
 def work(name: str, features: Array, args: argparse.Namespace) -> None:
@@ -189,7 +224,9 @@ def work(name: str, features: Array, args: argparse.Namespace) -> None:
         question = json.loads(line)
         if len(rows) != question["rows"]:
             rows = np.array(features[: question["rows"]])
-        picked = np.random.default_rng(question["start"]).choice(len(rows), question["clusters"], replace=False)
+        picked = np.random.default_rng(question["start"]).choice(
+            len(rows), question["clusters"], replace=False
+        )
         first = np.ascontiguousarray(rows[np.sort(picked)])
         start = clock()
         labels, centroids = search(rows, first, question["moves"])
@@ -207,7 +244,13 @@ def with_faiss(name: str, device: str) -> Any:
     def search(rows: Array, first: Array, moves: int) -> tuple[Any, Any]:
         clusters, width = first.shape
         model = faiss.Kmeans(
-            width, clusters, niter=moves, seed=1, gpu=gpu, min_points_per_centroid=1, max_points_per_centroid=len(rows)
+            width,
+            clusters,
+            niter=moves,
+            seed=1,
+            gpu=gpu,
+            min_points_per_centroid=1,
+            max_points_per_centroid=len(rows),
         )
         model.train(rows, init_centroids=first)
         return model.index.search(rows, 1)[1][:, 0], model.centroids
@@ -234,7 +277,9 @@ def with_flash(name: str, device: str) -> Any:
     def search(rows: Array, first: Array, moves: int) -> tuple[Any, Any]:
         on_gpu = torch.from_numpy(rows).to(device, torch.bfloat16)[None]
         start = torch.from_numpy(first).to(device, torch.bfloat16)[None]
-        labels, centroids, _ = batch_kmeans_Euclid(on_gpu, len(first), max_iters=moves, tol=0.0, init_centroids=start)
+        labels, centroids, _ = batch_kmeans_Euclid(
+            on_gpu, len(first), max_iters=moves, tol=0.0, init_centroids=start
+        )
         return labels[0].cpu().numpy(), centroids[0].float().cpu().numpy()
 
     return search
@@ -257,7 +302,9 @@ def with_seehear(name: str, device: str) -> Any:
 
 
 def inertia(rows: Array, labels: NDArray[np.int64], centroids: Array) -> float:
-    """The sum of squared distances of the rows to the centroids of their labels, in float64 over chunks."""
+    """The sum of squared distances of the rows to the centroids of their labels, in float64 over
+    chunks.
+    """
     total = 0.0
     for start in range(0, len(rows), 10_000):
         off = rows[start : start + 10_000] - centroids[labels[start : start + 10_000]]
@@ -265,12 +312,16 @@ def inertia(rows: Array, labels: NDArray[np.int64], centroids: Array) -> float:
     return total
 
 
-# --- growth --------------------------------------------------------------------------------------------------------
+# --- growth ---------------------------------------------------------------------------------------
 
 
 def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Seconds of an iteration against N at two K, and against K at one N."""
-    sizes = [(rows, clusters) for clusters in (64, 1024) for rows in (10_000, 31_623, 100_000, 316_228, 1_000_000)]
+    sizes = [
+        (rows, clusters)
+        for clusters in (64, 1024)
+        for rows in (10_000, 31_623, 100_000, 316_228, 1_000_000)
+    ]
     sizes += [(100_000, clusters) for clusters in (256, 4096, 16_384, 65_536)]
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -283,9 +334,15 @@ def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
             for _ in range(2 if moves == 3 else 3):
                 short = one.ask(rows=rows, clusters=clusters, moves=1, start=0)["seconds"]
                 times.append(
-                    (one.ask(rows=rows, clusters=clusters, moves=moves, start=0)["seconds"] - short) / (moves - 1)
+                    (one.ask(rows=rows, clusters=clusters, moves=moves, start=0)["seconds"] - short)
+                    / (moves - 1)
                 )
-            line = {"rows": rows, "clusters": clusters, "name": one.name, "s_per_iteration": min(times)}
+            line = {
+                "rows": rows,
+                "clusters": clusters,
+                "name": one.name,
+                "s_per_iteration": min(times),
+            }
             line["ns_per_row_and_cluster"] = min(times) / rows / clusters * 1e9
             results.append(line)
             print(f"{rows:>9,} {clusters:>6,} {min(times):.4f} s", file=sys.stderr, flush=True)
@@ -293,7 +350,8 @@ def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
     return results
 
 
-# --- features and reports ------------------------------------------------------------------------------------------
+# --- features and reports
+# ------------------------------------------------------------------------------------------
 
 
 def write_features(path: Path, rows: int, width: int) -> Path:
@@ -313,14 +371,19 @@ def write_features(path: Path, rows: int, width: int) -> Path:
 
 
 def report(
-    args: argparse.Namespace, results: list[dict[str, Any]], name: str, absent: dict[str, str] | None = None
+    args: argparse.Namespace,
+    results: list[dict[str, Any]],
+    name: str,
+    absent: dict[str, str] | None = None,
 ) -> None:
     """Write results/NAME.json and .md, and print the latter."""
     about = {"command": " ".join(["python benchmarks/kmeans.py", *sys.argv[1:]]), **machine(args)}
     for contestant, reason in (absent or {}).items():
         about[f"without {contestant}"] = reason
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"about": about, "results": results}, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(
+        json.dumps({"about": about, "results": results}, indent=1) + "\n"
+    )
     lines = [f"# k-means: {name}", ""]
     lines += [f"- {key}: {value}" for key, value in about.items()]
     lines += ["", *(growth_table(results) if args.growth else race_table(results)), ""]
@@ -330,16 +393,31 @@ def report(
 
 def race_table(results: list[dict[str, Any]]) -> list[str]:
     """A Markdown table; speed and inertia are against the first contestant of each size."""
-    lines = ["| N | K | | s per iteration | times as fast | s whole (moves) | times as fast, whole | inertia |"]
+    lines = [
+        "| N | K | | s per iteration | times as fast | s whole (moves) | times as fast, whole | "
+        "inertia |"
+    ]
     lines += ["|---:|---:|---|---:|---:|---:|---:|---:|"]
     for line in results:
-        base = next(one for one in results if (one["rows"], one["clusters"]) == (line["rows"], line["clusters"]))
-        cells = [f"{line['rows']:,}", f"{line['clusters']:,}", line["name"], f"{line['s_per_iteration']:.4f}"]
+        base = next(
+            one
+            for one in results
+            if (one["rows"], one["clusters"]) == (line["rows"], line["clusters"])
+        )
+        cells = [
+            f"{line['rows']:,}",
+            f"{line['clusters']:,}",
+            line["name"],
+            f"{line['s_per_iteration']:.4f}",
+        ]
         cells += [
             f"{base['s_per_iteration'] / line['s_per_iteration']:.2f}",
             f"{line['s_whole']:.2f} ({line['moves']})",
         ]
-        cells += [f"{base['s_whole'] / line['s_whole']:.2f}", f"{line['inertia'] / base['inertia'] - 1:+.3%}"]
+        cells += [
+            f"{base['s_whole'] / line['s_whole']:.2f}",
+            f"{line['inertia'] / base['inertia'] - 1:+.3%}",
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -373,7 +451,11 @@ def machine(args: argparse.Namespace) -> dict[str, str]:
     if args.device == "cuda":
         about["gpu"] = torch.cuda.get_device_name()
     else:
-        about["cuda"] = "not run: no CUDA device on this machine" if not torch.cuda.is_available() else "not run"
+        about["cuda"] = (
+            "not run: no CUDA device on this machine"
+            if not torch.cuda.is_available()
+            else "not run"
+        )
     packages = ["torch", "faiss-cpu", "faiss-gpu", "flash-kmeans", "scikit-learn", "numpy"]
     versions = []
     for package in packages:

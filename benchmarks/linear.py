@@ -2,8 +2,9 @@
 
     python benchmarks/linear.py --items 4000 --classes 100 --against-scikit-learn
 
-Features are made: a centre a class, noise, a spectrum that falls, half of the values cut off at zero as in encoders.
-CPU seconds of this process on one thread, accuracy on 2,000 other items, and the objective that was reached.
+Features are made: a centre a class, noise, a spectrum that falls, half of the values cut off at
+zero as in encoders. CPU seconds of this process on one thread, accuracy on 2,000 other items, and
+the objective that was reached.
 """
 
 from __future__ import annotations
@@ -23,21 +24,29 @@ TEST_ITEMS = 2000
 
 
 def made(items: int, classes: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features (items + TEST_ITEMS, width), standardised by the first `items`, and their classes."""
+    """Features (items + TEST_ITEMS, width), standardised by the first `items`, and their
+    classes.
+    """
     generator = np.random.default_rng(0)
     mixing = generator.normal(size=(width, width)) * (np.arange(1, width + 1) ** -0.7)[:, None]
     centres = 0.7 * generator.normal(size=(classes, width))
     class_n = generator.integers(0, classes, items + TEST_ITEMS)
-    features_nD = np.maximum((centres[class_n] + generator.normal(size=(len(class_n), width))) @ mixing, 0)
+    features_nD = np.maximum(
+        (centres[class_n] + generator.normal(size=(len(class_n), width))) @ mixing, 0
+    )
     train_nD = features_nD[:items]
     return (features_nD - train_nD.mean(axis=0)) / train_nD.std(axis=0), class_n
 
 
-def objective(strength: float, features_nD: np.ndarray, class_n: np.ndarray, weights_EK: np.ndarray) -> float:
+def objective(
+    strength: float, features_nD: np.ndarray, class_n: np.ndarray, weights_EK: np.ndarray
+) -> float:
     """Half the squared weights and the squared hinges."""
     scores = features_nD @ weights_EK[:-1] + weights_EK[-1]
     signs = np.where(class_n[:, None] == np.unique(class_n), 1.0, -1.0)
-    return float((weights_EK**2).sum() / 2 + strength * (np.maximum(0, 1 - signs * scores) ** 2).sum())
+    return float(
+        (weights_EK**2).sum() / 2 + strength * (np.maximum(0, 1 - signs * scores) ** 2).sum()
+    )
 
 
 def main() -> None:
@@ -60,14 +69,23 @@ def main() -> None:
         seconds = time.process_time() - begin
         right = in_top(fit.scores(weights, x[test], args.classes), y[test], 1).mean()
         value = objective(strength, x[train], y[train], weights.cpu().double().numpy())
-        print(f"C {strength:g}: seehear {seconds:.2f} s, {right:.2%}, objective {value:.4f}", flush=True)
+        print(
+            f"C {strength:g}: seehear {seconds:.2f} s, {right:.2%}, objective {value:.4f}",
+            flush=True,
+        )
         if args.against_scikit_learn:
             begin = time.process_time()
-            theirs = LinearSVC(C=strength, max_iter=5000, tol=1e-3, random_state=0).fit(x[train], y[train])
+            theirs = LinearSVC(C=strength, max_iter=5000, tol=1e-3, random_state=0).fit(
+                x[train], y[train]
+            )
             seconds = time.process_time() - begin
-            value = objective(strength, x[train], y[train], np.c_[theirs.coef_, theirs.intercept_].T)
+            value = objective(
+                strength, x[train], y[train], np.c_[theirs.coef_, theirs.intercept_].T
+            )
             print(
-                f"  LinearSVC {seconds:.2f} s, {theirs.score(x[test], y[test]):.2%}, objective {value:.4f}", flush=True
+                f"  LinearSVC {seconds:.2f} s, {theirs.score(x[test], y[test]):.2%}, objective "
+                f"{value:.4f}",
+                flush=True,
             )
 
 

@@ -1,11 +1,13 @@
-"""How long does a report take, how much memory, and how large is it, for 100,000 and for 1,000,000 rows?
+"""How long does a report take, how much memory, and how large is it, for 100,000 and for 1,000,000
+rows?
 
     python benchmarks/report.py            # writes benchmarks/results/report.json and report.md
     python benchmarks/report.py --rows 100000
 
-The runs are simulated: planted features and labels, and an index whose rows lie in a few video files that are made here
-(320 x 240, 20 s each). Each size runs in a process of its own, so that its peak of memory is its own. Where Chromium
-and Selenium are there, the map is timed too: how long it takes to draw, and to find and show the dot below a pointer.
+The runs are simulated: planted features and labels, and an index whose rows lie in a few video
+files that are made here (320 x 240, 20 s each). Each size runs in a process of its own, so that its
+peak of memory is its own. Where Chromium and Selenium are there, the map is timed too: how long it
+takes to draw, and to find and show the dot below a pointer.
 """
 
 from __future__ import annotations
@@ -48,7 +50,14 @@ def main() -> None:
             command = [sys.executable, __file__, "--one", folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
-            sizes.append({"rows": rows, "clusters": arguments.clusters, **found, **measure_page(Path(folder))})
+            sizes.append(
+                {
+                    "rows": rows,
+                    "clusters": arguments.clusters,
+                    **found,
+                    **measure_page(Path(folder)),
+                }
+            )
             print(json.dumps(sizes[-1]), file=sys.stderr)
     result = {"sizes": sizes, "created": now(), "load": os.getloadavg(), **versions()}
     RESULTS.mkdir(exist_ok=True)
@@ -57,9 +66,17 @@ def main() -> None:
 
 
 def simulate(
-    folder: Path, *, rows: int, clusters: int, width: int = WIDTH, files: int = 8, seconds: int = SECONDS
+    folder: Path,
+    *,
+    rows: int,
+    clusters: int,
+    width: int = WIDTH,
+    files: int = 8,
+    seconds: int = SECONDS,
 ) -> Path:
-    """Write videos, an index of so many rows of them, and a finished run with planted clusters; returns the run."""
+    """Write videos, an index of so many rows of them, and a finished run with planted clusters;
+    returns the run.
+    """
     import torch
 
     from seehear.config import override
@@ -72,7 +89,9 @@ def simulate(
     generator = np.random.default_rng(0)
     video_N = generator.integers(0, clusters, rows).astype(np.int32)
     strays_N = generator.random(rows) < 0.25
-    audio_N = np.where(strays_N, generator.integers(0, clusters, rows), (video_N * 7 + 3) % clusters).astype(np.int32)
+    audio_N = np.where(
+        strays_N, generator.integers(0, clusters, rows), (video_N * 7 + 3) % clusters
+    ).astype(np.int32)
     cfg = override(preset_settings("debug"), {"rounds": 3, "cluster.num_clusters": clusters})
     place = {"path": str(index.folder), "digest": index.digest, "rows": rows}
     run = Run.create(folder / "run", {"settings": cfg.to_dict(), "index": place})
@@ -81,7 +100,9 @@ def simulate(
         name: planted(run.path / "features" / f"{name}.npy", labels_N, clusters, width, generator)
         for name, labels_N in (("video", video_N), ("audio", audio_N))
     }
-    joined = np.concatenate([centroids["video"], centroids["audio"][(np.arange(clusters) * 7 + 3) % clusters]], axis=1)
+    joined = np.concatenate(
+        [centroids["video"], centroids["audio"][(np.arange(clusters) * 7 + 3) % clusters]], axis=1
+    )
     centroids["joint"] = joined / np.sqrt(2)
     labels = {"video": video_N, "audio": audio_N, "joint": video_N}
     state = {}
@@ -90,7 +111,10 @@ def simulate(
             "labels": torch.from_numpy(labels_N),
             "centroids": torch.from_numpy(centroids[name].astype(np.float32)),
             "sizes": torch.from_numpy(np.bincount(labels_N, minlength=clusters)),
-            **{f"space.{i}.unit_length": torch.tensor(True) for i in range(2 if name == "joint" else 1)},
+            **{
+                f"space.{i}.unit_length": torch.tensor(True)
+                for i in range(2 if name == "joint" else 1)
+            },
         }
     (run.path / "clusters").mkdir()
     write_clusters(run.path / "clusters", state)
@@ -101,14 +125,20 @@ def simulate(
     return run.path
 
 
-def planted(path: Path, labels_N: np.ndarray, clusters: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """Write features (N, D) float16 around centroids of unit length; returns the centroids (K, D)."""
+def planted(
+    path: Path, labels_N: np.ndarray, clusters: int, width: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Write features (N, D) float16 around centroids of unit length; returns the centroids (K,
+    D).
+    """
     centroids_KD = generator.normal(size=(clusters, width)).astype(np.float32)
     centroids_KD /= np.linalg.norm(centroids_KD, axis=1, keepdims=True)
     array = np.lib.format.open_memmap(path, "w+", np.float16, (len(labels_N), width))
     for begin in range(0, len(labels_N), CHUNK_ROWS):
         chunk_N = labels_N[begin : begin + CHUNK_ROWS]
-        noise = generator.standard_normal((len(chunk_N), width), np.float32) * (0.6 / np.sqrt(width))
+        noise = generator.standard_normal((len(chunk_N), width), np.float32) * (
+            0.6 / np.sqrt(width)
+        )
         array[begin : begin + CHUNK_ROWS] = centroids_KD[chunk_N] + noise
     array.flush()
     return centroids_KD
@@ -164,14 +194,20 @@ def write_video(path: Path, number: int, seconds: int) -> None:
     generator = np.random.default_rng(number)
     y, x = np.mgrid[0:240, 0:320] / 40.0
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"preset": "veryfast", "g": "60"})
+        video = container.add_stream(
+            "libx264", rate=FRAME_RATE_HZ, options={"preset": "veryfast", "g": "60"}
+        )
         video.width, video.height, video.pix_fmt = 320, 240, "yuv420p"
-        audio = container.add_stream("aac", rate=SOUND_RATE_HZ, layout="mono", options={"aac_coder": "fast"})
+        audio = container.add_stream(
+            "aac", rate=SOUND_RATE_HZ, layout="mono", options={"aac_coder": "fast"}
+        )
         colours = generator.random((3, 2)) * 6
         for i in range(seconds * FRAME_RATE_HZ):
             phase = x * colours[:, :1, None] + y * colours[:, 1:, None] + i / (3 + number)
             noise = generator.normal(0, 6, (3, 240, 320))
-            image = (128 + 90 * np.sin(phase) + noise).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+            image = (
+                (128 + 90 * np.sin(phase) + noise).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+            )
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = i, Fraction(1, FRAME_RATE_HZ)
             container.mux(video.encode(frame))
@@ -218,7 +254,9 @@ def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Build the report of a simulated run twice: everything anew, then with the previews that are there."""
+    """Build the report of a simulated run twice: everything anew, then with the previews that are
+    there.
+    """
     import seehear
 
     took = []
@@ -230,7 +268,8 @@ def measure(folder: Path) -> dict[str, Any]:
     files = [path for path in report.rglob("*") if path.is_file()]
     kinds = {"previews": "previews", "data": "data"}
     sizes = {
-        k: sum(p.stat().st_size for p in files if p.relative_to(report).parts[0] == name) for k, name in kinds.items()
+        k: sum(p.stat().st_size for p in files if p.relative_to(report).parts[0] == name)
+        for k, name in kinds.items()
     }
     return {
         "seconds": took[0],
@@ -254,7 +293,8 @@ const drawn = performance.now() - begin;
 const box = canvas.getBoundingClientRect();
 const times = [];
 for (let i = 0; i < 400; i++) {
-  const at = { clientX: box.left + (i * 97) % box.width, clientY: box.top + (i * 61) % box.height, bubbles: true };
+  const clientX = box.left + (i * 97) % box.width, clientY = box.top + (i * 61) % box.height;
+  const at = { clientX, clientY, bubbles: true };
   const start = performance.now();
   canvas.dispatchEvent(new PointerEvent("pointermove", at));
   times.push(performance.now() - start);
@@ -309,16 +349,25 @@ def as_page(result: dict[str, Any]) -> str:
         ("pointer moves (median, 99 %)", "{map_move_median_ms} ms, {map_move_99_ms} ms"),
     ]
     lines = [f"| {' | '.join(head for head, _ in columns)} |", "|" + "---|" * len(columns)]
-    blank = dict.fromkeys(("map_opens_s", "map_draws_ms", "map_move_median_ms", "map_move_99_ms"), "-")
-    lines += [f"| {' | '.join(form.format(**(blank | size)) for _, form in columns)} |" for size in result["sizes"]]
+    blank = dict.fromkeys(
+        ("map_opens_s", "map_draws_ms", "map_move_median_ms", "map_move_99_ms"), "-"
+    )
+    lines += [
+        f"| {' | '.join(form.format(**(blank | size)) for _, form in columns)} |"
+        for size in result["sizes"]
+    ]
     machine = result["machine"]
     return (
         "# The report of a large run\n\n"
         + "\n".join(lines)
-        + f"\n\nSimulated runs of {result['sizes'][0]['clusters']} clusters a space and features {WIDTH} wide, 2,000 "
-        f'previews of 2 s out of 320 x 240 files, by `python benchmarks/report.py`; "again" finds its previews '
-        f"cut. {machine['processor']}, {machine['cores']} cores, load {result['load'][0]:.1f} at the end; Python "
-        f"{result['python']}, NumPy {result['packages']['numpy']}, commit {str(result['commit'])[:12]}, "
+        + f"\n\nSimulated runs of {result['sizes'][0]['clusters']} clusters a space and features "
+        f"{WIDTH} wide, 2,000 "
+        f'previews of 2 s out of 320 x 240 files, by `python benchmarks/report.py`; "again" finds '
+        f"its previews "
+        f"cut. {machine['processor']}, {machine['cores']} cores, load {result['load'][0]:.1f} at "
+        f"the end; Python "
+        f"{result['python']}, NumPy {result['packages']['numpy']}, commit "
+        f"{str(result['commit'])[:12]}, "
         f"{result['created'][:10]}.\n"
     )
 

@@ -1,18 +1,21 @@
-"""What do 65 million segments cost, in seconds and in memory, before a single one of them is decoded?
+"""What do 65 million segments cost, in seconds and in memory, before a single one of them is
+decoded?
 
     python benchmarks/scale.py                                  # 10^5 to 6.5 x 10^7 rows
     python benchmarks/scale.py --rows 100000 1000000
 
-For each number of rows N, each in a process of its own: an index of N videos with a segment each, without media, is
-written and opened (its pages dropped from the system's cache before), and what a run does with an index and with labels
-is done over all N rows, by the functions that runs use. Pictures and sound are left out, and so is the width of a real
-network: features (N, 64) are made from row numbers where they are looked at, and one iteration of k-means, with 256
-centroids, goes over them chunk by chunk through `seehear.kmeans.assign`, as `kmeans` itself wants them in memory or in
-a mapped file; it goes over the first four million rows at most, which is enough to see that time is linear.
+For each number of rows N, each in a process of its own: an index of N videos with a segment each,
+without media, is written and opened (its pages dropped from the system's cache before), and what a
+run does with an index and with labels is done over all N rows, by the functions that runs use.
+Pictures and sound are left out, and so is the width of a real network: features (N, 64) are made
+from row numbers where they are looked at, and one iteration of k-means, with 256 centroids, goes
+over them chunk by chunk through `seehear.kmeans.assign`, as `kmeans` itself wants them in memory or
+in a mapped file; it goes over the first four million rows at most, which is enough to see that time
+is linear.
 
-Of each stage: seconds of the wall clock and of the processor (one thread computes), how far the resident memory rose
-above where it was (`peak`, mapped pages of files that the stage looked at included), and what of its own it kept for
-later stages (`kept`).
+Of each stage: seconds of the wall clock and of the processor (one thread computes), how far the
+resident memory rose above where it was (`peak`, mapped pages of files that the stage looked at
+included), and what of its own it kept for later stages (`kept`).
 """
 
 from __future__ import annotations
@@ -39,14 +42,22 @@ WIDTH, CLUSTERS = 64, 256
 CHUNK_ROWS = 2**18
 BATCH = 256
 ROOT = "/nowhere"
-KMEANS_ROWS = 4_000_000  # at most so many rows are clustered; the others have the labels that were planted
+KMEANS_ROWS = (
+    4_000_000  # at most so many rows are clustered; the others have the labels that were planted
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000, 65_000_000])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--folder", type=Path, help="where the files are made; 200 bytes a row; the system's by default"
+        "--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000, 65_000_000]
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the files are made; 200 bytes a row; the system's by default",
     )
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -58,16 +69,20 @@ def main() -> None:
     for rows in args.rows:
         command = [sys.executable, __file__, "--one", str(rows)]
         command += ["--folder", str(args.folder)] if args.folder else []
-        environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}  # gives memory back, so that it is counted
+        # gives memory back, so that it is counted
+        environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode:
-            print(f"{rows:,} rows: ended with {done.returncode}; its error is above.", file=sys.stderr)
+            print(
+                f"{rows:,} rows: ended with {done.returncode}; its error is above.", file=sys.stderr
+            )
             break
         found.append(json.loads(done.stdout.splitlines()[-1]))
     report(found, args)
 
 
-# --- one number of rows --------------------------------------------------------------------------------------------
+# --- one number of rows
+# --------------------------------------------------------------------------------------------
 
 
 class Measurement:
@@ -99,7 +114,9 @@ class Measurement:
             requests = [clips.request(int(row), 0) for row in train[:BATCH]]
         assert len(requests) == min(BATCH, len(train))
         self.save(labels)
-        disk = {path.name: path.stat().st_size for path in sorted((self.folder / "index").iterdir())}
+        disk = {
+            path.name: path.stat().st_size for path in sorted((self.folder / "index").iterdir())
+        }
         return {"rows": self.rows, "stages": self.stages, "disk_bytes": disk}
 
     @contextlib.contextmanager
@@ -109,7 +126,11 @@ class Measurement:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
         before, begin, begin_cpu = status(), time.perf_counter(), time.process_time()
         yield
-        seconds, cpu_seconds, after = time.perf_counter() - begin, time.process_time() - begin_cpu, status()
+        seconds, cpu_seconds, after = (
+            time.perf_counter() - begin,
+            time.process_time() - begin_cpu,
+            status(),
+        )
         gc.collect()
         kept = status()["RssAnon"] - before["RssAnon"]
         self.stages[name] = {
@@ -118,7 +139,11 @@ class Measurement:
             "peak_bytes": max(0, after["VmHWM"] - before["VmRSS"]),
             "kept_bytes": max(0, kept),
         }
-        print(f"{self.rows:>11,}  {name:<48} {seconds:8.3f} s, {cpu_seconds:8.3f} of CPU", file=sys.stderr, flush=True)
+        print(
+            f"{self.rows:>11,}  {name:<48} {seconds:8.3f} s, {cpu_seconds:8.3f} of CPU",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def write(self) -> None:
         from seehear.data.index.table import write_table
@@ -144,15 +169,23 @@ class Measurement:
         return index
 
     def cluster(self) -> np.ndarray:
-        """One iteration of k-means over features that are made where they are looked at; its labels."""
+        """One iteration of k-means over features that are made where they are looked at; its
+        labels.
+        """
         import torch
 
         from seehear.method.kmeans import assign
 
         source = Features()
         labels, clustered = np.empty(self.rows, np.int32), min(self.rows, KMEANS_ROWS)
-        sums, counts = torch.zeros(CLUSTERS, WIDTH, dtype=torch.float64), torch.zeros(CLUSTERS, dtype=torch.int64)
-        with self.stage(f"k-means, an iteration, K {CLUSTERS}, D {WIDTH}, at most {KMEANS_ROWS / 1e6:.0f} M rows"):
+        sums, counts = (
+            torch.zeros(CLUSTERS, WIDTH, dtype=torch.float64),
+            torch.zeros(CLUSTERS, dtype=torch.int64),
+        )
+        with self.stage(
+            f"k-means, an iteration, K {CLUSTERS}, D {WIDTH}, at most {KMEANS_ROWS / 1e6:.0f} M "
+            f"rows"
+        ):
             for start in range(0, clustered, CHUNK_ROWS):
                 features = source.rows(start, min(start + CHUNK_ROWS, clustered))
                 found = assign(features, source.centres)
@@ -186,18 +219,24 @@ class Measurement:
             assert not uniform or times[times > 0].max() - times[times > 0].min() <= 1
 
     def save(self, labels: np.ndarray) -> None:
-        """What is written of labels after a round, read back, and compared with those of the round before."""
+        """What is written of labels after a round, read back, and compared with those of the round
+        before.
+        """
         import pyarrow.parquet as pq
         import torch
 
         from seehear.method.agreement import nmi
         from seehear.runs.checkpoint import read_state, write_clusters, write_state
 
-        state = {"video": {"labels": torch.from_numpy(labels), "centroids": torch.zeros(CLUSTERS, WIDTH)}}
+        state = {
+            "video": {"labels": torch.from_numpy(labels), "centroids": torch.zeros(CLUSTERS, WIDTH)}
+        }
         with self.stage("write labels.parquet"):
             write_clusters(self.folder, state)
         with self.stage("read labels.parquet"):
-            again = pq.read_table(self.folder / "labels.parquet", columns=["video"])["video"].to_numpy()
+            again = pq.read_table(self.folder / "labels.parquet", columns=["video"])[
+                "video"
+            ].to_numpy()
         assert np.array_equal(labels, again)
         with self.stage("write a checkpoint of the labels"):
             write_state(self.folder, {"clusters": state})
@@ -209,7 +248,9 @@ class Measurement:
 
 
 class Features:
-    """Features (N, D) float32 as a function of the row number: one of K centres, and one of 65,536 drawn noises."""
+    """Features (N, D) float32 as a function of the row number: one of K centres, and one of 65,536
+    drawn noises.
+    """
 
     def __init__(self) -> None:
         import torch
@@ -241,7 +282,14 @@ def simulated(rows: int) -> Any:
     from seehear.data.index.table import SCHEMA
 
     generator = np.random.default_rng(0)
-    constant = {"fps": 30.0, "width": 340, "height": 256, "rotation_degrees": 0, "sample_rate_hz": 48000, "channels": 2}
+    constant = {
+        "fps": 30.0,
+        "width": 340,
+        "height": 256,
+        "rotation_degrees": 0,
+        "sample_rate_hz": 48000,
+        "channels": 2,
+    }
     columns: dict[str, Any] = {
         "start_s": np.zeros(rows),
         "seconds": generator.integers(2_000, 10_001, rows, np.int16) / 1000,
@@ -279,14 +327,21 @@ def names_of(rows: int) -> Any:
 
 
 def status() -> dict[str, int]:
-    """Resident memory in bytes: now, the most since the peak was set back, and what is no file's."""
-    fields = (line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    """Resident memory in bytes: now, the most since the peak was set back, and what is no
+    file's.
+    """
+    fields = (
+        line.split(":", 1)
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    )
     return {
-        name: int(value.split()[0]) * 1024 for name, value in fields if name in ("VmRSS", "VmHWM", "RssAnon", "RssFile")
+        name: int(value.split()[0]) * 1024
+        for name, value in fields
+        if name in ("VmRSS", "VmHWM", "RssAnon", "RssFile")
     }
 
 
-# --- the report ----------------------------------------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
 def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
@@ -295,7 +350,13 @@ def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     disk = shutil.disk_usage(args.folder or tempfile.gettempdir()).free
-    about = {"created": now(), "memory_bytes": memory, "disk_free_bytes": disk, "load": os.getloadavg(), **versions()}
+    about = {
+        "created": now(),
+        "memory_bytes": memory,
+        "disk_free_bytes": disk,
+        "load": os.getloadavg(),
+        **versions(),
+    }
     about["clusters"], about["width"] = CLUSTERS, WIDTH
     largest = found[-1]
     growth = {name: exponent(found, name) for name in largest["stages"]}
@@ -308,12 +369,17 @@ def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
 
 
 def exponent(found: list[dict[str, Any]], name: str) -> float | None:
-    """By which power of N a stage's CPU seconds grow: the slope between logarithms, where it takes over 20 ms.
+    """By which power of N a stage's CPU seconds grow: the slope between logarithms, where it takes
+    over 20 ms.
 
     Of k-means, N is the rows that it goes over.
     """
     most = KMEANS_ROWS if name.startswith("k-means") else math.inf
-    points = [(min(one["rows"], most), one["stages"][name]["cpu_seconds"]) for one in found if name in one["stages"]]
+    points = [
+        (min(one["rows"], most), one["stages"][name]["cpu_seconds"])
+        for one in found
+        if name in one["stages"]
+    ]
     points = [(math.log(rows), math.log(seconds)) for rows, seconds in points if seconds > 0.02]
     if len(points) < 2:
         return None
@@ -321,13 +387,20 @@ def exponent(found: list[dict[str, Any]], name: str) -> float | None:
 
 
 def limits(largest: dict[str, Any], memory: int, disk: int) -> dict[str, Any]:
-    """What the stage that takes most memory, and the files, need a row, and how many rows this machine has room for."""
+    """What the stage that takes most memory, and the files, need a row, and how many rows this
+    machine has room for.
+    """
     stages = {name: s for name, s in largest["stages"].items() if "simulated" not in name}
     hungriest = max(stages, key=lambda name: stages[name]["peak_bytes"])
-    columns = largest["stages"]["make the columns (simulated)"]["peak_bytes"]  # are there while the index is written
+    # are there while the index is written
+    columns = largest["stages"]["make the columns (simulated)"]["peak_bytes"]
     written = (columns + stages["write the index"]["peak_bytes"]) / largest["rows"]
-    used = max(s["peak_bytes"] for name, s in stages.items() if "write the index" not in name) / largest["rows"]
-    stored = 2 * sum(largest["disk_bytes"].values()) / largest["rows"]  # an update has the old and the new
+    used = (
+        max(s["peak_bytes"] for name, s in stages.items() if "write the index" not in name)
+        / largest["rows"]
+    )
+    # an update has the old and the new
+    stored = 2 * sum(largest["disk_bytes"].values()) / largest["rows"]
     return {
         "hungriest": hungriest,
         "writing_bytes_a_row": written,
@@ -344,19 +417,28 @@ def as_page(result: dict[str, Any]) -> str:
     lines = [
         "# At the size of the internet, simulated",
         "",
-        f"{result['created']}, commit {result['commit']}, {machine['processor']}, {machine['cores']} cores shared with "
-        f"other work (load {result['load'][0]:.1f}), {result['memory_bytes'] / 1e9:.0f} GB of memory; Python "
-        f"{result['python']}, NumPy {result['packages']['numpy']}, PyArrow {result['packages']['pyarrow']}, torch "
-        f"{result['packages']['torch']}. Seconds of the wall clock (of the processor), and the peak of resident "
+        f"{result['created']}, commit {result['commit']}, {machine['processor']}, "
+        f"{machine['cores']} cores shared with "
+        f"other work (load {result['load'][0]:.1f}), {result['memory_bytes'] / 1e9:.0f} GB of "
+        f"memory; Python "
+        f"{result['python']}, NumPy {result['packages']['numpy']}, PyArrow "
+        f"{result['packages']['pyarrow']}, torch "
+        f"{result['packages']['torch']}. Seconds of the wall clock (of the processor), and the "
+        f"peak of resident "
         "memory above where it was, in MB.",
         "",
-        "| stage | " + " | ".join(f"{one['rows']:,}" for one in sizes) + " | bytes a row kept | grows as |",
+        "| stage | "
+        + " | ".join(f"{one['rows']:,}" for one in sizes)
+        + " | bytes a row kept | grows as |",
         "|---|" + "---:|" * (len(sizes) + 2),
     ]
     for name, last in sizes[-1]["stages"].items():
         cells = [cell(one["stages"].get(name)) for one in sizes]
         grows = result["growth"][name]
-        cells += [f"{last['kept_bytes'] / sizes[-1]['rows']:.1f}", f"N^{grows:.2f}" if grows is not None else "flat"]
+        cells += [
+            f"{last['kept_bytes'] / sizes[-1]['rows']:.1f}",
+            f"N^{grows:.2f}" if grows is not None else "flat",
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     only = [name for one in sizes for name in one["stages"] if name not in sizes[-1]["stages"]]
     lines += [
@@ -370,13 +452,17 @@ def as_page(result: dict[str, Any]) -> str:
         + ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in files.items())
         + ".",
         "",
-        f"The limit of this machine: writing an index holds its columns in memory, {limit['writing_bytes_a_row']:.0f} "
+        f"The limit of this machine: writing an index holds its columns in memory, "
+        f"{limit['writing_bytes_a_row']:.0f} "
         f"bytes a row at the peak, so {result['memory_bytes'] / 1e9:.0f} GB are enough for "
         f"{limit['rows_by_memory'] / 1e6:.0f} million rows; everything else peaks at "
-        f"{limit['using_bytes_a_row']:.0f} bytes a row. An update has the old and the new files on disk, "
-        f"{limit['disk_bytes_a_row']:.0f} bytes a row: room for {limit['rows_by_disk'] / 1e6:.0f} million rows here.",
+        f"{limit['using_bytes_a_row']:.0f} bytes a row. An update has the old and the new files "
+        f"on disk, "
+        f"{limit['disk_bytes_a_row']:.0f} bytes a row: room for {limit['rows_by_disk'] / 1e6:.0f} "
+        f"million rows here.",
         "",
-        "`kept` counts memory of the process's own that later stages go on using. Growth is that of CPU seconds over "
+        "`kept` counts memory of the process's own that later stages go on using. Growth is that "
+        "of CPU seconds over "
         "the sizes that take 20 ms, of k-means over the rows that it goes over; "
         "`flat` stands where no size takes so long, or one alone.",
         "",

@@ -3,10 +3,11 @@
     python benchmarks/search.py                   # about 10 minutes and 3 GB of disk on one core
     python benchmarks/search.py --rows 100000
 
-A run is simulated: the smallest encoders of the paper's width (512 columns) with random weights, and a million rows of
-random float16 features in the run's files, as `seehear pretrain` leaves them. Each search is a process of its own, so
-that its peak memory is its own; its time is that of the call `search` with everything imported and the run opened: of
-the first call, and the mean of two more. The query is a synthetic sound.
+A run is simulated: the smallest encoders of the paper's width (512 columns) with random weights,
+and a million rows of random float16 features in the run's files, as `seehear pretrain` leaves them.
+Each search is a process of its own, so that its peak memory is its own; its time is that of the
+call `search` with everything imported and the run opened: of the first call, and the mean of two
+more. The query is a synthetic sound.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ WIDTH, CLUSTERS, REPEATS = 512, 256, 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -82,7 +85,10 @@ def simulate(folder: Path, rows: int) -> None:
         for i in range(rows // segments)
     ]
     write_index(
-        folder / "index", files, [], {"root": "/library", "paths": ["/library"], "rejected": {}, "created": now()}
+        folder / "index",
+        files,
+        [],
+        {"root": "/library", "paths": ["/library"], "rejected": {}, "created": now()},
     )
     rows = len(files) * segments
     generator = np.random.default_rng(0)
@@ -100,7 +106,10 @@ def simulate(folder: Path, rows: int) -> None:
     small = Encoders(video_width=64, video_depth=10, audio_width=64, audio_depth=10)
     cfg = Settings(clip=base.clip, encoders=small, cluster=Cluster(num_clusters=(CLUSTERS,)))
     pair: Pair = build_pair(cfg)
-    pair.renew_heads({"video": {"audio": CLUSTERS}, "audio": {"video": CLUSTERS}}, torch.Generator().manual_seed(0))
+    pair.renew_heads(
+        {"video": {"audio": CLUSTERS}, "audio": {"video": CLUSTERS}},
+        torch.Generator().manual_seed(0),
+    )
     labels = generator.integers(0, CLUSTERS, rows).astype(np.int32)
     clusters = {}
     for name in ("video", "audio", "joint"):
@@ -109,7 +118,13 @@ def simulate(folder: Path, rows: int) -> None:
         centroids = space(parts)[:CLUSTERS].clone()
         sizes = torch.from_numpy(np.bincount(labels, minlength=CLUSTERS))
         found = Clustering(
-            torch.from_numpy(labels), centroids, sizes, inertia=0.0, reseeded=0, iterations=1, precision="fp32"
+            torch.from_numpy(labels),
+            centroids,
+            sizes,
+            inertia=0.0,
+            reseeded=0,
+            iterations=1,
+            precision="fp32",
         )
         clusters[name] = Clusters(labels, found, space)
     run = folder / "run"
@@ -127,18 +142,33 @@ def simulate(folder: Path, rows: int) -> None:
 
 def in_a_process(folder: Path, case: str, threads: int) -> dict[str, Any]:
     """One case, measured in a new process."""
-    command = [sys.executable, __file__, "--case", case, "--folder", str(folder), "--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    command = [
+        sys.executable,
+        __file__,
+        "--case",
+        case,
+        "--folder",
+        str(folder),
+        "--threads",
+        str(threads),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
+    )
     if done.returncode:
         print(f"{case}: {done.stderr}", file=sys.stderr)
-        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+        return {
+            "failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        }
     print(f"{case}: {done.stdout.strip()}", file=sys.stderr)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def measure(folder: Path, case: str, threads: int) -> dict[str, Any]:
-    """Seconds of the first call and of the calls after it, in CPU time too, and the peak of memory."""
+    """Seconds of the first call and of the calls after it, in CPU time too, and the peak of
+    memory.
+    """
     import torch
 
     from seehear.library import open_run, search
@@ -165,7 +195,9 @@ def measure(folder: Path, case: str, threads: int) -> dict[str, Any]:
 
 
 class Memory:
-    """The most memory of this process's own that there was since now, looked at a hundred times a second."""
+    """The most memory of this process's own that there was since now, looked at a hundred times a
+    second.
+    """
 
     def __init__(self) -> None:
         self.before_mb = self.peak_mb = self.own_mb()
@@ -203,11 +235,14 @@ def report(args: argparse.Namespace, found: dict[str, Any]) -> None:
         "versions": f"python {platform.python_version()}, torch {metadata.version('torch')}",
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "search.json").write_text(json.dumps({**conditions, "cases": found}, indent=1) + "\n")
+    (RESULTS / "search.json").write_text(
+        json.dumps({**conditions, "cases": found}, indent=1) + "\n"
+    )
     lines = ["# Search over a simulated run", ""]
     lines += [f"- {key}: {value}" for key, value in conditions.items()]
     lines += [
-        "- memory: the process's own, without pages of the run's files, which the system takes back when it needs them",
+        "- memory: the process's own, without pages of the run's files, which the system takes "
+        "back when it needs them",
         "- the first faiss search builds the index; the others read it",
         "",
         "| | first, s | first, CPU s | then, s | then, CPU s | peak MB (run opened) |",
@@ -217,7 +252,9 @@ def report(args: argparse.Namespace, found: dict[str, Any]) -> None:
         if "failed" in v:
             lines.append(f"| {case} | {v['failed']} | | | | |")
             continue
-        times = " | ".join(str(v[key]) for key in ("first_s", "first_cpu_s", "then_s", "then_cpu_s"))
+        times = " | ".join(
+            str(v[key]) for key in ("first_s", "first_cpu_s", "then_s", "then_cpu_s")
+        )
         lines.append(f"| {case} | {times} | {v['peak_mb']} ({v['before_mb']}) |")
     (RESULTS / "search.md").write_text("\n".join(lines) + "\n")
 

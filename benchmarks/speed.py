@@ -1,4 +1,6 @@
-"""Pieces that the benchmarks of the training step share: work to time, and the peak of a matrix product here."""
+"""Pieces that the benchmarks of the training step share: work to time, and the peak of a matrix
+product here.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,15 @@ PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def works(cfg: Settings, pair: Pair, numerics: Numerics, batch: Batch) -> tuple[Callable[[], None], Callable[[], None]]:
+def works(
+    cfg: Settings, pair: Pair, numerics: Numerics, batch: Batch
+) -> tuple[Callable[[], None], Callable[[], None]]:
     """The forward pass as extraction does it, and a whole step: two things to call."""
-    labels = {"made_up": np.random.default_rng(0).integers(0, cfg.cluster.num_clusters[0], len(batch.rows_B))}
+    labels = {
+        "made_up": np.random.default_rng(0).integers(
+            0, cfg.cluster.num_clusters[0], len(batch.rows_B)
+        )
+    }
     update = Update(pair, cfg.clip, labels, cfg.train, numerics, make_optimizer(pair, cfg.train))
     sums = Sums(update.students, numerics.device)
 
@@ -44,8 +52,12 @@ def works(cfg: Settings, pair: Pair, numerics: Numerics, batch: Batch) -> tuple[
 def made_up_batch(clip: Clip, size: int, *, pinned: bool = False) -> Batch:
     """Noise to see and to hear, as a batch of the loader."""
     generator, side = torch.Generator().manual_seed(0), clip.short_side_pixels
-    frames = torch.randint(0, 256, (size, clip.frames, side, side, 3), dtype=torch.uint8, generator=generator)
-    waveform = torch.randn(size, round(clip.sound_seconds * clip.sample_rate_hz), generator=generator) / 10
+    frames = torch.randint(
+        0, 256, (size, clip.frames, side, side, 3), dtype=torch.uint8, generator=generator
+    )
+    waveform = (
+        torch.randn(size, round(clip.sound_seconds * clip.sample_rate_hz), generator=generator) / 10
+    )
     draws = torch.rand(size, DRAWS, generator=generator)
     if pinned:
         frames, waveform = frames.pin_memory(), waveform.pin_memory()
@@ -53,7 +65,9 @@ def made_up_batch(clip: Clip, size: int, *, pinned: bool = False) -> Batch:
 
 
 def matmul_peak(device: str, precision: str, repeats: int = 5) -> float:
-    """Teraflops of a large matrix product in a precision: the best of some, of the largest that take no second."""
+    """Teraflops of a large matrix product in a precision: the best of some, of the largest that
+    take no second.
+    """
     largest, side, best = PEAK_SIDE.get(torch.device(device).type, 2048), 256, 0.0
     while side <= largest:
         one = torch.randn(side, side, device=device, dtype=DTYPES[precision])
@@ -74,7 +88,10 @@ def matmul_peak(device: str, precision: str, repeats: int = 5) -> float:
 
 
 def once(
-    work: Callable[[], None], device: str, seconds: float, clock: Callable[[], float] = time.perf_counter
+    work: Callable[[], None],
+    device: str,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Seconds that `work` takes, the mean over about `seconds` of wall time, after a warm-up.
 

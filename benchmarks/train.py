@@ -1,24 +1,28 @@
-"""What does a round reach of what its parts could do alone, how fast is the step, and what do more ranks cost?
+"""What does a round reach of what its parts could do alone, how fast is the step, and what do more
+ranks cost?
 
-    python benchmarks/train.py                      # round, shapes and ranks on a CPU: about 8 minutes
-    python benchmarks/train.py --parts round        # one of: round, shapes, ranks
+    python benchmarks/train.py                      # round, shapes and ranks on a CPU: about 8
+    minutes python benchmarks/train.py --parts round        # one of: round, shapes, ranks
     python benchmarks/train.py --device cuda        # the shapes of the paper on a GPU
 
-round   Rounds of the method on videos of 340x256 that were packed, training on one thread and decoding in one process,
-        and before and after each the step alone: the same encoders and batch size on a batch in memory. The share is
-        clips/s of training, its waiting included, over clips/s of the step alone, both of that turn; the median counts.
-        As what else runs on a machine disturbs that, the same share is also had from CPU times of the training process,
+round   Rounds of the method on videos of 340x256 that were packed, training on one thread and
+        decoding in one process, and before and after each the step alone: the same encoders and
+        batch size on a batch in memory. The share is clips/s of training, its waiting included,
+        over clips/s of the step alone, both of that turn; the median counts. As what else runs on a
+        machine disturbs that, the same share is also had from CPU times of the training process,
         less its share of waiting.
-shapes  R(2+1)D-18 and the audio ResNet-18, 64 wide: forward, and forward + backward + SGD, in turn with the same
-        networks in a plain loop: contiguous, eager, fp32 or bf16 autocast, PyTorch's own 3-D convolutions, no fused
-        optimiser. On a CPU bf16 only where the probe takes it, and of the shapes the small ones, unless --shapes has
-        others: the large ones take many minutes.
-ranks   The same round on 1, 2 and 4 ranks of one thread each (gloo), on the debug preset's encoders twice as wide.
-        Efficiency is clips/s over that of one rank, divided by the cores that the ranks can have. What the machine can
-        give at all is seen from runs of one rank, one a core, that share nothing. Bytes are counted
-        where they are sent (all-reduces of a round by size), and computed from the sizes of the tensors.
+shapes  R(2+1)D-18 and the audio ResNet-18, 64 wide: forward, and forward + backward + SGD, in turn
+        with the same networks in a plain loop: contiguous, eager, fp32 or bf16 autocast, PyTorch's
+        own 3-D convolutions, no fused optimiser. On a CPU bf16 only where the probe takes it, and
+        of the shapes the small ones, unless --shapes has others: the large ones take many minutes.
+ranks   The same round on 1, 2 and 4 ranks of one thread each (gloo), on the debug preset's encoders
+        twice as wide. Efficiency is clips/s over that of one rank, divided by the cores that the
+        ranks can have. What the machine can give at all is seen from runs of one rank, one a core,
+        that share nothing. Bytes are counted where they are sent (all-reduces of a round by size),
+        and computed from the sizes of the tensors.
 
-The clock is wall time, so what else runs on the machine counts; ratios are those of neighbouring moments.
+The clock is wall time, so what else runs on the machine counts; ratios are those of neighbouring
+moments.
 """
 
 from __future__ import annotations
@@ -60,8 +64,14 @@ ROUND = {  # preset small, narrower and not as deep, so that data must come fast
     "data.workers": 1,
     "compute.threads": 1,
 }
-SHAPES = {"8x112x112": (8, 112), "8x224x224": (8, 224), "32x112x112": (32, 112), "audio 40x100": (0, 0)}
-CPU_BATCHES = {"8x112x112": 4, "audio 40x100": 32}  # of the shapes that a CPU times unless others are asked for
+SHAPES = {
+    "8x112x112": (8, 112),
+    "8x224x224": (8, 224),
+    "32x112x112": (32, 112),
+    "audio 40x100": (0, 0),
+}
+# of the shapes that a CPU times unless others are asked for
+CPU_BATCHES = {"8x112x112": 4, "audio 40x100": 32}
 RANKS = {
     "encoders.video_width": 8,
     "encoders.audio_width": 8,
@@ -76,17 +86,31 @@ RANKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--videos", type=int, default=48, help="about so many segments of 3 s in a round")
-    parser.add_argument("--turns", type=int, default=4, help="rounds, and how often each number of ranks has its turn")
+    parser.add_argument(
+        "--videos", type=int, default=48, help="about so many segments of 3 s in a round"
+    )
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=4,
+        help="rounds, and how often each number of ranks has its turn",
+    )
     parser.add_argument("--cache", type=Path, help="keep the videos of a round in this folder")
     parser.add_argument("--seconds", type=float, default=6.0, help="for each shape and way")
     parser.add_argument(
-        "--shapes", nargs="+", choices=SHAPES, help="all on a GPU and the small ones on a CPU by default"
+        "--shapes",
+        nargs="+",
+        choices=SHAPES,
+        help="all on a GPU and the small ones on a CPU by default",
     )
-    parser.add_argument("--batch", type=int, default=0, help="clips; 32 by default, and 4 or 1 of video on a CPU")
+    parser.add_argument(
+        "--batch", type=int, default=0, help="clips; 32 by default, and 4 or 1 of video on a CPU"
+    )
     parser.add_argument("--rank-of", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rank_of:
@@ -99,7 +123,8 @@ def main() -> None:
     report(measured, args)
 
 
-# --- a round against its parts ---------------------------------------------------------------------------------------
+# --- a round against its parts
+# ---------------------------------------------------------------------------------------
 
 
 def whole_round(args: argparse.Namespace) -> dict[str, Any]:
@@ -116,7 +141,9 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     from seehear.presets import preset_settings
 
     torch.set_num_threads(1)
-    cfg = override(preset_settings("small"), {**ROUND, "rounds": args.turns, "compute.device": args.device})
+    cfg = override(
+        preset_settings("small"), {**ROUND, "rounds": args.turns, "compute.device": args.device}
+    )
     with tempfile.TemporaryDirectory() as place:
         index = packed_videos(args.cache or Path(place), args.videos)
         numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
@@ -124,7 +151,11 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
         other = build_pair(cfg)
         other.renew_heads({m: {"made_up": 16} for m in other.modalities}, torch.Generator())
         forward, step = works(cfg, numerics.place(other), numerics, batch)
-        clips, pair, turns = Clips(index, cfg.clip, cfg.data, 0), numerics.place(build_pair(cfg)), []
+        clips, pair, turns = (
+            Clips(index, cfg.clip, cfg.data, 0),
+            numerics.place(build_pair(cfg)),
+            [],
+        )
         stages = Stages()
         rounds = stages.rounds(deep_cluster(State(pair, numerics), clips, cfg))
         data_s = decoding_alone(clips, cfg.train.batch_size)
@@ -132,9 +163,15 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
         for _ in range(args.turns):
             begin = time.perf_counter()
             learning = next(rounds).learning
-            round_s, cpu_s, stages_s = time.perf_counter() - begin, stages.training_cpu_s(), stages.seconds(begin)
+            round_s, cpu_s, stages_s = (
+                time.perf_counter() - begin,
+                stages.training_cpu_s(),
+                stages.seconds(begin),
+            )
             after = alone(step, numerics.device, cfg.train.batch_size)
-            step_s, step_cpu_s = ((one + other) / 2 for one, other in zip(before, after, strict=True))
+            step_s, step_cpu_s = (
+                (one + other) / 2 for one, other in zip(before, after, strict=True)
+            )
             forward_s, _ = alone(forward, numerics.device, cfg.train.batch_size)
             parts_s = learning.clips * step_s + len(index) * max(forward_s, data_s)
             one = {
@@ -157,8 +194,10 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
             before = after
         clips.close()
     return {
-        "what": "R(2+1)D-10 and ResNet-10 of width 8, 8x112x112, batch 8, 2 epochs, packed from 340x256",
-        "numerics": f"{numerics.device} {numerics.precision} {numerics.memory_format}, 1 thread, 1 decoding process",
+        "what": "R(2+1)D-10 and ResNet-10 of width 8, 8x112x112, batch 8, 2 epochs, packed from "
+        "340x256",
+        "numerics": f"{numerics.device} {numerics.precision} {numerics.memory_format}, 1 thread, "
+        f"1 decoding process",
         "rows": len(index),
         "data_alone_clips_per_s": round(1 / data_s, 1),
         "share_of_step": statistics.median(turn["share_of_step"] for turn in turns),
@@ -191,13 +230,19 @@ class Stages:
                 self.begun.append((stage, time.perf_counter()))
 
     def seconds(self, round_begun_s: float) -> dict[str, float]:
-        """Seconds of the stages of a round that is over, and of what came before the first of them."""
+        """Seconds of the stages of a round that is over, and of what came before the first of
+        them.
+        """
         moments = [("before", round_begun_s), *self.begun, ("", time.perf_counter())]
         self.begun = []
-        return {name: round(end_s - begin_s, 2) for (name, begin_s), (_, end_s) in pairwise(moments)}
+        return {
+            name: round(end_s - begin_s, 2) for (name, begin_s), (_, end_s) in pairwise(moments)
+        }
 
     def training_cpu_s(self) -> float:
-        """CPU seconds of this process since training began; those of the decoding process are not in it."""
+        """CPU seconds of this process since training began; those of the decoding process are not
+        in it.
+        """
         return time.process_time() - self.begin_s
 
 
@@ -213,7 +258,9 @@ def alone(work: Any, device: str, clips: int) -> tuple[float, float]:
 
 
 def packed_videos(place: Path, videos: int) -> seehear.Index:
-    """An index of packed segments of 3 s, made from 340x256 with a key frame every 250; in reality they differ more."""
+    """An index of packed segments of 3 s, made from 340x256 with a key frame every 250; in reality
+    they differ more.
+    """
     sys.path.insert(0, str(Path(__file__).parent))
     import decode
 
@@ -223,7 +270,9 @@ def packed_videos(place: Path, videos: int) -> seehear.Index:
     made = [place / "videos" / f"{number}.mp4" for number in range(2)]
     for number, path in enumerate(made):
         decode.write(path, number, 340, 256, 250)
-    for copy in range(1, -(-videos // (4 * len(made)))):  # the same content again costs the decoder the same
+    for copy in range(
+        1, -(-videos // (4 * len(made)))
+    ):  # the same content again costs the decoder the same
         for path in made:
             shutil.copy(path, path.with_name(f"{copy}-{path.name}"))
     seehear.index(place / "videos", place / "index", segment_seconds=3.0, workers=1, progress=False)
@@ -240,11 +289,14 @@ def decoding_alone(clips: Any, batch_size: int) -> float:
     return (time.perf_counter() - begin) / read
 
 
-# --- the step by shape -----------------------------------------------------------------------------------------------
+# --- the step by shape
+# -----------------------------------------------------------------------------------------------
 
 
 def shapes(args: argparse.Namespace) -> dict[str, Any]:
-    """Clips/s forward and of a step, ours and plain, with the share of the peak that ours reaches."""
+    """Clips/s forward and of a step, ours and plain, with the share of the peak that ours
+    reaches.
+    """
     import torch
 
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -257,7 +309,9 @@ def shapes(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"rows": rows, "device": args.device}
     if args.device == "cpu":
         absent = [name for name in SHAPES if name not in wanted]
-        found["not_run"] = ", ".join([*absent, "all of --device cuda: no CUDA device on this machine"])
+        found["not_run"] = ", ".join(
+            [*absent, "all of --device cuda: no CUDA device on this machine"]
+        )
     return found
 
 
@@ -281,14 +335,21 @@ def one_shape(name: str, frames: int, crop_pixels: int, args: argparse.Namespace
     clip = preset_settings("small").clip
     pair = Pair(video=network) if is_video else Pair(audio=network)
     precision: Any = "bf16" if device == "cuda" else "auto"
-    numerics = choose(Compute(device=device, precision="auto" if is_video else precision), pair, clip)
+    numerics = choose(
+        Compute(device=device, precision="auto" if is_video else precision), pair, clip
+    )
     numerics.place(pair)
     ways = {
-        "ours": (network, numerics.arrange(x.to(device)) if is_video else x.to(device), numerics.precision == "bf16")
+        "ours": (
+            network,
+            numerics.arrange(x.to(device)) if is_video else x.to(device),
+            numerics.precision == "bf16",
+        )
     }
     plain_ways = {"fp32": False, "bf16": True}
     if device == "cpu" and numerics.precision == "fp32":
-        del plain_ways["bf16"]  # where the probe took fp32, bf16 is computed by way of fp32, and takes minutes a step
+        # where the probe took fp32, bf16 is computed by way of fp32, and takes minutes a step
+        del plain_ways["bf16"]
     for plain, is_bf16 in plain_ways.items():
         ways[plain] = (plain_copy(network).to(device), x.to(device), is_bf16)
     seconds: dict[str, dict[str, list[float]]] = {"forward": {}, "step": {}}
@@ -299,9 +360,14 @@ def one_shape(name: str, frames: int, crop_pixels: int, args: argparse.Namespace
             for kind, work in (("forward", forward), ("step", step)):
                 if way == "ours" and turn == 0:
                     flops[kind] = counted(work) / size
-                seconds[kind].setdefault(way, []).append(once(work, device, args.seconds / 6) / size)
+                seconds[kind].setdefault(way, []).append(
+                    once(work, device, args.seconds / 6) / size
+                )
     peak = matmul_peak(device, numerics.precision)
-    row: dict[str, Any] = {"numerics": f"{numerics.precision} {numerics.memory_format}", "batch": size}
+    row: dict[str, Any] = {
+        "numerics": f"{numerics.precision} {numerics.memory_format}",
+        "batch": size,
+    }
     for kind, found in seconds.items():
         row[kind] = {way: round(1 / statistics.median(values), 2) for way, values in found.items()}
         for plain in plain_ways:
@@ -325,7 +391,9 @@ def plain_copy(network: Any) -> Any:
     for module in other.modules():
         if isinstance(module, Conv2Plus1D):
             module.__class__ = nn.Conv3d
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.contiguous_format)
+            module.weight.data = module.weight.data.contiguous(
+                memory_format=torch.contiguous_format
+            )
     return other
 
 
@@ -337,7 +405,10 @@ def loop(encoder: Any, inputs: Any, is_bf16: bool, *, fused: bool) -> tuple[Any,
 
     def forward() -> None:
         encoder.eval()
-        with torch.no_grad(), torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
+        with (
+            torch.no_grad(),
+            torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16),
+        ):
             encoder(inputs)
 
     def step() -> None:
@@ -351,29 +422,42 @@ def loop(encoder: Any, inputs: Any, is_bf16: bool, *, fused: bool) -> tuple[Any,
     return forward, step
 
 
-# --- ranks -----------------------------------------------------------------------------------------------------------
+# --- ranks ----------------------------------------------------------------------------------------
 
 
 def scaling(args: argparse.Namespace) -> dict[str, Any]:
     """A round on 1, 2 and 4 ranks, in turns."""
     cores = len(os.sched_getaffinity(0))
     found: dict[int, list[dict[str, Any]]] = {1: [], 2: [], 4: []}
-    strangers = []  # clips/s of as many runs as there are cores, at once, which know nothing of each other
+    # clips/s of as many runs as there are cores, at once, which know nothing of each other
+    strangers = []
     with tempfile.TemporaryDirectory() as place:
         for turn in range(args.turns):
             for ranks in found:
                 found[ranks] += as_ranks(ranks, 1, Path(place, f"{ranks}-{turn}"))
-            strangers.append(sum(one["clips_per_s"] for one in as_ranks(1, cores, Path(place, f"strangers-{turn}"))))
+            strangers.append(
+                sum(
+                    one["clips_per_s"]
+                    for one in as_ranks(1, cores, Path(place, f"strangers-{turn}"))
+                )
+            )
     rows = []
     for ranks, turns in found.items():
-        speedups = [now["clips_per_s"] / alone["clips_per_s"] for now, alone in zip(turns, found[1], strict=True)]
+        speedups = [
+            now["clips_per_s"] / alone["clips_per_s"]
+            for now, alone in zip(turns, found[1], strict=True)
+        ]
         rows.append(
             {
                 "ranks": ranks,
                 "clips_per_s": round(statistics.median(turn["clips_per_s"] for turn in turns), 1),
                 "speedup": round(statistics.median(speedups), 3),
                 "efficiency": round(statistics.median(speedups) / min(ranks, cores), 3),
-                **{key: turns[0][key] for key in turns[0] if key.startswith(("bytes", "computed", "messages"))},
+                **{
+                    key: turns[0][key]
+                    for key in turns[0]
+                    if key.startswith(("bytes", "computed", "messages"))
+                },
             }
         )
     alone = [turn["clips_per_s"] for turn in found[1]]
@@ -383,10 +467,18 @@ def scaling(args: argparse.Namespace) -> dict[str, Any]:
 
 def as_ranks(ranks: int, runs: int, told: Path) -> list[dict[str, Any]]:
     """What so many runs at once tell, each of so many ranks."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+    ]
     files = [told.with_name(f"{told.name}-{run}.json") for run in range(runs)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = [subprocess.Popen([*command, __file__, "--rank-of", str(file)], env=env) for file in files]
+    started = [
+        subprocess.Popen([*command, __file__, "--rank-of", str(file)], env=env) for file in files
+    ]
     codes = [process.wait() for process in started]
     if any(codes):
         raise SystemExit(f"a run of {ranks} ranks failed")
@@ -394,7 +486,9 @@ def as_ranks(ranks: int, runs: int, told: Path) -> list[dict[str, Any]]:
 
 
 def work_as_rank(told: Path) -> None:
-    """Two rounds as one of several ranks; rank 0 writes what the second took and what was sent in it."""
+    """Two rounds as one of several ranks; rank 0 writes what the second took and what was sent in
+    it.
+    """
     import torch
     from torch import nn
 
@@ -424,8 +518,11 @@ def work_as_rank(told: Path) -> None:
     sent.clear()
     learning = next(rounds).learning
     norms = [m for m in pair.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    numbers = sum(p.numel() for p in pair.parameters()) + sum(2 * norm.num_features for norm in norms)
-    step_bytes = 4 * (numbers + 2 * len(pair.modalities) + 4)  # losses and hits of each student; four counts
+    numbers = sum(p.numel() for p in pair.parameters()) + sum(
+        2 * norm.num_features for norm in norms
+    )
+    # losses and hits of each student; four counts
+    step_bytes = 4 * (numbers + 2 * len(pair.modalities) + 4)
     if distributed.rank() == 0:
         ranks = distributed.world_size()
         steps = [size for size in sent if size == step_bytes]
@@ -439,13 +536,17 @@ def work_as_rank(told: Path) -> None:
             "bytes_per_round_of_steps": sum(steps),
             "bytes_per_round_of_labels": 4 * len(clips) * 2 if ranks > 1 else 0,
         }
-        assert ranks == 1 or len(steps) == learning.steps, (len(steps), learning.steps, sorted(set(sent)))
+        assert ranks == 1 or len(steps) == learning.steps, (
+            len(steps),
+            learning.steps,
+            sorted(set(sent)),
+        )
         told.write_text(json.dumps(answer), encoding="utf-8")
     distributed.barrier()
     distributed.stop()
 
 
-# --- report ----------------------------------------------------------------------------------------------------------
+# --- report ---------------------------------------------------------------------------------------
 
 
 def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
@@ -464,7 +565,9 @@ def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
     if args.device == "cuda":
         import torch
 
-        about["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: not run"
+        about["gpu"] = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else "none: not run"
+        )
     data = {part: before[part] for part in PARTS if part in before}
     data |= {part: {"about": about, **found} for part, found in measured.items()}
     RESULTS.mkdir(exist_ok=True)
@@ -472,27 +575,55 @@ def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
     lines = ["# Training", ""]
     for part, found in data.items():
         lines += [f"## {part}", "", *(f"- {key}: {value}" for key, value in found["about"].items())]
-        lines += ["", *{"round": round_lines, "shapes": shape_lines, "ranks": rank_lines}[part](found), ""]
+        lines += [
+            "",
+            *{"round": round_lines, "shapes": shape_lines, "ranks": rank_lines}[part](found),
+            "",
+        ]
     path.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
 
 
 def round_lines(found: dict[str, Any]) -> list[str]:
     lines = [f"{found['what']}; {found['numerics']}; {found['rows']} rows. "]
-    lines[0] += f"Data alone: {found['data_alone_clips_per_s']} clips/s. " if "data_alone_clips_per_s" in found else ""
+    lines[0] += (
+        f"Data alone: {found['data_alone_clips_per_s']} clips/s. "
+        if "data_alone_clips_per_s" in found
+        else ""
+    )
     lines[0] += f"{found['note']}. " if "note" in found else ""
     lines[0] += f"Training reaches {found['share_of_step']:.1%} of the step alone by the clock, "
-    lines[0] += f"{found['share_by_cpu']:.1%} by CPU time of its process and its waiting, the whole round "
+    lines[0] += (
+        f"{found['share_by_cpu']:.1%} by CPU time of its process and its waiting, the whole round "
+    )
     lines[0] += f"{found['share_of_parts']:.1%} of training and extraction alone."
     if "stages_s" in found:
         spent = ", ".join(f"{name} {seconds}" for name, seconds in found["stages_s"].items())
         lines[0] += f" Seconds of a round, median: {spent}."
-    head = ["turn", "training, clips/s", "step alone", "share", "waiting", "CPU ms a clip", "step alone", "share"]
+    head = [
+        "turn",
+        "training, clips/s",
+        "step alone",
+        "share",
+        "waiting",
+        "CPU ms a clip",
+        "step alone",
+        "share",
+    ]
     head += ["round, s", "parts, s", "share"]
     lines += ["", "| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]
     for number, turn in enumerate(found["turns"]):
-        cells = [number, turn["training_clips_per_s"], turn["step_alone_clips_per_s"], f"{turn['share_of_step']:.1%}"]
-        cells += [f"{turn['waiting_share']:.1%}", turn["training_cpu_ms"], turn["step_alone_cpu_ms"]]
+        cells = [
+            number,
+            turn["training_clips_per_s"],
+            turn["step_alone_clips_per_s"],
+            f"{turn['share_of_step']:.1%}",
+        ]
+        cells += [
+            f"{turn['waiting_share']:.1%}",
+            turn["training_cpu_ms"],
+            turn["step_alone_cpu_ms"],
+        ]
         cells += [f"{turn['share_by_cpu']:.1%}", turn["round_s"], turn["parts_s"]]
         lines.append("| " + " | ".join(map(str, [*cells, f"{turn['share_of_parts']:.1%}"])) + " |")
     return lines
@@ -503,11 +634,19 @@ def shape_lines(found: dict[str, Any]) -> list[str]:
     if "rows" not in found:
         return lines
     lines += ["Clips/s; in brackets how many times as fast ours is.", ""]
-    lines += ["| shape | | ours | share of the peak | plain fp32 | plain bf16 |", "|---|---|---:|---:|---:|---:|"]
+    lines += [
+        "| shape | | ours | share of the peak | plain fp32 | plain bf16 |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
     for row in found["rows"]:
         for kind in ("forward", "step"):
             one = row[kind]
-            cells = [row["shape"], kind, f"{one['ours']} ({row['numerics']})", f"{one['share_of_peak']:.0%}"]
+            cells = [
+                row["shape"],
+                kind,
+                f"{one['ours']} ({row['numerics']})",
+                f"{one['share_of_peak']:.0%}",
+            ]
             cells += [
                 f"{one[way]} ({one[f'times_as_fast_as_{way}']})" if way in one else "not run"
                 for way in ("fp32", "bf16")
@@ -517,15 +656,28 @@ def shape_lines(found: dict[str, Any]) -> list[str]:
 
 
 def rank_lines(found: dict[str, Any]) -> list[str]:
-    lines = [f"{found['cores']} cores. ", "", "| ranks | clips/s | speed-up | of the ideal for the cores |"]
+    lines = [
+        f"{found['cores']} cores. ",
+        "",
+        "| ranks | clips/s | speed-up | of the ideal for the cores |",
+    ]
     if "strangers_speedup" in found:
-        lines[0] += "Runs of one rank that know nothing of each other, one a core at once, reach together "
-        lines[0] += f"{found['strangers_speedup']} times what one reaches alone: that is all the machine can give."
+        lines[0] += (
+            "Runs of one rank that know nothing of each other, one a core at once, reach together "
+        )
+        lines[0] += (
+            f"{found['strangers_speedup']} times what one reaches alone: that is all the machine "
+            f"can give."
+        )
     lines[-1] += " bytes a step | bytes a round |"
     lines += ["|---:|---:|---:|---:|---:|---:|"]
     for row in found["rows"]:
         cells = [row["ranks"], row["clips_per_s"], row["speedup"], f"{row['efficiency']:.0%}"]
-        lines.append("| " + " | ".join(map(str, [*cells, row["bytes_per_step"], row["bytes_per_round"]])) + " |")
+        lines.append(
+            "| "
+            + " | ".join(map(str, [*cells, row["bytes_per_step"], row["bytes_per_round"]]))
+            + " |"
+        )
     return lines
 
 

@@ -36,7 +36,9 @@ def open_browser(profile: Path, width: int, height: int) -> webdriver.Chrome:
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver") or "chromedriver"))
+    driver = webdriver.Chrome(
+        options=options, service=Service(shutil.which("chromedriver") or "chromedriver")
+    )
     resize(driver, width, height)
     return driver
 
@@ -47,7 +49,9 @@ def resize(driver: webdriver.Chrome, width: int, height: int) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
-def prefer(driver: webdriver.Chrome, *, scheme: str = "light", motion: str = "no-preference") -> None:
+def prefer(
+    driver: webdriver.Chrome, *, scheme: str = "light", motion: str = "no-preference"
+) -> None:
     """What the person at the screen has set."""
     features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
     listed = [{"name": name, "value": value} for name, value in features.items()]

@@ -1,4 +1,6 @@
-"""Drives the method's generators as a caller does: asks for what is to come of each step, and takes what came."""
+"""Drives the method's generators as a caller does: asks for what is to come of each step, and takes
+what came.
+"""
 
 from __future__ import annotations
 

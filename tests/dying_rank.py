@@ -1,8 +1,10 @@
-"""Runs seehear's command line as one rank of several, of which one dies or hangs in a certain call of a function.
+"""Runs seehear's command line as one rank of several, of which one dies or hangs in a certain call
+of a function.
 
-`python tests/dying_rank.py HOW MODULE FUNCTION CALL pretrain ...`: with RANK=1 in the environment, this process ends
-itself by SIGKILL (HOW: dies) or stands still (HOW: hangs) when FUNCTION of a module whose name begins with MODULE is
-called for the CALLth time. Every other rank only runs the command.
+`python tests/dying_rank.py HOW MODULE FUNCTION CALL pretrain ...`: with RANK=1 in the environment,
+this process ends itself by SIGKILL (HOW: dies) or stands still (HOW: hangs) when FUNCTION of a
+module whose name begins with MODULE is called for the CALLth time. Every other rank only runs the
+command.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""One start of torchrun, several numbers of ranks: the ranks that are left over leave, the others form a new group."""
+"""One start of torchrun, several numbers of ranks: the ranks that are left over leave, the others
+form a new group.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from seehear.machine import distributed
 
 
 def fewer_and_fewer(folder: str, counts: Iterable[int]) -> Iterator[int]:
-    """Each number of ranks, falling, once this rank is in a group of so many; it ends early where it is left over."""
+    """Each number of ranks, falling, once this rank is in a group of so many; it ends early where
+    it is left over.
+    """
     started_as = distributed.rank()
     for ranks in counts:
         if distributed.world_size() != ranks:

@@ -13,7 +13,9 @@ from seehear.evaluation.finetuning import splits
 from seehear.machine import distributed
 from test_finetune import Planted, settings_with
 
-CFG = settings_with(batch_parts=4, batch_size=16, optimizer="sgd", lr=0.02, heldout_share=0.1, clips=3)
+CFG = settings_with(
+    batch_parts=4, batch_size=16, optimizer="sgd", lr=0.02, heldout_share=0.1, clips=3
+)
 STOPPED_STEP = 3  # of 4
 
 

@@ -8,9 +8,15 @@ from torch import Tensor
 
 
 def mixture(
-    num_rows: int, width: int, centres: int, seed: int = 0, apart: float = 3.0, in_turn: bool = False
+    num_rows: int,
+    width: int,
+    centres: int,
+    seed: int = 0,
+    apart: float = 3.0,
+    in_turn: bool = False,
 ) -> Tensor:
-    """Rows of a Gaussian mixture, (N, D) float32; `apart` is the scatter of the centres, that of the rows is 1.
+    """Rows of a Gaussian mixture, (N, D) float32; `apart` is the scatter of the centres, that of
+    the rows is 1.
 
     With `in_turn` row i belongs to centre i modulo their number, otherwise to a random one.
     """

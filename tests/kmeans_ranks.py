@@ -1,7 +1,9 @@
-"""What every rank does in test_distributed.py; run by torchrun: kmeans_ranks.py FOLDER RANKS [FEWER RANKS ...].
+"""What every rank does in test_distributed.py; run by torchrun: kmeans_ranks.py FOLDER RANKS [FEWER
+RANKS ...].
 
-Each rank clusters its shard of the same rows and writes what it found to FOLDER/<ranks>/<rank>.pt. Fewer ranks than
-were started form a group of their own, so that one start serves several numbers of ranks.
+Each rank clusters its shard of the same rows and writes what it found to FOLDER/<ranks>/<rank>.pt.
+Fewer ranks than were started form a group of their own, so that one start serves several numbers of
+ranks.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def features() -> torch.Tensor:
 
 
 def searches() -> dict[str, dict[str, Any]]:
-    """Options of the searches to compare; arguments with one entry per row are cut like the rows."""
+    """Options of the searches to compare; arguments with one entry per row are cut like the
+    rows.
+    """
     return {
         "plain": {},
         "warm": {"init": torch.arange(ROWS) % CLUSTERS},
@@ -46,7 +50,9 @@ def cluster(rank: int, ranks: int) -> dict[str, Any]:
     kmeans_rows._BLOCK_NUMBERS["cpu"] = 150 * rows.shape[1]  # several chunks a rank
     for name, options in searches().items():
         cut = {
-            key: value[first:last] if isinstance(value, torch.Tensor) and len(value) == ROWS else value
+            key: value[first:last]
+            if isinstance(value, torch.Tensor) and len(value) == ROWS
+            else value
             for key, value in options.items()
         }
         result = kmeans(rows, CLUSTERS, seed=3, iterations=8, **cut)
@@ -71,7 +77,10 @@ def cluster(rank: int, ranks: int) -> dict[str, Any]:
 def collectives() -> None:
     """Sums, extremes and copies over the ranks."""
     me, all_of_us = distributed.rank(), distributed.world_size()
-    assert distributed.all_reduce(torch.tensor([me, 1])).tolist() == [all_of_us * (all_of_us - 1) // 2, all_of_us]
+    assert distributed.all_reduce(torch.tensor([me, 1])).tolist() == [
+        all_of_us * (all_of_us - 1) // 2,
+        all_of_us,
+    ]
     assert distributed.all_reduce(torch.tensor([float(me)]), "max").tolist() == [all_of_us - 1]
     assert distributed.all_reduce(torch.tensor([me]), "min").tolist() == [0]
     assert distributed.broadcast(torch.tensor([me + 5])).tolist() == [5]

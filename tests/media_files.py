@@ -1,7 +1,9 @@
-"""Small video files, ordinary and odd, for tests: every frame carries its number and the sound tells the time.
+"""Small video files, ordinary and odd, for tests: every frame carries its number and the sound
+tells the time.
 
-A frame is a grid of 4 x 4 dark and bright blocks, the binary digits of its number. The sound is a rising tone whose
-value at any time is known (`tone`), so that both can be read back and compared with what was written.
+A frame is a grid of 4 x 4 dark and bright blocks, the binary digits of its number. The sound is a
+rising tone whose value at any time is known (`tone`), so that both can be read back and compared
+with what was written.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-CLOCK_HZ = 90_000  # of the video's timestamps, so that any frame rate and any odd time can be written
+CLOCK_HZ = (
+    90_000  # of the video's timestamps, so that any frame rate and any odd time can be written
+)
 Waveform = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -49,7 +53,9 @@ def number_of(picture_HWC: NDArray[np.uint8]) -> int:
     number = 0
     for bit in range(16):
         top, left = bit // 4 * height // 4, bit % 4 * width // 4
-        block = picture_HWC[top + height // 16 : top + height * 3 // 16, left + width // 16 : left + width * 3 // 16]
+        block = picture_HWC[
+            top + height // 16 : top + height * 3 // 16, left + width // 16 : left + width * 3 // 16
+        ]
         number |= int(block.mean() > 120) << bit
     return number
 
@@ -78,12 +84,18 @@ def write_media(
     container_options: dict[str, str] | None = None,
     has_fine_clock: bool = True,
 ) -> Path:
-    """Write a file; frame number n is presented at frame_times_s[n], and the sound at time t is `waveform(t)`.
+    """Write a file; frame number n is presented at frame_times_s[n], and the sound at time t is
+    `waveform(t)`.
 
-    `shift_s` moves everything on the container's clock. Without `has_fine_clock`, timestamps are numbers of frames, as
-    formats want it that know a frame rate only. Channels of the sound are all alike, but LFE is loud noise.
+    `shift_s` moves everything on the container's clock. Without `has_fine_clock`, timestamps are
+    numbers of frames, as formats want it that know a frame rate only. Channels of the sound are all
+    alike, but LFE is loud noise.
     """
-    times_s = np.arange(round(seconds * fps)) / fps if frame_times_s is None else np.asarray(frame_times_s)
+    times_s = (
+        np.arange(round(seconds * fps)) / fps
+        if frame_times_s is None
+        else np.asarray(frame_times_s)
+    )
     with av.open(path, "w", format=container_format, options=container_options or {}) as container:
         video = audio = None
         if video_codec is not None:
@@ -99,12 +111,17 @@ def write_media(
         if video is not None:
             for number, time_s in enumerate(times_s):
                 frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
-                frame.pts, frame.time_base = round((time_s + shift_s) * CLOCK_HZ), Fraction(1, CLOCK_HZ)
+                frame.pts, frame.time_base = (
+                    round((time_s + shift_s) * CLOCK_HZ),
+                    Fraction(1, CLOCK_HZ),
+                )
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
         if audio is not None:
             stop_s = seconds if audio_seconds is None else audio_start_s + audio_seconds
-            _write_sound(container, audio, sample_rate_hz, layout, audio_start_s, stop_s, waveform, shift_s)
+            _write_sound(
+                container, audio, sample_rate_hz, layout, audio_start_s, stop_s, waveform, shift_s
+            )
     return path
 
 
@@ -120,7 +137,11 @@ def _add_video(
     video = container.add_stream(codec, rate=rate, options=options or {})
     video.width, video.height = size
     video.pix_fmt = pixel_format
-    if codec not in ("mpeg4", "mpeg2video", "mjpeg"):  # those write their frame rate into the stream
+    if codec not in (
+        "mpeg4",
+        "mpeg2video",
+        "mjpeg",
+    ):  # those write their frame rate into the stream
         video.codec_context.time_base = Fraction(1, CLOCK_HZ)
     return video
 
@@ -139,8 +160,12 @@ def _write_sound(
     sound = waveform(np.arange(first, last) / rate_hz)
     channels = [channel.name for channel in av.AudioLayout(layout).channels]
     noise = np.random.default_rng(0).uniform(-0.9, 0.9, len(sound))
-    samples_CS = np.stack([noise if name == "LFE" else sound for name in channels]).astype(np.float32)
-    resampler = av.AudioResampler(format=audio.codec_context.format, layout=layout, rate=rate_hz, frame_size=1024)
+    samples_CS = np.stack([noise if name == "LFE" else sound for name in channels]).astype(
+        np.float32
+    )
+    resampler = av.AudioResampler(
+        format=audio.codec_context.format, layout=layout, rate=rate_hz, frame_size=1024
+    )
     # Interleaved: PyAV miscounts the planes of 8 channels.
     frame = av.AudioFrame.from_ndarray(samples_CS.T.reshape(1, -1), format="flt", layout=layout)
     frame.sample_rate = rate_hz
@@ -154,7 +179,9 @@ def _write_sound(
 
 
 def cut_with_edit_list(source: Path, target: Path, start_s: float) -> Path:
-    """Copy an MP4 from `start_s` on without decoding: the packets before it stay, hidden by an edit list."""
+    """Copy an MP4 from `start_s` on without decoding: the packets before it stay, hidden by an edit
+    list.
+    """
     options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
     with av.open(source) as old, av.open(target, "w", options=options) as new:
         streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
@@ -170,7 +197,9 @@ def cut_with_edit_list(source: Path, target: Path, start_s: float) -> Path:
 
 
 def all_frames(path: Path, stream: int = 0) -> list[tuple[float, NDArray[np.uint8]]]:
-    """Every frame with its time since the container's start, decoded one after the other: the reference."""
+    """Every frame with its time since the container's start, decoded one after the other: the
+    reference.
+    """
     with av.open(path) as container:
         origin_s = (container.start_time or 0) / av.time_base
         video = container.streams.video[stream]
@@ -181,7 +210,9 @@ def all_frames(path: Path, stream: int = 0) -> list[tuple[float, NDArray[np.uint
 
 
 def copy_with_pts_from_dts(source: Path, target: Path) -> Path:
-    """Copy the pictures without decoding, as a program does that knows one timestamp a packet only."""
+    """Copy the pictures without decoding, as a program does that knows one timestamp a packet
+    only.
+    """
     with av.open(source) as old, av.open(target, "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         packets = [packet for packet in old.demux(video=0) if packet.dts is not None]
@@ -194,13 +225,17 @@ def copy_with_pts_from_dts(source: Path, target: Path) -> Path:
 
 
 def pack_b_frames(source: Path, target: Path) -> Path:
-    """MPEG-4 as DivX wrote it for AVI: a frame and the B-frame behind it in a packet, an empty frame for its place.
+    """MPEG-4 as DivX wrote it for AVI: a frame and the B-frame behind it in a packet, an empty
+    frame for its place.
 
     Sound is copied.
     """
     with av.open(source) as old:
         packets = [bytes(packet) for packet in old.demux(video=0) if packet.size]
-        size, rate = (old.streams.video[0].width, old.streams.video[0].height), old.streams.video[0].average_rate
+        size, rate = (
+            (old.streams.video[0].width, old.streams.video[0].height),
+            old.streams.video[0].average_rate,
+        )
     packed: list[bytes] = []
     while packets:
         packed.append(packets.pop(0))
@@ -208,10 +243,12 @@ def pack_b_frames(source: Path, target: Path) -> Path:
             packed[-1] += packets.pop(0)
             while packets and _mpeg4_kind(packets[0]) == "B":
                 packed.append(packets.pop(0))
-            bits = "010" + format(len(packed) % 25, "05b") + "100"  # a P-frame, its time, "not coded"
+            # a P-frame, its time, "not coded"
+            bits = "010" + format(len(packed) % 25, "05b") + "100"
             packed.append(b"\0\0\1\xb6" + int(bits + "1" * (-len(bits) % 8), 2).to_bytes(2, "big"))
     header, frame = packed[0].split(b"\0\0\1\xb6", 1)
-    header = header.split(b"\0\0\1\xb2")[0] + b"\0\0\1\xb2DivX503b1393p"  # by which decoders know it
+    # by which decoders know it
+    header = header.split(b"\0\0\1\xb2")[0] + b"\0\0\1\xb2DivX503b1393p"
     packed[0] = header + b"\0\0\1\xb6" + frame
     with av.open(source) as old, av.open(target, "w") as new:
         stream = new.add_stream("mpeg4", rate=rate)
@@ -236,7 +273,9 @@ def _mpeg4_kind(packet: bytes) -> str:
 
 
 def leave_unfinished(avi: Path) -> Path:
-    """Make of an AVI what a recorder leaves that dies: no index, and zeros for lengths and the number of frames."""
+    """Make of an AVI what a recorder leaves that dies: no index, and zeros for lengths and the
+    number of frames.
+    """
     content = bytearray(avi.read_bytes())
     del content[content.rfind(b"idx1") :]
     content[4:8] = bytes(4)

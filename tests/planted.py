@@ -1,4 +1,6 @@
-"""Segments whose classes can be both seen and heard: a colour and a tone, with noise that is private to each."""
+"""Segments whose classes can be both seen and heard: a colour and a tone, with noise that is
+private to each.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,15 @@ COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]]
 TONES_HZ = (300.0, 700.0, 1500.0, 3300.0)
 
 AS_DEBUG = {"clip.short_side_pixels": 36, "clip.crop_pixels": 32, "clip.sound_seconds": 1.0}
-"""Clips as large as those of the debug preset: for encoders that are to find the classes by themselves, and where few
-clips are normalised together, which blows up rounding if the last layers have but one position."""
+"""Clips as large as those of the debug preset: for encoders that are to find the classes by
+themselves, and where few clips are normalised together, which blows up rounding if the last layers
+have but one position."""
 
 
 def tiny_settings(changes: Mapping[str, Any] | None = None) -> Settings:
-    """The debug preset with smaller clips, and fixed numerics, so that nothing depends on a probe."""
+    """The debug preset with smaller clips, and fixed numerics, so that nothing depends on a
+    probe.
+    """
     fixed = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0}
     fixed |= {"clip.short_side_pixels": 20, "clip.crop_pixels": 16, "clip.sound_seconds": 0.5}
     return override(preset_settings("debug"), fixed | dict(changes or {}))

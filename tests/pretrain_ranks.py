@@ -1,4 +1,6 @@
-"""What each rank does in test_ranks.py; run under torchrun with a folder, then the numbers of ranks, falling."""
+"""What each rank does in test_ranks.py; run under torchrun with a folder, then the numbers of
+ranks, falling.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,14 @@ SAVED_STEP = 6  # of 8: in the second epoch
 def method(way: str) -> dict[str, Any]:
     """Two rounds on planted clips, a few of which cannot be read."""
     cfg = tiny_settings(
-        {"rounds": 2, "train.batch_size": 16, "train.optimizer": "sgd", "train.lr": 0.02, **WAYS[way], **AS_DEBUG}
+        {
+            "rounds": 2,
+            "train.batch_size": 16,
+            "train.optimizer": "sgd",
+            "train.lr": 0.02,
+            **WAYS[way],
+            **AS_DEBUG,
+        }
     )
     clips, _ = planted_clips(cfg, ROWS)
     for row in UNREADABLE:
@@ -41,7 +50,9 @@ def method(way: str) -> dict[str, Any]:
     pair = build_pair(cfg)
     rounds = rounds_of_pair(pair, clips, cfg)
     return {
-        "labels": [{name: torch.from_numpy(c.labels_N) for name, c in r.clusters.items()} for r in rounds],
+        "labels": [
+            {name: torch.from_numpy(c.labels_N) for name, c in r.clusters.items()} for r in rounds
+        ],
         "learning": [asdict(r.learning) for r in rounds],
         "pair": pair.state_dict(),
         "failures": distributed.add_up(clips.failures),
@@ -49,16 +60,24 @@ def method(way: str) -> dict[str, Any]:
 
 
 def lesson(begun: dict[str, Any] | None) -> dict[str, Any]:
-    """Two epochs on known labels, or the rest of them; which rows this rank read, and the state after a step."""
-    cfg = tiny_settings({"train.epochs": 2, "train.batch_parts": 4, "train.uniform_clusters": False, **AS_DEBUG})
+    """Two epochs on known labels, or the rest of them; which rows this rank read, and the state
+    after a step.
+    """
+    cfg = tiny_settings(
+        {"train.epochs": 2, "train.batch_parts": 4, "train.uniform_clusters": False, **AS_DEBUG}
+    )
     clips, classes_N = planted_clips(cfg, ROWS)
     pair, read, kept = build_pair(cfg), [], []
-    pair.renew_heads({"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0))
+    pair.renew_heads(
+        {"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0)
+    )
 
     class Recording(Clips):
         def pieces(self, chunks: list[np.ndarray], **which: Any) -> Any:
             for rows, batch in zip(chunks, super().pieces(chunks, **which), strict=True):
-                read.append((which["epoch"], rows.tolist())) if isinstance(which["epoch"], int) else None
+                read.append((which["epoch"], rows.tolist())) if isinstance(
+                    which["epoch"], int
+                ) else None
                 yield batch
 
     clips.__class__ = Recording
@@ -78,16 +97,24 @@ def lesson(begun: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def stumbling(bad_rows: range) -> dict[str, Any]:
-    """Two epochs in which the sound of some rows is no number: what was said on the way, and what came of it."""
-    cfg = tiny_settings({"train.epochs": 2, "train.batch_size": 8, "train.batch_parts": 4, **AS_DEBUG})
+    """Two epochs in which the sound of some rows is no number: what was said on the way, and what
+    came of it.
+    """
+    cfg = tiny_settings(
+        {"train.epochs": 2, "train.batch_size": 8, "train.batch_parts": 4, **AS_DEBUG}
+    )
     clips, classes_N = planted_clips(cfg, ROWS)
     for row in bad_rows:
         clips._cached[row].waveform_L[:] = np.nan  # type: ignore[index, union-attr]
     pair, rows, said = build_pair(cfg), np.arange(len(clips)), []
-    pair.renew_heads({"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0))
+    pair.renew_heads(
+        {"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0)
+    )
     which = {"train_rows": rows, "heldout_rows": rows[:0]}
     try:
-        learning = learn(pair, clips, {"class": classes_N.astype(np.int32)}, cfg.train, say=said.append, **which)
+        learning = learn(
+            pair, clips, {"class": classes_N.astype(np.int32)}, cfg.train, say=said.append, **which
+        )
     except TrainingError as error:
         return {"said": said, "error": str(error)}
     return {"said": said, "error": None, "skipped": learning.skipped, "pair": pair.state_dict()}
@@ -99,7 +126,9 @@ def helpers() -> None:
     assert distributed.share(bytes([me, 7])) == bytes([0, 7])
     assert distributed.share(b"") == b""
     assert distributed.by_first(lambda: {"rank": me}) == {"rank": 0}
-    assert distributed.add_up({"x": 1, f"y{me}": 2}) == {"x": ranks} | {f"y{i}": 2 for i in range(ranks)}
+    assert distributed.add_up({"x": 1, f"y{me}": 2}) == {"x": ranks} | {
+        f"y{i}": 2 for i in range(ranks)
+    }
     rows = np.arange(me, 2 * me + 1)
     numbers, parts = distributed.gather_rows(rows, {"video": torch.full((len(rows), 3), float(me))})
     assert len(numbers) == len(parts["video"]) == (ranks * (ranks + 1) // 2 if me == 0 else me + 1)
@@ -138,9 +167,8 @@ def main() -> None:
     started_as = distributed.rank()
     saved = Path(folder, "begun.pt")
     for ranks in fewer_and_fewer(folder, map(int, counts)):
-        begun = (
-            torch.load(saved) if saved.exists() else None
-        )  # before rank 0, which meets the others next, can write it
+        # before rank 0, which meets the others next, can write it
+        begun = torch.load(saved) if saved.exists() else None
         helpers()
         found = everything(begun)
         torch.save(found, Path(folder, f"{ranks}-{started_as}.pt"))

@@ -21,7 +21,9 @@ from seehear.data.remote import retrying
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves a folder, with listings; `faults` has, by file name, what goes wrong with its next GET requests."""
+    """Serves a folder, with listings; `faults` has, by file name, what goes wrong with its next GET
+    requests.
+    """
 
     daemon_threads = True
 
@@ -54,9 +56,13 @@ class Handler(BaseHTTPRequestHandler):
         if fault.isdigit() or not path.exists():
             self.send(int(fault or 404), b"", {})
         elif path.is_dir():
-            links = [f'<a href="{p.name}{"/" if p.is_dir() else ""}">x</a>' for p in sorted(path.iterdir())]
+            links = [
+                f'<a href="{p.name}{"/" if p.is_dir() else ""}">x</a>'
+                for p in sorted(path.iterdir())
+            ]
             outside = (
-                '<a href="../">up</a> <a href="http://127.0.0.1:9/other.mp4">elsewhere</a> <a href="../v.mp4">v</a>'
+                '<a href="../">up</a> <a href="http://127.0.0.1:9/other.mp4">elsewhere</a> '
+                '<a href="../v.mp4">v</a>'
             )
             self.send(200, "\n".join([outside, *links]).encode(), {"Content-Type": "text/html"})
         else:
@@ -64,13 +70,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_file(self, path: Path, fault: str, with_body: bool) -> None:
         content, status = path.read_bytes(), path.stat()
-        headers = {"Last-Modified": formatdate(status.st_mtime, usegmt=True), "Content-Type": "video/mp4"}
+        headers = {
+            "Last-Modified": formatdate(status.st_mtime, usegmt=True),
+            "Content-Type": "video/mp4",
+        }
         code, wanted = 200, self.headers.get("Range")
         if wanted:
             first, last = wanted.removeprefix("bytes=").split("-")
             content, code = content[int(first) : int(last) + 1], 206
         if fault == "reset":
-            self.connection.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER: a reset instead of an end
+            # SO_LINGER: a reset instead of an end
+            self.connection.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")
             os.close(self.connection.detach())
             return
         if fault == "slow":
@@ -78,7 +88,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send(code, content, headers, cut=fault == "truncated", with_body=with_body)
 
     def send(
-        self, code: int, content: bytes, headers: dict[str, str], cut: bool = False, with_body: bool = True
+        self,
+        code: int,
+        content: bytes,
+        headers: dict[str, str],
+        cut: bool = False,
+        with_body: bool = True,
     ) -> None:
         self.send_response(code)
         for name, value in headers.items():

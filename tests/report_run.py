@@ -1,4 +1,6 @@
-"""A small finished run whose files and classes have names that try to be more than text, and readers of its report."""
+"""A small finished run whose files and classes have names that try to be more than text, and
+readers of its report.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,12 @@ from typing import Any
 
 VIDEOS = 24
 CLUSTERS = 5
-FIXED = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0, "compute.threads": 1}
+FIXED = {
+    "compute.precision": "fp32",
+    "compute.memory_format": "contiguous",
+    "data.workers": 0,
+    "compute.threads": 1,
+}
 NAMES = (
     "<img src=x onerror=hacked=1>.mp4",
     "<script>window.hacked=1<!--.mp4",
@@ -20,7 +27,12 @@ NAMES = (
     "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627.mp4",
     "line\u2028separated\u2029 name.mp4",
 )
-CLASSES = ("</script><script>hacked=1</script>", "\u202edrow", "quote \" ' & class", "\U0001f327 rain")
+CLASSES = (
+    "</script><script>hacked=1</script>",
+    "\u202edrow",
+    "quote \" ' & class",
+    "\U0001f327 rain",
+)
 
 
 def make_run(here: Path) -> Path:

@@ -32,17 +32,22 @@ def children() -> Iterator[Path]:
 def waits_at_a_lease(process: Path) -> bool:
     """Whether a process waits for a file that somebody has a lease on."""
     try:
-        return any((task / "wchan").read_text() == "__break_lease" for task in (process / "task").iterdir())
+        return any(
+            (task / "wchan").read_text() == "__break_lease" for task in (process / "task").iterdir()
+        )
     except OSError:
         return False
 
 
 @contextmanager
 def leased(path: Path) -> Iterator[None]:
-    """While the block runs, whoever opens a file waits, where the system gives leases on it (most file systems do)."""
+    """While the block runs, whoever opens a file waits, where the system gives leases on it (most
+    file systems do).
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # told of those who wait by a signal that is ignored
+        # told of those who wait by a signal that is ignored
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except OSError:
         os.close(descriptor)
@@ -57,9 +62,11 @@ def leased(path: Path) -> Iterator[None]:
 
 @contextmanager
 def strikes(path: Path, what: signal.Signals, times: int) -> Iterator[list[int]]:
-    """While the block runs, send a signal to each child of this process that opens a file, so many in all.
+    """While the block runs, send a signal to each child of this process that opens a file, so many
+    in all.
 
-    Nobody gets past opening the file until all have been struck: however busy the machine, none escapes by being quick.
+    Nobody gets past opening the file until all have been struck: however busy the machine, none
+    escapes by being quick.
 
     Yields:
         The processes that were struck so far.
@@ -72,7 +79,9 @@ def strikes(path: Path, what: signal.Signals, times: int) -> Iterator[list[int]]
             is_ready.set()
             while not is_over.is_set() and len(struck) < times:
                 for process in children():
-                    if int(process.name) not in struck and (waits_at_a_lease(process) or holds(process, path)):
+                    if int(process.name) not in struck and (
+                        waits_at_a_lease(process) or holds(process, path)
+                    ):
                         os.kill(int(process.name), what)
                         struck.append(int(process.name))
                         break

@@ -34,7 +34,9 @@ def test_crop_and_flip_agree_with_the_slow_version():
     assert ours.dtype == torch.uint8
     assert ours.is_contiguous(memory_format=torch.channels_last_3d)
     for i in range(len(frames)):
-        assert np.array_equal(ours[i].numpy(), obvious_crop(frames[i].numpy(), draws[i].numpy(), CLIP))
+        assert np.array_equal(
+            ours[i].numpy(), obvious_crop(frames[i].numpy(), draws[i].numpy(), CLIP)
+        )
     assert 8 < int((draws[:, FLIP] < 0.5).sum()) < 24
 
 

@@ -1,4 +1,6 @@
-"""CSV files as people and spreadsheets write them: blanks, quotes, marks, line ends, and what cannot be meant."""
+"""CSV files as people and spreadsheets write them: blanks, quotes, marks, line ends, and what
+cannot be meant.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,13 @@ WRITTEN = {  # one table, written in many ways
     "plain": "path,class,split\na.mp4,dog bark,train\nb.mp4,cat,test\n",
     "blanks": " path , class ,split \n a.mp4 ,\tdog bark , train\nb.mp4, cat,test \n",
     "quotes": '"path", "class", "split"\n"a.mp4" , "dog bark", "train" \n"b.mp4" ,"cat"\t,test\n',
-    "mark and returns": "\ufeffpath, class, split\r\na.mp4, dog bark, train\r\nb.mp4, cat, test\r\n",
+    "mark and returns": "\ufeffpath, class, split\r\na.mp4, dog bark, train\r\nb.mp4, cat, "
+    "test\r\n",
     "empty lines": "\n  \npath,class,split\n\n,,\na.mp4,dog bark,train\n\t\nb.mp4,cat,test\n\n",
     "old returns": "path,class,split\ra.mp4,dog bark,train\rb.mp4,cat,test",
     "other order": "split, note, class, path\ntrain,, dog bark, a.mp4\ntest, x, cat, b.mp4\n",
-    "no-break spaces": "path,\u00a0class\u00a0,split\na.mp4,\u00a0dog bark,train\nb.mp4,cat\u00a0,test\n",
+    "no-break spaces": "path,\u00a0class\u00a0,split\na.mp4,\u00a0dog "
+    "bark,train\nb.mp4,cat\u00a0,test\n",
 }
 
 
@@ -40,7 +44,9 @@ def test_a_table_says_the_same_however_it_is_written(tmp_path: Path, way: str) -
 
 def test_quotes_keep_commas_line_ends_and_quotes(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
-    path.write_text('path,class\n"a, b.mp4" ,"say ""x"" , twice"\n"c\nd.mp4","cat"\n', encoding="utf-8")
+    path.write_text(
+        'path,class\n"a, b.mp4" ,"say ""x"" , twice"\n"c\nd.mp4","cat"\n', encoding="utf-8"
+    )
     classes = read_classes(path)
     assert set(classes.of) == {str(tmp_path / "a, b.mp4"), str(tmp_path / "c\nd.mp4")}
     assert classes.names == ("cat", 'say "x" , twice')
@@ -66,7 +72,9 @@ def test_quotes_keep_commas_line_ends_and_quotes(tmp_path: Path) -> None:
         ("", r"no column 'path'"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_that_names_the_place(tmp_path: Path, content: str, says: str) -> None:
+def test_what_cannot_be_meant_is_one_line_that_names_the_place(
+    tmp_path: Path, content: str, says: str
+) -> None:
     path = tmp_path / "classes.csv"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(SettingsError, match=says) as raised:
@@ -77,8 +85,13 @@ def test_what_cannot_be_meant_is_one_line_that_names_the_place(tmp_path: Path, c
 
 def test_a_device_or_a_pipe_is_no_list(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    for path in (tmp_path / "pipe.csv", Path("/dev/zero")):  # to read one waits, the other never ends
-        with pytest.raises(SettingsError, match=rf"{path} cannot be read \(it is a device or a pipe\)"):
+    for path in (
+        tmp_path / "pipe.csv",
+        Path("/dev/zero"),
+    ):  # to read one waits, the other never ends
+        with pytest.raises(
+            SettingsError, match=rf"{path} cannot be read \(it is a device or a pipe\)"
+        ):
             read_classes(path)
 
 

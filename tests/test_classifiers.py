@@ -52,20 +52,31 @@ def objective_of(kind, strength, x, y, weights_EK):
 @pytest.mark.parametrize("kind", ["logistic", "svm"])
 def test_the_objective_that_is_reached_is_scikit_learns(kind, num_classes, several):
     if several:
-        x, y = make_multilabel_classification(150, n_features=25, n_classes=num_classes, random_state=0)
+        x, y = make_multilabel_classification(
+            150, n_features=25, n_classes=num_classes, random_state=0
+        )
         y = y.astype(bool)
     else:
         x, y = make_classification(
-            150, 25, n_informative=8, n_redundant=10, n_classes=num_classes, class_sep=0.7, random_state=0
+            150,
+            25,
+            n_informative=8,
+            n_redundant=10,
+            n_classes=num_classes,
+            class_sep=0.7,
+            random_state=0,
         )
-    x = np.c_[x * np.logspace(-3, 3, 25), np.full(150, 7.0)]  # any scale, and a feature that never changes
+    # any scale, and a feature that never changes
+    x = np.c_[x * np.logspace(-3, 3, 25), np.full(150, 7.0)]
     standard = StandardScaler().fit_transform(x)
     fit = LinearFit(x, y, kind)
     for strength in STRENGTHS[kind]:
         theirs = of_scikit_learn(kind, strength, standard, y)
         mine = fit.fit(strength)
         assert mine.shape == theirs.shape
-        best, reached = (objective_of(kind, strength, standard, y, w) for w in (theirs, mine.numpy()))
+        best, reached = (
+            objective_of(kind, strength, standard, y, w) for w in (theirs, mine.numpy())
+        )
         assert best * (1 - 1e-6) < reached < best * (1 + 1e-3)
         scores = fit.scores(mine, x, num_classes)
         expected = np.c_[standard, np.ones(150)] @ theirs
@@ -148,7 +159,8 @@ def test_the_interval_of_several_splits_draws_an_item_with_all_of_them():
     right = np.r_[np.ones(50), np.zeros(50)]
     once = interval([(np.arange(100), right)], seed=1)
     thrice = interval([(np.arange(100), right)] * 3, seed=1)
-    assert once == pytest.approx(thrice)  # the same items three times are no more evidence than once
+    # the same items three times are no more evidence than once
+    assert once == pytest.approx(thrice)
 
 
 def test_few_of_each_takes_so_many_of_every_class():

@@ -47,7 +47,8 @@ def test_a_batch_has_the_shapes_and_types_it_says(index_folder):
     assert batch.frames_BTHWC.dtype == torch.uint8
     assert batch.waveform_BL.shape == (3, 16000)
     assert batch.waveform_BL.dtype == torch.float32
-    assert torch.equal(batch.frames_BTHWC[0], batch.frames_BTHWC[2])  # the same row in the same epoch
+    # the same row in the same epoch
+    assert torch.equal(batch.frames_BTHWC[0], batch.frames_BTHWC[2])
 
 
 @pytest.mark.parametrize("epoch", [3, CENTRED])
@@ -70,7 +71,8 @@ def test_clips_cut_from_memory_are_those_read_from_files(index_folder):
         for a, b in zip(all_of(cached, epoch), all_of(direct, epoch), strict=True):
             assert torch.equal(a.frames_BTHWC, b.frames_BTHWC)
             assert torch.equal(a.draws_BD, b.draws_BD)
-            # A clip read by itself starts the audio decoder and the resampler a little before it, not at the start.
+            # A clip read by itself starts the audio decoder and the resampler a little before it,
+            # not at the start.
             assert float((a.waveform_BL - b.waveform_BL).norm() / b.waveform_BL.norm()) < 0.01
 
 
@@ -140,7 +142,10 @@ def test_the_window_is_the_middle_for_the_centre_draw_and_reaches_both_ends():
 
 def test_the_split_keeps_videos_whole_and_depends_on_the_seed():
     clips = Clips.from_memory(
-        [Segment(np.zeros((8, 36, 36, 3), np.uint8), np.zeros(16000, np.float32))] * 100, Clip(), Data(), 1
+        [Segment(np.zeros((8, 36, 36, 3), np.uint8), np.zeros(16000, np.float32))] * 100,
+        Clip(),
+        Data(),
+        1,
     )
     clips.index.video = np.arange(100) // 4
     train, out = clips.split(0.2)
@@ -155,12 +160,16 @@ def test_the_split_keeps_videos_whole_and_depends_on_the_seed():
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("modality", ["video", "audio"])
-def test_reading_one_sense_gives_the_same_clips_of_it_and_nothing_of_the_other(index_folder, cached, modality):
+def test_reading_one_sense_gives_the_same_clips_of_it_and_nothing_of_the_other(
+    index_folder, cached, modality
+):
     """From files and from memory: a batch for one student lies where a batch for both does."""
     clips, rows = open_clips(index_folder, cached=cached), np.array([7, 0, 7, 31])
     (both,) = clips.batches(rows, epoch=5, batch_size=4)
     (one,) = clips.batches(rows, epoch=5, batch_size=4, modalities=(modality,))
-    read, other = ("frames_BTHWC", "waveform_BL") if modality == "video" else ("waveform_BL", "frames_BTHWC")
+    read, other = (
+        ("frames_BTHWC", "waveform_BL") if modality == "video" else ("waveform_BL", "frames_BTHWC")
+    )
     assert torch.equal(getattr(one, read), getattr(both, read))
     assert getattr(one, other) is None
     assert torch.equal(one.draws_BD, both.draws_BD)

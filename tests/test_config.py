@@ -86,7 +86,11 @@ def test_what_cannot_be_says_what_and_what_to_do(changes, message):
         override(Settings(), changes)
 
 
-@given(st.dictionaries(st.sampled_from(NAMES), st.text() | st.integers() | st.floats() | st.booleans() | st.none()))
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES), st.text() | st.integers() | st.floats() | st.booleans() | st.none()
+    )
+)
 def test_any_value_is_taken_or_refused_cleanly(changes):
     try:
         settings = override(Settings(), changes)

@@ -1,4 +1,6 @@
-"""Damaged files of a run, and files that other programs have rewritten: read, or one line that names the file."""
+"""Damaged files of a run, and files that other programs have rewritten: read, or one line that
+names the file.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ BYTES = {
     "all bytes": bytes(range(256)),
     "deep": b"[" * 100_000,
     "one key": b'{"format": 1}',
-    "wrong kinds": b'{"format": 1, "created": 1, "settings": [], "index": 7, "task": {}, "data": 5, "values": 1}\n\n{}',
+    "wrong kinds": b'{"format": 1, "created": 1, "settings": [], "index": 7, "task": {}, "data": '
+    b'5, "values": 1}\n\n{}',
 }
 READERS = {
     "run.json": ["assign", "report", "resume", "export", "clusters"],
@@ -83,7 +86,11 @@ def readers(table: pa.Table, index: Path) -> dict[str, Callable[[Path], object]]
 
     return {
         "assign": without_radii,
-        "report": lambda run: (health(Run.open(run)), read_groupings(run), seehear.runs.names.read_names(run)),
+        "report": lambda run: (
+            health(Run.open(run)),
+            read_groupings(run),
+            seehear.runs.names.read_names(run),
+        ),
         "resume": lambda run: seehear.pretrain(index, run, resume=True),
         "export": lambda run: export_labels(run, "csv", run.parent / "labels.csv", overwrite=True),
         "clusters": final_groupings,
@@ -98,7 +105,8 @@ def read_or_named(call: Callable[[Path], object], run: Path, name: str) -> bool:
         call(run)
     except SeehearError as error:
         said = str(error)
-    names = (Path(name).name, "the record beside it")  # as encoders.json is called where it does not fit the weights
+    # as encoders.json is called where it does not fit the weights
+    names = (Path(name).name, "the record beside it")
     assert not said or (any(n in said for n in names) and "\n" not in said), said
     return not said
 
@@ -106,7 +114,11 @@ def read_or_named(call: Callable[[Path], object], run: Path, name: str) -> bool:
 @pytest.mark.parametrize("name", READERS)
 def test_content_of_any_kind_is_read_or_named(run, table, index_folder, name):
     call = readers(table, index_folder)
-    original = (run / name).read_bytes() if (run / name).exists() else b'{"task": "probe", "data": {}, "values": {}}'
+    original = (
+        (run / name).read_bytes()
+        if (run / name).exists()
+        else b'{"task": "probe", "data": {}, "values": {}}'
+    )
     half = len(original) // 2
     cut = {
         "half": original[:half],
@@ -151,7 +163,8 @@ def test_a_log_with_a_damaged_line_names_it_and_going_on_mends_it(run, index_fol
     with pytest.raises(SeehearError, match=r"log\.jsonl is damaged: line 1"):
         Run.open(run).read_log()
     replaced(run / "rounds" / "000" / "round.json", b"{")
-    replaced(run / "log.jsonl", "\n".join([*lines, '{"round": 2, "lo']).encode())  # a crash cut the last line short
+    # a crash cut the last line short
+    replaced(run / "log.jsonl", "\n".join([*lines, '{"round": 2, "lo']).encode())
     assert len(Run.open(run).read_log()) == 2
     seehear.pretrain(index_folder, run, resume=True)
     assert [json.dumps(entry) for entry in Run.open(run).read_log()] == lines
@@ -184,23 +197,31 @@ def test_copies_notes_and_what_systems_leave_are_in_nobodys_way(run, index_folde
     settings = {"rounds": 3} if where == "rounds" else {}
     seehear.pretrain(index_folder, run, resume=True, settings=settings)
     there = {str(path.relative_to(run)) for path in folder.rglob("*")} | {"encoders/encoders.json"}
+    # only the last are kept
     lost = {Path(name).name for name in before - there} - {
         ".DS_Store",
         "Thumbs.db",
         "checkpoint.pt",
-    }  # only the last are kept
+    }
     assert {name for name in lost if not name.endswith(".safetensors")} == set()
     assert open_run(run).clusterings
 
 
 def same_labels(run: Path) -> dict[str, list[int]]:
     """What a run says of its rows, and how far each is from its centroid."""
-    return {g.name: [*g.labels_N.tolist(), *g.distance_N.round(2).tolist()] for g in read_groupings(run)}
+    return {
+        g.name: [*g.labels_N.tolist(), *g.distance_N.round(2).tolist()] for g in read_groupings(run)
+    }
 
 
 def test_features_and_labels_that_other_programs_wrote_in_another_way_are_read(run):
     wanted = same_labels(run)
-    for change in (np.asfortranarray, lambda a: a.astype(np.float64), lambda a: a.astype(">f4"), np.ascontiguousarray):
+    for change in (
+        np.asfortranarray,
+        lambda a: a.astype(np.float64),
+        lambda a: a.astype(">f4"),
+        np.ascontiguousarray,
+    ):
         for modality in ("video", "audio"):
             path = run / "features" / f"{modality}.npy"
             array = np.load(path)
@@ -208,8 +229,12 @@ def test_features_and_labels_that_other_programs_wrote_in_another_way_are_read(r
             np.save(path, change(array))
         assert same_labels(run) == wanted
     labels = pq.read_table(run / "clusters" / "labels.parquet")
-    shuffled = labels.take(np.random.default_rng(0).permutation(len(labels))).select(labels.column_names[::-1])
-    floats = pa.schema([(name, pa.int64() if name == "row" else pa.float64()) for name in shuffled.column_names])
+    shuffled = labels.take(np.random.default_rng(0).permutation(len(labels))).select(
+        labels.column_names[::-1]
+    )
+    floats = pa.schema(
+        [(name, pa.int64() if name == "row" else pa.float64()) for name in shuffled.column_names]
+    )
     for other in (shuffled, shuffled.cast(floats)):
         (run / "clusters" / "labels.parquet").unlink()
         pq.write_table(other, run / "clusters" / "labels.parquet")
@@ -255,10 +280,14 @@ def rewritten(table: pa.Table, **kinds: pa.DataType) -> pa.Table:
     """A table whose columns have other types, with its metadata."""
     names = table.column_names
     columns = [table[name].cast(kinds[name]) if name in kinds else table[name] for name in names]
-    return pa.table(dict(zip(names, columns, strict=True))).replace_schema_metadata(table.schema.metadata)
+    return pa.table(dict(zip(names, columns, strict=True))).replace_schema_metadata(
+        table.schema.metadata
+    )
 
 
-def test_tables_of_features_that_other_programs_rewrote_are_read_or_refused_in_one_line(finished_run, table, tmp_path):
+def test_tables_of_features_that_other_programs_rewrote_are_read_or_refused_in_one_line(
+    finished_run, table, tmp_path
+):
     trained = open_run(finished_run)
     wanted = assign(trained, table)
     as_list = {m: pa.list_(pa.float32()) for m in ("video", "audio")}
@@ -293,7 +322,9 @@ def test_tables_of_features_that_other_programs_rewrote_are_read_or_refused_in_o
         table.replace_schema_metadata({b"format": table.schema.metadata[b"format"]}),
         table.set_column(at, "video", pa.array(short, pa.list_(pa.float16()))),
         table.set_column(at, "video", pa.array(["x"] * len(table))),
-        table.set_column(table.column_names.index("start_s"), "start_s", pa.array(["soon"] * len(table))),
+        table.set_column(
+            table.column_names.index("start_s"), "start_s", pa.array(["soon"] * len(table))
+        ),
     ]
     for number, other in enumerate(bad):
         path = tmp_path / f"bad{number}.parquet"
@@ -308,6 +339,8 @@ def test_features_without_a_place_are_no_hits(finished_run, table, tmp_path):
         nothing = pa.nulls(len(table), table[name].type)
         path = tmp_path / f"no-{name}.parquet"
         pq.write_table(table.set_column(table.column_names.index(name), name, nothing), path)
-        with pytest.raises(SeehearError, match=f"no-{name}.parquet has features of rows without") as error:
+        with pytest.raises(
+            SeehearError, match=f"no-{name}.parquet has features of rows without"
+        ) as error:
             gallery_of(open_run(finished_run), path).rows([0])
         assert "\n" not in str(error.value)

@@ -18,7 +18,10 @@ from seehear.evaluation.datasets.tree import Tree
 def parts(benchmark: Benchmark, split: int = 0) -> tuple[list[str], list[str], list[str]]:
     """Names of the items of train, test and validation."""
     chosen = benchmark.splits[split]
-    return tuple([benchmark.items[i].name for i in part] for part in (chosen.train, chosen.test, chosen.validation))
+    return tuple(
+        [benchmark.items[i].name for i in part]
+        for part in (chosen.train, chosen.test, chosen.validation)
+    )
 
 
 def classes_of(benchmark: Benchmark) -> dict[str, list[str]]:
@@ -45,7 +48,9 @@ def test_every_layout_is_detected_and_holds_together(tmp_path, layout):
         assert len(set(numbers.tolist())) == len(numbers)
         assert len(split.train) + len(split.test) > 0
         assert all(0 <= i < len(found.items) for i in numbers)
-        assert all((np.diff(part) > 0).all() for part in (split.train, split.test, split.validation))
+        assert all(
+            (np.diff(part) > 0).all() for part in (split.train, split.test, split.validation)
+        )
     if layout != "dcase2014":  # has no lists
         assert len(found.items) + len(found.missing) == found.num_official
 
@@ -59,8 +64,12 @@ def test_ucf101(tmp_path):
     assert found.num_official == 6
     assert parts(found) == (["v_ApplyEyeMakeup_g02_c01", "v_HandStandPushups_g03_c01"], *_ones())
     paths = {item.name: item.path for item in found.items}
-    assert paths["v_ApplyEyeMakeup_g02_c01"].endswith("UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g02_c01.mp4")
-    assert paths["v_HandStandPushups_g01_c01"].endswith("HandStandPushups/v_HandstandPushups_g01_c01.avi")
+    assert paths["v_ApplyEyeMakeup_g02_c01"].endswith(
+        "UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g02_c01.mp4"
+    )
+    assert paths["v_HandStandPushups_g01_c01"].endswith(
+        "HandStandPushups/v_HandstandPushups_g01_c01.avi"
+    )
     assert classes_of(found)["v_HandStandPushups_g01_c01"] == ["HandstandPushups"]
 
 
@@ -91,7 +100,11 @@ def test_hmdb51(tmp_path):
     assert found.modalities == ("video",)
     assert [split.name for split in found.splits] == ["1", "2", "3"]
     assert parts(found) == (["brush_hair/April_09 (1)#x", "wave/b"], ["brush_hair/b", "wave/c"], [])
-    assert parts(found, 2) == (["brush_hair/b", "wave/b"], ["brush_hair/April_09 (1)#x", "wave/c"], [])
+    assert parts(found, 2) == (
+        ["brush_hair/b", "wave/b"],
+        ["brush_hair/April_09 (1)#x", "wave/c"],
+        [],
+    )
     assert "wave/d" in {item.name for item in found.items}  # official, in no part
     assert classes_of(found)["wave/b"] == ["wave"]
     assert (found.num_official, found.missing) == (5, ())
@@ -107,17 +120,26 @@ def test_kinetics(tmp_path):
         [],
     )
     assert found.missing == ("aaaaaaaaaaa_000001_000011", "ccccccccccc_000100_000110")
-    assert [(item.start_s, item.seconds) for item in found.items] == [(0.0, None), (59.0, 10.0), (0.0, None)]
+    assert [(item.start_s, item.seconds) for item in found.items] == [
+        (0.0, None),
+        (59.0, 10.0),
+        (0.0, None),
+    ]
     assert (
         found.source
-        == "lists train.csv, val.csv of Kinetics-400 (Kay et al. 2017), trained on train and tested on validation"
+        == "lists train.csv, val.csv of Kinetics-400 (Kay et al. 2017), trained on train and "
+        "tested on validation"
     )
     assert LAYOUTS["kinetics700"](tmp_path).name == "kinetics700"
 
 
 def test_kinetics_lists_without_a_split_column_or_without_validation(tmp_path):
     header, row = "label,youtube_id,time_start,time_end\n", "{},{},0,10\n"
-    put(tmp_path, {"k600_train.csv": header + row.format("a", "x1") + row.format("b", "x2")}, "x1.mp4 x3.mp4")
+    put(
+        tmp_path,
+        {"k600_train.csv": header + row.format("a", "x1") + row.format("b", "x2")},
+        "x1.mp4 x3.mp4",
+    )
     put(tmp_path, {"k600_test.csv": header + row.format("a", "x3")})
     found = LAYOUTS["kinetics600"](tmp_path)
     assert parts(found) == (["x1_000000_000010"], ["x3_000000_000010"], [])
@@ -127,10 +149,18 @@ def test_kinetics_lists_without_a_split_column_or_without_validation(tmp_path):
 
 
 def test_kinetics_knows_its_size_by_the_number_of_classes(tmp_path):
-    rows = [f"class {i},id{i},0,10,{part}" for i in range(401) for part in ("train",)] + ["class 0,v,0,10,val"]
-    put(tmp_path, {"all.csv": "label,youtube_id,time_start,time_end,split\n" + "\n".join(rows)}, "v.mp4 id0.mp4")
+    rows = [f"class {i},id{i},0,10,{part}" for i in range(401) for part in ("train",)] + [
+        "class 0,v,0,10,val"
+    ]
+    put(
+        tmp_path,
+        {"all.csv": "label,youtube_id,time_start,time_end,split\n" + "\n".join(rows)},
+        "v.mp4 id0.mp4",
+    )
     assert read_benchmark(tmp_path).name == "kinetics600"
-    with pytest.raises(SettingsError, match=r"all\.csv .* 401 classes, more than 400. Name the layout kinetics600"):
+    with pytest.raises(
+        SettingsError, match=r"all\.csv .* 401 classes, more than 400. Name the layout kinetics600"
+    ):
         LAYOUTS["kinetics400"](tmp_path)
 
 
@@ -147,7 +177,10 @@ def test_kinetics_sounds_by_definition(tmp_path, size):
 
 def test_kinetics_sounds_without_a_number_is_the_31_and_says_what_lists_lack(tmp_path):
     assert LAYOUTS["kinetics-sounds"](kinetics_sounds(tmp_path)).name == "kinetics-sounds-31"
-    with pytest.raises(SettingsError, match=r"fingerpicking, patting, typing.*kinetics-sounds-31, kinetics-sounds-32"):
+    with pytest.raises(
+        SettingsError,
+        match=r"fingerpicking, patting, typing.*kinetics-sounds-31, kinetics-sounds-32",
+    ):
         LAYOUTS["kinetics-sounds-34"](tmp_path)
 
 
@@ -163,7 +196,11 @@ def test_vggsound(tmp_path):
 def test_vggsound_as_sound_with_a_header(tmp_path):
     text = "# comment\nyoutube_id,start_seconds,label,split\na,1,x,train\nb,2,y,test\n"
     found = read_benchmark(
-        put(tmp_path, {"vggsound.csv": text.removeprefix("# comment\n")}, "a_000001.wav b_000002.flac")
+        put(
+            tmp_path,
+            {"vggsound.csv": text.removeprefix("# comment\n")},
+            "a_000001.wav b_000002.flac",
+        )
     )
     assert found.modalities == ("audio",)
     assert [len(part) for part in parts(found)] == [1, 1, 0]
@@ -228,8 +265,13 @@ def test_tut(tmp_path):
     found = read_benchmark(SMALL["tut"](tmp_path))
     assert found.classes == ("beach", "cafe/restaurant")
     assert [split.name for split in found.splits] == ["fold 1", "fold 2"]
-    assert parts(found) == (["audio/b020_90_100.wav"], ["audio/b030_0_10.wav", "audio/a002_0_10.wav"], [])
-    assert parts(found, 1) == tuple(parts(found)[i] for i in (1, 0, 2))  # fold 2 has no list with classes
+    assert parts(found) == (
+        ["audio/b020_90_100.wav"],
+        ["audio/b030_0_10.wav", "audio/a002_0_10.wav"],
+        [],
+    )
+    # fold 2 has no list with classes
+    assert parts(found, 1) == tuple(parts(found)[i] for i in (1, 0, 2))
     assert found.missing == ("audio/a001_0_10.wav",)
 
 
@@ -254,10 +296,23 @@ def test_speechcommands(tmp_path):
 
 
 def test_folders_with_parts(tmp_path):
-    put(tmp_path, {}, "train/a/1.mp4 train/b/deep/2.mp4 test/a/3.mp4 test/b/4.mp4 val/b/5.mp4 train/loose.mp4 top.mp4")
+    put(
+        tmp_path,
+        {},
+        "train/a/1.mp4 train/b/deep/2.mp4 test/a/3.mp4 test/b/4.mp4 val/b/5.mp4 train/loose.mp4 "
+        "top.mp4",
+    )
     found = read_benchmark(tmp_path)
-    assert (found.name, found.classes, found.modalities) == ("folders", ("a", "b"), ("video", "audio"))
-    assert parts(found) == (["train/a/1.mp4", "train/b/deep/2.mp4"], ["test/a/3.mp4", "test/b/4.mp4"], ["val/b/5.mp4"])
+    assert (found.name, found.classes, found.modalities) == (
+        "folders",
+        ("a", "b"),
+        ("video", "audio"),
+    )
+    assert parts(found) == (
+        ["train/a/1.mp4", "train/b/deep/2.mp4"],
+        ["test/a/3.mp4", "test/b/4.mp4"],
+        ["val/b/5.mp4"],
+    )
     assert found.num_official == 5
 
 
@@ -281,8 +336,11 @@ def test_folders_without_parts_are_drawn_by_class_from_the_seed(tmp_path):
 
 
 def test_classes_csv(tmp_path):
-    text = "path,class,split\nx/1.mp4,b,train\n./x/1.mp4,b,train\nx/2.mp4,a,train\ny/3.unknown,a,test\nz/4.mp4,b,test\n"
-    found = read_benchmark(put(tmp_path, {"classes.csv": "\ufeff" + text}, "x/1.mp4 x/2.mp4 y/3.unknown"))
+    text = "path,class,split\nx/1.mp4,b,train\n./x/1.mp4,b,train\nx/2.mp4,a,train\n"
+    text += "y/3.unknown,a,test\nz/4.mp4,b,test\n"
+    found = read_benchmark(
+        put(tmp_path, {"classes.csv": "\ufeff" + text}, "x/1.mp4 x/2.mp4 y/3.unknown")
+    )
     assert (found.name, found.classes, found.num_official) == ("csv", ("a", "b"), 4)
     assert parts(found) == (["x/1.mp4", "x/2.mp4"], ["y/3.unknown"], [])
     assert found.missing == ("z/4.mp4",)
@@ -290,7 +348,11 @@ def test_classes_csv(tmp_path):
 
 def test_classes_csv_without_a_split_is_drawn_as_the_probe_draws_it(tmp_path):
     names = [f"{label}{i}.wav" for label in "ab" for i in range(8)]
-    put(tmp_path, {"classes.csv": "path,class\n" + "".join(f"{name},{name[0]}\n" for name in names)}, " ".join(names))
+    put(
+        tmp_path,
+        {"classes.csv": "path,class\n" + "".join(f"{name},{name[0]}\n" for name in names)},
+        " ".join(names),
+    )
     found, classes = read_benchmark(tmp_path), read_classes(tmp_path / "classes.csv")
     drawn = classes.is_test(list(classes.of), 0)
     assert parts(found)[1] == [name for name, is_test in zip(names, drawn, strict=True) if is_test]
@@ -322,7 +384,8 @@ def test_a_video_is_preferred_to_its_sound(tmp_path):
     put(root, {}, "---g-f_I2yQ_000001.wav --0PQM4-hqg_000030.wav")
     found = read_benchmark(root)
     assert found.items[0].path.endswith(".mp4")
-    assert found.items[1].path.endswith("_000030.wav")  # cut to its times, so it comes before the whole video
+    # cut to its times, so it comes before the whole video
+    assert found.items[1].path.endswith("_000030.wav")
     assert found.modalities == ("audio",)
 
 

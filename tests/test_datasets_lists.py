@@ -1,4 +1,6 @@
-"""Whatever is wrong in a benchmark's list is one error that names the file and the line; nothing else comes out."""
+"""Whatever is wrong in a benchmark's list is one error that names the file and the line; nothing
+else comes out.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ from seehear.errors import SettingsError
 from seehear.evaluation.datasets import LAYOUTS, Benchmark, read_benchmark
 
 LISTS = {
-    "ucf101": ["ucfTrainTestlist/classInd.txt", "ucfTrainTestlist/trainlist01.txt", "ucfTrainTestlist/testlist02.txt"],
+    "ucf101": [
+        "ucfTrainTestlist/classInd.txt",
+        "ucfTrainTestlist/trainlist01.txt",
+        "ucfTrainTestlist/testlist02.txt",
+    ],
     "hmdb51": ["testTrainMulti_7030_splits/wave_test_split2.txt"],
     "kinetics400": ["annotations/train.csv", "annotations/val.csv"],
     "vggsound": ["vggsound.csv"],
@@ -28,7 +34,10 @@ LISTS = {
         "TUT-acoustic-scenes-2017-development/evaluation_setup/fold2_test.txt",
     ],
     "urbansound8k": ["metadata/UrbanSound8K.csv"],
-    "speechcommands": ["speech_commands_v0.02/validation_list.txt", "speech_commands_v0.02/testing_list.txt"],
+    "speechcommands": [
+        "speech_commands_v0.02/validation_list.txt",
+        "speech_commands_v0.02/testing_list.txt",
+    ],
 }
 EYE = "ApplyEyeMakeup/v_ApplyEyeMakeup_g09_c01.avi"
 
@@ -38,7 +47,12 @@ ADDED = [
     ("ucf101", 0, "x Archery", "the number of the class is 'x'"),
     ("ucf101", 0, "3", "line 4: '3' is no class. Expected: 3 ClassName"),
     ("ucf101", 0, "3 handstandpushups", "twice"),
-    ("ucf101", 1, "Archery/v_Archery_g01_c01.avi 1", "line 5: 'Archery' is not one of the 2 classes"),
+    (
+        "ucf101",
+        1,
+        "Archery/v_Archery_g01_c01.avi 1",
+        "line 5: 'Archery' is not one of the 2 classes",
+    ),
     ("ucf101", 1, "ApplyEyeMakeUps/v.avi 1", "Did you mean 'ApplyEyeMakeup'"),
     ("ucf101", 1, f"{EYE} 2", "line 5: .* has the class 2, but ApplyEyeMakeup is 1"),
     ("ucf101", 1, f"{EYE} 3", "the class is '3'. It must be a whole number from 1 to 2"),
@@ -57,7 +71,12 @@ ADDED = [
         "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi 1",
         r"testlist01.txt, line 1: .* is in test and in train of",
     ),
-    ("hmdb51", 0, "e.avi 3", "line 4: the last field is '3'. It must be a whole number from 0 to 2"),
+    (
+        "hmdb51",
+        0,
+        "e.avi 3",
+        "line 4: the last field is '3'. It must be a whole number from 0 to 2",
+    ),
     ("hmdb51", 0, "e.avi", "line 4: 'e.avi' is no video"),
     ("hmdb51", 0, "/etc/e.avi 1", "leads out of"),
     ("hmdb51", 0, "c.avi 1", "wave/c is in train and in test of split 2"),
@@ -75,7 +94,12 @@ ADDED = [
         "abseiling,_dbcJuKJQNs,40,50,train,0",
         "has the class 'abseiling' here and 'air drumming' before",
     ),
-    ("kinetics400", 0, "abseiling,bbbbbbbbbbb,0,10,train,0", "val.csv, line 2: bbb.* is in test and in train"),
+    (
+        "kinetics400",
+        0,
+        "abseiling,bbbbbbbbbbb,0,10,train,0",
+        "val.csv, line 2: bbb.* is in test and in train",
+    ),
     ("vggsound", 0, "abc,1,label", "line 5: .* is no clip"),
     ("vggsound", 0, "abc,one,label,train", "the start is 'one'"),
     ("vggsound", 0, "abc,1,label,val", "the split is 'val'"),
@@ -107,17 +131,37 @@ ADDED = [
     ("ave", 1, "Meow&abc&good&0&4", "line 3: 'Meow' is not one of the 2 classes"),
     ("ave", 1, "Bark&../abc&good&0&4", "leads out of"),
     ("ave", 2, "Bark&3jS8tWfLJxI&good&7&9", "is in test and in train"),
-    ("esc50", 0, "a.wav,6,0,dog,True,1,A", "line 12: fold is '6'. It must be a whole number from 1 to 5"),
+    (
+        "esc50",
+        0,
+        "a.wav,6,0,dog,True,1,A",
+        "line 12: fold is '6'. It must be a whole number from 1 to 5",
+    ),
     ("esc50", 0, "a.wav,1,1,dog,True,1,A", "line 12: class 1 is 'dog' here"),
     ("esc50", 0, "a.wav,1,zero,dog,True,1,A", "target is 'zero'"),
     ("esc50", 0, "a.wav,1,0", "line 12: 3 fields"),
     ("esc50", 0, "../a.wav,1,0,dog,True,1,A", "leads out of"),
     ("esc50", 0, "b/a.wav,1,0,dog,True,1,A", "is a path"),
-    ("esc50", 0, "1-100031-A-0.wav,2,0,dog,True,1,A", "line 12: .* is in train and in test of split fold 1"),
+    (
+        "esc50",
+        0,
+        "1-100031-A-0.wav,2,0,dog,True,1,A",
+        "line 12: .* is in train and in test of split fold 1",
+    ),
     ("tut", 0, "audio/c.wav", "line 5: .* has no scene"),
     ("tut", 1, "audio/c.wav\tbeach", r"fold2_train.txt, line 3: audio/c.wav is not in .*meta.txt"),
-    ("tut", 1, "audio/b020_90_100.wav\tbeach", r"fold2_test.txt, line 1: .* is in test and in train"),
-    ("tut", 1, "audio/a001_0_10.wav\tbeach", "has the class 'beach' here and 'cafe/restaurant' before"),
+    (
+        "tut",
+        1,
+        "audio/b020_90_100.wav\tbeach",
+        r"fold2_test.txt, line 1: .* is in test and in train",
+    ),
+    (
+        "tut",
+        1,
+        "audio/a001_0_10.wav\tbeach",
+        "has the class 'beach' here and 'cafe/restaurant' before",
+    ),
     ("tut", 1, "audio/a001_0_10.wav\tforest", "'forest' is not one of the 2 classes"),
     ("tut", 2, "/audio/a001_0_10.wav", "leads out of"),
     ("urbansound8k", 0, "a.wav,1,0,1,1,11,3,dog_bark", "fold is '11'"),
@@ -140,26 +184,39 @@ def test_a_bad_line_is_told_with_file_and_line(tmp_path, layout, which, line, sa
     assert ", line " in str(caught.value)
 
 
-@pytest.mark.parametrize(("layout", "which"), [(layout, i) for layout in LISTS for i in range(len(LISTS[layout]))])
+@pytest.mark.parametrize(
+    ("layout", "which"), [(layout, i) for layout in LISTS for i in range(len(LISTS[layout]))]
+)
 def test_marks_line_ends_and_blank_lines_change_nothing(tmp_path, layout, which):
     file = SMALL[layout](tmp_path) / LISTS[layout][which]
     before = LAYOUTS[layout](tmp_path)
     text = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     file.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() + b"\r\n  \r\n\r\n")
     after = LAYOUTS[layout](tmp_path)
-    assert (after.items, after.missing, after.classes) == (before.items, before.missing, before.classes)
+    assert (after.items, after.missing, after.classes) == (
+        before.items,
+        before.missing,
+        before.classes,
+    )
     file.write_bytes(text.rstrip("\n").encode())
     assert LAYOUTS[layout](tmp_path).items == before.items
 
 
-@pytest.mark.parametrize(("layout", "which"), [(layout, i) for layout in LISTS for i in range(len(LISTS[layout]))])
+@pytest.mark.parametrize(
+    ("layout", "which"), [(layout, i) for layout in LISTS for i in range(len(LISTS[layout]))]
+)
 def test_a_list_that_is_empty_absent_or_no_text_names_itself(tmp_path, layout, which):
     file = SMALL[layout](tmp_path) / LISTS[layout][which]
     file.write_bytes(b"\xff\xfe\x00bad")
     with pytest.raises(SettingsError):
         LAYOUTS[layout](tmp_path)
     file.unlink()
-    optional = file.name in ("Annotations.txt", "balanced_train_segments.csv", "train.csv", "val.csv")
+    optional = file.name in (
+        "Annotations.txt",
+        "balanced_train_segments.csv",
+        "train.csv",
+        "val.csv",
+    )
     if not optional:
         with pytest.raises(SettingsError, match=r"\.txt|\.csv"):
             LAYOUTS[layout](tmp_path)
@@ -177,13 +234,17 @@ def outcome(layout: str, root: Path) -> str:
 
 ANY_TEXT = st.one_of(
     st.text(max_size=80),
-    st.lists(st.sampled_from([*"/\\,&\"'#\t\n\r\0 .01259-", "..", "a", "x.wav", "train", "1", "é", "/m/09x0r"])).map(
-        "".join
-    ),
+    st.lists(
+        st.sampled_from(
+            [*"/\\,&\"'#\t\n\r\0 .01259-", "..", "a", "x.wav", "train", "1", "é", "/m/09x0r"]
+        )
+    ).map("".join),
 )
 
 
-@pytest.mark.parametrize(("layout", "which"), [(layout, i) for layout in LISTS for i in range(len(LISTS[layout]))])
+@pytest.mark.parametrize(
+    ("layout", "which"), [(layout, i) for layout in LISTS for i in range(len(LISTS[layout]))]
+)
 def test_any_text_in_a_list_is_an_error_that_names_a_file_or_a_benchmark(layout, which):
     folder = Path(tempfile.mkdtemp())
     try:
@@ -197,7 +258,9 @@ def test_any_text_in_a_list_is_an_error_that_names_a_file_or_a_benchmark(layout,
             data = (before + text).encode("utf-8", "surrogatepass" if raw else "ignore")
             file.write_bytes(data)
             told = outcome(layout, folder)
-            assert told == "" or (str(folder) in told and (".txt" in told or ".csv" in told) and "\n" not in told)
+            assert told == "" or (
+                str(folder) in told and (".txt" in told or ".csv" in told) and "\n" not in told
+            )
 
         check()
     finally:
@@ -205,7 +268,10 @@ def test_any_text_in_a_list_is_an_error_that_names_a_file_or_a_benchmark(layout,
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-@given(ANY_TEXT, st.sampled_from(["", "path,class\n", "path,class,split\n", "path,class\nx.wav,a\ny.wav,b\n"]))
+@given(
+    ANY_TEXT,
+    st.sampled_from(["", "path,class\n", "path,class,split\n", "path,class\nx.wav,a\ny.wav,b\n"]),
+)
 def test_any_classes_csv_is_an_error_that_names_it_or_a_benchmark(text, before):
     with tempfile.TemporaryDirectory() as name:
         put(Path(name), {}, "x.wav y.wav")
@@ -228,7 +294,10 @@ def test_any_classes_csv_is_an_error_that_names_it_or_a_benchmark(text, before):
             "path,class,split\na.mp4,x,train\nb.mp4,y,train\n",
             "classes.csv: split official of csv has nothing to test on",
         ),
-        ("path,class\nc.mp4,x\nd.mp4,y\n", "classes.csv: none of the 2 files of csv is below .*for example c.mp4"),
+        (
+            "path,class\nc.mp4,x\nd.mp4,y\n",
+            "classes.csv: none of the 2 files of csv is below .*for example c.mp4",
+        ),
     ],
 )
 def test_a_bad_classes_csv(tmp_path, text, says):
@@ -240,7 +309,9 @@ def test_a_bad_classes_csv(tmp_path, text, says):
 @pytest.mark.parametrize("layout", [*LISTS, "kinetics-sounds"])
 def test_all_missing_is_an_error_and_some_are_not(tmp_path, layout):
     root = SMALL.get(layout, kinetics_sounds)(tmp_path)
-    media = [path for path in root.rglob("*") if path.is_file() and path.suffix not in (".txt", ".csv")]
+    media = [
+        path for path in root.rglob("*") if path.is_file() and path.suffix not in (".txt", ".csv")
+    ]
     for path in media:
         path.unlink()
     with pytest.raises(SettingsError, match=rf"none of the \d+ files of {layout}.* for example "):
@@ -251,10 +322,14 @@ def test_what_is_no_folder_or_no_benchmark(tmp_path):
     with pytest.raises(SettingsError, match=r"nowhere is not a folder"):
         read_benchmark(tmp_path / "nowhere")
     with pytest.raises(
-        SettingsError, match=r"No benchmark was found in .*classInd.txt.*classes.csv.*Layouts .*ucf101, hmdb51"
+        SettingsError,
+        match=r"No benchmark was found in .*classInd.txt.*classes.csv.*Layouts .*ucf101, hmdb51",
     ):
         read_benchmark(tmp_path)
-    with pytest.raises(SettingsError, match=r"There is no layout ESC-50\. Did you mean esc50\? Layouts: auto, ucf101"):
+    with pytest.raises(
+        SettingsError,
+        match=r"There is no layout ESC-50\. Did you mean esc50\? Layouts: auto, ucf101",
+    ):
         read_benchmark(tmp_path, "ESC-50")
     for layout in [*SMALL, "kinetics600", "csv", "folders", "audioset-balanced"]:
         with pytest.raises(SettingsError, match=str(tmp_path)):
@@ -272,7 +347,9 @@ def test_two_benchmarks_in_one_folder_must_be_named(tmp_path):
 def test_two_copies_of_a_list_equally_near_must_be_told_apart(tmp_path):
     SMALL["esc50"](tmp_path / "a")
     SMALL["esc50"](tmp_path / "b")
-    with pytest.raises(SettingsError, match=r"a/meta/esc50.csv and .*b/meta/esc50.csv are both there"):
+    with pytest.raises(
+        SettingsError, match=r"a/meta/esc50.csv and .*b/meta/esc50.csv are both there"
+    ):
         read_benchmark(tmp_path)
     assert read_benchmark(tmp_path / "a").items
 

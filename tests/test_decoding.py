@@ -1,4 +1,6 @@
-"""What a decoder that dies or hangs costs those who want clips: its row, the second time; and nothing the first."""
+"""What a decoder that dies or hangs costs those who want clips: its row, the second time; and
+nothing the first.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ CLIP = Clip(frames=4, frame_rate_hz=8.0, short_side_pixels=36, crop_pixels=32, s
 
 @pytest.fixture(scope="module")
 def slow_index(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    """Ten rows of small files around a row that takes half a second to decode: the end of a long group of pictures."""
+    """Ten rows of small files around a row that takes half a second to decode: the end of a long
+    group of pictures.
+    """
     folder = tmp_path_factory.mktemp("slow")
     (folder / "videos").mkdir()
     for name in "abcde":
@@ -56,7 +60,12 @@ def slow_row(index: Index) -> int:
 
 def clips_of(index: Index, **data: float) -> tuple[Clips, list[str]]:
     said: list[str] = []
-    clips = Clips(index, CLIP, Data(**{"workers": 2, "max_failed_share": 0.5, "timeout_s": 60.0, **data}), seed=0)
+    clips = Clips(
+        index,
+        CLIP,
+        Data(**{"workers": 2, "max_failed_share": 0.5, "timeout_s": 60.0, **data}),
+        seed=0,
+    )
     clips.say = said.append
     return clips, said
 
@@ -73,7 +82,9 @@ def test_a_process_that_is_killed_once_changes_nothing(slow_index: Index) -> Non
     with strikes(Path(slow_index.path(row)), signal.SIGKILL, times=1) as struck:
         found = list(clips.batches(np.arange(len(clips)), epoch=CENTRED, batch_size=4))
     assert len(struck) == 1
-    for ours, theirs in zip(found, alone.batches(np.arange(len(clips)), epoch=CENTRED, batch_size=4), strict=True):
+    for ours, theirs in zip(
+        found, alone.batches(np.arange(len(clips)), epoch=CENTRED, batch_size=4), strict=True
+    ):
         assert np.array_equal(ours.rows_B, theirs.rows_B)
         assert torch.equal(ours.frames_BTHWC, theirs.frames_BTHWC)
         assert torch.equal(ours.waveform_BL, theirs.waveform_BL)
@@ -97,7 +108,9 @@ def test_the_second_time_the_row_is_given_up_and_all_others_are_there(slow_index
     assert [(number, rejection.reason) for number, rejection in clips.quarantine.items()] == [
         (row, "crashed the decoder")
     ]
-    with strikes(Path(slow_index.path(row)), signal.SIGSEGV, times=1) as struck:  # and is not even tried again
+    with strikes(
+        Path(slow_index.path(row)), signal.SIGSEGV, times=1
+    ) as struck:  # and is not even tried again
         assert rows_of(clips, epoch=3) == others
     assert not struck
     assert clips.failures == {"crashed the decoder": 2}
@@ -135,7 +148,10 @@ def test_a_pass_that_is_left_early_does_not_disturb_the_next(slow_index: Index) 
         stream = clips.batches(rows, epoch=0, batch_size=3)
         assert next(stream).rows_B.tolist() == rows[:3].tolist()
         stream.close()
-        assert np.concatenate([b.rows_B for b in clips.batches(rows, epoch=0, batch_size=3)]).tolist() == rows.tolist()
+        assert (
+            np.concatenate([b.rows_B for b in clips.batches(rows, epoch=0, batch_size=3)]).tolist()
+            == rows.tolist()
+        )
 
 
 def request(path: Path, row: int = 0) -> Request:
@@ -166,10 +182,16 @@ def test_answers_come_in_order_and_requests_are_drawn_as_needed(tmp_path: Path) 
     assert not set(children()) - before
 
 
-def test_only_the_request_that_it_was_at_is_blamed_for_a_death_among_many(slow_index: Index) -> None:
+def test_only_the_request_that_it_was_at_is_blamed_for_a_death_among_many(
+    slow_index: Index,
+) -> None:
     slow = slow_index.path(slow_row(slow_index))
-    quick = next(slow_index.path(row) for row in range(len(slow_index)) if slow_index.path(row) != slow)
-    requests = [Request(row, quick, np.array([row / 60]), 36, (row / 60, 0.5), 8000) for row in range(60)]
+    quick = next(
+        slow_index.path(row) for row in range(len(slow_index)) if slow_index.path(row) != slow
+    )
+    requests = [
+        Request(row, quick, np.array([row / 60]), 36, (row / 60, 0.5), 8000) for row in range(60)
+    ]
     requests[40] = Request(40, slow, np.array([23.9]), 36, (23.0, 0.5), 8000)
     said: list[str] = []
     decoders = Decoders(1, 60.0)
@@ -197,7 +219,9 @@ def test_what_fails_in_drawing_requests_is_raised(tmp_path: Path) -> None:
     decoders.close()
 
 
-def test_a_process_that_cannot_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_start_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(SeehearError, match=r"did not start.*exit code 1"):
         list(Decoders(1, 30.0).run([request(tmp_path / "v.mp4")], ahead=1))
@@ -227,13 +251,24 @@ for _ in Decoders(2, 5.0).run(iter(lambda: request, None), ahead=4):
 
 
 @pytest.mark.thorough
-def test_training_goes_on_after_a_decoder_was_killed(slow_index: Index, tmp_path: Path, capfd) -> None:
-    """A whole run, with sudden death in its first pass over the clips: as many rows as ever, and one row less."""
+def test_training_goes_on_after_a_decoder_was_killed(
+    slow_index: Index, tmp_path: Path, capfd
+) -> None:
+    """A whole run, with sudden death in its first pass over the clips: as many rows as ever, and
+    one row less.
+    """
     row = slow_row(slow_index)
-    settings = {"data.workers": 2, "data.cache_gigabytes": 0, "data.max_failed_share": 0.3, "cluster.num_clusters": 2}
+    settings = {
+        "data.workers": 2,
+        "data.cache_gigabytes": 0,
+        "data.max_failed_share": 0.3,
+        "cluster.num_clusters": 2,
+    }
     settings |= {"compute.device": "cpu", "rounds": 1, "train.batch_size": 4}
     with strikes(Path(slow_index.path(row)), signal.SIGKILL, times=2) as struck:
-        run = seehear.pretrain(slow_index.folder, tmp_path / "run", preset="debug", settings=settings)
+        run = seehear.pretrain(
+            slow_index.folder, tmp_path / "run", preset="debug", settings=settings
+        )
     assert len(struck) == 2
     entries = run.read_log()
     assert entries[-1]["unreadable"]["crashed the decoder"] >= 1
@@ -263,7 +298,9 @@ def test_processes_that_die_before_they_are_ready_are_replaced_unless_all_do(
     for number in range(deaths):
         (left / str(number)).touch()
     (tmp_path / "sitecustomize.py").write_text(ON_START.format(left=str(left)))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    )
     clips, said = clips_of(Index.open(index_folder), workers=1)
     job = (str(index_folder / "index.json"), False, 1.0)
     if survives:

@@ -1,4 +1,6 @@
-"""What lies in folders of videos beside videos: one entry costs its own row, and what seehear made is no input."""
+"""What lies in folders of videos beside videos: one entry costs its own row, and what seehear made
+is no input.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def test_links_that_lead_nowhere_cost_their_own_rows(tmp_path: Path, good_bytes:
     assert build(videos, tmp_path / "index").videos == 2
     lost = {"a.mp4", "a-ring", "b-ring", "gone.mp4", "n" * 250 + ".mp4"}
     assert reasons(tmp_path / "index") == dict.fromkeys(lost, "not found")
-    assert sorted(Tree(videos).media) == sorted(map(str, (videos / "v.mp4", videos / "deep" / "w.mp4")))
+    assert sorted(Tree(videos).media) == sorted(
+        map(str, (videos / "v.mp4", videos / "deep" / "w.mp4"))
+    )
 
 
 @pytest.fixture
@@ -155,7 +159,10 @@ def test_names_reach_no_terminal_raw(tmp_path: Path, good_bytes: bytes) -> None:
             (videos / name).write_bytes(good_bytes)
         for command in (["index", str(videos), "--out", str(tmp_path / "index")],):
             done = subprocess.run(
-                [sys.executable, "-m", "seehear", *command], capture_output=True, check=False, timeout=100
+                [sys.executable, "-m", "seehear", *command],
+                capture_output=True,
+                check=False,
+                timeout=100,
             )
             said.append((done.stdout + done.stderr).decode())
     assert "Error: None of 2 files" in said[0]
@@ -165,7 +172,9 @@ def test_names_reach_no_terminal_raw(tmp_path: Path, good_bytes: bytes) -> None:
     assert len(said[0].splitlines()) == 1
 
 
-def test_errors_and_progress_write_control_characters_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_and_progress_write_control_characters_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     name = "a\x1b]0;x\x07\n\udcff é.mp4"
     assert printable(name) == r"a\x1b]0;x\x07\n\udcff é.mp4"
     assert str(MediaError(name, "not found", "\x1b")) == printable(name) + r": not found (\x1b)"
@@ -187,7 +196,9 @@ def ours(folder: Path) -> dict[str, Path]:
         inner.mkdir(parents=True)
     write_json(made["run"] / "run.json", {"format": 1, "created": "now"})
     for name in ("index", "packed"):
-        write_json(made[name] / "index.json", {"format": 2, "rows": 1, "digest": "sha256:" + "0" * 64})
+        write_json(
+            made[name] / "index.json", {"format": 2, "rows": 1, "digest": "sha256:" + "0" * 64}
+        )
     (made["report"] / "data").mkdir()
     (made["report"] / "data" / "report.js").write_text('SEEHEAR.put("report", {})')
     (made["report"] / "index.html").write_text("")
@@ -202,10 +213,15 @@ def test_what_seehear_made_is_passed_over_and_counted(tmp_path: Path, good_bytes
             if (place / inner).is_dir():
                 (place / inner / "p.mp4").write_bytes(good_bytes + bytes([number]))
     (tmp_path / "all" / "a.mp4").write_bytes(good_bytes)
-    for name, content in (("run.json", '{"format": "mine"}'), ("index.json", "[1, 2]"), ("index.html", "<html>")):
+    for name, content in (
+        ("run.json", '{"format": "mine"}'),
+        ("index.json", "[1, 2]"),
+        ("index.html", "<html>"),
+    ):
         (tmp_path / "all" / "site").mkdir(exist_ok=True)
         (tmp_path / "all" / "site" / name).write_text(content)
-    (tmp_path / "all" / "site" / "b.mp4").write_bytes(good_bytes + b"b")  # a website's folder is none of ours
+    # a website's folder is none of ours
+    (tmp_path / "all" / "site" / "b.mp4").write_bytes(good_bytes + b"b")
     summary = build(tmp_path / "all", tmp_path / "all" / "new-index")
     good = [str(tmp_path / "all" / name) for name in ("a.mp4", "site/b.mp4")]
     assert paths_in(tmp_path / "all" / "new-index") == good
@@ -213,20 +229,25 @@ def test_what_seehear_made_is_passed_over_and_counted(tmp_path: Path, good_bytes
     assert summary.passed_over == [str(tmp_path / "all" / name) for name in names]
     assert "5 folders" in summary.describe()
     assert json.loads(json.dumps(summary.to_dict()))["passed_over"] == summary.passed_over
-    again = build(tmp_path / "all", tmp_path / "all" / "new-index")  # the index itself is not counted
+    # the index itself is not counted
+    again = build(tmp_path / "all", tmp_path / "all" / "new-index")
     assert again.passed_over == summary.passed_over
     files = FileSource(tmp_path / "all", Cutting(None, 0.0, ("video", "audio"), 1, 10.0)).files
     assert [file.path for file in files if file.path.endswith(".mp4")] == good
     assert sorted(Tree(tmp_path / "all").media) == good
 
 
-def test_a_folder_of_ours_that_is_named_is_looked_at_but_for_its_previews(tmp_path: Path, good_bytes: bytes) -> None:
+def test_a_folder_of_ours_that_is_named_is_looked_at_but_for_its_previews(
+    tmp_path: Path, good_bytes: bytes
+) -> None:
     made = ours(tmp_path)
     (made["index"] / "videos" / "v.mp4").write_bytes(good_bytes)
     (made["run"] / "previews" / "p.mp4").write_bytes(good_bytes)
     assert build(made["index"], tmp_path / "new-index").videos == 1
     assert build(made["run"] / "previews", tmp_path / "other-index").videos == 1
-    with pytest.raises(UsageError, match=r"There is no video below .*, but for 1 folder that seehear made"):
+    with pytest.raises(
+        UsageError, match=r"There is no video below .*, but for 1 folder that seehear made"
+    ):
         build(made["run"], tmp_path / "third-index")
 
 
@@ -235,7 +256,9 @@ def test_a_real_index_is_passed_over(tmp_path: Path, good_bytes: bytes) -> None:
     (tmp_path / "all" / "v.mp4").write_bytes(good_bytes)
     build(tmp_path / "all", tmp_path / "all" / "one")
     (tmp_path / "all" / "one" / "stray.mp4").write_bytes(good_bytes + b"0")
-    assert build(tmp_path / "all", tmp_path / "all" / "two").passed_over == [str(tmp_path / "all" / "one")]
+    assert build(tmp_path / "all", tmp_path / "all" / "two").passed_over == [
+        str(tmp_path / "all" / "one")
+    ]
 
 
 def test_what_seehear_made_is_passed_over_elsewhere(tmp_path: Path, good_bytes: bytes) -> None:
@@ -247,5 +270,8 @@ def test_what_seehear_made_is_passed_over_elsewhere(tmp_path: Path, good_bytes: 
         (tmp_path / "all" / name).write_text("{}")
     with serving(tmp_path / "all") as server:
         found, passed_over = find_candidates([f"{server.address}/"])
-        assert [file.path for file in found] == [f"{server.address}/a.mp4", f"{server.address}/mine/run.json.mp4"]
+        assert [file.path for file in found] == [
+            f"{server.address}/a.mp4",
+            f"{server.address}/mine/run.json.mp4",
+        ]
         assert passed_over == [f"{server.address}/report", f"{server.address}/run"]

@@ -25,9 +25,19 @@ Found = dict[int, list[dict[str, Any]]]
 
 
 def torchrun(ranks: int, *arguments: str) -> None:
-    """Run kmeans_ranks.py on so many ranks of this machine, and show what it printed if it fails."""
-    path = os.pathsep.join(str(folder) for folder in (HERE, HERE.parent / "src", os.environ.get("PYTHONPATH", "")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    """Run kmeans_ranks.py on so many ranks of this machine, and show what it printed if it
+    fails.
+    """
+    path = os.pathsep.join(
+        str(folder) for folder in (HERE, HERE.parent / "src", os.environ.get("PYTHONPATH", ""))
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+    ]
     done = subprocess.run(
         [*command, str(HERE / "kmeans_ranks.py"), *arguments],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
@@ -44,7 +54,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What each rank found, by the number of ranks; 1 is this process."""
     folder = tmp_path_factory.mktemp("ranks")
     torchrun(5, str(folder), "5", "3", "2")
-    results = {n: [torch.load(folder / str(n) / f"{rank}.pt") for rank in range(n)] for n in (5, 3, 2)}
+    results = {
+        n: [torch.load(folder / str(n) / f"{rank}.pt") for rank in range(n)] for n in (5, 3, 2)
+    }
     return {**results, 1: [kmeans_ranks.cluster(0, 1)]}
 
 
@@ -71,7 +83,9 @@ def test_preprocessing_agrees_on_1_2_3_and_5_ranks(found: Found) -> None:
 
 def test_bad_rows_are_named_on_every_rank_by_their_global_number(found: Found) -> None:
     for shards in found.values():
-        assert {shard["error"][:40] for shard in shards} == {"Rows 899, 900 are not finite: NaN, infin"}
+        assert {shard["error"][:40] for shard in shards} == {
+            "Rows 899, 900 are not finite: NaN, infin"
+        }
 
 
 @given(num_rows=st.integers(0, 10**9), ranks=st.integers(1, 100))

@@ -1,4 +1,6 @@
-"""What `seehear doctor` says of a sound machine and of broken ones; completion scripts that shells accept."""
+"""What `seehear doctor` says of a sound machine and of broken ones; completion scripts that shells
+accept.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,17 @@ from test_story import run
 def test_a_sound_machine_is_sound_and_every_matter_is_looked_at(tmp_path):
     checks = diagnose(tmp_path / "runs" / "not" / "there" / "yet")
     assert [check.name for check in checks] == [
-        *("python", "packages", "extras", "devices", "precision", "decoder", "memory", "disk", "threads"),
+        *(
+            "python",
+            "packages",
+            "extras",
+            "devices",
+            "precision",
+            "decoder",
+            "memory",
+            "disk",
+            "threads",
+        ),
     ]
     assert not is_broken(checks)
     assert all(bool(check.advice) == (check.status != "ok") for check in checks)
@@ -27,7 +39,9 @@ def test_a_sound_machine_is_sound_and_every_matter_is_looked_at(tmp_path):
 
 def test_a_broken_decoder_is_found_told_and_exit_code_1(tmp_path):
     (tmp_path / "av").mkdir()
-    (tmp_path / "av" / "__init__.py").write_text("raise ImportError('libavcodec.so: cannot open shared object file')")
+    (tmp_path / "av" / "__init__.py").write_text(
+        "raise ImportError('libavcodec.so: cannot open shared object file')"
+    )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-m", "seehear", "doctor", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -56,7 +70,9 @@ def test_threads_on_a_busy_machine_are_warned_of():
         "print(check_threads().status, check_threads().advice)"
     )
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
     assert done.stdout.startswith("warning")
     assert "--compute.threads 1" in done.stdout
     assert check_threads().status in ("ok", "warning")

@@ -129,7 +129,9 @@ def test_convolutions_on_views_are_3d_convolutions(kernel, stride, padding, layo
 def test_bf16_gradients_are_off_by_rounding_only(shape):
     batch, c_in, frames, side, c_out = shape
     conv = Conv2Plus1D(c_in, c_out, (1, 3, 3), padding=(0, 1, 1), bias=False)
-    x = torch.randn(batch, c_in, frames, side, side).contiguous(memory_format=torch.channels_last_3d)
+    x = torch.randn(batch, c_in, frames, side, side).contiguous(
+        memory_format=torch.channels_last_3d
+    )
     weights = torch.randn(batch, c_out, frames, side, side)
     gradients = []
     for enabled in (False, True):

@@ -50,8 +50,12 @@ def test_classes_match_files_through_links_and_dots(tmp_path, videos, index_fold
     assert (classes.of_rows(Index.open(index_folder)) >= 0).all()
 
 
-def test_without_a_split_column_videos_are_drawn_by_class_from_the_seed(tmp_path, videos, index_folder):
-    lines = [",".join(line.split(",")[:2]) for line in (videos / "classes.csv").read_text().splitlines()]
+def test_without_a_split_column_videos_are_drawn_by_class_from_the_seed(
+    tmp_path, videos, index_folder
+):
+    lines = [
+        ",".join(line.split(",")[:2]) for line in (videos / "classes.csv").read_text().splitlines()
+    ]
     classes = read_classes(write(videos / "nosplit.csv", "\n".join(lines)))
     (videos / "nosplit.csv").unlink()
     index = Index.open(index_folder)
@@ -59,7 +63,13 @@ def test_without_a_split_column_videos_are_drawn_by_class_from_the_seed(tmp_path
     tests = [found.splits[0].test for found in (one, again, other)]
     assert np.array_equal(tests[0], tests[1])
     assert not np.array_equal(tests[0], tests[2])
-    assert np.bincount(one.target_V[tests[0]]).tolist() == [2, 2, 2, 2]  # a quarter of ten, rounded to even
+    # a quarter of ten, rounded to even
+    assert np.bincount(one.target_V[tests[0]]).tolist() == [
+        2,
+        2,
+        2,
+        2,
+    ]
 
 
 def test_videos_without_classes_or_with_one_class_are_errors(tmp_path, index_folder, videos):
@@ -79,7 +89,9 @@ def test_a_task_that_is_not_there_names_those_that_are(tmp_path):
 
 
 def linear_accuracy(train_x, train_y, test_x, test_y, kind="logistic"):
-    scores, _ = scores_of_linear(train_x, train_y, test_x, num_classes=int(train_y.max()) + 1, kind=kind)
+    scores, _ = scores_of_linear(
+        train_x, train_y, test_x, num_classes=int(train_y.max()) + 1, kind=kind
+    )
     return in_top(scores, test_y, 1).mean()
 
 
@@ -119,7 +131,9 @@ def test_plain_statistics_are_what_they_say():
     assert found[:8].tolist() == [0, 0, 0, 0, 0, 0, 0, 1]
     assert found[8:16].tolist() == [0.5, 0, 0, 0, 0.5, 0, 0, 0]
     assert found[24:].tolist() == pytest.approx([0, 64 / 255, 0])
-    clip = Clip(frames=4, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=1.0)
+    clip = Clip(
+        frames=4, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=1.0
+    )
     clips = Clips.from_memory([Segment(frames, np.zeros(16000, np.float32))] * 3, clip, Data(), 0)
     rows, features = baseline_features(clips)
     assert rows.tolist() == [0, 1, 2]

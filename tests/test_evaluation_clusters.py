@@ -1,4 +1,6 @@
-"""Clusters against classes for models and sets of one modality, with K as the run has it, as papers have it, or any."""
+"""Clusters against classes for models and sets of one modality, with K as the run has it, as papers
+have it, or any.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def model_of(*modalities: str) -> Model:
     video = wrap(colours, feature_dim=24, rgb_mean=(0.5, 0.5, 0.5), rgb_std=(0.2, 0.2, 0.2))
     audio = wrap(bands, takes="spectrogram", feature_dim=32)
     pair = Pair(video if "video" in modalities else None, audio if "audio" in modalities else None)
-    return Model(pair.eval(), CLIP, Numerics("cpu", "fp32", "contiguous"), {"name": "-".join(modalities)})
+    return Model(
+        pair.eval(), CLIP, Numerics("cpu", "fp32", "contiguous"), {"name": "-".join(modalities)}
+    )
 
 
 def written(root: Path, layout: str) -> Path:
@@ -43,8 +47,18 @@ def written(root: Path, layout: str) -> Path:
         if path.suffix in (".avi", ".mp4", ".webm", ".mkv"):
             path.unlink()
             picture = np.full((48, 64, 3), 70 * number % 256, np.uint8)
-            given = {"picture": lambda n, w, h, p=picture: p, "video_codec": "mpeg4", "container_format": "matroska"}
-            write_media(path, seconds=0.4, audio_codec="aac" if layout == "vggsound" else None, **given, **sound)
+            given = {
+                "picture": lambda n, w, h, p=picture: p,
+                "video_codec": "mpeg4",
+                "container_format": "matroska",
+            }
+            write_media(
+                path,
+                seconds=0.4,
+                audio_codec="aac" if layout == "vggsound" else None,
+                **given,
+                **sound,
+            )
         elif path.suffix == ".wav":
             wave = {"video_codec": None, "audio_codec": "pcm_s16le", "container_format": "wav"}
             write_media(path, seconds=0.4, **sound, **wave)
@@ -67,7 +81,13 @@ def written(root: Path, layout: str) -> Path:
 )
 def test_clusters_of_every_kind_of_model_on_every_kind_of_set(tmp_path, layout, modalities, spaces):
     data = written(tmp_path / "set", layout)
-    given = {"data": data, "dataset": layout, "results": tmp_path / "r", "console": QUIET, "task": "clusters"}
+    given = {
+        "data": data,
+        "dataset": layout,
+        "results": tmp_path / "r",
+        "console": QUIET,
+        "task": "clusters",
+    }
     result = seehear.evaluate(model_of(*modalities), num_clusters=2, **given)
     assert list(result["values"]) == spaces
     for values in result["values"].values():
@@ -78,8 +98,15 @@ def test_clusters_of_every_kind_of_model_on_every_kind_of_set(tmp_path, layout, 
     assert "arithmetic mean" in result["protocol"]
 
 
-def test_k_is_the_number_of_classes_or_what_is_asked_for_and_the_result_says_which(index_folder, videos, tmp_path):
-    given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path, "console": QUIET}
+def test_k_is_the_number_of_classes_or_what_is_asked_for_and_the_result_says_which(
+    index_folder, videos, tmp_path
+):
+    given = {
+        "data": index_folder,
+        "classes": videos / "classes.csv",
+        "results": tmp_path,
+        "console": QUIET,
+    }
     given |= {"task": "clusters", "modality": "audio"}
     for wanted, k, said in (
         (None, 4, "the number of classes"),
@@ -93,8 +120,15 @@ def test_k_is_the_number_of_classes_or_what_is_asked_for_and_the_result_says_whi
     given["results"].joinpath("clusters-index.json").rename(tmp_path / "three.json")
     seehear.evaluate(model_of("audio"), num_clusters=4, **given)
     lines = compare([tmp_path]).splitlines()
-    assert [any(f"audio NMI, K = {k}" in line for line in lines) for k in (3, 4, 5)] == [True, True, False]
-    for wanted, said in (("run", "this model has no run"), ("many", "classes, run, or a whole number")):
+    assert [any(f"audio NMI, K = {k}" in line for line in lines) for k in (3, 4, 5)] == [
+        True,
+        True,
+        False,
+    ]
+    for wanted, said in (
+        ("run", "this model has no run"),
+        ("many", "classes, run, or a whole number"),
+    ):
         with pytest.raises(SettingsError, match=said):
             seehear.evaluate(model_of("audio"), num_clusters=wanted, **given)
 
@@ -103,7 +137,10 @@ def without_split(videos: Path, to: Path) -> Path:
     """The classes of the videos, all for training."""
     lines = (videos / "classes.csv").read_text().splitlines()
     path = to / "all.csv"
-    path.write_text("path,class,split\n" + "".join(f"{videos / p},{c},train\n" for p, c, *_ in map(split, lines[1:])))
+    path.write_text(
+        "path,class,split\n"
+        + "".join(f"{videos / p},{c},train\n" for p, c, *_ in map(split, lines[1:]))
+    )
     return path
 
 
@@ -112,7 +149,12 @@ def split(line: str) -> list[str]:
 
 
 def test_clusters_and_features_need_no_test_items_and_probes_do(index_folder, videos, tmp_path):
-    given = {"data": index_folder, "classes": without_split(videos, tmp_path), "results": tmp_path, "console": QUIET}
+    given = {
+        "data": index_folder,
+        "classes": without_split(videos, tmp_path),
+        "results": tmp_path,
+        "console": QUIET,
+    }
     given["modality"] = "audio"
     result = seehear.evaluate(model_of("audio"), task="clusters", **given)
     assert result["n"] == len(Index.open(index_folder))
@@ -127,7 +169,12 @@ def test_clusters_and_features_need_no_test_items_and_probes_do(index_folder, vi
 def test_a_runs_own_clusters_are_measured_on_its_training_index_and_may_be_made_anew(
     finished_run, index_folder, videos, tmp_path
 ):
-    given = {"data": index_folder, "classes": without_split(videos, tmp_path), "results": tmp_path, "console": QUIET}
+    given = {
+        "data": index_folder,
+        "classes": without_split(videos, tmp_path),
+        "results": tmp_path,
+        "console": QUIET,
+    }
     own = seehear.evaluate(finished_run, task="clusters", **given)
     assert "the run's final clusters" in own["protocol"]
     assert own["num_clusters_is"] == "the run's"

@@ -53,7 +53,8 @@ def test_queries_that_cannot_be_read_find_nothing():
 def test_items_without_a_clip_count_as_wrong_after_a_fine_tune():
     scores = np.eye(7)[[0, 1, 2]] * 0.9
     found = with_unread(
-        ItemScores(np.array([4, 6, 9]), {"video": scores}, 3, {"video": {1: 1.0, 5: 1.0}}), np.arange(10)
+        ItemScores(np.array([4, 6, 9]), {"video": scores}, 3, {"video": {1: 1.0, 5: 1.0}}),
+        np.arange(10),
     )
     class_V = np.zeros(10, dtype=np.int64)
     class_V[[4, 6, 9]] = 0, 1, 2
@@ -77,16 +78,31 @@ def test_the_result_says_which_items_are_not_in_the_index_and_why(tmp_path, caps
     classes = folder / "classes.csv"
     classes.write_text("path,class\n" + "".join(f"{path},{label}\n" for path, label in rows))
     result = seehear.evaluate(
-        model_of("audio"), data=tmp_path / "index", classes=classes, modality="audio", results=tmp_path, console=QUIET
+        model_of("audio"),
+        data=tmp_path / "index",
+        classes=classes,
+        modality="audio",
+        results=tmp_path,
+        console=QUIET,
     )
-    assert result["data"]["left_out"] == {"no file": 2, "silent audio": 2, "not a media file": 1, "not indexed": 1}
+    assert result["data"]["left_out"] == {
+        "no file": 2,
+        "silent audio": 2,
+        "not a media file": 1,
+        "not indexed": 1,
+    }
     assert result["data"]["left_out_items"][str(folder / "mute.mp4")] == "silent audio"
     show(result)
     said = capsys.readouterr().out
-    assert "6 of 14 items are not in the index: 2 no file, 2 silent audio, 1 not a media file, 1 not indexed" in said
+    assert (
+        "6 of 14 items are not in the index: 2 no file, 2 silent audio, 1 not a media file, 1 not "
+        "indexed" in said
+    )
 
 
-def test_items_of_a_benchmark_that_cannot_be_read_are_in_the_denominator_and_named(tmp_path, capsys):
+def test_items_of_a_benchmark_that_cannot_be_read_are_in_the_denominator_and_named(
+    tmp_path, capsys
+):
     for part, count in (("train", 3), ("test", 3)):
         for label in "ab":
             (tmp_path / "set" / part / label).mkdir(parents=True)
@@ -94,9 +110,13 @@ def test_items_of_a_benchmark_that_cannot_be_read_are_in_the_denominator_and_nam
                 sound = {"video_codec": None, "audio_codec": "pcm_s16le", "container_format": "wav"}
                 write_media(tmp_path / "set" / part / label / f"{number}.wav", seconds=0.6, **sound)
     (tmp_path / "set" / "test" / "a" / "broken.wav").write_bytes(b"nothing")
-    result = seehear.evaluate(model_of("audio"), data=tmp_path / "set", results=tmp_path / "r", console=QUIET)
+    result = seehear.evaluate(
+        model_of("audio"), data=tmp_path / "set", results=tmp_path / "r", console=QUIET
+    )
     assert (result["n_test"], result["num_unread_test"]) == (7, 1)
-    assert result["values"]["audio"]["top1"] * 7 == pytest.approx(round(result["values"]["audio"]["top1"] * 7))
+    assert result["values"]["audio"]["top1"] * 7 == pytest.approx(
+        round(result["values"]["audio"]["top1"] * 7)
+    )
     assert result["values"]["audio"]["top1"] <= 6 / 7
     show(result)
     said = capsys.readouterr().out
@@ -128,7 +148,9 @@ def test_warnings_of_others_are_shown_as_ever_and_errors_pass():
 def test_one_shot_probing_of_many_classes_warns_of_nothing():
     class_V = np.concatenate([np.arange(8), np.arange(8)])
     data = labelled(class_V, np.arange(8), np.arange(8, 16))
-    data = replace(data, splits=(Split("one", np.arange(8), np.arange(8, 16), np.empty(0, np.int64)),))
+    data = replace(
+        data, splits=(Split("one", np.arange(8), np.arange(8, 16), np.empty(0, np.int64)),)
+    )
     x = np.random.default_rng(0).normal(size=(16, 6)) + 4 * np.eye(8, 6)[class_V]
     with warnings.catch_warnings(record=True) as caught, noted():
         few_shot_all(data, {"audio": x}, np.ones(16, bool), "svm", [1], 0)

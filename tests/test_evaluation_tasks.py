@@ -1,4 +1,6 @@
-"""Every task on planted features, against scikit-learn or a slow obvious version; and through the one door."""
+"""Every task on planted features, against scikit-learn or a slow obvious version; and through the
+one door.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    normalized_mutual_info_score,
+)
 
 import seehear
 from seehear.config import Clip
@@ -116,7 +122,12 @@ def test_cluster_measures_are_scikit_learns():
 
 
 def test_one_door_for_all_tasks_and_a_table_of_what_they_found(index_folder, videos, tmp_path):
-    given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path / "plain", "console": QUIET}
+    given = {
+        "data": index_folder,
+        "classes": videos / "classes.csv",
+        "results": tmp_path / "plain",
+        "console": QUIET,
+    }
     probe = seehear.evaluate(plain_model(), task="probe", low_shot=[1, 3], baseline=True, **given)
     assert probe["values"]["audio"]["top1"] > 0.4  # four events
     assert set(probe["baseline"]) == {"video", "audio"}
@@ -124,12 +135,15 @@ def test_one_door_for_all_tasks_and_a_table_of_what_they_found(index_folder, vid
     assert probe["chance"] == 0.25
     assert probe["data"]["num_present"] == probe["data"]["num_official"] == 40
     retrieval = seehear.evaluate(plain_model(), task="retrieval", **given)
-    assert set(retrieval["values"]) == {"video to video", "audio to audio"}  # such a model has no clusters to share
+    # such a model has no clusters to share
+    assert set(retrieval["values"]) == {"video to video", "audio to audio"}
     clusters = seehear.evaluate(plain_model(), task="clusters", num_clusters=4, **given)
     assert clusters["values"]["audio"]["nmi"] > 0.1
     assert sum(c["size"] for c in clusters["values"]["audio"]["purest"]) <= 40
     for result in (probe, retrieval, clusters):
-        assert json.loads((tmp_path / "plain" / f"{result['task']}-index.json").read_text())["values"]
+        assert json.loads((tmp_path / "plain" / f"{result['task']}-index.json").read_text())[
+            "values"
+        ]
     lines = compare([tmp_path / "plain"]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert any("audio to audio R@1 (train, split official), %" in line for line in lines)
@@ -137,8 +151,17 @@ def test_one_door_for_all_tasks_and_a_table_of_what_they_found(index_folder, vid
 
 @pytest.mark.thorough
 def test_a_fine_tune_through_the_door(finished_run, index_folder, videos, tmp_path):
-    given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path, "console": QUIET}
-    given |= {"task": "finetune", "num_clips": 1, "changes": {"epochs": 1, "batch_size": 4, "workers": 0}}
+    given = {
+        "data": index_folder,
+        "classes": videos / "classes.csv",
+        "results": tmp_path,
+        "console": QUIET,
+    }
+    given |= {
+        "task": "finetune",
+        "num_clips": 1,
+        "changes": {"epochs": 1, "batch_size": 4, "workers": 0},
+    }
     result = seehear.evaluate(finished_run, low_shot=[2], **given)
     assert result["written"] == str(tmp_path / "finetune-2-shot-index.json")
     assert (result["chance"], result["clips"]["per_item"]) == (0.25, 1)
@@ -162,8 +185,15 @@ def test_a_fine_tune_through_the_door(finished_run, index_folder, videos, tmp_pa
     assert "finetune 2-shot  " in lines
 
 
-def test_results_of_two_sets_of_the_same_name_do_not_overwrite_each_other(index_folder, videos, tmp_path):
-    given = {"classes": videos / "classes.csv", "results": tmp_path / "r", "console": QUIET, "modality": "audio"}
+def test_results_of_two_sets_of_the_same_name_do_not_overwrite_each_other(
+    index_folder, videos, tmp_path
+):
+    given = {
+        "classes": videos / "classes.csv",
+        "results": tmp_path / "r",
+        "console": QUIET,
+        "modality": "audio",
+    }
     one = seehear.evaluate(plain_model(), data=index_folder, **given)
     seehear.index(sorted(videos.rglob("*.mp4"))[:-1], tmp_path / "some" / "index", progress=False)
     other = seehear.evaluate(plain_model(), data=tmp_path / "some" / "index", **given)
@@ -172,7 +202,12 @@ def test_results_of_two_sets_of_the_same_name_do_not_overwrite_each_other(index_
 
 
 def test_features_reach_other_programs(index_folder, videos, tmp_path):
-    given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path / "r", "console": QUIET}
+    given = {
+        "data": index_folder,
+        "classes": videos / "classes.csv",
+        "results": tmp_path / "r",
+        "console": QUIET,
+    }
     seehear.evaluate(plain_model(), task="features", out=tmp_path / "a", **given)
     table = pq.read_table(tmp_path / "a" / "features.parquet")
     assert len(table) == 40
@@ -189,7 +224,12 @@ def test_features_reach_other_programs(index_folder, videos, tmp_path):
 
 
 def test_sequences_have_a_feature_every_stride(index_folder, videos, tmp_path):
-    given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path / "r", "console": QUIET}
+    given = {
+        "data": index_folder,
+        "classes": videos / "classes.csv",
+        "results": tmp_path / "r",
+        "console": QUIET,
+    }
     seehear.evaluate(
         plain_model(),
         task="features",
@@ -204,7 +244,10 @@ def test_sequences_have_a_feature_every_stride(index_folder, videos, tmp_path):
     assert about["window_s"] == CLIP.span_seconds(("video",))
     for video in about["videos"][:5]:
         array = np.load(tmp_path / "s" / f"{video['file']}.npy")
-        assert array.shape == (1 + int((video["duration_s"] - CLIP.span_seconds(("video",))) / 0.25 + 1e-6), 24)
+        assert array.shape == (
+            1 + int((video["duration_s"] - CLIP.span_seconds(("video",))) / 0.25 + 1e-6),
+            24,
+        )
         assert video["features"] == video["windows"] == len(array)
 
 
@@ -229,15 +272,24 @@ def test_names_of_files_stay_in_their_folder_and_apart():
     ],
 )
 def test_what_cannot_be_measured_is_said(index_folder, videos, tmp_path, changes, says):
-    given = {"data": index_folder, "classes": videos / "classes.csv", "results": tmp_path, "console": QUIET}
+    given = {
+        "data": index_folder,
+        "classes": videos / "classes.csv",
+        "results": tmp_path,
+        "console": QUIET,
+    }
     with pytest.raises(SettingsError, match=says):
         seehear.evaluate(plain_model(), **{**given, **changes})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_benchmark_in_its_own_layout_is_measured_and_missing_files_are_counted(videos, index_folder, tmp_path):
+def test_a_benchmark_in_its_own_layout_is_measured_and_missing_files_are_counted(
+    videos, index_folder, tmp_path
+):
     index = Index.open(index_folder)
-    for name, line in zip(range(40), (videos / "classes.csv").read_text().splitlines()[1:], strict=True):
+    for name, line in zip(
+        range(40), (videos / "classes.csv").read_text().splitlines()[1:], strict=True
+    ):
         path, label, split = line.split(",")
         folder = tmp_path / "set" / split / label
         folder.mkdir(parents=True, exist_ok=True)
@@ -245,13 +297,19 @@ def test_a_benchmark_in_its_own_layout_is_measured_and_missing_files_are_counted
     broken = tmp_path / "set" / "train" / label / "broken.mp4"
     broken.write_bytes(b"nothing")
     result = seehear.evaluate(
-        plain_model(), data=tmp_path / "set", results=tmp_path / "r", console=QUIET, modality="audio", low_shot=[5]
+        plain_model(),
+        data=tmp_path / "set",
+        results=tmp_path / "r",
+        console=QUIET,
+        modality="audio",
+        low_shot=[5],
     )
     assert result["data"]["name"] == "folders"
     assert result["data"]["unopened"] == {"not a media file": 1}
     assert result["n_train"] + result["n_test"] == 40 == len(index)
     assert result["clips"]["per_item"] == 10
-    assert result["low_shot"]["audio"]["5"]["mean"] > 0.4  # five draws: eight test items alone say little
+    # five draws: eight test items alone say little
+    assert result["low_shot"]["audio"]["5"]["mean"] > 0.4
 
 
 def test_a_folder_without_results_and_a_broken_result_are_said(tmp_path):
@@ -262,12 +320,19 @@ def test_a_folder_without_results_and_a_broken_result_are_said(tmp_path):
         compare([tmp_path])
 
 
-@pytest.mark.parametrize("names", [["a.mp4", "b.mp4"], ["validation/a.mp4", "test/b.mp4"], ["one/a.mp4", "one/b.mp4"]])
+@pytest.mark.parametrize(
+    "names", [["a.mp4", "b.mp4"], ["validation/a.mp4", "test/b.mp4"], ["one/a.mp4", "one/b.mp4"]]
+)
 def test_features_need_no_classes(videos, tmp_path, names):
     for name, source in zip(names, sorted(videos.rglob("*.mp4")), strict=False):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / name).symlink_to(source)
-    given = {"data": tmp_path / "set", "results": tmp_path / "r", "console": QUIET, "modality": "audio"}
+    given = {
+        "data": tmp_path / "set",
+        "results": tmp_path / "r",
+        "console": QUIET,
+        "modality": "audio",
+    }
     seehear.evaluate(plain_model(), task="features", out=tmp_path / "f", **given)
     table = pq.read_table(tmp_path / "f" / "features.parquet")
     assert sorted(table["item"].to_pylist()) == sorted(names)
@@ -276,8 +341,16 @@ def test_features_need_no_classes(videos, tmp_path, names):
         seehear.evaluate(plain_model(), **given)
 
 
-def test_features_of_an_index_need_no_classes_and_class_folders_keep_theirs(videos, index_folder, tmp_path):
-    given = {"results": tmp_path / "r", "console": QUIET, "modality": "audio", "num_clips": 1, "task": "features"}
+def test_features_of_an_index_need_no_classes_and_class_folders_keep_theirs(
+    videos, index_folder, tmp_path
+):
+    given = {
+        "results": tmp_path / "r",
+        "console": QUIET,
+        "modality": "audio",
+        "num_clips": 1,
+        "task": "features",
+    }
     seehear.evaluate(plain_model(), data=index_folder, out=tmp_path / "f", **given)
     assert set(pq.read_table(tmp_path / "f" / "features.parquet")["class"].to_pylist()) == {""}
     for number, source in enumerate(sorted(videos.rglob("*.mp4"))[:4]):
@@ -285,4 +358,7 @@ def test_features_of_an_index_need_no_classes_and_class_folders_keep_theirs(vide
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number}.mp4").symlink_to(source)
     seehear.evaluate(plain_model(), data=tmp_path / "set", out=tmp_path / "g", **given)
-    assert set(pq.read_table(tmp_path / "g" / "features.parquet")["class"].to_pylist()) == {"x", "y"}
+    assert set(pq.read_table(tmp_path / "g" / "features.parquet")["class"].to_pylist()) == {
+        "x",
+        "y",
+    }

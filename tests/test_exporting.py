@@ -20,8 +20,17 @@ from seehear.models.matching import Matching
 from seehear.models.model import Model
 from seehear.runs.folder import Run
 
-CLIP = Clip(frames=5, frame_rate_hz=8, short_side_pixels=36, crop_pixels=32, sound_seconds=1.0, spectrogram_frames=60)
-SETTINGS = Settings(clip=CLIP, encoders=Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10))
+CLIP = Clip(
+    frames=5,
+    frame_rate_hz=8,
+    short_side_pixels=36,
+    crop_pixels=32,
+    sound_seconds=1.0,
+    spectrogram_frames=60,
+)
+SETTINGS = Settings(
+    clip=CLIP, encoders=Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10)
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,9 @@ def run(tmp_path_factory) -> Path:
         for _ in range(3):  # statistics that are not 0 and 1
             pair.encoders["video"](torch.rand(4, 3, 5, 32, 32))
             pair.encoders["audio"](torch.randn(4, 1, 40, 60) - 4)
-    matching = Matching({"video": {}, "audio": {}}, {}, {"video": torch.zeros(2, 32)}, {"video": 1.0}, {})
+    matching = Matching(
+        {"video": {}, "audio": {}}, {}, {"video": torch.zeros(2, 32)}, {"video": 1.0}, {}
+    )
     info = {"variant": "xdc", "rounds": 3, "index": place}
     save_encoders(path / "encoders", pair.eval(), SETTINGS, info, matching)
     values = {"video": 0.75, "audio": 0.5}
@@ -108,7 +119,9 @@ def test_ordinary_convolutions_compute_the_same(model):
 
 
 def test_a_graph_that_differs_is_refused(model):
-    with pytest.raises(SeehearError, match=r"exported video graph differs from the encoder by 0.0\d+; 0.0001"):
+    with pytest.raises(
+        SeehearError, match=r"exported video graph differs from the encoder by 0.0\d+; 0.0001"
+    ):
         largest_difference(model, "video", lambda x: wanted(model, "video", x) + 0.01)
     with pytest.raises(SeehearError, match="differs from the encoder by nan"):
         largest_difference(model, "video", lambda x: wanted(model, "video", x) * np.nan)
@@ -117,7 +130,12 @@ def test_a_graph_that_differs_is_refused(model):
 def test_safetensors_is_a_folder_that_load_opens(run, model, tmp_path):
     record = seehear.export(run, "safetensors", tmp_path / "out")
     assert record["digest"] == model.digest == seehear.load(tmp_path / "out").digest
-    assert {"video.safetensors", "audio.safetensors", "encoders.json", "matching.safetensors"} < set(record["files"])
+    assert {
+        "video.safetensors",
+        "audio.safetensors",
+        "encoders.json",
+        "matching.safetensors",
+    } < set(record["files"])
 
 
 def test_the_hub_folder_loads_by_from_pretrained_and_by_load(run, model, tmp_path):
@@ -126,11 +144,17 @@ def test_the_hub_folder_loads_by_from_pretrained_and_by_load(run, model, tmp_pat
 
     seehear.export(run, "hub", tmp_path / "out", licence="CC-BY-4.0")
     found = HubModel.from_pretrained(tmp_path / "out")
-    assert found.model("cpu").digest == seehear.load(tmp_path / "out", device="cpu").digest == model.digest
+    assert (
+        found.model("cpu").digest
+        == seehear.load(tmp_path / "out", device="cpu").digest
+        == model.digest
+    )
     batch = batches()[0]
     features = found(batch["video"], batch["audio"])
     for modality in ("video", "audio"):
-        np.testing.assert_allclose(features[modality].detach(), wanted(model, modality, batch[modality]), atol=1e-6)
+        np.testing.assert_allclose(
+            features[modality].detach(), wanted(model, modality, batch[modality]), atol=1e-6
+        )
     state = tmp_path / "out" / "model.safetensors"
     state.write_bytes(state.read_bytes()[:-40])
     with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read"):
@@ -166,7 +190,9 @@ def test_a_video_encoder_alone_is_exported_alone(run, tmp_path):
 
 
 def test_what_cannot_be_exported_is_one_clear_line(run, tmp_path):
-    with pytest.raises(UsageError, match=r"to 'tflite'. Choose one of safetensors, torchscript, onnx, hub"):
+    with pytest.raises(
+        UsageError, match=r"to 'tflite'. Choose one of safetensors, torchscript, onnx, hub"
+    ):
         seehear.export(run, "tflite", tmp_path / "out")
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "thesis.txt").write_text("x")
@@ -195,7 +221,12 @@ def test_networks_of_others_are_exported_by_their_own_library(tmp_path, monkeypa
     transformers = pytest.importorskip("transformers", reason="pip install 'seehear[hf]'")
     from transformers.models.videomae.modeling_videomae import VideoMAEModel
 
-    small = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    small = {
+        "hidden_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     config = transformers.VideoMAEConfig(image_size=32, patch_size=16, num_frames=2, **small)
     VideoMAEModel(config).save_pretrained(tmp_path / "theirs")
     with pytest.raises(UsageError, match="Export it with the library it comes from"):
@@ -203,7 +234,9 @@ def test_networks_of_others_are_exported_by_their_own_library(tmp_path, monkeypa
 
 
 def test_wrapped_models_have_numerics_and_a_digest():
-    encoder = wrap(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), takes="spectrogram")
+    encoder = wrap(
+        torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), takes="spectrogram"
+    )
     numerics = Numerics("cpu", "fp32", "channels_last")
     model = Model(numerics.place(Pair(audio=encoder)).eval(), CLIP, numerics, {})
     assert len(model.digest) == 12

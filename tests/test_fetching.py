@@ -18,7 +18,9 @@ QUIET = Console(quiet=True)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT; each request takes the next fault from the server's list, or none when it is empty."""
+    """Serves CONTENT; each request takes the next fault from the server's list, or none when it is
+    empty.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -32,7 +34,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and fault != "no range" else 0
+        first = (
+            int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and fault != "no range" else 0
+        )
         if first >= len(server.content):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(server.content)}")
@@ -42,7 +46,9 @@ class Handler(BaseHTTPRequestHandler):
         body = server.content[first:]
         self.send_response(206 if first else 200)
         if first:
-            self.send_header("Content-Range", f"bytes {first}-{len(server.content) - 1}/{len(server.content)}")
+            self.send_header(
+                "Content-Range", f"bytes {first}-{len(server.content) - 1}/{len(server.content)}"
+            )
         if fault != "no length":
             self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
@@ -95,7 +101,9 @@ def test_what_broke_off_is_gone_on_with(server, tmp_path, faults):
 
 def test_a_later_call_goes_on_with_the_part(server, tmp_path):
     server.faults = ["truncate", "500"]
-    with pytest.raises(SeehearError, match=r"http://127.0.0.1.* could not be downloaded \(the server says 500"):
+    with pytest.raises(
+        SeehearError, match=r"http://127.0.0.1.* could not be downloaded \(the server says 500"
+    ):
         get(server, tmp_path, tries=1)
     assert len(next(tmp_path.glob("*.part")).read_bytes()) == len(CONTENT) // 2
     assert get(server, tmp_path).read_bytes() == CONTENT
@@ -150,13 +158,17 @@ def test_another_file_than_was_published_is_removed(server, tmp_path):
 def test_without_a_network_the_url_is_named_and_what_to_do(server, tmp_path):
     server.server_close()
     released = entry(server)
-    with pytest.raises(SeehearError, match=rf"{released.url} could not be downloaded \(.*refused.*give its path"):
+    with pytest.raises(
+        SeehearError, match=rf"{released.url} could not be downloaded \(.*refused.*give its path"
+    ):
         fetch(released, tmp_path, console=QUIET, tries=2, pause_s=0.001)
 
 
 def test_several_at_once_download_it_once(server, tmp_path):
     found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(get(server, tmp_path))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(get(server, tmp_path))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,6 @@
-"""Fine-tuning learns planted classes, is honest about what stays frozen, and goes on bit for bit after a crash."""
+"""Fine-tuning learns planted classes, is honest about what stays frozen, and goes on bit for bit
+after a crash.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,19 @@ from seehear.method.state import State
 from seehear.models.model import Model, build_pair
 
 CPU = Numerics("cpu", "fp32", "contiguous")
-FIXED = {"finetune.precision": "fp32", "finetune.memory_format": "contiguous", "finetune.workers": 0}
+FIXED = {
+    "finetune.precision": "fp32",
+    "finetune.memory_format": "contiguous",
+    "finetune.workers": 0,
+}
 EMPTY = np.empty(0, dtype=np.int64)
 
 
 def settings_with(**changes: object) -> Finetune:
     few = {"finetune.epochs": 2, "finetune.batch_size": 8, "finetune.clips": 2}
-    return finetune_settings("default", FIXED | few | {f"finetune.{name}": value for name, value in changes.items()})
+    return finetune_settings(
+        "default", FIXED | few | {f"finetune.{name}": value for name, value in changes.items()}
+    )
 
 
 class Planted:
@@ -49,7 +57,10 @@ class Planted:
         self.cfg = tiny_settings({"encoders.video_width": 8, **(changes or {})})
         self.clips, self.class_N = planted_clips(self.cfg)
         items = np.arange(64)
-        splits = (Split("1", items[:40], items[40:], EMPTY), Split("2", items[24:], items[:24], EMPTY))
+        splits = (
+            Split("1", items[:40], items[40:], EMPTY),
+            Split("2", items[24:], items[:24], EMPTY),
+        )
         self.data = LabelledSet(
             name="planted",
             source="made up",
@@ -69,14 +80,18 @@ class Planted:
         info = {"format": 1, "encoders": self.cfg.to_dict()["encoders"]}
         self.model = Model(pair, self.cfg.clip, CPU, info)
 
-    def run(self, out: Path, settings: Finetune, *, data: LabelledSet | None = None, **options: object) -> dict:
+    def run(
+        self, out: Path, settings: Finetune, *, data: LabelledSet | None = None, **options: object
+    ) -> dict:
         data = data or self.data
         clips = self.clips
         if data.modalities == ("audio",):
             alone = [Segment(None, s.waveform_L) for s in self.clips._cached or []]
             clips = Clips.from_memory(alone, self.cfg.clip, self.cfg.data, self.cfg.seed)
         with Console(quiet=True) as console:
-            return finetune(self.model, data, out, settings, clips=clips, console=console, **options)
+            return finetune(
+                self.model, data, out, settings, clips=clips, console=console, **options
+            )
 
     def lesson(self, settings: Finetune, rows: np.ndarray, heldout: np.ndarray = EMPTY) -> Lesson:
         return Lesson(self.clips, self.data.item_N, self.class_N, rows, heldout, settings, CPU)
@@ -99,13 +114,19 @@ def weights(folder: Path, split: int = 0) -> dict[str, bytes]:
 
 def told(folder: Path, split: int = 0) -> dict:
     """The result of a split without times."""
-    result = json.loads((folder / "splits" / f"{split:02d}" / "finished" / "result.json").read_text())
+    result = json.loads(
+        (folder / "splits" / f"{split:02d}" / "finished" / "result.json").read_text()
+    )
     result.pop("seconds")
     return result
 
 
 def test_each_setting_of_the_data_goes_where_it_belongs():
-    changes = {"finetune.max_failed_share": 0.3, "finetune.workers": 2, "finetune.cache_gigabytes": 5.0}
+    changes = {
+        "finetune.max_failed_share": 0.3,
+        "finetune.workers": 2,
+        "finetune.cache_gigabytes": 5.0,
+    }
     found = finetune_settings(changes=changes).data
     assert found == Data(workers=2, cache_gigabytes=5.0, max_failed_share=0.3)
 
@@ -132,20 +153,27 @@ def test_planted_classes_are_learned_and_the_classifier_can_be_used(planted, one
 
 
 def test_freezing_leaves_weights_and_batch_norms_as_they_were(planted, one_split, tmp_path):
-    planted.run(tmp_path / "f", settings_with(freeze=True, weight_decay=0.5, batch_parts=3), data=one_split)
+    planted.run(
+        tmp_path / "f", settings_with(freeze=True, weight_decay=0.5, batch_parts=3), data=one_split
+    )
     planted.run(tmp_path / "g", settings_with(), data=one_split)
     before = planted.model.pair.encoders.state_dict()
-    after, trained = (load_classifier(tmp_path / n, device="cpu").model.pair.encoders.state_dict() for n in "fg")
+    after, trained = (
+        load_classifier(tmp_path / n, device="cpu").model.pair.encoders.state_dict() for n in "fg"
+    )
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert not any(
-        torch.equal(trained[name], tensor) for name, tensor in before.items() if name.endswith((".weight", "_mean"))
+        torch.equal(trained[name], tensor)
+        for name, tensor in before.items()
+        if name.endswith((".weight", "_mean"))
     )
 
 
 def test_scratch_begins_elsewhere_with_calibrated_batch_norms(planted):
     lesson = planted.lesson(settings_with(), np.arange(20))
     pretrained, new, again = (
-        starting_pair(planted.model.pair, lesson, 4, scratch, seed=5) for scratch in (False, True, True)
+        starting_pair(planted.model.pair, lesson, 4, scratch, seed=5)
+        for scratch in (False, True, True)
     )
     for name, tensor in planted.model.pair.encoders.state_dict().items():
         assert torch.equal(pretrained.encoders.state_dict()[name], tensor)
@@ -158,7 +186,10 @@ def test_scratch_begins_elsewhere_with_calibrated_batch_norms(planted):
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
     # Statistics are of the training rows alone: other rows change nothing.
     frames = encoder_inputs(
-        next(planted.clips.batches(np.arange(20), epoch=evenly(1)[0], batch_size=20)), planted.cfg.clip, CPU, new
+        next(planted.clips.batches(np.arange(20), epoch=evenly(1)[0], batch_size=20)),
+        planted.cfg.clip,
+        CPU,
+        new,
     )["audio"]
     assert_allclose(new.encoders["audio"].standardise.running_mean, frames.mean(), rtol=1e-4)
 
@@ -176,7 +207,9 @@ def test_scratch_of_a_part_without_a_rule_is_an_error(planted):
         starting_pair(pair, planted.lesson(settings_with(), np.arange(20)), 4, True, seed=0)
 
 
-def test_low_shot_draws_are_nested_by_class_and_the_same_for_both_starts(planted, one_split, tmp_path):
+def test_low_shot_draws_are_nested_by_class_and_the_same_for_both_starts(
+    planted, one_split, tmp_path
+):
     data, split = planted.data, planted.data.splits[0]
     drawn = {n: training_items(data, split, n, 0.0, seed=3)[0] for n in (1, 2, 5, 100)}
     for count in (1, 2, 5):
@@ -184,7 +217,13 @@ def test_low_shot_draws_are_nested_by_class_and_the_same_for_both_starts(planted
     assert set(drawn[1]) < set(drawn[2]) < set(drawn[5]) < set(drawn[100]) == set(split.train)
     assert not np.array_equal(drawn[2], training_items(data, split, 2, 0.0, seed=4)[0])
     results = [
-        planted.run(tmp_path / str(scratch), settings_with(epochs=1), data=one_split, low_shot=2, scratch=scratch)
+        planted.run(
+            tmp_path / str(scratch),
+            settings_with(epochs=1),
+            data=one_split,
+            low_shot=2,
+            scratch=scratch,
+        )
         for scratch in (False, True)
     ]
     assert [r["splits"][0]["n_train"] for r in results] == [8, 8]
@@ -209,7 +248,9 @@ def test_epoch_steps_give_the_same_number_of_updates_whatever_the_rows(planted, 
         pass
     assert state.learning.steps == len(drawn) == 14
     assert all(len(batch) == min(8, rows) for _, batch in drawn)
-    for number in {number for number, _ in drawn}:  # each pass draws a row once, with draws of its own
+    for number in {
+        number for number, _ in drawn
+    }:  # each pass draws a row once, with draws of its own
         once = [row for epoch, batch in drawn for row in batch if epoch == number]
         assert len(set(once)) == len(once) <= rows
 
@@ -229,13 +270,21 @@ def slow_scores(pair: Pair, clips: Clips, rows: np.ndarray, shares: list[float])
         for share in shares:
             batch = next(clips.batches(np.array([row]), epoch=Position(share), batch_size=1))
             with torch.no_grad():
-                found.append(pair(encoder_inputs(batch, clips.clip, CPU, pair))["video"]["class"].softmax(dim=1)[0])
+                found.append(
+                    pair(encoder_inputs(batch, clips.clip, CPU, pair))["video"]["class"].softmax(
+                        dim=1
+                    )[0]
+                )
     return torch.stack(found).double().mean(dim=0).numpy()
 
 
 def test_averaging_over_clips_equals_a_slow_version(planted):
-    pair = starting_pair(planted.model.pair, planted.lesson(settings_with(), np.arange(8)), 4, False, seed=0).eval()
-    pair.heads["video"]["class"].weight.data *= 50  # so that averages of softmax and of scores differ
+    pair = starting_pair(
+        planted.model.pair, planted.lesson(settings_with(), np.arange(8)), 4, False, seed=0
+    ).eval()
+    pair.heads["video"][
+        "class"
+    ].weight.data *= 50  # so that averages of softmax and of scores differ
     item_N = np.array([0, 0, 0, 1, 1, 2] + [-1] * 58)
     found = item_scores(pair, planted.clips, CPU, item_N, np.array([1, 0, 3]), np.arange(6), 4)
     halves, quarters = [0.25, 0.75], [0.125, 0.375, 0.625, 0.875]
@@ -266,15 +315,21 @@ def test_heldout_items_are_of_the_training_part_and_only_looked_at(planted, one_
     assert len(kept_out) == 10
     assert set(train) | set(kept_out) == set(planted.data.splits[0].train)
     result = planted.run(tmp_path / "f", settings_with(heldout_share=0.25), data=one_split)
-    assert all(0 <= entry["heldout_accuracy"]["video"] <= 1 for entry in result["splits"][0]["history"])
+    assert all(
+        0 <= entry["heldout_accuracy"]["video"] <= 1 for entry in result["splits"][0]["history"]
+    )
     validation = replace(one_split.splits[0], validation=np.arange(36, 40), train=np.arange(36))
-    seen = planted.run(tmp_path / "g", settings_with(), data=replace(one_split, splits=(validation,)))
+    seen = planted.run(
+        tmp_path / "g", settings_with(), data=replace(one_split, splits=(validation,))
+    )
     assert "top1" in seen["splits"][0]["validation"]["audio"]
 
 
 def test_losses_that_are_not_finite_name_step_rows_and_settings(planted, one_split, tmp_path):
     wild = settings_with(lr=1e30, optimizer="sgd", warmup_share=0.0, epochs=3)
-    with pytest.raises(TrainingError, match=r"not finite in epoch \d, step \d.*rows \d.*finetune\.lr below 1e\+30"):
+    with pytest.raises(
+        TrainingError, match=r"not finite in epoch \d, step \d.*rows \d.*finetune\.lr below 1e\+30"
+    ):
         planted.run(tmp_path / "f", wild, data=one_split)
 
 
@@ -283,7 +338,8 @@ class Stopped(Exception):
 
 
 def test_stopped_between_steps_goes_on_bit_for_bit(planted, tmp_path, monkeypatch):
-    cfg = settings_with(epochs=2, heldout_share=0.1, checkpoint_minutes=0, batch_parts=2)  # 4 steps an epoch
+    # 4 steps an epoch
+    cfg = settings_with(epochs=2, heldout_share=0.1, checkpoint_minutes=0, batch_parts=2)
     unbroken = planted.run(tmp_path / "unbroken", replace(cfg, checkpoint_minutes=10.0))
     import seehear.evaluation.finetuning.splits as splits
 
@@ -300,7 +356,9 @@ def test_stopped_between_steps_goes_on_bit_for_bit(planted, tmp_path, monkeypatc
     with pytest.raises(Stopped):
         planted.run(broken, cfg)
     assert not (broken / "splits/00/finished").exists()
-    with pytest.raises(RunError, match=r"exists\. Go on with --resume, or start anew with --overwrite"):
+    with pytest.raises(
+        RunError, match=r"exists\. Go on with --resume, or start anew with --overwrite"
+    ):
         planted.run(broken, cfg)
     with pytest.raises(Stopped):
         planted.run(broken, cfg, resume=True)
@@ -317,7 +375,9 @@ def test_stopped_between_steps_goes_on_bit_for_bit(planted, tmp_path, monkeypatc
     assert result["values"] == unbroken["values"]
     assert [s["split"] for s in result["splits"]] == ["1", "2"]
     for modality, values in result["values"].items():
-        assert values["top1"] == pytest.approx(np.mean([s["values"][modality]["top1"] for s in result["splits"]]))
+        assert values["top1"] == pytest.approx(
+            np.mean([s["values"][modality]["top1"] for s in result["splits"]])
+        )
     before = len(saved)
     assert planted.run(broken, cfg, resume=True)["values"] == unbroken["values"]
     assert len(saved) == before, "finished splits are not trained again"
@@ -326,14 +386,18 @@ def test_stopped_between_steps_goes_on_bit_for_bit(planted, tmp_path, monkeypatc
 def test_going_on_with_something_else_names_it_and_both_values(planted, one_split, tmp_path):
     out = tmp_path / "f"
     planted.run(out, settings_with(epochs=1), data=one_split)
-    with pytest.raises(RunError, match=r"finetune\.lr is 0\.5, and the fine-tune at .* begun with 0\.001.*--overwrite"):
+    with pytest.raises(
+        RunError,
+        match=r"finetune\.lr is 0\.5, and the fine-tune at .* begun with 0\.001.*--overwrite",
+    ):
         planted.run(out, settings_with(epochs=1, lr=0.5), data=one_split, resume=True)
     with pytest.raises(RunError, match=r"low_shot is 3, .* with None"):
         planted.run(out, settings_with(epochs=1), data=one_split, low_shot=3, resume=True)
     moved = replace(one_split, target_V=np.roll(planted.class_N, 1))
     with pytest.raises(RunError, match="the digest of the data is sha256"):
         planted.run(out, settings_with(epochs=1), data=moved, resume=True)
-    planted.run(out, settings_with(epochs=1, threads=1), data=one_split, resume=True)  # changes no result
+    # changes no result
+    planted.run(out, settings_with(epochs=1, threads=1), data=one_split, resume=True)
     with pytest.raises(RunError, match="no fine-tune to go on with"):
         planted.run(tmp_path / "nothing", settings_with(), data=one_split, resume=True)
     planted.run(out, settings_with(epochs=1, lr=0.01), data=one_split, overwrite=True)
@@ -345,7 +409,9 @@ def test_going_on_with_something_else_names_it_and_both_values(planted, one_spli
 
 
 def test_settings_that_do_not_exist_or_fit(planted, one_split, tmp_path):
-    with pytest.raises(SettingsError, match=r"no setting finetune\.lrr\. Did you mean finetune\.lr"):
+    with pytest.raises(
+        SettingsError, match=r"no setting finetune\.lrr\. Did you mean finetune\.lr"
+    ):
         finetune_settings(changes={"finetune.lrr": 1})
     with pytest.raises(SettingsError, match=r"no setting lr\. Did you mean finetune\.lr\?"):
         finetune_settings(changes={"lr": 1})
@@ -379,5 +445,11 @@ def test_on_a_gpu_classes_are_learned_too(planted, one_split, tmp_path, precisio
     assert all(values["top1"] >= 0.8 for values in result["values"].values())
     again = planted.run(tmp_path / "f", cfg, data=one_split, device="cuda", resume=True)
     assert again["values"] == result["values"]
-    planted.run(tmp_path / "g", settings_with(precision=precision), data=one_split, device="cuda", scratch=True)
+    planted.run(
+        tmp_path / "g",
+        settings_with(precision=precision),
+        data=one_split,
+        device="cuda",
+        scratch=True,
+    )
     assert load_classifier(tmp_path / "g", device="cuda").classes == planted.data.classes

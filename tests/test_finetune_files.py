@@ -1,4 +1,6 @@
-"""Fine-tuning on real files: a process that was killed goes on, another clip length is read, the folder can be used."""
+"""Fine-tuning on real files: a process that was killed goes on, another clip length is read, the
+folder can be used.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +44,15 @@ tuned(*map(Path, sys.argv[1:]))
 """
 
 
-def tuned(encoders: Path, videos: Path, index_folder: Path, out: Path, *, resume: bool = False) -> dict:
+def tuned(
+    encoders: Path, videos: Path, index_folder: Path, out: Path, *, resume: bool = False
+) -> dict:
     data = labelled(videos, index_folder)
     with Console(quiet=True) as console:
         model = seehear.load(encoders, device="cpu")
-        return finetune(model, data, out, finetune_settings(changes=SETTINGS), resume=resume, console=console)
+        return finetune(
+            model, data, out, finetune_settings(changes=SETTINGS), resume=resume, console=console
+        )
 
 
 def labelled(videos: Path, index_folder: Path) -> LabelledSet:
@@ -66,7 +72,9 @@ def test_a_killed_process_goes_on_bit_for_bit(encoders, videos, index_folder, tm
     unbroken = tuned(encoders, videos, index_folder, tmp_path / "unbroken")
     broken = tmp_path / "broken"
     script = SCRIPT.format(tests=str(Path(__file__).parent))
-    process = subprocess.Popen([sys.executable, "-c", script, *map(str, (encoders, videos, index_folder, broken))])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, (encoders, videos, index_folder, broken))]
+    )
     until = time.monotonic() + 120
     while not list((broken / "splits/00/steps").glob("*5")) and process.poll() is None:
         assert time.monotonic() < until
@@ -77,13 +85,18 @@ def test_a_killed_process_goes_on_bit_for_bit(encoders, videos, index_folder, tm
     result = tuned(encoders, videos, index_folder, broken, resume=True)
     assert result["values"] == unbroken["values"]
     for name in ("video.safetensors", "audio.safetensors", "heads.safetensors", "scores.npz"):
-        parts = [(tmp_path / run / "splits/00/finished" / name).read_bytes() for run in ("unbroken", "broken")]
+        parts = [
+            (tmp_path / run / "splits/00/finished" / name).read_bytes()
+            for run in ("unbroken", "broken")
+        ]
         assert parts[0] == parts[1], name
     use(result, videos, index_folder, broken)
 
 
 def use(result: dict, videos: Path, index_folder: Path, out: Path) -> None:
-    """The clip has the frames that were asked for, and what is in the folder says the same as the result."""
+    """The clip has the frames that were asked for, and what is in the folder says the same as the
+    result.
+    """
     data = labelled(videos, index_folder)
     assert result["clip"]["frames"] == 6
     assert "6 frames at 4 Hz" in result["protocol"]

@@ -1,4 +1,6 @@
-"""The presets of fine-tuning are those of their source, and their budgets suffice to learn a head."""
+"""The presets of fine-tuning are those of their source, and their budgets suffice to learn a
+head.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +56,12 @@ def test_a_part_of_a_batch_of_the_headline_presets_fits_a_gpu_of_80_gigabytes():
 def test_saved_bytes_are_those_of_real_tensors():
     encoder, frames = VideoEncoder(width=4, depth=10), torch.rand(2, 3, 4, 24, 24)
     on_meta = VideoEncoder(width=4, depth=10).to("meta")
-    counts = [saved_bytes(e, lambda e=e, x=x: e(x)) for e, x in ((encoder, frames), (on_meta, frames.to("meta")))]
-    assert counts[0] == pytest.approx(counts[1], rel=0.01)  # batch norms' own buffers are made there
+    counts = [
+        saved_bytes(e, lambda e=e, x=x: e(x))
+        for e, x in ((encoder, frames), (on_meta, frames.to("meta")))
+    ]
+    # batch norms' own buffers are made there
+    assert counts[0] == pytest.approx(counts[1], rel=0.01)
 
 
 def test_each_preset_says_what_is_confirmed_what_is_vmzs_and_what_is_ours():
@@ -69,13 +75,16 @@ def test_each_preset_says_what_is_confirmed_what_is_vmzs_and_what_is_ours():
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "items"), [("ucf101", 101, 9537), ("hmdb51", 51, 3570), ("kinetics-linear", 400, 240_000)]
+    ("name", "classes", "items"),
+    [("ucf101", 101, 9537), ("hmdb51", 51, 3570), ("kinetics-linear", 400, 240_000)],
 )
 def test_the_budget_of_a_preset_suffices_for_a_head(name, classes, items):
-    """A head on frozen features that nearest class means separate: a bound from below, since encoders move too.
+    """A head on frozen features that nearest class means separate: a bound from below, since
+    encoders move too.
 
-    Scaled down to 10 classes. The gradient for a class is of its share of the clips, so steps go down with the classes;
-    rate, schedule, batch, decay, width and norm of the features stay those of the preset.
+    Scaled down to 10 classes. The gradient for a class is of its share of the clips, so steps go
+    down with the classes; rate, schedule, batch, decay, width and norm of the features stay those
+    of the preset.
     """
     cfg, few = finetune_settings(name), 10
     steps = (cfg.epoch_steps or items // cfg.batch_size) * few // classes

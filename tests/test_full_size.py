@@ -19,7 +19,8 @@ def test_two_steps_of_the_preset_paper_on_a_cpu(videos: Path, tmp_path: Path):
         "train.epochs": 1,
         "train.batch_size": 5,
         "cluster.num_clusters": 2,
-        "compute.precision": "bf16",  # with channels_last the gradients of 3-D convolutions were not finite
+        # with channels_last the gradients of 3-D convolutions were not finite
+        "compute.precision": "bf16",
         "compute.memory_format": "channels_last",
     }
     run = seehear.pretrain(tmp_path / "index", tmp_path / "run", preset="paper", settings=changes)
@@ -39,9 +40,14 @@ def test_a_round_on_a_gpu_agrees_with_the_cpu_before_training(index_folder: Path
     fixed = {"rounds": 1, "compute.precision": "fp32", "compute.memory_format": "contiguous"}
     runs = {
         device: seehear.pretrain(
-            index_folder, tmp_path / device, preset="debug", settings={**fixed, "compute.device": device}
+            index_folder,
+            tmp_path / device,
+            preset="debug",
+            settings={**fixed, "compute.device": device},
         )
         for device in ("cpu", "cuda")
     }
     logs = {device: Run.open(run.path).read_log()[0] for device, run in runs.items()}
-    assert logs["cuda"]["loss"]["video"][0] == pytest.approx(logs["cpu"]["loss"]["video"][0], rel=0.05)
+    assert logs["cuda"]["loss"]["video"][0] == pytest.approx(
+        logs["cpu"]["loss"]["video"][0], rel=0.05
+    )

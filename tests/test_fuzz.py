@@ -1,4 +1,6 @@
-"""Forty mutilated videos through index, clips and reader, and some files of data; `make fuzz` tries thousands."""
+"""Forty mutilated videos through index, clips and reader, and some files of data; `make fuzz` tries
+thousands.
+"""
 
 from __future__ import annotations
 

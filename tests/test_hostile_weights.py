@@ -1,4 +1,6 @@
-"""Files of weights that were damaged, made by others, or made to harm: refused by name, at once, in little memory."""
+"""Files of weights that were damaged, made by others, or made to harm: refused by name, at once, in
+little memory.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,12 @@ def refused(what: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("key", ["layer1.0.conv1.0.0.weight", "stem.1.running_var", "layer4.0.conv2.1.bias"])
-def test_a_weight_that_is_not_finite_is_refused_by_name(folder: Path, key: str, value: float) -> None:
+@pytest.mark.parametrize(
+    "key", ["layer1.0.conv1.0.0.weight", "stem.1.running_var", "layer4.0.conv2.1.bias"]
+)
+def test_a_weight_that_is_not_finite_is_refused_by_name(
+    folder: Path, key: str, value: float
+) -> None:
     state = load_file(folder / "video.safetensors")
     state[key].view(-1)[-1] = value
     save_file(state, folder / "video.safetensors")
@@ -68,11 +74,15 @@ def test_a_checkpoint_of_others_with_a_weight_that_is_not_finite_is_refused(
     state = encoder.state_dict()
     state["stem.0.weight"][0] = np.nan
     torch.save(state, tmp_path / "x.pth")
-    line = refused(lambda: load_into(VideoEncoder(width=4, depth=10), read_state(tmp_path / "x.pth"), "x.pth"))
+    line = refused(
+        lambda: load_into(VideoEncoder(width=4, depth=10), read_state(tmp_path / "x.pth"), "x.pth")
+    )
     assert "stem.0.weight" in line
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "backbone.", "model.encoder.video."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "backbone.", "model.encoder.video."]
+)
 def test_one_prefix_that_all_keys_share_is_understood(
     encoder: VideoEncoder, folder: Path, tmp_path: Path, prefix: str
 ) -> None:
@@ -83,15 +93,23 @@ def test_one_prefix_that_all_keys_share_is_understood(
     assert all(torch.equal(value, wanted[key]) for key, value in other.state_dict().items())
     for modality in ("video", "audio"):
         state = load_file(folder / f"{modality}.safetensors")
-        save_file({f"{prefix}{key}": value for key, value in state.items()}, folder / f"{modality}.safetensors")
+        save_file(
+            {f"{prefix}{key}": value for key, value in state.items()},
+            folder / f"{modality}.safetensors",
+        )
     assert load_encoders(folder).pair.modalities == ("video", "audio")
 
 
 def test_a_prefix_of_some_keys_is_refused(encoder: VideoEncoder) -> None:
     state = encoder.state_dict()
-    half = {key if number % 2 else f"module.{key}": value for number, (key, value) in enumerate(state.items())}
+    half = {
+        key if number % 2 else f"module.{key}": value
+        for number, (key, value) in enumerate(state.items())
+    }
     assert "module.stem.0.weight" in refused(lambda: fitting(half, state, "x"))
-    assert "are missing" in refused(lambda: fitting({k: v for k, v in state.items() if "stem" in k}, state, "x"))
+    assert "are missing" in refused(
+        lambda: fitting({k: v for k, v in state.items() if "stem" in k}, state, "x")
+    )
     assert unwrapped(state, state) is state
     assert shared_prefix(["a.b.c", "a.b.d.e"]) == "a.b."
     assert shared_prefix(["ab.c", "a.c"]) == shared_prefix([]) == shared_prefix(["a"]) == ""
@@ -101,7 +119,10 @@ def bomb(path: Path, megabytes: int) -> Path:
     """A checkpoint of so many megabytes of zeros, in a compressed archive."""
     small = path.with_suffix(".small")
     torch.save({"stem.0.weight": torch.zeros(4)}, small)
-    with zipfile.ZipFile(small) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+    with (
+        zipfile.ZipFile(small) as source,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
         for entry in source.infolist():
             if entry.filename.endswith("data/0"):
                 with target.open(entry.filename, "w", force_zip64=True) as file:
@@ -121,7 +142,10 @@ def test_a_compressed_checkpoint_is_refused_before_it_is_inflated(tmp_path: Path
 
 def test_a_checkpoint_that_says_more_than_it_has_is_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1000)}, tmp_path / "a.pth")
-    with zipfile.ZipFile(tmp_path / "a.pth") as source, zipfile.ZipFile(tmp_path / "b.pth", "w") as target:
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as source,
+        zipfile.ZipFile(tmp_path / "b.pth", "w") as target,
+    ):
         for entry in source.infolist():
             content = source.read(entry)
             if entry.filename.endswith("data.pkl"):
@@ -146,9 +170,13 @@ def test_tensors_of_other_kinds_are_refused(tensor: torch.Tensor, tmp_path: Path
     torch.save({"stem.0.weight": tensor}, tmp_path / "x.pth")
     expected = {"stem.0.weight": torch.zeros(tensor.shape, device="meta")}
     if tensor.numel() < 2**40:
-        assert "stem.0.weight" in refused(lambda: fitting(read_state(tmp_path / "x.pth"), expected, "x.pth"))
+        assert "stem.0.weight" in refused(
+            lambda: fitting(read_state(tmp_path / "x.pth"), expected, "x.pth")
+        )
     shapes = {"stem.0.weight": torch.zeros(4)}
-    assert "another shape" in refused(lambda: fitting(read_state(tmp_path / "x.pth"), shapes, "x.pth"))
+    assert "another shape" in refused(
+        lambda: fitting(read_state(tmp_path / "x.pth"), shapes, "x.pth")
+    )
 
 
 @pytest.mark.parametrize(

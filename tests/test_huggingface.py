@@ -17,7 +17,12 @@ from test_evaluation_clusters import written
 
 transformers = pytest.importorskip("transformers", reason="pip install 'seehear[hf]'")
 
-SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SMALL = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 
@@ -31,9 +36,7 @@ def offline(monkeypatch) -> None:
 def folder(tmp_path_factory) -> Path:
     """Tiny networks with random weights, as `save_pretrained` writes them."""
     from transformers import ASTConfig, VideoMAEConfig, VJEPA2Config
-    from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (
-        ASTForAudioClassification,
-    )
+    from transformers.models.audio_spectrogram_transformer import ASTForAudioClassification
     from transformers.models.videomae.modeling_videomae import VideoMAEForPreTraining
     from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Model
 
@@ -44,7 +47,9 @@ def folder(tmp_path_factory) -> Path:
     VideoMAEForPreTraining(videomae).save_pretrained(folder / "videomae")
     size = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
     (folder / "videomae" / "preprocessor_config.json").write_text(json.dumps(IMAGENET | size))
-    vjepa2 = VJEPA2Config(crop_size=32, patch_size=16, frames_per_clip=8, pred_num_hidden_layers=1, **SMALL)
+    vjepa2 = VJEPA2Config(
+        crop_size=32, patch_size=16, frames_per_clip=8, pred_num_hidden_layers=1, **SMALL
+    )
     VJEPA2Model(vjepa2).save_pretrained(folder / "vjepa2")
     size = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"shortest_edge": 36}}
     (folder / "vjepa2" / "video_preprocessor_config.json").write_text(json.dumps(size))
@@ -52,7 +57,9 @@ def folder(tmp_path_factory) -> Path:
     ASTForAudioClassification(ast).save_pretrained(folder / "ast")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own filters without a bin
-        extractor = transformers.ASTFeatureExtractor(num_mel_bins=64, max_length=128, mean=-3.0, std=2.0)
+        extractor = transformers.ASTFeatureExtractor(
+            num_mel_bins=64, max_length=128, mean=-3.0, std=2.0
+        )
     extractor.save_pretrained(folder / "ast")
     return folder
 
@@ -65,7 +72,9 @@ def test_videomae_is_its_own_network_with_its_own_normalisation(folder):
     assert (model.clip.frames, model.clip.short_side_pixels, model.clip.crop_pixels) == (4, 40, 32)
     assert any(key.startswith("decoder") for key in model.info["source"]["left_out"])
     frames = torch.rand(2, 3, 4, 32, 32)
-    mean, std = (torch.tensor(IMAGENET[key]).view(1, 3, 1, 1, 1) for key in ("image_mean", "image_std"))
+    mean, std = (
+        torch.tensor(IMAGENET[key]).view(1, 3, 1, 1, 1) for key in ("image_mean", "image_std")
+    )
     network = VideoMAEModel.from_pretrained(folder / "videomae").eval()
     with torch.inference_mode():
         wanted = network(((frames - mean) / std).transpose(1, 2)).last_hidden_state.mean(1)
@@ -87,7 +96,7 @@ def test_vjepa2_is_its_encoder_without_the_predictor(folder):
 
 @pytest.mark.parametrize("seconds", [0.05, 0.7, 1.28, 3.0])
 def test_ast_hears_what_its_own_feature_extractor_makes(folder, seconds):
-    from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import ASTModel
+    from transformers.models.audio_spectrogram_transformer import ASTModel
 
     model = seehear.load(f"hf:{folder}/ast", device="cpu")
     assert model.clip.sound_seconds == pytest.approx(1.28)
@@ -117,7 +126,9 @@ def test_a_file_can_be_embedded(folder, index_folder):
 
     path = Index.open(index_folder).path(0)
     for name, modality in (("videomae", "video"), ("vjepa2", "video"), ("ast", "audio")):
-        found = seehear.embed_file(seehear.load(f"hf:{folder}/{name}", device="cpu"), path, num_clips=2)
+        found = seehear.embed_file(
+            seehear.load(f"hf:{folder}/{name}", device="cpu"), path, num_clips=2
+        )
         assert set(found) == {modality}
         assert found[modality].shape == (24,)
 
@@ -139,7 +150,10 @@ def test_weights_that_are_missing_are_an_error(folder, tmp_path):
     del state["encoder.layer.1.mlp.fc1.weight"]
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text((folder / "vjepa2" / "config.json").read_text())
-    with pytest.raises(CheckpointError, match=r"lacks weights of its own architecture.*encoder.layer.1.mlp.fc1.weight"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"lacks weights of its own architecture.*encoder.layer.1.mlp.fc1.weight",
+    ):
         seehear.load(f"hf:{tmp_path}")
 
 
@@ -150,7 +164,9 @@ def test_neither_torchvision_nor_torchaudio_is_imported(folder):
     assert not {"torchvision", "torchaudio"} & (set(sys.modules) - before)
 
 
-@pytest.mark.parametrize(("name", "layout", "space"), [("ast", "esc50", "audio"), ("videomae", "ucf101", "video")])
+@pytest.mark.parametrize(
+    ("name", "layout", "space"), [("ast", "esc50", "audio"), ("videomae", "ucf101", "video")]
+)
 def test_clusters_of_encoders_of_one_modality_are_measured(folder, tmp_path, name, layout, space):
     data = written(tmp_path / "set", layout)
     given = {"data": data, "dataset": layout, "results": tmp_path, "console": Console(quiet=True)}

@@ -1,4 +1,6 @@
-"""Is damage to an index found before anything is done with it, and does absurd content end in one line?"""
+"""Is damage to an index found before anything is done with it, and does absurd content end in one
+line?
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,20 @@ def write(folder: Path, names: str = "abcdefgh") -> Path:
 def content(folder: Path) -> tuple[Any, ...]:
     """All that an index says to those who use it."""
     index = Index.open(folder)
-    columns = {name: getattr(index, name).tolist() for name in SCHEMA.names if hasattr(index, name) and name != "path"}
+    columns = {
+        name: getattr(index, name).tolist()
+        for name in SCHEMA.names
+        if hasattr(index, name) and name != "path"
+    }
     paths = [index.path(row) for row in range(len(index))]
-    return columns, paths, index.info, index.digest, index.rejected_files(), [v.facts for v in index.videos()]
+    return (
+        columns,
+        paths,
+        index.info,
+        index.digest,
+        index.rejected_files(),
+        [v.facts for v in index.videos()],
+    )
 
 
 def refusal(folder: Path) -> str | None:
@@ -73,10 +86,13 @@ def test_every_flipped_bit_is_found_or_changes_nothing(tmp_path: Path, name: str
 def test_cut_or_longer_or_missing_files_are_found(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path / "index")
     whole = (folder / name).read_bytes()
-    pieces = [whole[:length] for length in (0, 1, 8, len(whole) // 2, len(whole) - 8, len(whole) - 1)]
+    pieces = [
+        whole[:length] for length in (0, 1, 8, len(whole) // 2, len(whole) - 8, len(whole) - 1)
+    ]
     for damaged in (*pieces, whole + b"\0", whole + whole, whole[1:], bytes(len(whole))):
         (folder / name).write_bytes(damaged)
-        assert refusal(folder) or damaged.strip() == whole.strip()  # the last line end of index.json
+        # the last line end of index.json
+        assert refusal(folder) or damaged.strip() == whole.strip()
     (folder / name).unlink()
     assert refusal(folder)
     (folder / name).mkdir()
@@ -88,7 +104,10 @@ def test_a_file_of_another_index_is_found(tmp_path: Path, name: str) -> None:
     """Whatever they share: here the same rows, other times of change, and another file left out."""
     folder, other = write(tmp_path / "index"), tmp_path / "other"
     facts = {name: "h264" if "codec" in name else 25 for name in FACTS} | {"modified_ns": 7}
-    videos = [Video(video.path, facts, video.start_s, video.seconds) for video in Index.open(folder).videos()]
+    videos = [
+        Video(video.path, facts, video.start_s, video.seconds)
+        for video in Index.open(folder).videos()
+    ]
     write_index(other, videos, [], INFO)
     assert Index.open(other).digest == Index.open(folder).digest
     shutil.copy(other / name, folder / name)
@@ -103,11 +122,15 @@ def forged(folder: Path, table: pa.RecordBatch, **changes: Any) -> None:
 
 def with_column(table: pa.RecordBatch, name: str, values: Any) -> pa.RecordBatch:
     place = table.schema.get_field_index(name)
-    return table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+    return table.set_column(
+        place, table.schema.field(name), pa.array(values, table.schema.field(name).type)
+    )
 
 
 def renumbered(table: pa.RecordBatch, numbers: list[int]) -> pa.RecordBatch:
-    paths = pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), table["path"].dictionary, safe=False)
+    paths = pa.DictionaryArray.from_arrays(
+        pa.array(numbers, pa.int32()), table["path"].dictionary, safe=False
+    )
     return table.set_column(0, table.schema.field(0), paths)
 
 
@@ -124,13 +147,22 @@ ABSURD: dict[str, Callable[[pa.RecordBatch], pa.RecordBatch]] = {
     "video_codec lacks values": lambda t: with_column(t, "video_codec", [None] * 16),
     "index.arrow cannot be used": lambda t: renumbered(t, [0] * 15 + [999]),
     "its rows are of files 0 to 7, and it has 16": lambda t: pa.RecordBatch.from_arrays(
-        [pa.DictionaryArray.from_arrays(t["path"].indices, pa.array(["x"] * 16, pa.large_string())), *t.columns[1:]],
+        [
+            pa.DictionaryArray.from_arrays(
+                t["path"].indices, pa.array(["x"] * 16, pa.large_string())
+            ),
+            *t.columns[1:],
+        ],
         schema=t.schema,
     ),
-    "not next to each other": lambda t: renumbered(t, [0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 6, 7, 6, 7]),
+    "not next to each other": lambda t: renumbered(
+        t, [0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 6, 7, 6, 7]
+    ),
     "zero byte": lambda t: pa.RecordBatch.from_arrays(
         [
-            pa.DictionaryArray.from_arrays(t["path"].indices, pa.array(["x\0y"] * 8, pa.large_string())),
+            pa.DictionaryArray.from_arrays(
+                t["path"].indices, pa.array(["x\0y"] * 8, pa.large_string())
+            ),
             *t.columns[1:],
         ],
         schema=t.schema,
@@ -139,7 +171,9 @@ ABSURD: dict[str, Callable[[pa.RecordBatch], pa.RecordBatch]] = {
 
 
 @pytest.mark.parametrize("says", ABSURD)
-def test_a_table_that_makes_no_sense_is_refused_though_its_digest_is_right(tmp_path: Path, says: str) -> None:
+def test_a_table_that_makes_no_sense_is_refused_though_its_digest_is_right(
+    tmp_path: Path, says: str
+) -> None:
     folder = write(tmp_path / "index")
     table = Index.open(folder)._table
     forged(folder, ABSURD[says](table))
@@ -161,7 +195,9 @@ def test_a_table_that_makes_no_sense_is_refused_though_its_digest_is_right(tmp_p
         {"files": {}},
     ],
 )
-def test_facts_that_do_not_belong_to_the_table_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_facts_that_do_not_belong_to_the_table_are_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     folder = write(tmp_path / "index")
     write_info(folder / "index.json", read_info(folder) | changes)
     assert refusal(folder)
@@ -170,7 +206,12 @@ def test_facts_that_do_not_belong_to_the_table_are_refused(tmp_path: Path, chang
 def test_a_line_of_index_json_that_was_changed_is_found(tmp_path: Path) -> None:
     folder = write(tmp_path / "index")
     stored = json.loads((folder / "index.json").read_text())
-    for name, value in {"root": "/elsewhere", "rejected": {"too short": 4}, "rows": 15, "note": 3}.items():
+    for name, value in {
+        "root": "/elsewhere",
+        "rejected": {"too short": 4},
+        "rows": 15,
+        "note": 3,
+    }.items():
         (folder / "index.json").write_text(json.dumps(stored | {name: value}))
         assert "index.json" in (refusal(folder) or "")
 
@@ -206,7 +247,9 @@ def test_no_damage_ends_the_process_though_the_digest_is_right(tmp_path: Path, n
     """In a process of its own, since what this is about would end the tests."""
     folder = write(tmp_path / "index")
     command = [sys.executable, "-c", HOSTILE, str(folder), name, "50"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=200)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=200
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -234,10 +277,14 @@ assert found == {3, 8}, found
 """
 
 
-def test_who_opens_an_index_while_it_is_updated_sees_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+def test_who_opens_an_index_while_it_is_updated_sees_the_old_one_or_the_new_one(
+    tmp_path: Path,
+) -> None:
     folder = write(tmp_path / "index")
     command = [sys.executable, "-c", READING, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as reader:
         assert reader.stdout is not None
         reader.stdout.readline()
         for number in range(24):

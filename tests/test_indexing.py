@@ -1,4 +1,6 @@
-"""Which files get into an index and why the others do not; what survives crashes, hangs and changes."""
+"""Which files get into an index and why the others do not; what survives crashes, hangs and
+changes.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def test_a_mutilated_folder(tmp_path: Path, good_bytes: bytes) -> None:
     write_media(videos / "still.mp4", picture=still)
     write_media(videos / "short.mp4", seconds=0.5)
     usable.append("short.mp4")
-    write_media(videos / "apart.mkv", seconds=5.0, frame_times_s=np.arange(40) / 25, audio_start_s=2.0)
+    write_media(
+        videos / "apart.mkv", seconds=5.0, frame_times_s=np.arange(40) / 25, audio_start_s=2.0
+    )
     (videos / "broken link.mp4").symlink_to("nowhere")
     os.mkfifo(videos / "pipe.mp4")
     (videos / "notes.txt").write_text("no video")
@@ -120,7 +124,11 @@ def test_a_mutilated_folder(tmp_path: Path, good_bytes: bytes) -> None:
     for row in range(len(opened)):  # what is in the index can be read, to its end
         times_s = opened.start_s[row] + np.array([0.0, opened.seconds[row] - 0.05])
         frames_THWC, sound_S = read_clip(
-            opened.path(row), times_s, opened.start_s[row], opened.seconds[row], short_side_pixels=32
+            opened.path(row),
+            times_s,
+            opened.start_s[row],
+            opened.seconds[row],
+            short_side_pixels=32,
         )
         assert number_of(frames_THWC[1]) > number_of(frames_THWC[0])
         assert sound_S.std() > 0.1
@@ -135,7 +143,11 @@ def test_columns_and_segments(tmp_path: Path) -> None:
     np.testing.assert_allclose(opened.seconds, [2, 2, 2, 1.4], atol=0.05)
     assert opened.path(3) == str(tmp_path / "v.mp4")
     assert (opened.width[0], opened.height[0], opened.rotation_degrees[0]) == (48, 64, 270)
-    assert (opened.sample_rate_hz[0], opened.channels[0], opened.fps[0]) == (44100, 2, pytest.approx(10))
+    assert (opened.sample_rate_hz[0], opened.channels[0], opened.fps[0]) == (
+        44100,
+        2,
+        pytest.approx(10),
+    )
     assert opened.file_bytes[0] == (tmp_path / "v.mp4").stat().st_size
     assert opened.info["settings"] == {"segment_seconds": 2.0, "min_seconds": 1.0}
     assert [row["path"] for row in table_rows(tmp_path / "index")] == ["v.mp4"] * 4
@@ -161,7 +173,9 @@ def test_cutting_covers_a_stretch_without_overlap() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_the_number_of_workers_does_not_matter(tmp_path: Path, good_bytes: bytes, workers: int) -> None:
+def test_the_number_of_workers_does_not_matter(
+    tmp_path: Path, good_bytes: bytes, workers: int
+) -> None:
     videos = tmp_path / "videos"
     for number in range(12):
         path = videos / f"{number * 7 % 12}" / "v.mp4"
@@ -205,10 +219,18 @@ def test_running_again_adds_drops_and_leaves_alone(tmp_path: Path, good_bytes: b
         (videos / f"{name}.mp4").write_bytes(good_bytes + name.encode())
     (videos / "bad.mp4").write_text("no video")
     assert build(videos, folder).added == 3
-    first = table_rows(folder), Index.open(folder).digest, (folder / "index.arrow").stat().st_mtime_ns
+    first = (
+        table_rows(folder),
+        Index.open(folder).digest,
+        (folder / "index.arrow").stat().st_mtime_ns,
+    )
     summary = build(videos, folder)  # nothing has changed: not even the file is written
     assert (summary.added, summary.changed, summary.dropped) == (0, 0, 0)
-    assert first == (table_rows(folder), Index.open(folder).digest, (folder / "index.arrow").stat().st_mtime_ns)
+    assert first == (
+        table_rows(folder),
+        Index.open(folder).digest,
+        (folder / "index.arrow").stat().st_mtime_ns,
+    )
 
     (folder / "notes.txt").write_text("mine")
     (videos / "a.mp4").write_bytes(good_bytes + b"a")
@@ -216,7 +238,8 @@ def test_running_again_adds_drops_and_leaves_alone(tmp_path: Path, good_bytes: b
     summary = build(videos, folder)
     assert (summary.added, summary.changed, summary.dropped) == (1, 0, 1)
     assert "1 new, 0 changed, 1 dropped" in summary.describe()
-    assert [row["path"] for row in table_rows(folder)] == ["b.mp4", "f.mp4", "a.mp4"]  # old rows keep their order
+    # old rows keep their order
+    assert [row["path"] for row in table_rows(folder)] == ["b.mp4", "f.mp4", "a.mp4"]
     assert Index.open(folder).digest != first[1]
     assert table_rows(folder)[0] == first[0][0]
     assert (folder / "notes.txt").read_text() == "mine"
@@ -243,7 +266,10 @@ def test_adding_a_folder_to_an_index(tmp_path: Path, good_bytes: bytes) -> None:
         build(tmp_path / "one", folder)
     assert build([tmp_path / "one", tmp_path / "two"], folder).added == 1
     opened = Index.open(folder)
-    assert [opened.path(row) for row in range(2)] == [str(tmp_path / "two" / "v.mp4"), str(tmp_path / "one" / "v.mp4")]
+    assert [opened.path(row) for row in range(2)] == [
+        str(tmp_path / "two" / "v.mp4"),
+        str(tmp_path / "one" / "v.mp4"),
+    ]
     assert opened.info["root"] == str(tmp_path)
     assert build(tmp_path / "one", folder, overwrite=True).videos == 1
 
@@ -276,7 +302,9 @@ def test_wrong_use(tmp_path: Path, good_bytes: bytes) -> None:
     bad.mkdir()
     write_media(bad / "deaf.mp4", audio_codec=None)
     (bad / "text.mp4").write_text("text")
-    with pytest.raises(IndexFileError, match=r"None of 2 files.*1 no audio stream, 1 not a media file") as caught:
+    with pytest.raises(
+        IndexFileError, match=r"None of 2 files.*1 no audio stream, 1 not a media file"
+    ) as caught:
         build(bad, tmp_path / "index")
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
@@ -293,12 +321,16 @@ def test_wrong_use(tmp_path: Path, good_bytes: bytes) -> None:
 
 
 def test_opening_what_is_no_index(tmp_path: Path, good_bytes: bytes) -> None:
-    with pytest.raises(IndexFileError, match=r"does not exist. Make one: seehear index VIDEOS --out"):
+    with pytest.raises(
+        IndexFileError, match=r"does not exist. Make one: seehear index VIDEOS --out"
+    ):
         Index.open(tmp_path / "nowhere")
     with pytest.raises(IndexFileError, match=r"no index\.json.* --out "):
         Index.open(tmp_path)
     (tmp_path / "v.mp4").write_bytes(good_bytes)
-    with pytest.raises(IndexFileError, match=rf"Make one: seehear index {re.escape(str(tmp_path))} --out INDEX$"):
+    with pytest.raises(
+        IndexFileError, match=rf"Make one: seehear index {re.escape(str(tmp_path))} --out INDEX$"
+    ):
         Index.open(tmp_path)  # a folder of videos
     with pytest.raises(IndexFileError, match=r"Make one: seehear index VIDEOS --out INDEX$"):
         Index.open(tmp_path / "v.mp4")
@@ -330,7 +362,10 @@ def test_files_that_have_changed_are_named(tmp_path: Path, good_bytes: bytes) ->
     opened.check()
     (tmp_path / "b.mp4").unlink()
     os.utime(tmp_path / "c.mp4", ns=(1, 1))
-    with pytest.raises(IndexFileError, match=r"2 of 3 files.*b\.mp4 has vanished.*c\.mp4 has changed.*seehear index"):
+    with pytest.raises(
+        IndexFileError,
+        match=r"2 of 3 files.*b\.mp4 has vanished.*c\.mp4 has changed.*seehear index",
+    ):
         opened.check()
     opened.check([0])
     with pytest.raises(IndexFileError, match="1 of 2"):
@@ -344,7 +379,9 @@ def test_motion_and_sound_between_the_first_samples_are_found(tmp_path: Path) ->
     def mostly_silent(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where((times_s > 3.0) & (times_s < 3.5), tone(times_s), 0)
 
-    write_media(tmp_path / "v.mp4", seconds=10.0, fps=10.0, picture=mostly_still, waveform=mostly_silent)
+    write_media(
+        tmp_path / "v.mp4", seconds=10.0, fps=10.0, picture=mostly_still, waveform=mostly_silent
+    )
     assert build(tmp_path, tmp_path / "index").videos == 1
 
 
@@ -353,12 +390,19 @@ def test_a_picture_that_only_the_codec_changes_is_still(tmp_path: Path, codec: s
     def landscape(number: int, width: int, height: int) -> NDArray[np.uint8]:
         y, x = np.mgrid[:height, :width] / height
         waves = (
-            120 + 60 * np.sin(9 * x + 4 * y) + 40 * np.cos(30 * y * x) + np.random.default_rng(0).normal(0, 8, x.shape)
+            120
+            + 60 * np.sin(9 * x + 4 * y)
+            + 40 * np.cos(30 * y * x)
+            + np.random.default_rng(0).normal(0, 8, x.shape)
         )
         return np.stack([waves, waves[::-1], 255 - waves], axis=-1).clip(0, 255).astype(np.uint8)
 
     write_media(
-        tmp_path / "still.mkv", size=(320, 240), picture=landscape, video_codec=codec, video_options={"g": "50"}
+        tmp_path / "still.mkv",
+        size=(320, 240),
+        picture=landscape,
+        video_codec=codec,
+        video_options={"g": "50"},
     )
     with pytest.raises(IndexFileError, match="1 still picture"):
         build(tmp_path, tmp_path / "index")
@@ -367,8 +411,12 @@ def test_a_picture_that_only_the_codec_changes_is_still(tmp_path: Path, codec: s
 def test_an_index_of_many_videos(tmp_path: Path) -> None:
     facts = {name: "h264" if "codec" in name else 25 for name in FACTS}
     starts, seconds = np.array([0.0, 10.0]), np.array([10.0, 4.0])
-    videos = [Video(f"/videos/{number:06d}.mp4", facts, starts, seconds) for number in range(20_000)]
-    info = write_index(tmp_path / "index", videos, [], {"root": "/videos", "rejected": {}, "paths": ["/videos"]})
+    videos = [
+        Video(f"/videos/{number:06d}.mp4", facts, starts, seconds) for number in range(20_000)
+    ]
+    info = write_index(
+        tmp_path / "index", videos, [], {"root": "/videos", "rejected": {}, "paths": ["/videos"]}
+    )
     opened = Index.open(tmp_path / "index")
     assert (len(opened), opened.num_videos, opened.digest) == (40_000, 20_000, info["digest"])
     assert opened.path(39_999) == "/videos/019999.mp4"

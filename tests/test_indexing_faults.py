@@ -29,7 +29,9 @@ def good_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="module")
 def slow_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A usable video that takes about half a second to look at: one long group of pictures, of noise."""
+    """A usable video that takes about half a second to look at: one long group of pictures, of
+    noise.
+    """
     grains = [grainy_picture(number, 160, 120) for number in range(40)]
     return write_media(
         tmp_path_factory.mktemp("slow") / "slow.mov",
@@ -51,7 +53,13 @@ def slow_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_crash_or_a_hang_costs_one_row(
-    tmp_path: Path, slow_video: Path, good_bytes: bytes, what: signal.Signals, workers: int, reason: str, detail: str
+    tmp_path: Path,
+    slow_video: Path,
+    good_bytes: bytes,
+    what: signal.Signals,
+    workers: int,
+    reason: str,
+    detail: str,
 ) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -65,9 +73,8 @@ def test_a_crash_or_a_hang_costs_one_row(
     rejected = Index.open(tmp_path / "index").rejected.to_pylist()
     assert [(row["path"], row["reason"]) for row in rejected] == [("slow.mov", reason)]
     assert detail in rejected[0]["detail"]
-    summary = index(
-        videos, tmp_path / "index", workers=workers, progress=False
-    )  # it may have been the machine: tried again
+    # it may have been the machine: tried again
+    summary = index(videos, tmp_path / "index", workers=workers, progress=False)
     assert (summary.videos, summary.added, summary.rejected) == (8, 1, {})
 
 
@@ -80,7 +87,10 @@ def test_a_file_that_takes_too_long(tmp_path: Path, slow_video: Path) -> None:
 def test_damage_of_any_kind_gets_a_reason_or_is_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     kinds = {"v.mp4": {}, "v.mkv": {}, "v.ts": {}, "v.flv": {}, "v.avi": {"video_codec": "mpeg4"}}
-    wholes = {name: write_media(tmp_path / name, seconds=2.0, **kind).read_bytes() for name, kind in kinds.items()}
+    wholes = {
+        name: write_media(tmp_path / name, seconds=2.0, **kind).read_bytes()
+        for name, kind in kinds.items()
+    }
     jobs = []
     for number in range(150):
         name = list(kinds)[number % len(kinds)]
@@ -101,12 +111,19 @@ def test_damage_of_any_kind_gets_a_reason_or_is_read(tmp_path: Path) -> None:
     assert sorted(answers) == list(range(150))
     rejections = [answer for answer in answers.values() if isinstance(answer, Rejection)]
     assert 20 < len(rejections) < 130
-    assert not [r for r in rejections if r.reason not in REASONS or "Error" in r.detail or "crashed" in r.reason]
+    assert not [
+        r
+        for r in rejections
+        if r.reason not in REASONS or "Error" in r.detail or "crashed" in r.reason
+    ]
 
 
 def test_no_worker_outlives_the_index(tmp_path: Path, slow_video: Path) -> None:
     os.link(slow_video, tmp_path / "slow.mov")
-    code = f"import seehear; seehear.index({str(tmp_path)!r}, {str(tmp_path / 'index')!r}, timeout_s=2, progress=False)"
+    code = (
+        f"import seehear; seehear.index({str(tmp_path)!r}, {str(tmp_path / 'index')!r}, "
+        f"timeout_s=2, progress=False)"
+    )
     parent = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 60
     workers: list[Path] = []
@@ -123,8 +140,13 @@ def test_no_worker_outlives_the_index(tmp_path: Path, slow_video: Path) -> None:
 def test_a_script_without_a_guard_can_call_it(tmp_path: Path, good_bytes: bytes) -> None:
     (tmp_path / "v.mp4").write_bytes(good_bytes)
     script = tmp_path / "script.py"
-    script.write_text(f"import seehear\nprint(seehear.index({str(tmp_path)!r}, {str(tmp_path / 'index')!r}).rows)\n")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    script.write_text(
+        f"import seehear\nprint(seehear.index({str(tmp_path)!r}, "
+        f"{str(tmp_path / 'index')!r}).rows)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 

@@ -1,4 +1,6 @@
-"""Warnings of collapse depend on K, and "no better than guessing" on how many videos are kept out."""
+"""Warnings of collapse depend on K, and "no better than guessing" on how many videos are kept
+out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ ALL_K = [2, 4, 8, 16, 64, 256, 1024]
 
 
 def verdict(sizes_K: np.ndarray) -> str | None:
-    facts = {"num_clusters": len(sizes_K), "largest": sizes_K.max(), "effective": effective_number(sizes_K)}
+    facts = {
+        "num_clusters": len(sizes_K),
+        "largest": sizes_K.max(),
+        "effective": effective_number(sizes_K),
+    }
     return collapse(facts, int(sizes_K.sum()))
 
 
@@ -32,7 +38,8 @@ def test_the_effective_number_is_the_exponential_of_the_entropy():
 
 @pytest.mark.parametrize("k", ALL_K)
 def test_sizes_of_healthy_clusterings_are_no_collapse(k):
-    deviations = (0.0, 0.5, 1.0) if k >= 64 else (0.0, 0.5)  # 1.0 puts 57 % of all rows into one of 4
+    # 1.0 puts 57 % of all rows into one of 4
+    deviations = (0.0, 0.5, 1.0) if k >= 64 else (0.0, 0.5)
     assert all(verdict(spread(k, deviation)) is None for deviation in deviations)
 
 

@@ -1,4 +1,6 @@
-"""A run killed at any moment, or asked to stop, and resumed is the run that never stopped, bit for bit on a CPU."""
+"""A run killed at any moment, or asked to stop, and resumed is the run that never stopped, bit for
+bit on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,17 @@ SETTINGS = {
 
 def command(index: Path, run: Path, *more: str) -> list[str]:
     options = [word for name, value in SETTINGS.items() for word in (f"--{name}", str(value))]
-    words = ["pretrain", str(index), "--out", str(run), "--preset", "debug", "--resume-if-there", *options, *more]
+    words = [
+        "pretrain",
+        str(index),
+        "--out",
+        str(run),
+        "--preset",
+        "debug",
+        "--resume-if-there",
+        *options,
+        *more,
+    ]
     return [sys.executable, "-m", "seehear", *words]
 
 
@@ -51,7 +63,9 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], float]:
+def unbroken(
+    index_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, object], float]:
     """What a run that never stopped came to, and how many seconds it took once it had begun."""
     run = tmp_path_factory.mktemp("runs") / "unbroken"
     process = start(command(index_folder, run), subprocess.DEVNULL)
@@ -70,19 +84,26 @@ def written_ns(path: Path) -> int:
 
 
 def killed_again_and_again(index: Path, run: Path, seconds: float, kills: int, seed: int) -> int:
-    """Kill and resume a run at drawn moments after it began or went on; says how many kills hit it alive."""
+    """Kill and resume a run at drawn moments after it began or went on; says how many kills hit it
+    alive.
+    """
     moments, hits, there = random.Random(seed), 0, []
     for _ in range(kills):
         before = written_ns(run / "run.json")
         process = start(command(index, run), subprocess.DEVNULL)
-        while written_ns(run / "run.json") == before and process.poll() is None:  # it is written when a run begins
+        while (
+            written_ns(run / "run.json") == before and process.poll() is None
+        ):  # it is written when a run begins
             time.sleep(0.005)
         time.sleep(moments.uniform(0, seconds))
         process.kill()
         hits += process.wait() == -signal.SIGKILL
         there.append(f"{len(list(run.glob('rounds/0*')))}+{len(list(run.glob('midway/0*')))}")
     assert subprocess.run(command(index, run), capture_output=True, timeout=300).returncode == 0
-    print(f"seed {seed}: {hits} of {kills} kills hit the run alive; rounds + checkpoints then: {', '.join(there)}")
+    print(
+        f"seed {seed}: {hits} of {kills} kills hit the run alive; rounds + checkpoints then: "
+        f"{', '.join(there)}"
+    )
     return hits
 
 
@@ -115,8 +136,17 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on_and_a_damaged_checkpoint_
     said = process.communicate(timeout=60)[1].strip().splitlines()
     assert time.monotonic() - begin < 20
     assert process.returncode == 75, said
-    assert re.search(r"Stopped by SIGTERM\. Round \d is (saved after step \d+|over and saved)\.", said[-2])
-    assert shlex.split(said[-1]) == ["seehear", "pretrain", str(index_folder), "--out", str(run), "--resume"]
+    assert re.search(
+        r"Stopped by SIGTERM\. Round \d is (saved after step \d+|over and saved)\.", said[-2]
+    )
+    assert shlex.split(said[-1]) == [
+        "seehear",
+        "pretrain",
+        str(index_folder),
+        "--out",
+        str(run),
+        "--resume",
+    ]
     one, two = midways(Run.open(run))
     data = bytearray(two.read_bytes())
     data[len(data) // 2] ^= 1
@@ -124,7 +154,8 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on_and_a_damaged_checkpoint_
     number, over, content = newest(Run.open(run))
     assert (number, over) == (int(one.name[:3]), False)
     state = parse(content)
-    done = sum(learning["steps"] for learning in state["learned"].values())  # of students that are through
+    # of students that are through
+    done = sum(learning["steps"] for learning in state["learned"].values())
     assert done + state["training"]["learning"]["steps"] == int(one.name.split("-")[1])
     seehear.pretrain(index_folder, run, resume=True)
     assert contents(run) == unbroken[0]
@@ -141,7 +172,10 @@ def test_each_request_is_noted_or_ends_the_work_at_once(request_):
         with pytest.raises(KeyboardInterrupt if request_ == signal.SIGINT else Interrupted):
             signal.raise_signal(request_)
     assert signal.getsignal(request_) == handler
-    with Interruptions("go on") as requests, pytest.raises(Interrupted, match=rf"by {request_.name}\..*\ngo on$"):
+    with (
+        Interruptions("go on") as requests,
+        pytest.raises(Interrupted, match=rf"by {request_.name}\..*\ngo on$"),
+    ):
         signal.raise_signal(request_)
 
 
@@ -201,14 +235,30 @@ def test_two_checkpoints_are_kept_and_the_newest_good_one_counts(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("victims", ["worker", "agent"])
 def test_torchrun_ends_or_restarts_what_lost_a_rank(index_folder, tmp_path, victims):
-    """A killed rank: the group restarts and goes on by itself. A request to torchrun: all ranks save and leave."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    """A killed rank: the group restarts and goes on by itself. A request to torchrun: all ranks
+    save and leave.
+    """
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "--max-restarts=1",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = ["-m", *command(index_folder, tmp_path / "whole")[2:]]
-    assert subprocess.run([*torchrun, *words], env=environment, capture_output=True, timeout=300).returncode == 0
+    assert (
+        subprocess.run(
+            [*torchrun, *words], env=environment, capture_output=True, timeout=300
+        ).returncode
+        == 0
+    )
     run = tmp_path / "run"
     words = ["-m", *command(index_folder, run)[2:]]
-    process = subprocess.Popen([*torchrun, *words], env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*torchrun, *words], env=environment, stderr=subprocess.PIPE, text=True
+    )
     wait_for(run, "midway/0*.pt", process)
     if victims == "worker":
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -221,5 +271,10 @@ def test_torchrun_ends_or_restarts_what_lost_a_rank(index_folder, tmp_path, vict
         assert "going on in round" in said
     else:
         assert "torchrun --nproc-per-node 2 -m seehear pretrain" in said
-        assert subprocess.run([*torchrun, *words], env=environment, capture_output=True, timeout=300).returncode == 0
+        assert (
+            subprocess.run(
+                [*torchrun, *words], env=environment, capture_output=True, timeout=300
+            ).returncode
+            == 0
+        )
     assert contents(run) == contents(tmp_path / "whole")

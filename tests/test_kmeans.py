@@ -21,14 +21,19 @@ from seehear.method.kmeans.hashing import draw_rows
 
 
 def inertia_of(features_ND: Tensor, result: Clustering) -> float:
-    return float((features_ND.double() - result.centroids.double()[result.labels.long()]).square().sum())
+    return float(
+        (features_ND.double() - result.centroids.double()[result.labels.long()]).square().sum()
+    )
 
 
 def same(one: Clustering, other: Clustering) -> bool:
-    return bool(torch.equal(one.labels, other.labels) and torch.equal(one.centroids, other.centroids))
+    return bool(
+        torch.equal(one.labels, other.labels) and torch.equal(one.centroids, other.centroids)
+    )
 
 
-# --- against scikit-learn ------------------------------------------------------------------------------------------
+# --- against scikit-learn
+# ------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=12, deadline=None)
@@ -44,7 +49,9 @@ def test_on_separated_data_labels_equal_those_of_scikit_learn(
     features_ND = mixture(400, width, clusters, seed, apart=30.0, in_turn=True) + offset
     first_KD = features_ND[:clusters].clone()  # one row of each centre
     ours = kmeans(features_ND, clusters, seed=0, init=first_KD, iterations=100)
-    theirs = Reference(clusters, init=first_KD.numpy(), n_init=1, max_iter=100, tol=0).fit(features_ND.numpy())
+    theirs = Reference(clusters, init=first_KD.numpy(), n_init=1, max_iter=100, tol=0).fit(
+        features_ND.numpy()
+    )
     assert np.array_equal(ours.labels.numpy(), theirs.labels_)
     assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-4)
 
@@ -55,7 +62,9 @@ def test_on_overlapping_data_inertia_equals_that_of_scikit_learn(seed: int, clus
     features_ND = torch.relu(mixture(1500, 24, 40, seed, apart=0.7))
     first_KD = features_ND[:clusters].clone()
     ours = kmeans(features_ND, clusters, seed=0, init=first_KD, iterations=8)
-    theirs = Reference(clusters, init=first_KD.numpy(), n_init=1, max_iter=8, tol=0).fit(features_ND.numpy())
+    theirs = Reference(clusters, init=first_KD.numpy(), n_init=1, max_iter=8, tol=0).fit(
+        features_ND.numpy()
+    )
     assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-4)
     assert ours.inertia == pytest.approx(inertia_of(features_ND, ours), rel=1e-6)
 
@@ -68,7 +77,7 @@ def test_the_history_falls_and_ends_at_the_inertia() -> None:
     assert torch.equal(result.sizes, torch.bincount(result.labels, minlength=20))
 
 
-# --- the same bits -------------------------------------------------------------------------------------------------
+# --- the same bits --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["plain", "warm", "sample", "far"])
@@ -111,13 +120,16 @@ def test_float32_stays_float32_where_the_process_permits_less() -> None:
         torch.set_float32_matmul_precision(before)
 
 
-# --- starts, samples, options --------------------------------------------------------------------------------------
+# --- starts, samples, options
+# --------------------------------------------------------------------------------------
 
 
 def test_a_warm_start_reaches_in_three_moves_what_a_cold_one_does_in_twenty() -> None:
     features_ND = mixture(3000, 16, 40, apart=0.8)
     cold = kmeans(features_ND, 30, seed=0)
-    moved = features_ND + 0.02 * torch.randn(features_ND.shape, generator=torch.Generator().manual_seed(1))
+    moved = features_ND + 0.02 * torch.randn(
+        features_ND.shape, generator=torch.Generator().manual_seed(1)
+    )
     warm = kmeans(moved, 30, seed=9, init=cold.labels, iterations=3)
     assert warm.inertia < 1.01 * cold.inertia
     assert (warm.labels == cold.labels).float().mean() > 0.9  # and keeps the clusters' numbers
@@ -166,9 +178,15 @@ def test_unusable_arguments_say_what_to_give() -> None:
         (lambda: kmeans(features_ND.long(), 1, seed=0), "must be float32"),
         (lambda: kmeans(features_ND, 2, seed=0, iterations=-1), "iterations is -1"),
         (lambda: kmeans(features_ND, 2, seed=0, init="best"), "init is 'best'"),  # type: ignore[arg-type]
-        (lambda: kmeans(features_ND, 2, seed=0, init=torch.zeros(3, 3)), r"First centroids are \(2, 3\)"),
+        (
+            lambda: kmeans(features_ND, 2, seed=0, init=torch.zeros(3, 3)),
+            r"First centroids are \(2, 3\)",
+        ),
         (lambda: kmeans(features_ND, 2, seed=0, init=torch.full((20,), 2)), "labels from 2 to 2"),
-        (lambda: kmeans(features_ND, 2, seed=0, init=torch.zeros(19, dtype=torch.int64)), "one for each of the 20"),
+        (
+            lambda: kmeans(features_ND, 2, seed=0, init=torch.zeros(19, dtype=torch.int64)),
+            "one for each of the 20",
+        ),
         (lambda: kmeans(features_ND, 2, seed=0, points_per_centroid=0), "points_per_centroid is 0"),
         (lambda: assign(features_ND, torch.zeros(2, 4)), "rows have 3 columns"),
     ]
@@ -177,7 +195,7 @@ def test_unusable_arguments_say_what_to_give() -> None:
             call()
 
 
-# --- the draw ----------------------------------------------------------------------------------------
+# --- the draw -------------------------------------------------------------------------------------
 
 
 @given(seed=st.integers(-5, 2**70), num_rows=st.integers(1, 3000), share=st.floats(0, 1))

@@ -1,4 +1,6 @@
-"""Does k-means stay right on data that breaks others: huge clusters, duplicates, constants, far offsets, files?"""
+"""Does k-means stay right on data that breaks others: huge clusters, duplicates, constants, far
+offsets, files?
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from seehear.errors import SettingsError
 from seehear.method.kmeans import kmeans
 from seehear.method.kmeans.rows import _BLOCK_NUMBERS
 
-# --- counts and totals ---------------------------------------------------------------------------------------------
+# --- counts and totals
+# ---------------------------------------------------------------------------------------------
 
 
 def test_means_are_right_beyond_the_rows_that_float32_can_count() -> None:
@@ -41,7 +44,7 @@ def test_a_cluster_that_empties_leaves_no_residue_in_the_totals() -> None:
     assert small.numpy() == pytest.approx(np.full(2, -1000.7), rel=1e-6)
 
 
-# --- hard data -----------------------------------------------------------------------------------------------------
+# --- hard data ------------------------------------------------------------------------------------
 
 
 def test_fewer_distinct_rows_than_clusters_leave_some_empty_and_nothing_is_nan() -> None:
@@ -115,11 +118,14 @@ def test_the_first_bad_rows_are_named_by_their_number(monkeypatch: pytest.Monkey
         kmeans(features_ND, 3, seed=0)
     features_ND[[3, 50, 60, 70, 80, 99], 0] = float("inf")
     monkeypatch.setitem(_BLOCK_NUMBERS, "cpu", 40)  # chunks of ten rows
-    with pytest.raises(SettingsError, match=r"Rows 3, 17, 50, 60, 70 are not finite \(there may be more\)"):
+    with pytest.raises(
+        SettingsError, match=r"Rows 3, 17, 50, 60, 70 are not finite \(there may be more\)"
+    ):
         kmeans(features_ND, 3, seed=0)
 
 
-# --- what may be clustered -----------------------------------------------------------------------------------------
+# --- what may be clustered
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

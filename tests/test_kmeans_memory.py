@@ -12,7 +12,8 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src"
 
-# The anonymous memory of a process (what is not a file's pages) is watched while k-means runs, after one small search
+# The anonymous memory of a process (what is not a file's pages) is watched while k-means runs,
+# after one small search
 # has loaded the kernels; printed in MB above what it was.
 WATCH = """
 import sys, threading, time
@@ -47,7 +48,8 @@ print(peak[0] - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_growth_is_a_chunk(tmp_path: Path) -> None:
     # 131 MB of float16 on disk, 262 MB as float32. Stated: a chunk of 17 MB, again while sums or
-    # distances are taken, scores 8, five (K, D) float64 arrays of 0.5, labels 1; the rest is the allocator's.
+    # distances are taken, scores 8, five (K, D) float64 arrays of 0.5, labels 1; the rest is the
+    # allocator's.
     rows, width, clusters, stated_mb = 256_000, 256, 256, 110
     path = tmp_path / "features.npy"
     features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, width))

@@ -10,9 +10,13 @@ from pathlib import Path
 import seehear
 
 SOURCE = Path(seehear.__file__).parent
-ORDER = "errors < config < presets < machine < data < method < models < runs < library evaluation < reporting < cli"
+ORDER = (
+    "errors < config < presets < machine < data < method < models < runs < library evaluation "
+    "< reporting < cli"
+)
 DEPTH = {room: depth for depth, rooms in enumerate(ORDER.split(" < ")) for room in rooms.split()}
-FRONTS = {"__init__", "__main__", "kmeans"}  # names of what is below, for users; nothing of ours imports them
+# names of what is below, for users; nothing of ours imports them
+FRONTS = {"__init__", "__main__", "kmeans"}
 
 
 def imported(path: Path) -> set[str]:
@@ -36,25 +40,35 @@ def test_imports_point_down():
             continue
         assert own in DEPTH, f"{path.name} is in no room: docs/architecture.md has the list"
         upwards = [room for room in imported(path) - {own} if DEPTH[room] >= DEPTH[own]]
-        wrong += [f"{path.relative_to(SOURCE)} imports {room}, which is not below {own}" for room in upwards]
+        wrong += [
+            f"{path.relative_to(SOURCE)} imports {room}, which is not below {own}"
+            for room in upwards
+        ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_every_room_says_what_it_answers_and_which_file_to_open():
     for room in DEPTH:
         if (SOURCE / room).is_dir():
-            front = ast.get_docstring(ast.parse((SOURCE / room / "__init__.py").read_text(encoding="utf-8")))
+            front = ast.get_docstring(
+                ast.parse((SOURCE / room / "__init__.py").read_text(encoding="utf-8"))
+            )
             assert front, room
             assert "?" in front.splitlines()[0], room
 
 
 def test_the_method_knows_nothing_of_runs_libraries_or_pages():
-    code = "import sys, seehear.method.method; print(*{n.split('.')[1] for n in sys.modules if 'seehear.' in n})"
+    code = (
+        "import sys, seehear.method.method; print(*{n.split('.')[1] for n in sys.modules if "
+        "'seehear.' in n})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {"config", "data", "errors", "machine", "method"}
 
 
 def test_files_stay_short():
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCE.rglob("*.py")}
+    lengths = {
+        path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCE.rglob("*.py")
+    }
     assert not {str(path): n for path, n in lengths.items() if n > 400}
     assert not list(SOURCE.rglob("utils.py"))

@@ -1,4 +1,6 @@
-"""Clusters and neighbours of new segments, against recomputation and brute force; names; other programs' formats."""
+"""Clusters and neighbours of new segments, against recomputation and brute force; names; other
+programs' formats.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ from seehear.method.clusters import Space
 from seehear.models.matching import Matching
 from test_stretches import write_wav
 
-NAMES = {"format": 1, "names": {"video": {"0": '<b>"rain" & [red]'}, "joint": {"1": "雨", "2": " "}}}
+NAMES = {
+    "format": 1,
+    "names": {"video": {"0": '<b>"rain" & [red]'}, "joint": {"1": "雨", "2": " "}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +53,27 @@ def table(trained: Trained, index_folder: Path) -> pa.Table:
     """Planted features of 300 segments: random ones, some missing, some equal."""
     real = embed(trained.model, index_folder, workers=1)
     generator = np.random.default_rng(0)
-    columns = {"path": [f"/v/{i}.mp4" for i in range(300)], "start_s": np.zeros(300), "seconds": np.ones(300)}
+    columns = {
+        "path": [f"/v/{i}.mp4" for i in range(300)],
+        "start_s": np.zeros(300),
+        "seconds": np.ones(300),
+    }
     for modality, missing in (("video", 7), ("audio", 11)):
         array = generator.random((300, 32)).astype(np.float16)
         array[20] = array[10]
         absent = np.arange(300) % missing == 3
-        columns[modality] = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), 32, mask=pa.array(absent))
+        columns[modality] = pa.FixedSizeListArray.from_arrays(
+            pa.array(array.reshape(-1)), 32, mask=pa.array(absent)
+        )
     columns["reason"] = pa.nulls(300, pa.string())
     return pa.table({name: columns[name] for name in real.schema.names}, real.schema)
 
 
 def rows_of(table: pa.Table, modality: str) -> np.ndarray:
     """Features as float64, NaN where there are none."""
-    return np.array([[np.nan] * 32 if v is None else v for v in table[modality].to_pylist()], dtype=np.float64)
+    return np.array(
+        [[np.nan] * 32 if v is None else v for v in table[modality].to_pylist()], dtype=np.float64
+    )
 
 
 def prepare(run: Path, name: str, parts: list[np.ndarray]) -> np.ndarray:
@@ -78,7 +91,9 @@ def prepare(run: Path, name: str, parts: list[np.ndarray]) -> np.ndarray:
 def test_assign_agrees_with_recomputation(run, table, name):
     labels = assign(run, table, device="cpu")
     parts = [rows_of(table, m) for m in (("video", "audio") if name == "joint" else (name,))]
-    centroids = load_file(run / "clusters" / "centroids.safetensors")[f"{name}.centroids"].double().numpy()
+    centroids = (
+        load_file(run / "clusters" / "centroids.safetensors")[f"{name}.centroids"].double().numpy()
+    )
     distances = np.linalg.norm(prepare(run, name, parts)[:, None] - centroids, axis=2)
     missing = np.isnan(distances).any(axis=1)
     assert 20 < missing.sum() < 100
@@ -99,21 +114,28 @@ def test_training_rows_keep_their_clusters_and_one_in_a_hundred_is_far(run, trai
 
 
 def test_radii_are_percentiles_of_training_distances_and_are_kept(run, trained):
-    features = {m: np.load(run / "features" / f"{m}.npy").astype(np.float64) for m in ("video", "audio")}
-    centroids = load_file(run / "clusters" / "centroids.safetensors")["video.centroids"].double().numpy()
+    features = {
+        m: np.load(run / "features" / f"{m}.npy").astype(np.float64) for m in ("video", "audio")
+    }
+    centroids = (
+        load_file(run / "clusters" / "centroids.safetensors")["video.centroids"].double().numpy()
+    )
     x = prepare(run, "video", [features["video"]])
     distances = np.linalg.norm(x - centroids[trained.labels["video"]], axis=1)
     everywhere = np.percentile(distances, 99)
     for k, radius in enumerate(trained.radii["video"].tolist()):
         members = distances[trained.labels["video"] == k]
-        assert radius == pytest.approx(np.percentile(members, 99) if len(members) >= 20 else everywhere, abs=1e-3)
+        assert radius == pytest.approx(
+            np.percentile(members, 99) if len(members) >= 20 else everywhere, abs=1e-3
+        )
     assert (run / "clusters" / "radii.safetensors").exists()
     assert open_run(run).radii["video"].tolist() == trained.radii["video"].tolist()
 
 
 def test_what_is_unlike_all_training_is_far(trained, table):
     clustering = trained.clusterings["audio"]
-    across = torch.linalg.svd(clustering.centroids_KD.double()).Vh[-1]  # at a right angle to all centroids
+    # at a right angle to all centroids
+    across = torch.linalg.svd(clustering.centroids_KD.double()).Vh[-1]
     strange = (clustering.space.parts[0].mean_D + 5 * across).half().repeat(30)
     column = pa.FixedSizeListArray.from_arrays(pa.array(strange.numpy()), 32)
     index = table.column_names.index("audio")
@@ -133,7 +155,9 @@ def asked(trained: Trained, query: Path) -> pa.Table:
 
 
 @pytest.mark.parametrize("by", ["auto", "video", "audio"])
-def test_search_within_a_modality_is_brute_force(run, trained, table, query, asked, monkeypatch, by):
+def test_search_within_a_modality_is_brute_force(
+    run, trained, table, query, asked, monkeypatch, by
+):
     name = "joint" if by == "auto" else by
     modalities = ("video", "audio") if name == "joint" else (name,)
     vector = prepare(run, name, [rows_of(asked, m) for m in modalities])[0]
@@ -149,7 +173,8 @@ def test_search_within_a_modality_is_brute_force(run, trained, table, query, ask
         assert hits["path"].to_pylist()[:50] == [f"/v/{i}.mp4" for i in order[:50]]
         assert set(hits["compared"].to_pylist()) == {f"{name} with {name}"}
     twins = [hits["row"].to_pylist().index(i) for i in (10, 20) if i in order]
-    assert len(twins) < 2 or abs(twins[1] - twins[0]) == 1  # blocks of other lengths round differently
+    # blocks of other lengths round differently
+    assert len(twins) < 2 or abs(twins[1] - twins[0]) == 1
 
 
 @pytest.mark.parametrize(("use", "by"), [("audio", "video"), ("video", "audio")])
@@ -210,10 +235,14 @@ def test_queries_may_be_a_sound_a_mute_video_or_a_picture(trained, table, tmp_pa
     assert sound["compared"][0].as_py() == "audio with audio"
     mute = write_media(tmp_path / "m.mp4", seconds=2.0, audio_codec=None)
     assert search(trained, mute, table, top=3)["compared"][0].as_py() == "video with video"
-    assert search(trained, mute, table, top=3, by="audio")["compared"][0].as_py() == "video with audio"
+    assert (
+        search(trained, mute, table, top=3, by="audio")["compared"][0].as_py() == "video with audio"
+    )
 
 
-@pytest.mark.parametrize(("name", "codec", "pixels"), [("p.jpg", "mjpeg", "yuvj444p"), ("%03d.png", "png", "rgb24")])
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"), [("p.jpg", "mjpeg", "yuvj444p"), ("%03d.png", "png", "rgb24")]
+)
 def test_a_picture_is_a_clip_in_which_nothing_moves(trained, table, tmp_path, name, codec, pixels):
     picture = np.random.default_rng(0).integers(0, 256, (36, 60, 3)).astype(np.uint8)
     picture = picture.repeat(4, 0).repeat(4, 1)
@@ -221,7 +250,9 @@ def test_a_picture_is_a_clip_in_which_nothing_moves(trained, table, tmp_path, na
     encoder.width, encoder.height, encoder.pix_fmt = picture.shape[1], picture.shape[0], pixels
     encoder.time_base = 1
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
-    (tmp_path / name).write_bytes(b"".join(bytes(p) for p in [*encoder.encode(frame), *encoder.encode(None)]))
+    (tmp_path / name).write_bytes(
+        b"".join(bytes(p) for p in [*encoder.encode(frame), *encoder.encode(None)])
+    )
     from seehear.library.querying import features_of_query
 
     found = features_of_query(trained.model, tmp_path / name)["video"]
@@ -290,7 +321,10 @@ def test_what_is_compared_with_what(query, gallery, by, use, is_):
         ('{"format": 1, "names": {"smell": {}}}', "'smell' is no clustering"),
         ('{"format": 1, "names": {"video": []}}', "names of 'video' are no object"),
         ('{"format": 1, "names": {"video": {"four": "x"}}}', "'four' is no number of a cluster"),
-        ('{"format": 1, "names": {"video": {"4": "x"}}}', "video has clusters 0 to 3, and 4 is named"),
+        (
+            '{"format": 1, "names": {"video": {"4": "x"}}}',
+            "video has clusters 0 to 3, and 4 is named",
+        ),
         ('{"format": 1, "names": {"video": {"1": 7}}}', "name of video 1 is not a text"),
     ],
 )
@@ -309,7 +343,8 @@ def test_names_are_in_labels(trained, table):
     labels = assign(trained, table)
     for row in labels.to_pylist():
         assert row["video_name"] == ('<b>"rain" & [red]' if row["video_cluster"] == 0 else None)
-        assert row["joint_name"] == ("雨" if row["joint_cluster"] == 1 else None)  # a name of blanks is none
+        # a name of blanks is none
+        assert row["joint_name"] == ("雨" if row["joint_cluster"] == 1 else None)
 
 
 def test_a_run_that_is_none_or_damaged_is_a_clear_error(run, tmp_path):
@@ -334,7 +369,11 @@ def test_exports_hold_every_segment_with_its_clusters(trained, index_folder, tmp
     export_labels(trained, to, out, overwrite=True)
     clusters = {name: labels.tolist() for name, labels in trained.labels.items()}
     if to in ("csv", "parquet"):
-        rows = list(csv.DictReader(out.read_text().splitlines())) if to == "csv" else pq.read_table(out).to_pylist()
+        rows = (
+            list(csv.DictReader(out.read_text().splitlines()))
+            if to == "csv"
+            else pq.read_table(out).to_pylist()
+        )
         assert [row["path"] for row in rows] == [index.path(row) for row in range(40)]
         assert [int(row["audio_cluster"]) for row in rows] == clusters["audio"]
         assert {row["video_name"] or None for row in rows} == {None, '<b>"rain" & [red]'}
@@ -342,9 +381,14 @@ def test_exports_hold_every_segment_with_its_clusters(trained, index_folder, tmp
     if to == "fiftyone":
         labels = json.loads((out / "joint" / "labels.json").read_text())["labels"]
         found = [
-            (path, *entry["timestamps"], entry["attributes"]["cluster"]) for path in labels for entry in labels[path]
+            (path, *entry["timestamps"], entry["attributes"]["cluster"])
+            for path in labels
+            for entry in labels[path]
         ]
-        places = [(index.path(r), index.start_s[r], index.start_s[r] + index.seconds[r]) for r in range(40)]
+        places = [
+            (index.path(r), index.start_s[r], index.start_s[r] + index.seconds[r])
+            for r in range(40)
+        ]
         assert found == [(*place, k) for place, k in zip(places, clusters["joint"], strict=True)]
         assert {e["label"] for es in labels.values() for e in es} >= {"雨"}
         return
@@ -356,7 +400,9 @@ def test_exports_hold_every_segment_with_its_clusters(trained, index_folder, tmp
     assert len(tasks) == 40
     assert {region["from_name"] for region in regions} == controls
     assert len(regions) == 120
-    assert regions[0]["value"]["ranges"] == [{"start": 1, "end": round(index.seconds[0] * index.fps[0])}]
+    assert regions[0]["value"]["ranges"] == [
+        {"start": 1, "end": round(index.seconds[0] * index.fps[0])}
+    ]
     assert tasks[0]["data"]["video"].startswith("/data/local-files/?d=")
 
 
@@ -406,10 +452,14 @@ def test_features_that_are_not_finite_give_no_clusters_and_no_neighbours(
     features = table["audio"].combine_chunks()
     numbers = features.values.to_numpy().copy()
     numbers[5 * features.type.list_size + 3] = value
-    wrong = pa.FixedSizeListArray.from_arrays(pa.array(numbers, features.type.value_type), features.type.list_size)
+    wrong = pa.FixedSizeListArray.from_arrays(
+        pa.array(numbers, features.type.value_type), features.type.list_size
+    )
     wrong = wrong.cast(features.type)
     place = table.schema.get_field_index("audio")
-    pq.write_table(table.set_column(place, table.schema.field(place), wrong), tmp_path / "f.parquet")
+    pq.write_table(
+        table.set_column(place, table.schema.field(place), wrong), tmp_path / "f.parquet"
+    )
     query = trained.index().path(0)
     shutil.copy(tmp_path / "f.parquet", tmp_path / "f")
     with pytest.raises(UsageError, match="f: the audio features of row 5"):  # features by any name
@@ -418,7 +468,9 @@ def test_features_that_are_not_finite_give_no_clusters_and_no_neighbours(
         lambda: assign(trained, tmp_path / "f.parquet"),
         lambda: search(trained, query, tmp_path / "f.parquet", by="audio"),
     ):
-        with pytest.raises(UsageError, match=r"f\.parquet: the audio features of row 5.*NaN or infinite"):
+        with pytest.raises(
+            UsageError, match=r"f\.parquet: the audio features of row 5.*NaN or infinite"
+        ):
             what()
     array = np.load(tmp_path / "run" / "features" / "video.npy", mmap_mode="r+")
     array[3, 2] = value

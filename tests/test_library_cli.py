@@ -1,4 +1,6 @@
-"""The commands of a trained run as a person and a machine use them, and what a terminal gets to see."""
+"""The commands of a trained run as a person and a machine use them, and what a terminal gets to
+see.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from test_story import run
 
 @pytest.fixture(scope="module")
 def features(finished_run: Path, videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of features made by the command, of a folder with a name that does harm to a careless terminal."""
+    """A file of features made by the command, of a folder with a name that does harm to a careless
+    terminal.
+    """
     folder = tmp_path_factory.mktemp("using") / "v"
     folder.mkdir()
     source = sorted(videos.rglob("*.mp4"))
@@ -40,15 +44,21 @@ def features(finished_run: Path, videos: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.thorough
 def test_results_are_json_for_machines(finished_run, features, tmp_path):
-    summary = json.loads(run("assign", finished_run, features, "--out", tmp_path / "l.parquet", "--json").stdout)
+    summary = json.loads(
+        run("assign", finished_run, features, "--out", tmp_path / "l.parquet", "--json").stdout
+    )
     assert summary["rows"] == 3
     assert summary["far"].keys() == {"video", "audio", "joint"}
     assert len(pq.read_table(tmp_path / "l.parquet")) == 3
     query = features.parent / "v" / "c.mp4"
-    hits = json.loads(run("search", finished_run, "--query", query, "--in", features, "--json").stdout)
+    hits = json.loads(
+        run("search", finished_run, "--query", query, "--in", features, "--json").stdout
+    )
     assert hits[0]["path"] == str(query)
     assert [hit["rank"] for hit in hits] == [1, 2, 3]
-    exported = run("export-labels", finished_run, "--to", "csv", "--out", tmp_path / "l.csv", "--json")
+    exported = run(
+        "export-labels", finished_run, "--to", "csv", "--out", tmp_path / "l.csv", "--json"
+    )
     assert json.loads(exported.stdout)["segments"] == 40
 
 
@@ -69,9 +79,15 @@ def test_control_characters_and_directional_marks_are_written_out():
     ("arguments", "says"),
     [
         (("assign", "{run}", "nowhere", "--out", "l.csv"), r"nowhere does not exist"),
-        (("assign", "{run}", "{videos}", "--out", "l.json"), r"l\.json does not end in \.parquet or \.csv"),
+        (
+            ("assign", "{run}", "{videos}", "--out", "l.json"),
+            r"l\.json does not end in \.parquet or \.csv",
+        ),
         (("embed", "{run}", "{videos}", "--out", "f.csv"), r"f\.csv does not end in \.parquet"),
-        (("embed", "nowhere", "{videos}", "--out", "f.parquet"), r"nowhere has no trained encoders|nowhere is no run"),
+        (
+            ("embed", "nowhere", "{videos}", "--out", "f.parquet"),
+            r"nowhere has no trained encoders|nowhere is no run",
+        ),
         (("search", "{run}", "--query", "no\nne.wav"), r"no\\nne\.wav does not exist"),
         (("search", "{run}", "--query", "q", "--by", "smell"), r"Invalid value for '--by'"),
         (("export-labels", "{run}", "--to", "excel", "--out", "x"), r"no format 'excel'"),
@@ -84,20 +100,25 @@ def test_wrong_use_is_told_and_leaves_nothing_behind(
     finished_run, videos, tmp_path, monkeypatch, capsys, arguments, says
 ):
     monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, *(a.format(run=finished_run, videos=videos) for a in arguments)) == 2
+    assert (
+        command(monkeypatch, *(a.format(run=finished_run, videos=videos) for a in arguments)) == 2
+    )
     told = capsys.readouterr().err
     assert told.startswith("Error: ")
     assert re.search(says, told), told
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nobody waits for the player
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # nobody waits for the player
 def test_open_hands_the_name_to_the_player_and_to_no_shell(tmp_path, videos, monkeypatch):
     """The player is a program of this test, which writes down what it is given."""
     player = tmp_path / "bin" / "xdg-open"
     player.parent.mkdir()
     player.write_text(
-        f'#!/bin/sh\nprintf "%s" "$1" > "{tmp_path}/opened.part"\nmv "{tmp_path}/opened.part" "{tmp_path}/opened"\n'
+        f'#!/bin/sh\nprintf "%s" "$1" > "{tmp_path}/opened.part"\nmv "{tmp_path}/opened.part" '
+        f'"{tmp_path}/opened"\n'
     )
     player.chmod(0o755)
     hostile = tmp_path / "v; touch hacked $(touch hacked)"
@@ -164,7 +185,9 @@ def test_in_a_log_a_long_stage_says_how_far_it_is(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("speed", "said"), [(1234.5, "1234/s"), (3.21, "3.2/s"), (0.05, "3.0/min")])
+@pytest.mark.parametrize(
+    ("speed", "said"), [(1234.5, "1234/s"), (3.21, "3.2/s"), (0.05, "3.0/min")]
+)
 def test_rates_are_told_in_a_unit_that_fits(speed, said):
     assert progress.rate(speed) == said
 
@@ -173,7 +196,9 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_a_core():
     took = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "seehear", "--help"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "seehear", "--help"], check=True, stdout=subprocess.DEVNULL
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(took) < 0.3
@@ -181,7 +206,8 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_a_core():
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys, seehear.cli; print([m for m in ('torch', 'av', 'pyarrow', 'numpy', 'rich') if m in sys.modules])"
+        "import sys, seehear.cli; print([m for m in ('torch', 'av', 'pyarrow', 'numpy', "
+        "'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -14,9 +14,15 @@ from test_promises import ROOT, blocks
 
 
 def execute(script: str, folder: Path) -> str:
-    """What a script prints, run as in a notebook, which worker processes do not import; it must not fail or warn."""
+    """What a script prints, run as in a notebook, which worker processes do not import; it must not
+    fail or warn.
+    """
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=folder, capture_output=True, text=True, timeout=240
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -29,7 +35,9 @@ def test_the_python_of_the_page_runs(finished_run, videos, tmp_path):
     for path in sorted(videos.rglob("*.mp4"))[:3]:
         shutil.copy(path, tmp_path / "videos")
     shutil.copy(next(videos.rglob("*.mp4")), tmp_path / "query.mp4")
-    shown = execute("\n".join(blocks("python", [ROOT / "docs" / "using.md"])[i][1] for i in range(4)), tmp_path)
+    shown = execute(
+        "\n".join(blocks("python", [ROOT / "docs" / "using.md"])[i][1] for i in range(4)), tmp_path
+    )
     assert "'rank': 1" in shown
     assert shown.splitlines()[-1] == "40"
 

@@ -68,9 +68,14 @@ def test_odd_files_have_what_they_have_and_a_reason_for_the_rest(model, odd):
     assert list(rows) == sorted(rows)
     assert "notes.txt" not in rows
     long = rows["long.mp4"]
-    assert [row["start_s"] for row in long] == pytest.approx([long[0]["start_s"], 2.0, 4.0], abs=0.05)
+    assert [row["start_s"] for row in long] == pytest.approx(
+        [long[0]["start_s"], 2.0, 4.0], abs=0.05
+    )
     assert [row["seconds"] for row in long] == pytest.approx([2.0, 2.0, 1.5], abs=0.06)
-    streams = {name: {m for m in ("video", "audio") if found[0][m] is not None} for name, found in rows.items()}
+    streams = {
+        name: {m for m in ("video", "audio") if found[0][m] is not None}
+        for name, found in rows.items()
+    }
     assert streams["long.mp4"] == streams["short.mp4"] == {"video", "audio"}
     assert streams["mute.mp4"] == {"video"}
     assert streams["sound.wav"] == {"audio"}
@@ -125,7 +130,9 @@ SCRIPT = """
 
 
 @pytest.mark.slow
-def test_killed_and_called_again_equals_never_killed(finished_run, videos, model, tmp_path, monkeypatch):
+def test_killed_and_called_again_equals_never_killed(
+    finished_run, videos, model, tmp_path, monkeypatch
+):
     (tmp_path / "embed.py").write_text(textwrap.dedent(SCRIPT))
     out = tmp_path / "f.parquet"
     command = [sys.executable, str(tmp_path / "embed.py"), str(finished_run), str(videos), str(out)]
@@ -161,7 +168,11 @@ def test_changed_files_are_not_mixed_with_parts_of_old_ones(model, odd, tmp_path
     metadata = pq.read_schema(tmp_path / "first.parquet").metadata
     import json
 
-    plan = {key.decode(): value.decode() for key, value in metadata.items() if not key.startswith(b"ARROW")}
+    plan = {
+        key.decode(): value.decode()
+        for key, value in metadata.items()
+        if not key.startswith(b"ARROW")
+    }
     (tmp_path / ".f.parquet.parts" / "plan.json").write_text(json.dumps(plan))
     (folder / "b.mp4").write_bytes((odd / "short.mp4").read_bytes())
     with pytest.raises(UsageError, match="other files"):

@@ -1,4 +1,6 @@
-"""One process writes at a time; a second is told who the first is, and a dead one is in nobody's way."""
+"""One process writes at a time; a second is told who the first is, and a dead one is in nobody's
+way.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def held(path: Path, *, inside: bool = False) -> Iterator[subprocess.Popen[str]]
 def left(path: Path, **record: object) -> Path:
     """A lock file that a process left behind."""
     place, _ = lock_file(path)
-    place.write_text(json.dumps({"host": socket.gethostname(), "since": "then", "command": "x", **record}))
+    place.write_text(
+        json.dumps({"host": socket.gethostname(), "since": "then", "command": "x", **record})
+    )
     return place
 
 
@@ -61,7 +65,13 @@ def test_the_second_is_told_at_once_who_the_first_is_and_a_killed_one_gives_way(
             with pytest.raises(RunError) as error, one_writer(path, inside=inside):
                 pass
             assert time.monotonic() - begin < 2
-            for word in (str(process.pid), socket.gethostname(), "since 20", str(path), "Nothing was touched"):
+            for word in (
+                str(process.pid),
+                socket.gethostname(),
+                "since 20",
+                str(path),
+                "Nothing was touched",
+            ):
                 assert word in str(error.value)
             assert "\n" not in str(error.value)
             process.kill()
@@ -77,7 +87,11 @@ def test_the_second_is_told_at_once_who_the_first_is_and_a_killed_one_gives_way(
 
 def test_a_process_that_has_the_number_of_a_dead_one_holds_nothing(tmp_path):
     left(tmp_path / "out", pid=os.getppid())  # alive, and never held it
-    with one_writer(tmp_path / "out"), pytest.raises(RunError, match=str(os.getpid())), one_writer(tmp_path / "out"):
+    with (
+        one_writer(tmp_path / "out"),
+        pytest.raises(RunError, match=str(os.getpid())),
+        one_writer(tmp_path / "out"),
+    ):
         pass
 
 
@@ -90,7 +104,10 @@ def test_a_lock_file_of_nonsense_is_no_lock(tmp_path, content):
 
 def test_another_machine_counts_until_it_was_silent_for_long(tmp_path):
     place = left(tmp_path / "out", pid=7, host="elsewhere")
-    with pytest.raises(RunError, match=rf"process 7 on elsewhere.*remove {place}"), one_writer(tmp_path / "out"):
+    with (
+        pytest.raises(RunError, match=rf"process 7 on elsewhere.*remove {place}"),
+        one_writer(tmp_path / "out"),
+    ):
         pass
     assert json.loads(place.read_text())["host"] == "elsewhere"
     then = time.time() - SILENT_SECONDS - 1
@@ -107,7 +124,11 @@ def test_a_file_system_without_locks_goes_by_the_process_and_by_its_silence(tmp_
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     left(tmp_path / "out", pid=gone.pid)
-    with one_writer(tmp_path / "out"), pytest.raises(RunError, match=str(os.getpid())), one_writer(tmp_path / "out"):
+    with (
+        one_writer(tmp_path / "out"),
+        pytest.raises(RunError, match=str(os.getpid())),
+        one_writer(tmp_path / "out"),
+    ):
         pass
     place = left(tmp_path / "out", pid=os.getppid())
     with pytest.raises(RunError, match="remove"), one_writer(tmp_path / "out"):
@@ -157,14 +178,18 @@ def test_every_command_that_writes_refuses_while_another_process_writes_there(
     calls = {
         (run, True): [
             lambda: seehear.pretrain(index_folder, run, resume=True),
-            lambda: seehear.pretrain(index_folder, run, preset="debug", settings=quick, overwrite=True),
+            lambda: seehear.pretrain(
+                index_folder, run, preset="debug", settings=quick, overwrite=True
+            ),
         ],
         (out, True): [
             lambda: seehear.pretrain(index_folder, out, preset="debug", settings=quick),
             lambda: seehear.pack(tmp_path / "index", out, preset="debug", workers=1),
             lambda: seehear.demo(out, videos=2),
         ],
-        (tmp_path / "index", True): [lambda: seehear.index(video, tmp_path / "index", progress=False)],
+        (tmp_path / "index", True): [
+            lambda: seehear.index(video, tmp_path / "index", progress=False)
+        ],
         (out, False): [
             lambda: seehear.index(video, out, workers=1, progress=False),
             lambda: embed_to_file(finished_run, video, out, workers=1),
@@ -173,17 +198,23 @@ def test_every_command_that_writes_refuses_while_another_process_writes_there(
             lambda: export_labels(finished_run, "fiftyone", out),
             lambda: seehear.export(finished_run, "safetensors", out),
             lambda: seehear.report(finished_run, out=out, previews=0),
-            lambda: seehear.evaluate(finished_run, task="features", data=index_folder, classes=csv, out=out),
+            lambda: seehear.evaluate(
+                finished_run, task="features", data=index_folder, classes=csv, out=out
+            ),
         ],
         (tuned, True): [
-            lambda: seehear.evaluate(finished_run, task="finetune", data=index_folder, classes=csv, freeze=True)
+            lambda: seehear.evaluate(
+                finished_run, task="finetune", data=index_folder, classes=csv, freeze=True
+            )
         ],
     }
     for (path, inside), commands in calls.items():
         with held(path, inside=inside) as process:
             for number, call in enumerate(commands):
                 print(path.name, number)  # shown where it fails
-                with pytest.raises(SeehearError, match=f"is being written by process {process.pid} on") as error:
+                with pytest.raises(
+                    SeehearError, match=f"is being written by process {process.pid} on"
+                ) as error:
                     call()
                 assert error.value.exit_code == 2
                 assert not isinstance(error.value, Interrupted)
@@ -196,10 +227,24 @@ def test_every_command_that_writes_refuses_while_another_process_writes_there(
 def test_a_second_pretrain_is_refused_and_a_killed_first_one_gives_way(index_folder, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "seehear", "pretrain", str(index_folder), "--out", str(run)]
-    settings = ["--preset", "debug", "--rounds", "50", "--compute.precision", "fp32", "--data.workers", "0", "--quiet"]
+    settings = [
+        "--preset",
+        "debug",
+        "--rounds",
+        "50",
+        "--compute.precision",
+        "fp32",
+        "--data.workers",
+        "0",
+        "--quiet",
+    ]
     with subprocess.Popen([*command, *settings]) as first:
         deadline = time.monotonic() + 120
-        while not (run / "rounds" / "000").exists() and time.monotonic() < deadline and first.poll() is None:
+        while (
+            not (run / "rounds" / "000").exists()
+            and time.monotonic() < deadline
+            and first.poll() is None
+        ):
             time.sleep(0.1)
         before = (run / "run.json").read_bytes()
         for more in (["--resume"], ["--overwrite", *settings], ["--resume-if-there"]):
@@ -211,7 +256,9 @@ def test_a_second_pretrain_is_refused_and_a_killed_first_one_gives_way(index_fol
         assert first.poll() is None
         first.kill()
         first.wait()
-    done = subprocess.run([*command, "--resume", "--rounds", "2"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--resume", "--rounds", "2"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert not (run / ".lock").exists()
 
@@ -221,7 +268,8 @@ import os, signal, sys
 from pathlib import Path
 from seehear.machine.locks import one_writer
 from seehear.machine.files import atomic_file, whole_folder
-with one_writer(Path(sys.argv[1])), (atomic_file if sys.argv[2] == "file" else whole_folder)(Path(sys.argv[1])) as made:
+path, writer = Path(sys.argv[1]), atomic_file if sys.argv[2] == "file" else whole_folder
+with one_writer(path), writer(path) as made:
     (made if sys.argv[2] == "file" else made / "x").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -229,7 +277,10 @@ with one_writer(Path(sys.argv[1])), (atomic_file if sys.argv[2] == "file" else w
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path, kind: str) -> None:
-    out, others = tmp_path / "out", {"notes", ".unfinished-out", ".unfinished-output-1-2", ".unfinished-out-mine"}
+    out, others = (
+        tmp_path / "out",
+        {"notes", ".unfinished-out", ".unfinished-output-1-2", ".unfinished-out-mine"},
+    )
     for name in others:
         (tmp_path / name).touch()
     done = subprocess.run([sys.executable, "-c", KILLED, str(out), kind], check=False)

@@ -20,7 +20,9 @@ class Nothing(torch.nn.Module):
 
 
 def planted(variant):
-    """A pair whose heads were fitted to clusters that follow six events, with features of both modalities."""
+    """A pair whose heads were fitted to clusters that follow six events, with features of both
+    modalities.
+    """
     generator = torch.Generator().manual_seed(0)
     event_N = torch.arange(ROWS) % EVENTS
     features = {}
@@ -29,10 +31,13 @@ def planted(variant):
         features[modality] = centres[event_N] + torch.randn(ROWS, WIDTH, generator=generator) * 0.5
     clusters = {}
     for space in {space for taught in TEACHERS[variant].values() for space in taught}:
-        order = torch.randperm(EVENTS, generator=generator)  # clusters have numbers of their own in each space
+        # clusters have numbers of their own in each space
+        order = torch.randperm(EVENTS, generator=generator)
         labels = order[event_N].int()
         dim = WIDTH * (2 if space == "joint" else 1)
-        clustering = Clustering(labels, torch.zeros(EVENTS, dim), torch.bincount(labels), 0.0, reseeded=0, iterations=1)
+        clustering = Clustering(
+            labels, torch.zeros(EVENTS, dim), torch.bincount(labels), 0.0, reseeded=0, iterations=1
+        )
         clusters[space] = Clusters(labels.numpy(), clustering, Space(()))
     pair = Pair(Nothing(), Nothing())
     pair.register_parameter("somewhere", torch.nn.Parameter(torch.zeros(1)))
@@ -40,14 +45,20 @@ def planted(variant):
     optimizer = torch.optim.Adam(pair.heads.parameters(), lr=0.1)
     for _ in range(60):
         loss = sum(
-            F.cross_entropy(head(features[student]), torch.from_numpy(clusters[name].labels_N).long())
+            F.cross_entropy(
+                head(features[student]), torch.from_numpy(clusters[name].labels_N).long()
+            )
             for student, heads in pair.heads.items()
             for name, head in heads.items()
         )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return fit_matching(pair, Features(np.arange(ROWS), features), clusters, "l2"), features, event_N
+    return (
+        fit_matching(pair, Features(np.arange(ROWS), features), clusters, "l2"),
+        features,
+        event_N,
+    )
 
 
 @pytest.mark.parametrize("variant", TEACHERS)
@@ -75,7 +86,9 @@ def test_xdc_compares_by_a_head_on_one_side_and_prototypes_on_the_other():
     assert matching.shared() == ("audio", "video")
     weight, bias = matching.heads["video"]["audio"]
     video = matching.distributions("video", features["video"])
-    torch.testing.assert_close(video["audio"], F.softmax(features["video"] @ weight.T + bias, dim=1))
+    torch.testing.assert_close(
+        video["audio"], F.softmax(features["video"] @ weight.T + bias, dim=1)
+    )
     prepared = matching.spaces["video"]((features["video"],))
     own = F.softmax(matching.sharpness["video"] * prepared @ matching.prototypes["video"].T, dim=1)
     torch.testing.assert_close(video["video"], own)
@@ -87,5 +100,6 @@ def test_it_comes_back_from_its_tensors():
         again = Matching.from_state_dict(matching.state_dict())
         for modality in MODALITIES:
             torch.testing.assert_close(
-                again.describe(modality, features[modality]), matching.describe(modality, features[modality])
+                again.describe(modality, features[modality]),
+                matching.describe(modality, features[modality]),
             )

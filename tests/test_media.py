@@ -1,4 +1,6 @@
-"""Frames by timestamp and sound by sample: compared with every frame decoded in turn, and with what was written."""
+"""Frames by timestamp and sound by sample: compared with every frame decoded in turn, and with what
+was written.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media_files import all_frames, cut_with_edit_list, grainy_picture, number_of, numbered_picture, tone, write_media
+from media_files import (
+    all_frames,
+    cut_with_edit_list,
+    grainy_picture,
+    number_of,
+    numbered_picture,
+    tone,
+    write_media,
+)
 from seehear.data import media
 from seehear.errors import MediaError
 
@@ -42,15 +52,26 @@ def lag_ms(sound_S: NDArray[np.float32], start_s: float) -> float:
     return float(best)
 
 
-# Containers, codecs and groups of pictures: B-frames, open and closed groups, long and short ones, none at all.
+# Containers, codecs and groups of pictures: B-frames, open and closed groups, long and short ones,
+# none at all.
 KINDS = {
     "mp4": {"name": "v.mp4"},
     "mp4 long groups": {"name": "v.mp4", "video_options": {"g": "1000", "bf": "3"}},
-    "mp4 short open groups": {"name": "v.mp4", "video_options": {"g": "8", "bf": "3", "x264-params": "open-gop=1"}},
+    "mp4 short open groups": {
+        "name": "v.mp4",
+        "video_options": {"g": "8", "bf": "3", "x264-params": "open-gop=1"},
+    },
     "mp4 no B": {"name": "v.mp4", "video_options": {"bf": "0", "g": "50"}},
-    "mp4 fragmented": {"name": "v.mp4", "container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "mp4 fragmented": {
+        "name": "v.mp4",
+        "container_options": {"movflags": "frag_keyframe+empty_moov"},
+    },
     "mp4 for streaming": {"name": "v.mp4", "container_options": {"movflags": "dash+frag_keyframe"}},
-    "mkv": {"name": "v.mkv", "audio_codec": "flac", "video_options": {"bf": "3", "b-pyramid": "none"}},
+    "mkv": {
+        "name": "v.mkv",
+        "audio_codec": "flac",
+        "video_options": {"bf": "3", "b-pyramid": "none"},
+    },
     "mkv no audio": {"name": "v.mkv", "audio_codec": None},
     "ts": {"name": "v.ts", "video_options": {"g": "20"}},
     "flv": {"name": "v.flv"},
@@ -68,8 +89,17 @@ KINDS = {
         "picture": grainy_picture,
         "video_options": {"g": "15", "bf": "2", "b": "3000000"},
     },
-    "webm": {"name": "v.webm", "video_codec": "libvpx-vp9", "audio_codec": "libopus", "sample_rate_hz": 48000},
-    "hevc": {"name": "v.mp4", "video_codec": "libx265", "video_options": {"x265-params": "log-level=none:keyint=50"}},
+    "webm": {
+        "name": "v.webm",
+        "video_codec": "libvpx-vp9",
+        "audio_codec": "libopus",
+        "sample_rate_hz": 48000,
+    },
+    "hevc": {
+        "name": "v.mp4",
+        "video_codec": "libx265",
+        "video_options": {"x265-params": "log-level=none:keyint=50"},
+    },
     "hevc layers": {
         "name": "v.mp4",
         "video_codec": "libx265",
@@ -80,8 +110,16 @@ KINDS = {
         "video_codec": "libsvtav1",
         "video_options": {"preset": "12", "svtav1-params": "keyint=60"},
     },
-    "intra refresh": {"name": "v.mp4", "video_options": {"x264-params": "intra-refresh=1:keyint=25"}},
-    "mjpeg": {"name": "v.avi", "video_codec": "mjpeg", "pixel_format": "yuvj420p", "audio_codec": "pcm_s16le"},
+    "intra refresh": {
+        "name": "v.mp4",
+        "video_options": {"x264-params": "intra-refresh=1:keyint=25"},
+    },
+    "mjpeg": {
+        "name": "v.avi",
+        "video_codec": "mjpeg",
+        "pixel_format": "yuvj420p",
+        "audio_codec": "pcm_s16le",
+    },
 }
 
 
@@ -99,11 +137,15 @@ def test_frames_are_those_that_decoding_everything_gives(tmp_path: Path, kind: s
 @pytest.mark.parametrize("seed", [0, 1])
 def test_frames_of_variable_rate_with_long_pauses(tmp_path: Path, name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    pauses_s = rng.choice([0.02, 0.04, 0.1, 0.35, 0.8, 3.0], 120, p=[0.3, 0.3, 0.2, 0.1, 0.07, 0.03])
+    pauses_s = rng.choice(
+        [0.02, 0.04, 0.1, 0.35, 0.8, 3.0], 120, p=[0.3, 0.3, 0.2, 0.1, 0.07, 0.03]
+    )
     frame_times_s = np.round(np.concatenate([[0.0], np.cumsum(pauses_s)]), 3)
     end_s = float(frame_times_s[-1])
     options = {"g": "70", "bf": "3"}
-    path = write_media(tmp_path / name, frame_times_s=frame_times_s, video_options=options, seconds=end_s)
+    path = write_media(
+        tmp_path / name, frame_times_s=frame_times_s, video_options=options, seconds=end_s
+    )
     times_s = random_times(end_s, 60, seed)
     wanted = [int(np.searchsorted(frame_times_s, time_s, side="right")) - 1 for time_s in times_s]
     with media.Reader(path) as reader:
@@ -114,7 +156,9 @@ def test_frames_of_variable_rate_with_long_pauses(tmp_path: Path, name: str, see
 def test_frames_at_their_own_timestamps_and_before_the_first(tmp_path: Path) -> None:
     for name in ("v.mp4", "v.mkv"):  # 1 / 30 s is no whole number of Matroska's milliseconds
         path = write_media(tmp_path / name, fps=30.0)
-        frames = media.read_frames(path, [-1.0, 0.0, *(np.arange(20, 40) / 30)], short_side_pixels=None)
+        frames = media.read_frames(
+            path, [-1.0, 0.0, *(np.arange(20, 40) / 30)], short_side_pixels=None
+        )
         assert [number_of(frame) for frame in frames] == [0, 0, *range(20, 40)]
 
 
@@ -140,10 +184,20 @@ def test_times_in_any_order_and_repeated(tmp_path: Path) -> None:
         ("v.mkv", {"audio_codec": "pcm_s32le", "sample_rate_hz": 96000}),
         ("v.mkv", {"audio_codec": "pcm_f64le", "sample_rate_hz": 11025}),
         ("v.avi", {"video_codec": "mpeg4", "audio_codec": "pcm_s16le"}),
-        ("v.mpg", {"video_codec": "mpeg2video", "audio_codec": "mp2", "size": (320, 240), "picture": grainy_picture}),
+        (
+            "v.mpg",
+            {
+                "video_codec": "mpeg2video",
+                "audio_codec": "mp2",
+                "size": (320, 240),
+                "picture": grainy_picture,
+            },
+        ),
     ],
 )
-def test_sound_is_in_step_with_the_picture(tmp_path: Path, name: str, settings: dict[str, object]) -> None:
+def test_sound_is_in_step_with_the_picture(
+    tmp_path: Path, name: str, settings: dict[str, object]
+) -> None:
     path = write_media(tmp_path / name, **settings)
     with media.Reader(path) as reader:
         video_start_s = reader.info().video_start_s
@@ -151,25 +205,42 @@ def test_sound_is_in_step_with_the_picture(tmp_path: Path, name: str, settings: 
             sound_S = reader.sound(video_start_s + start_s, 0.9)
             assert sound_S.dtype == np.float32
             assert sound_S.shape == (14400,)
-            assert abs(lag_ms(sound_S, start_s)) < (0.3 if name.endswith((".mkv", ".flv")) else 0.1)  # milliseconds
-            assert number_of(reader.frames([video_start_s + start_s + 0.011])[0]) == int((start_s + 0.011) * 25)
+            # milliseconds
+            assert abs(lag_ms(sound_S, start_s)) < (0.3 if name.endswith((".mkv", ".flv")) else 0.1)
+            assert number_of(reader.frames([video_start_s + start_s + 0.011])[0]) == int(
+                (start_s + 0.011) * 25
+            )
 
 
 def test_lossless_sound_is_that_which_was_written(tmp_path: Path) -> None:
-    path = write_media(tmp_path / "v.mov", audio_codec="pcm_f32le", sample_rate_hz=48000, layout="stereo")
-    for start_s, tolerance in ((0.25, 2e-4), (1.0, 2e-4), (1.7003, 0.012)):  # the last is between two samples
+    path = write_media(
+        tmp_path / "v.mov", audio_codec="pcm_f32le", sample_rate_hz=48000, layout="stereo"
+    )
+    for start_s, tolerance in (
+        (0.25, 2e-4),
+        (1.0, 2e-4),
+        (1.7003, 0.012),
+    ):  # the last is between two samples
         sound_S = media.read_sound(path, start_s, 1.0)
-        np.testing.assert_allclose(sound_S, tone(start_s + np.arange(16000) / RATE_HZ), atol=tolerance)
+        np.testing.assert_allclose(
+            sound_S, tone(start_s + np.arange(16000) / RATE_HZ), atol=tolerance
+        )
     path = write_media(tmp_path / "w.mov", audio_codec="pcm_f32le", sample_rate_hz=RATE_HZ)
     exact_S = tone(np.arange(4000, 20000) / RATE_HZ)
     np.testing.assert_allclose(media.read_sound(path, 0.25, 1.0), exact_S, atol=1e-6)
 
 
-@pytest.mark.parametrize(("layout", "codec"), [("7.1", "aac"), ("7.1", "libopus"), ("hexadecagonal", "aac")])
-def test_sound_of_eight_channels_or_more_is_that_of_two(tmp_path: Path, layout: str, codec: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "codec"), [("7.1", "aac"), ("7.1", "libopus"), ("hexadecagonal", "aac")]
+)
+def test_sound_of_eight_channels_or_more_is_that_of_two(
+    tmp_path: Path, layout: str, codec: str
+) -> None:
     heard = []
     for which in ("stereo", layout):
-        path = write_media(tmp_path / f"{which}.mkv", audio_codec=codec, sample_rate_hz=48000, layout=which)
+        path = write_media(
+            tmp_path / f"{which}.mkv", audio_codec=codec, sample_rate_hz=48000, layout=which
+        )
         with media.Reader(path) as reader:
             heard.append(reader.sound(0.3, 0.5, sample_rate_hz=16000))
     assert np.corrcoef(heard)[0, 1] > 0.95
@@ -189,7 +260,9 @@ def test_sound_is_limited_and_finite(tmp_path: Path) -> None:
     def wild(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(times_s > 1, np.where(times_s > 2, np.nan, np.inf), 3 * tone(times_s))
 
-    path = write_media(tmp_path / "v.mov", audio_codec="pcm_f32le", sample_rate_hz=RATE_HZ, waveform=wild)
+    path = write_media(
+        tmp_path / "v.mov", audio_codec="pcm_f32le", sample_rate_hz=RATE_HZ, waveform=wild
+    )
     sound_S = media.read_sound(path, 0.0, 3.0)
     assert sound_S.max() == 1
     assert sound_S.min() == -1
@@ -207,9 +280,8 @@ def test_late_and_short_sound_keeps_its_place(tmp_path: Path, name: str) -> None
         sound_S = reader.sound(0.0, 4.0)
         assert not sound_S[: round(0.95 * RATE_HZ)].any()
         assert not sound_S[round(2.6 * RATE_HZ) :].any()
-        assert (
-            abs(lag_ms(sound_S[round(1.2 * RATE_HZ) : round(2.4 * RATE_HZ)], 1.2)) < 1
-        )  # MP4's edit list is in milliseconds
+        # MP4's edit list is in milliseconds
+        assert abs(lag_ms(sound_S[round(1.2 * RATE_HZ) : round(2.4 * RATE_HZ)], 1.2)) < 1
         assert not reader.sound(0.1, 0.5).any()
         assert not reader.sound(3.0, 0.5).any()
         assert number_of(reader.frames([3.51])[0]) == 87
@@ -218,7 +290,9 @@ def test_late_and_short_sound_keeps_its_place(tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts", "v.flv"])
 def test_a_late_picture_is_its_first_frame_until_then(tmp_path: Path, name: str) -> None:
     path = write_media(tmp_path / name, frame_times_s=2 + np.arange(50) / 25, seconds=4.0)
-    frames_THWC, sound_S = media.read_clip(path, [0.0, 1.5, 2.03, 3.03], 0.5, 1.0, short_side_pixels=None)
+    frames_THWC, sound_S = media.read_clip(
+        path, [0.0, 1.5, 2.03, 3.03], 0.5, 1.0, short_side_pixels=None
+    )
     assert [number_of(frame) for frame in frames_THWC] == [0, 0, 0, 25]
     assert sound_S.std() > 0.3
     info = media.probe(path)
@@ -229,11 +303,16 @@ def test_a_late_picture_is_its_first_frame_until_then(tmp_path: Path, name: str)
 @pytest.mark.parametrize("shift_s", [1.4, 3600.0, -0.5])
 def test_transport_streams_start_where_they_like(tmp_path: Path, shift_s: float) -> None:
     options = {"avoid_negative_ts": "disabled"}
-    path = write_media(tmp_path / "v.ts", shift_s=shift_s, audio_start_s=0.5, container_options=options)
+    path = write_media(
+        tmp_path / "v.ts", shift_s=shift_s, audio_start_s=0.5, container_options=options
+    )
     info = media.probe(path)
     assert abs(info.video_start_s) < 1e-5
-    assert abs(info.audio_start_s - 0.5) < 0.03  # the encoder's first frame, 23 ms, is before its first sample
-    frames_THWC, sound_S = media.read_clip(path, [0.01, 1.01, 2.5], 1.0, 1.0, short_side_pixels=None)
+    # the encoder's first frame, 23 ms, is before its first sample
+    assert abs(info.audio_start_s - 0.5) < 0.03
+    frames_THWC, sound_S = media.read_clip(
+        path, [0.01, 1.01, 2.5], 1.0, 1.0, short_side_pixels=None
+    )
     assert [number_of(frame) for frame in frames_THWC] == [0, 25, 62]
     assert abs(lag_ms(sound_S, 1.0)) < 0.1
 
@@ -253,8 +332,12 @@ def test_edit_lists_are_honoured(tmp_path: Path) -> None:
     info = media.probe(path)
     assert abs(info.video_seconds - 2.52) < 0.05
     assert abs(info.audio_seconds - 2.52) < 0.05
-    frames_THWC, sound_S = media.read_clip(path, [0.04, 0.535, 2.0], 0.5, 1.0, short_side_pixels=None)
-    assert [number_of(frame) for frame in frames_THWC] == [int((3.48 + t) * 25) for t in (0.04, 0.535, 2.0)]
+    frames_THWC, sound_S = media.read_clip(
+        path, [0.04, 0.535, 2.0], 0.5, 1.0, short_side_pixels=None
+    )
+    assert [number_of(frame) for frame in frames_THWC] == [
+        int((3.48 + t) * 25) for t in (0.04, 0.535, 2.0)
+    ]
     assert abs(lag_ms(sound_S, 3.98)) < 1
 
 
@@ -262,7 +345,9 @@ def test_edit_lists_are_honoured(tmp_path: Path) -> None:
 def test_rotation_is_applied(tmp_path: Path, degrees: int) -> None:
     upright = write_media(tmp_path / "v.mp4", seconds=1.0)
     path = write_media(tmp_path / "r.mp4", seconds=1.0, rotation_degrees=degrees)
-    stored_HWC, turned_HWC = (media.read_frames(p, [0.5], short_side_pixels=None)[0] for p in (upright, path))
+    stored_HWC, turned_HWC = (
+        media.read_frames(p, [0.5], short_side_pixels=None)[0] for p in (upright, path)
+    )
     with av.open(path) as container:
         counterclockwise = next(container.decode(video=0)).rotation
     np.testing.assert_array_equal(turned_HWC, np.rot90(stored_HWC, counterclockwise // 90))
@@ -308,7 +393,11 @@ def test_one_stream_alone(tmp_path: Path) -> None:
     assert abs(lag_ms(sound_S, 1.0)) < 0.1
     for path, read, reason in (
         (deaf, lambda path: media.read_sound(path, 0, 1), "no audio stream"),
-        (blind, lambda path: media.read_frames(path, [0], short_side_pixels=None), "no video stream"),
+        (
+            blind,
+            lambda path: media.read_frames(path, [0], short_side_pixels=None),
+            "no video stream",
+        ),
     ):
         with pytest.raises(MediaError) as caught:
             read(path)
@@ -330,7 +419,9 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
         picture = av.VideoFrame.from_ndarray(numbered_picture(5), format="rgb24")
         container.mux(cover.encode(picture.reformat(format="yuvj420p")))
         container.mux(cover.encode(None))
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
+        sound = av.AudioFrame.from_ndarray(
+            np.zeros((1, 44100), np.float32), format="fltp", layout="mono"
+        )
         sound.sample_rate = 44100
         container.mux(audio.encode(sound))
         container.mux(audio.encode(None))

@@ -30,7 +30,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def recording(path: Path, marks_s: Sequence[float], shift_s: float = 0.0, size: tuple[int, int] = (96, 64)) -> bytes:
+def recording(
+    path: Path, marks_s: Sequence[float], shift_s: float = 0.0, size: tuple[int, int] = (96, 64)
+) -> bytes:
     """A file that flashes and beeps for 0.1 s at some times."""
 
     def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -39,7 +41,9 @@ def recording(path: Path, marks_s: Sequence[float], shift_s: float = 0.0, size: 
         return np.repeat(noise + np.uint8(210 if is_bright else 30), 3, axis=2)
 
     def beeps(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        is_loud = np.any([(times_s >= mark_s) & (times_s < mark_s + 0.1) for mark_s in marks_s], axis=0)
+        is_loud = np.any(
+            [(times_s >= mark_s) & (times_s < mark_s + 0.1) for mark_s in marks_s], axis=0
+        )
         return np.asarray(np.where(is_loud, 0.7 * np.sin(2 * np.pi * 1000 * times_s), 0))
 
     settings = KINDS[path.suffix[1:]]
@@ -109,7 +113,8 @@ def test_cut_recordings_and_clocks_that_jump_by_hours(tmp_path: Path, ending: st
     check(path, SECOND, 2)
     path.write_bytes(first[: len(first) * 2 // 3] + later[len(later) // 5 :])
     check(path, FIRST[:1], 2)
-    path.write_bytes(later[: len(later) // 20] + first)  # what a receiver still had of another programme
+    # what a receiver still had of another programme
+    path.write_bytes(later[: len(later) // 20] + first)
     check(path, FIRST, 2)
 
 
@@ -163,7 +168,9 @@ def stamps(*streams: Sequence[float]) -> Stamps:
 def test_which_timestamps_are_another_clock() -> None:
     even = np.arange(200) * 0.04
     assert new_clocks(stamps(even, even + 0.5)) == []
-    assert new_clocks(stamps(even + WRAP_TICKS / CLOCK_HZ - 3, even + WRAP_TICKS / CLOCK_HZ - 3)) == []
+    assert (
+        new_clocks(stamps(even + WRAP_TICKS / CLOCK_HZ - 3, even + WRAP_TICKS / CLOCK_HZ - 3)) == []
+    )
     again = np.where(np.arange(200) < 100, even, even - 4)
     assert new_clocks(stamps(again, again)) == [200_000]
     assert new_clocks(stamps(again)) == [100_000]

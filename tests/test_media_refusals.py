@@ -1,4 +1,6 @@
-"""Files that cannot be read, or must not be: each has its reason, nothing leaks, nothing is printed."""
+"""Files that cannot be read, or must not be: each has its reason, nothing leaks, nothing is
+printed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def reason_of(path: str | Path, time_s: float = 0.1) -> str:
 
 def test_each_broken_file_has_its_reason(tmp_path: Path) -> None:
     whole = write_media(tmp_path / "v.mp4").read_bytes()
-    fast = write_media(tmp_path / "fast.mp4", container_options={"movflags": "faststart"}, seconds=8).read_bytes()
+    fast = write_media(
+        tmp_path / "fast.mp4", container_options={"movflags": "faststart"}, seconds=8
+    ).read_bytes()
     matroska = write_media(tmp_path / "v.mkv", seconds=8).read_bytes()
     contents = {
         "empty.mp4": (b"", "empty file"),
@@ -53,7 +57,9 @@ def test_each_broken_file_has_its_reason(tmp_path: Path) -> None:
 
 
 def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
-    content = bytearray(write_media(tmp_path / "v.mkv", seconds=6, video_options={"g": "25"}).read_bytes())
+    content = bytearray(
+        write_media(tmp_path / "v.mkv", seconds=6, video_options={"g": "25"}).read_bytes()
+    )
     rng = np.random.default_rng(0)
     for position in rng.integers(len(content) * 4 // 10, len(content) * 6 // 10, 40):
         content[position] ^= 0xFF
@@ -64,7 +70,9 @@ def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
     assert sound_S.any()
 
 
-def test_playlists_and_addresses_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_playlists_and_addresses_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_media(tmp_path / "v.ts", seconds=1.0)
     write_media(tmp_path / "v1.mp4", seconds=1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -75,11 +83,19 @@ def test_playlists_and_addresses_are_refused(tmp_path: Path, monkeypatch: pytest
         (tmp_path / "local.m3u8").write_text(f"{head}v.ts\n#EXT-X-ENDLIST\n")
         (tmp_path / "renamed.mp4").write_text(f"{head}v.ts\n#EXT-X-ENDLIST\n")
         (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile v.ts\n")
-        (tmp_path / "dash.mpd").write_text(f'<?xml version="1.0"?><MPD><BaseURL>{address}</BaseURL></MPD>')
+        (tmp_path / "dash.mpd").write_text(
+            f'<?xml version="1.0"?><MPD><BaseURL>{address}</BaseURL></MPD>'
+        )
         for name in ("remote.m3u8", "local.m3u8", "renamed.mp4", "list.ffconcat", "dash.mpd"):
             assert reason_of(tmp_path / name) == "playlist", name
         monkeypatch.chdir(tmp_path)
-        for name in (address, "concat:v.ts|v.ts", f"file:{tmp_path}/v.ts", "v%d.mp4", "subfile,,start,0,end,9,,:v.ts"):
+        for name in (
+            address,
+            "concat:v.ts|v.ts",
+            f"file:{tmp_path}/v.ts",
+            "v%d.mp4",
+            "subfile,,start,0,end,9,,:v.ts",
+        ):
             assert reason_of(name) == "not found", name
         with pytest.raises(TimeoutError):
             server.accept()
@@ -88,7 +104,15 @@ def test_playlists_and_addresses_are_refused(tmp_path: Path, monkeypatch: pytest
 def test_names_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = write_media(tmp_path / "v.mp4", seconds=1.0).read_bytes()
     monkeypatch.chdir(tmp_path)
-    for name in ("concat:a.mp4", "a%03d.mp4", "qu'o\"te.mp4", "übër 影片.mp4", "-dash.mp4", "a:b|c.mp4", "no ending"):
+    for name in (
+        "concat:a.mp4",
+        "a%03d.mp4",
+        "qu'o\"te.mp4",
+        "übër 影片.mp4",
+        "-dash.mp4",
+        "a:b|c.mp4",
+        "no ending",
+    ):
         Path(name).write_bytes(content)
         assert number_of(media.read_frames(name, [0.5], short_side_pixels=None)[0]) == 12
     odd = os.fsdecode(b"not-utf-8-\xff.mp4")
@@ -109,7 +133,9 @@ def test_absurd_sizes_are_refused(tmp_path: Path) -> None:
         media.read_frames(tmp_path / "v.avi", [0.0], short_side_pixels=20000)
 
 
-def test_nothing_is_left_open_and_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_left_open_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = write_media(tmp_path / "v.mp4")
     content = path.read_bytes()
     (tmp_path / "broken.mp4").write_bytes(content[: len(content) // 2])
@@ -134,7 +160,9 @@ def growth_mib(paths: list[Path], clips: int, warm_up: int) -> float:
     for i in range(clips):
         if i == warm_up:
             start_mib = resident_mib()
-        media.read_clip(paths[i % len(paths)], 0.5 + np.arange(8) / 16, 0.5, 1.0, short_side_pixels=40)
+        media.read_clip(
+            paths[i % len(paths)], 0.5 + np.arange(8) / 16, 0.5, 1.0, short_side_pixels=40
+        )
     return resident_mib() - start_mib
 
 
@@ -146,8 +174,16 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_ten_thousand_clips(tmp_path: Path) -> None:
-    paths = [write_media(tmp_path / name, size=(160, 120)) for name in ("v.mp4", "v.mkv", "v.ts", "v.flv")]
+    paths = [
+        write_media(tmp_path / name, size=(160, 120))
+        for name in ("v.mp4", "v.mkv", "v.ts", "v.flv")
+    ]
     paths.append(
-        write_media(tmp_path / "v.webm", video_codec="libvpx-vp9", audio_codec="libopus", sample_rate_hz=48000)
+        write_media(
+            tmp_path / "v.webm",
+            video_codec="libvpx-vp9",
+            audio_codec="libopus",
+            sample_rate_hz=48000,
+        )
     )
     assert growth_mib(paths, clips=10_000, warm_up=500) < 10

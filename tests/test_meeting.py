@@ -28,7 +28,9 @@ def meet(store: HashStore, order: list[int], pause_s: float) -> list[str]:
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 0, 2]])
 @pytest.mark.parametrize("pause_s", [0.0, 0.1])
-def test_a_restart_takes_a_name_of_its_own_whoever_comes_first(order: list[int], pause_s: float) -> None:
+def test_a_restart_takes_a_name_of_its_own_whoever_comes_first(
+    order: list[int], pause_s: float
+) -> None:
     store = HashStore()
     starts = [meet(store, order, pause_s) for _ in range(3)]
     assert all(len(set(names)) == 1 for names in starts)

@@ -39,11 +39,14 @@ def test_the_table_of_teachers_is_that_of_the_paper():
 
 @pytest.mark.parametrize("variant", TEACHERS)
 def test_planted_clusters_are_recovered_by_every_variant(variant):
-    # Four times as many clusters as classes: with K right, or twice as many, some seeds lose a class (0.72 to 0.93).
+    # Four times as many clusters as classes: with K right, or twice as many, some seeds lose a
+    # class (0.72 to 0.93).
     learning = {"cluster.num_clusters": 16, "train.epochs": 3, "train.lr": 3e-3, "rounds": 3}
     cfg = tiny_settings({"variant": variant, **learning, **AS_DEBUG})
     _, rounds, classes_N = rounds_of(cfg)
-    assert set(rounds[0].clusters) == {space for spaces in TEACHERS[variant].values() for space in spaces}
+    assert set(rounds[0].clusters) == {
+        space for spaces in TEACHERS[variant].values() for space in spaces
+    }
     for name, c in rounds[-1].clusters.items():
         assert homogeneity_score(classes_N, c.labels_N) > 0.95, name
 
@@ -63,7 +66,9 @@ def shuffled_modality(clips, modality):
     key = {"video": "frames_GHWC", "audio": "waveform_L"}[modality]
     others = np.random.default_rng(9).permutation(len(clips))
     parts = [getattr(clips._cached[row], key) for row in others]
-    clips._cached[:] = [replace(s, **{key: part}) for s, part in zip(clips._cached, parts, strict=True)]
+    clips._cached[:] = [
+        replace(s, **{key: part}) for s, part in zip(clips._cached, parts, strict=True)
+    ]
     return clips
 
 
@@ -78,9 +83,13 @@ def same(one, other):
 
 @pytest.mark.parametrize("student", ["video", "audio"])
 def test_in_sdc_nothing_of_an_encoder_depends_on_the_other_sense(student):
-    """Labels, losses, stop and weights stay the same to the bit while the other sense's content changes rows."""
+    """Labels, losses, stop and weights stay the same to the bit while the other sense's content
+    changes rows.
+    """
     other = {"video": "audio", "audio": "video"}[student]
-    cfg = tiny_settings({"variant": "sdc", "rounds": 2, "train.epochs": 4, "train.patience": 1, "train.lr": 0.02})
+    cfg = tiny_settings(
+        {"variant": "sdc", "rounds": 2, "train.epochs": 4, "train.patience": 1, "train.lr": 0.02}
+    )
     found = []
     for scramble in (False, True):
         clips, _ = planted_clips(cfg)
@@ -100,7 +109,9 @@ def test_in_sdc_nothing_of_an_encoder_depends_on_the_other_sense(student):
 def taught(cfg, clips, labels):
     """XDC's two students after one round's training on these labels."""
     pair, rows = build_pair(cfg), np.arange(len(clips))
-    pair.renew_heads({"video": {"audio": 4}, "audio": {"video": 4}}, torch.Generator().manual_seed(0))
+    pair.renew_heads(
+        {"video": {"audio": 4}, "audio": {"video": 4}}, torch.Generator().manual_seed(0)
+    )
     for student in ("video", "audio"):
         which = {"train_rows": rows[8:], "heldout_rows": rows[:8], "students": (student,)}
         learn(pair, clips, labels, cfg.train, **which)
@@ -108,7 +119,9 @@ def taught(cfg, clips, labels):
 
 
 def test_xdc_moves_each_encoder_only_by_the_other_ones_labels():
-    """Other labels of one sense change its student alone; another content of a sense changes its own encoder alone."""
+    """Other labels of one sense change its student alone; another content of a sense changes its
+    own encoder alone.
+    """
     cfg = tiny_settings()
     draw = np.random.default_rng(0).integers
     labels = {"video": draw(0, 4, 64).astype(np.int32), "audio": draw(0, 4, 64).astype(np.int32)}
@@ -119,7 +132,9 @@ def test_xdc_moves_each_encoder_only_by_the_other_ones_labels():
         assert same(video, video_then) == (teacher == "video")
         assert same(audio, audio_then) == (teacher == "audio")
     for sense in ("video", "audio"):
-        video_then, audio_then = taught(cfg, shuffled_modality(planted_clips(cfg)[0], sense), labels)
+        video_then, audio_then = taught(
+            cfg, shuffled_modality(planted_clips(cfg)[0], sense), labels
+        )
         assert same(video, video_then) == (sense == "audio")
         assert same(audio, audio_then) == (sense == "video")
 
@@ -133,7 +148,9 @@ def test_in_a_round_of_xdc_each_student_has_the_other_senses_labels_for_its_head
 
 def test_same_seed_same_bits_and_another_seed_not():
     runs = [rounds_of(tiny_settings({"seed": seed}))[:2] for seed in (0, 0, 1)]
-    labels = [np.stack([c.labels_N for r in rounds for c in r.clusters.values()]) for _, rounds in runs]
+    labels = [
+        np.stack([c.labels_N for r in rounds for c in r.clusters.values()]) for _, rounds in runs
+    ]
     states = [torch.cat([p.flatten() for p in pair.parameters()]) for pair, _ in runs]
     assert np.array_equal(labels[0], labels[1])
     assert torch.equal(states[0], states[1])
@@ -149,7 +166,9 @@ def test_going_on_after_a_round_is_the_same_as_never_stopping():
     pair, rest, _ = rounds_of(cfg, again)
     assert [r.number for r in rest] == [1, 2]
     assert np.array_equal(rest[-1].clusters["video"].labels_N, whole[-1].clusters["video"].labels_N)
-    assert all(torch.equal(a, b) for a, b in zip(pair.parameters(), whole_pair.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(pair.parameters(), whole_pair.parameters(), strict=True)
+    )
 
 
 def test_no_draw_comes_twice_in_a_run_whatever_a_student_stops_at(monkeypatch):
@@ -164,10 +183,18 @@ def test_no_draw_comes_twice_in_a_run_whatever_a_student_stops_at(monkeypatch):
 
     monkeypatch.setattr(clips, "pieces", watched)
     rounds = rounds_of_pair(build_pair(cfg), clips, cfg)
-    assert len(set(epochs)) == len(epochs) == sum(part.epochs for r in rounds for part in r.learned.values())
+    assert (
+        len(set(epochs))
+        == len(epochs)
+        == sum(part.epochs for r in rounds for part in r.learned.values())
+    )
     for number, now in enumerate(rounds):
         for student, part in now.learned.items():
-            mine = [epoch for epoch, modalities in epochs if modalities == (student,) and epoch // 3 == number]
+            mine = [
+                epoch
+                for epoch, modalities in epochs
+                if modalities == (student,) and epoch // 3 == number
+            ]
             assert mine == [3 * number + i for i in range(part.epochs)]
 
 
@@ -203,14 +230,20 @@ def test_encoders_that_have_seen_data_are_not_calibrated():
     cfg = tiny_settings({"rounds": 1, "train.lr": 0.0, "train.weight_decay": 0.0})
     clips, _ = planted_clips(cfg)
     pair = build_pair(cfg)
-    pretrained = {name: value for name, value in pair.state_of(["video"]).items() if "running_mean" in name}
+    pretrained = {
+        name: value for name, value in pair.state_of(["video"]).items() if "running_mean" in name
+    }
     for value in pretrained.values():  # as weights that have statistics and no count
         value.fill_(0.25)
     before = {name: value.clone() for name, value in pair.state_dict().items()}
     calibrate(pair, clips, CPU)
     after = pair.state_dict()
-    assert all(torch.equal(after[n], v) for n, v in before.items() if n.startswith("encoders.video"))
-    assert not all(torch.equal(after[n], v) for n, v in before.items() if n.startswith("encoders.audio"))
+    assert all(
+        torch.equal(after[n], v) for n, v in before.items() if n.startswith("encoders.video")
+    )
+    assert not all(
+        torch.equal(after[n], v) for n, v in before.items() if n.startswith("encoders.audio")
+    )
     once = {name: value.clone() for name, value in pair.state_dict().items()}
     clips.seed = 5  # other rows would be looked at
     calibrate(pair, clips, CPU)
@@ -257,12 +290,24 @@ def test_the_journal_says_what_happened_and_warns():
     assert entry["unreadable"] == {"unreadable": 2}
     assert summary(rounds[0], {}, TEACHERS["xdc"], 3)["clusters"]["audio"]["nmi_last"] is None
     assert "round 2/2" in line(entry, 2)
-    healthy = {**entry, "timing": {"waiting_share": 0.0}, "loss": {"video": [1.3, 0.5], "audio": [1.3, 0.4]}}
-    healthy["clusters"] = {name: {**c, "largest": 20, "effective": 3.5} for name, c in entry["clusters"].items()}
+    healthy = {
+        **entry,
+        "timing": {"waiting_share": 0.0},
+        "loss": {"video": [1.3, 0.5], "audio": [1.3, 0.4]},
+    }
+    healthy["clusters"] = {
+        name: {**c, "largest": 20, "effective": 3.5} for name, c in entry["clusters"].items()
+    }
     assert warnings_of(healthy) == []
     collapsed = {**healthy, "clusters": {"video": {**healthy["clusters"]["video"], "largest": 40}}}
-    assert "video clusters collapse: one of 4 holds 62% of all rows, and 50% is alarming" in warnings_of(collapsed)[0]
-    assert "video encoder learns nothing" in warnings_of({**healthy, "loss": {"video": [1.39, 1.385]}})[0]
+    assert (
+        "video clusters collapse: one of 4 holds 62% of all rows, and 50% is alarming"
+        in warnings_of(collapsed)[0]
+    )
+    assert (
+        "video encoder learns nothing"
+        in warnings_of({**healthy, "loss": {"video": [1.39, 1.385]}})[0]
+    )
     assert "waits for data 30%" in warnings_of({**healthy, "timing": {"waiting_share": 0.3}})[0]
 
 

@@ -22,7 +22,9 @@ from seehear.models.files import save_encoders
 from seehear.models.model import Model
 
 CLIP = Clip(frames=4, frame_rate_hz=8, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
-SETTINGS = Settings(clip=CLIP, encoders=Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10))
+SETTINGS = Settings(
+    clip=CLIP, encoders=Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10)
+)
 NUMERICS = Numerics("cpu", "fp32", "contiguous")
 EPS = 3e-4
 
@@ -30,7 +32,9 @@ EPS = 3e-4
 def pair_with(*modalities: str) -> Pair:
     torch.manual_seed(5)
     video, audio = VideoEncoder(4, 10, bn_eps=EPS), AudioEncoder(4, 10)
-    return Pair(video if "video" in modalities else None, audio if "audio" in modalities else None).eval()
+    return Pair(
+        video if "video" in modalities else None, audio if "audio" in modalities else None
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +84,14 @@ def test_encoders_written_before_modalities_were_recorded_still_open(folder, tmp
     [
         (lambda r: r | {"format": 9}, "format 9"),
         (lambda r: {k: v for k, v in r.items() if k != "clip"}, "does not describe encoders"),
-        (lambda r: r | {"encoders": r["encoders"] | {"video_depth": 34}}, "does not describe encoders"),
-        (lambda r: r | {"encoders": r["encoders"] | {"video_width": 8}}, "video.safetensors does not fit"),
+        (
+            lambda r: r | {"encoders": r["encoders"] | {"video_depth": 34}},
+            "does not describe encoders",
+        ),
+        (
+            lambda r: r | {"encoders": r["encoders"] | {"video_width": 8}},
+            "video.safetensors does not fit",
+        ),
         (lambda r: [r], "holds no JSON object"),
     ],
 )
@@ -116,7 +126,9 @@ def test_the_feature_of_a_file_is_that_of_an_index(index_folder, folder):
     model = seehear.load(folder / "video audio", device="cpu")
     index = Index.open(index_folder)
     data = Data(workers=0, cache_gigabytes=0)
-    wanted = extract(model.pair, Clips(index, CLIP, data, 0), NUMERICS, rows=np.arange(2), num_clips=3)
+    wanted = extract(
+        model.pair, Clips(index, CLIP, data, 0), NUMERICS, rows=np.arange(2), num_clips=3
+    )
     for row in range(2):
         found = seehear.embed_file(model, index.path(row), num_clips=3)
         assert set(found) == {"video", "audio"}
@@ -153,7 +165,9 @@ def test_features_of_one_modality_can_be_kept(index_folder, tmp_path):
 
 
 class Mean(torch.nn.Module):
-    """A video network that takes (B, T, C, H, W) and gives colour means, T last, as a dictionary."""
+    """A video network that takes (B, T, C, H, W) and gives colour means, T last, as a
+    dictionary.
+    """
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"features": x.mean(dim=(3, 4)).flatten(1)}
@@ -161,7 +175,11 @@ class Mean(torch.nn.Module):
 
 def test_any_video_network_can_be_wrapped():
     encoder = wrap(
-        Mean(), rgb_mean=(0.5, 0.5, 0.5), rgb_std=(0.5, 0.25, 1.0), layout="BTCHW", output=lambda y: y["features"]
+        Mean(),
+        rgb_mean=(0.5, 0.5, 0.5),
+        rgb_std=(0.5, 0.25, 1.0),
+        layout="BTCHW",
+        output=lambda y: y["features"],
     )
     assert encoder.feature_dim == 16 * 3
     frames = torch.randint(0, 256, (2, 3, 5, 6, 7), dtype=torch.uint8)
@@ -177,7 +195,9 @@ def test_wrapped_networks_are_extracted_like_ours(index_folder):
             return waveform_BL.square().mean(dim=1, keepdim=True)
 
     video = wrap(
-        torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten()), rgb_mean=[0] * 3, rgb_std=[1] * 3
+        torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten()),
+        rgb_mean=[0] * 3,
+        rgb_std=[1] * 3,
     )
     audio = wrap(Loudness(), takes="waveform")
     pair = Pair(video, audio)
@@ -189,7 +209,10 @@ def test_wrapped_networks_are_extracted_like_ours(index_folder):
     model = Model(pair.eval(), CLIP, NUMERICS, {})
     wave = torch.rand(2, 8000)
     torch.testing.assert_close(model.audio(wave), wave.square().mean(dim=1, keepdim=True))
-    assert set(seehear.embed_file(model, Index.open(index_folder).path(0), num_clips=1)) == {"video", "audio"}
+    assert set(seehear.embed_file(model, Index.open(index_folder).path(0), num_clips=1)) == {
+        "video",
+        "audio",
+    }
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -200,17 +223,26 @@ def test_an_encoder_whose_features_are_not_finite_gives_none(index_folder, value
 
     pair = Pair(audio=wrap(Overflowing(), takes="waveform"))
     clips = Clips(Index.open(index_folder), CLIP, Data(workers=0, cache_gigabytes=0), 0, ("audio",))
-    with pytest.raises(SeehearError, match=r"audio encoder .* NaN or infinite for 3 of 3 segments, first for .*mp4"):
+    with pytest.raises(
+        SeehearError, match=r"audio encoder .* NaN or infinite for 3 of 3 segments, first for .*mp4"
+    ):
         extract(pair, clips, NUMERICS, rows=np.arange(3))
 
 
 def test_a_wrapped_network_alone_is_probed_like_ours(index_folder, videos, tmp_path):
-    # Cells far below the sound, at e^-12 of full scale, say nothing; as they are they would outweigh it in a mean.
+    # Cells far below the sound, at e^-12 of full scale, say nothing; as they are they would
+    # outweigh it in a mean.
     clipped = torch.nn.Hardtanh(-12, 12)
     means = torch.nn.Sequential(clipped, torch.nn.AdaptiveAvgPool2d((8, 4)), torch.nn.Flatten())
-    model = Model(Pair(audio=wrap(means, takes="spectrogram")).eval(), CLIP, NUMERICS, {"name": "means"})
+    model = Model(
+        Pair(audio=wrap(means, takes="spectrogram")).eval(), CLIP, NUMERICS, {"name": "means"}
+    )
     result = seehear.evaluate(
-        model, data=index_folder, classes=videos / "classes.csv", results=tmp_path, console=Console(quiet=True)
+        model,
+        data=index_folder,
+        classes=videos / "classes.csv",
+        results=tmp_path,
+        console=Console(quiet=True),
     )
     assert set(result["values"]) == {"audio"}
     assert result["values"]["audio"]["top1"] > 0.4  # four events; chance is 0.25
@@ -218,7 +250,9 @@ def test_a_wrapped_network_alone_is_probed_like_ours(index_folder, videos, tmp_p
 
 
 def test_probing_a_network_leaves_it_as_it_was():
-    inner = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.BatchNorm1d(1))
+    inner = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.BatchNorm1d(1)
+    )
     inner[2].eval()
     encoder = wrap(inner, takes="spectrogram")
     assert encoder.feature_dim == 1
@@ -233,12 +267,18 @@ def test_probing_a_network_leaves_it_as_it_was():
     [
         ({}, "needs rgb_mean and rgb_std"),
         ({"rgb_mean": (0, 0, 0)}, "needs rgb_mean and rgb_std"),
-        ({"rgb_mean": (0, 0, 0), "rgb_std": (1, 1, 1), "takes": "waveform"}, "needs rgb_mean and rgb_std"),
+        (
+            {"rgb_mean": (0, 0, 0), "rgb_std": (1, 1, 1), "takes": "waveform"},
+            "needs rgb_mean and rgb_std",
+        ),
         ({"rgb_mean": (0, 0), "rgb_std": (1, 1)}, "has 2 numbers"),
         ({"rgb_mean": (0, 0, 0), "rgb_std": (1, 1, 1), "layout": "TBCHW"}, "layout is 'TBCHW'"),
         ({"takes": "spectrogram"}, "gave a tensor of shape"),
         ({"takes": "spectrogram", "output": lambda y: {"a": y}}, "gave a dict"),
-        ({"takes": "waveform", "output": lambda y: y @ torch.zeros(3, 3)}, "cannot take .* Give feature_dim"),
+        (
+            {"takes": "waveform", "output": lambda y: y @ torch.zeros(3, 3)},
+            "cannot take .* Give feature_dim",
+        ),
     ],
 )
 def test_what_cannot_be_wrapped_says_why(arguments, says):

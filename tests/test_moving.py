@@ -1,4 +1,6 @@
-"""A run works from any folder, and after it, its index and its videos were moved, together or apart."""
+"""A run works from any folder, and after it, its index and its videos were moved, together or
+apart.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,12 @@ def project(videos, tmp_path_factory) -> Path:
     (folder / "videos").mkdir(parents=True)
     for path in sorted(videos.rglob("*.mp4"))[:12]:
         shutil.copy2(path, folder / "videos")
-    settings = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0, "rounds": 1}
+    settings = {
+        "compute.precision": "fp32",
+        "compute.memory_format": "contiguous",
+        "data.workers": 0,
+        "rounds": 1,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         seehear.index("videos", "index", workers=1, progress=False)
@@ -81,9 +88,13 @@ def test_a_run_that_moved_alone_and_one_whose_index_did(project, moved, tmp_path
     assert "--index" in seehear.report(run, out=tmp_path / "report", previews=0).notes[0]
     assert len(found_by(run, video, gallery=moved / "index")) == 3
     export_labels(run, "csv", tmp_path / "l.csv", index=moved / "index")
-    assert seehear.report(run, index=moved / "index", out=tmp_path / "report", previews=0).notes == []
+    assert (
+        seehear.report(run, index=moved / "index", out=tmp_path / "report", previews=0).notes == []
+    )
     seehear.pretrain(moved / "index", run, resume=True)
-    assert len(found_by(run, video)) == 3, "the place of an index with which a run goes on is remembered"
+    assert len(found_by(run, video)) == 3, (
+        "the place of an index with which a run goes on is remembered"
+    )
 
 
 def test_videos_that_moved_alone_are_named_to_the_index(moved, tmp_path):
@@ -97,7 +108,9 @@ def test_videos_that_moved_alone_are_named_to_the_index(moved, tmp_path):
     Index.open(index).check()
     assert all(
         path.startswith(str(tmp_path / "clips"))
-        for path in found_by(moved / "runs" / "mine", tmp_path / "clips" / next((tmp_path / "clips").iterdir()).name)
+        for path in found_by(
+            moved / "runs" / "mine", tmp_path / "clips" / next((tmp_path / "clips").iterdir()).name
+        )
     )
 
 

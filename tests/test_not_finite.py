@@ -1,4 +1,6 @@
-"""Losses that are not finite: rare ones are skipped and change nothing, others stop the run, on all ranks alike."""
+"""Losses that are not finite: rare ones are skipped and change nothing, others stop the run, on all
+ranks alike.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def learned(rows: Sequence[int], **driven: Any) -> tuple[Pair, Learning]:
     """What comes of clips with such rows."""
     clips, labels_N = broken(rows)
     pair = build_pair(CFG)
-    pair.renew_heads({"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0))
+    pair.renew_heads(
+        {"video": {"class": 4}, "audio": {"class": 4}}, torch.Generator().manual_seed(0)
+    )
     which = {"train_rows": np.arange(ROWS), "heldout_rows": np.arange(0)}
     return pair, learn(pair, clips, {"class": labels_N}, CFG.train, **which, **driven)
 
@@ -61,13 +65,16 @@ def test_rare_steps_are_skipped_counted_and_named_and_change_nothing():
     pair, learning = learned([7], say=said.append)
     assert (learning.skipped, learning.steps, learning.clips) == (2, STEPS - 2, 8 * (STEPS - 2))
     assert are_finite(list(pair.parameters()))
-    assert are_finite([buffer.float() for buffer in pair.buffers()])  # running statistics among them
+    # running statistics among them
+    assert are_finite([buffer.float() for buffer in pair.buffers()])
     assert all(np.isfinite(values).all() for values in learning.loss.values())
     for epoch, line in enumerate(said):
         assert f"epoch {epoch}, step {step_of(7, epoch)} of 4, batch rows " in line
         assert " 7," in line
         assert f"{epoch + 1} skipped in this round" in line
-    counters = [buffer for name, buffer in pair.named_buffers() if name.endswith("num_batches_tracked")]
+    counters = [
+        buffer for name, buffer in pair.named_buffers() if name.endswith("num_batches_tracked")
+    ]
     assert {int(counter) for counter in counters} == {STEPS - 2}
 
 
@@ -97,18 +104,27 @@ def test_a_run_left_at_any_step_goes_on_to_the_same_bits(at):
     resumed, again = learned([7], begun=kept)
     times = {"seconds": 0.0, "waiting_seconds": 0.0}
     assert asdict(again) | times == asdict(learning) | times
-    assert all(torch.equal(a, b) for a, b in zip(wanted.state_dict().values(), resumed.state_dict().values()))  # noqa: B905
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(wanted.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
 
 
 def test_no_checkpoint_is_made_of_a_state_that_may_be_what_is_wrong():
     saved: list[int] = []
-    learned([7], ask=lambda step: SAVE, save=lambda state, request: saved.append(state.learning.in_a_row))
+    learned(
+        [7],
+        ask=lambda step: SAVE,
+        save=lambda state, request: saved.append(state.learning.in_a_row),
+    )
     assert saved == [0] * (STEPS - 2)
 
 
 def test_too_many_stop_the_run_and_name_step_rows_and_checkpoint():
     with (
-        pytest.raises(TrainingError, match=r"not finite in epoch \d, step \d of 4, batch rows (\d+, ){7}\d+\.") as e,
+        pytest.raises(
+            TrainingError, match=r"not finite in epoch \d, step \d of 4, batch rows (\d+, ){7}\d+\."
+        ) as e,
         naming(lambda: "here/it.pt"),
     ):
         learned([0, 1, 2, 3, 4, 5, 6, 7])
@@ -117,7 +133,12 @@ def test_too_many_stop_the_run_and_name_step_rows_and_checkpoint():
 
 
 def test_a_run_that_explodes_names_its_last_checkpoint(index_folder: Path, tmp_path: Path):
-    settings = {"train.lr": 1e18, "train.warmup_share": 0.0, "train.batch_size": 4, "train.optimizer": "sgd"}
+    settings = {
+        "train.lr": 1e18,
+        "train.warmup_share": 0.0,
+        "train.batch_size": 4,
+        "train.optimizer": "sgd",
+    }
     settings |= {"data.workers": 0, "checkpoint.steps": 1, "compute.precision": "fp32"}
     with pytest.raises(TrainingError, match="not finite") as error:
         seehear.pretrain(index_folder, tmp_path / "run", preset="debug", settings=settings)

@@ -18,7 +18,9 @@ from seehear.models.model import build_pair
 
 
 @pytest.mark.parametrize("tried", [("fp32", "bf16"), ("fp32",)])
-def test_the_probe_times_all_candidates_chooses_among_them_and_leaves_the_pair_alone(tried, monkeypatch):
+def test_the_probe_times_all_candidates_chooses_among_them_and_leaves_the_pair_alone(
+    tried, monkeypatch
+):
     monkeypatch.setattr(numerics, "is_bf16_worth_a_try", lambda device: "bf16" in tried)
     cfg = tiny_settings()
     pair = build_pair(cfg)
@@ -34,7 +36,9 @@ def test_the_probe_times_all_candidates_chooses_among_them_and_leaves_the_pair_a
 
 
 def test_a_precision_is_tried_unless_its_products_are_far_slower():
-    matrices = {dtype: torch.ones(512, 512, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)}
+    matrices = {
+        dtype: torch.ones(512, 512, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
+    }
     milliseconds = {}
     for dtype, matrix in matrices.items():
         times = Timer("a @ a", globals={"a": matrix}).repeat(5, 3)
@@ -45,17 +49,29 @@ def test_a_precision_is_tried_unless_its_products_are_far_slower():
 
 
 def test_batch_norm_over_ranks_is_refused_where_there_is_none():
-    with pytest.raises(SettingsError, match=r"sync_batch_norm is true and the device is cpu.*--train\.batch_parts"):
-        choose(Compute(device="cpu", sync_batch_norm=True), build_pair(tiny_settings()), tiny_settings().clip)
+    with pytest.raises(
+        SettingsError, match=r"sync_batch_norm is true and the device is cpu.*--train\.batch_parts"
+    ):
+        choose(
+            Compute(device="cpu", sync_batch_norm=True),
+            build_pair(tiny_settings()),
+            tiny_settings().clip,
+        )
 
 
 def test_what_is_fixed_is_taken_without_a_probe():
     cfg = tiny_settings()
-    chosen = choose(Compute(device="cpu", precision="bf16", memory_format="contiguous"), build_pair(cfg), cfg.clip)
+    chosen = choose(
+        Compute(device="cpu", precision="bf16", memory_format="contiguous"),
+        build_pair(cfg),
+        cfg.clip,
+    )
     assert chosen == Numerics("cpu", "bf16", "contiguous")
 
 
-@pytest.mark.parametrize("way", [Numerics("cpu", "fp32", "channels_last"), Numerics("cpu", "bf16", "channels_last")])
+@pytest.mark.parametrize(
+    "way", [Numerics("cpu", "fp32", "channels_last"), Numerics("cpu", "bf16", "channels_last")]
+)
 def test_layout_and_precision_change_features_only_by_rounding(way):
     encoder = build_pair(tiny_settings())
     frames = torch.rand(2, 3, 4, 32, 32)
@@ -76,7 +92,9 @@ def test_a_device_that_is_not_there_is_a_clear_error():
 
 
 def faults_of_a_large_block(environment: dict[str, str]) -> int:
-    """Pages that a process is given by the system for a block of 64 MB that it has had and freed before."""
+    """Pages that a process is given by the system for a block of 64 MB that it has had and freed
+    before.
+    """
     code = """if True:
         import resource
         from seehear.machine.devices import keep_memory
@@ -87,7 +105,11 @@ def faults_of_a_large_block(environment: dict[str, str]) -> int:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | environment
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environment,
     )
     return int(done.stdout)
 

@@ -43,10 +43,14 @@ def commands(finished_run, index_folder, videos, tmp_path_factory) -> dict[str, 
     quick = {"data.workers": 0, "compute.precision": "fp32", "compute.memory_format": "contiguous"}
 
     def measure(out, overwrite):
-        seehear.evaluate(run, task="features", data=index_folder, classes=csv, out=out, overwrite=overwrite)
+        seehear.evaluate(
+            run, task="features", data=index_folder, classes=csv, out=out, overwrite=overwrite
+        )
 
     def pretrain(out, overwrite):
-        seehear.pretrain(index_folder, out, preset="debug", settings=quick | {"rounds": 1}, overwrite=overwrite)
+        seehear.pretrain(
+            index_folder, out, preset="debug", settings=quick | {"rounds": 1}, overwrite=overwrite
+        )
 
     def labels(to):
         return lambda out, overwrite: export_labels(run, to, out, overwrite=overwrite)
@@ -60,9 +64,17 @@ def commands(finished_run, index_folder, videos, tmp_path_factory) -> dict[str, 
         "export": Command(True, lambda o, w: seehear.export(run, "safetensors", o, overwrite=w)),
         "features": Command(True, measure),
         "report": Command(True, lambda o, w: seehear.report(run, out=o, previews=0, workers=1)),
-        "index": Command(True, lambda o, w: seehear.index(one, o, overwrite=w, workers=1, progress=False)),
-        "pack": Command(True, lambda o, w: seehear.pack(few, o, preset="debug", overwrite=w, workers=1)),
-        "synth": Command(True, lambda o, w: seehear.synth(o, videos=2, classes=2, workers=1, progress=False), False),
+        "index": Command(
+            True, lambda o, w: seehear.index(one, o, overwrite=w, workers=1, progress=False)
+        ),
+        "pack": Command(
+            True, lambda o, w: seehear.pack(few, o, preset="debug", overwrite=w, workers=1)
+        ),
+        "synth": Command(
+            True,
+            lambda o, w: seehear.synth(o, videos=2, classes=2, workers=1, progress=False),
+            False,
+        ),
         "pretrain": Command(True, pretrain),
     }
 
@@ -87,13 +99,23 @@ def contents(folder: Path) -> dict[str, object]:
     """All that is in a folder: what kind each thing is, and what it holds."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
-        kind = "link" if path.is_symlink() else "file" if path.is_file() else "folder" if path.is_dir() else "special"
+        kind = (
+            "link"
+            if path.is_symlink()
+            else "file"
+            if path.is_file()
+            else "folder"
+            if path.is_dir()
+            else "special"
+        )
         held = path.readlink() if kind == "link" else path.read_bytes() if kind == "file" else None
         found[str(path.relative_to(folder))] = (kind, held)
     return found
 
 
-def refused(command: Command, out: Path, within: Path, says: str = "", *, overwrite: bool = True) -> str:
+def refused(
+    command: Command, out: Path, within: Path, says: str = "", *, overwrite: bool = True
+) -> str:
     """The message of a command that must fail in one line and touch nothing."""
     before = contents(within)
     with pytest.raises(SeehearError) as error:
@@ -190,14 +212,26 @@ def test_its_own_is_replaced_through_a_link_but_not_with_a_note_in_it(commands, 
             assert (real / "note.txt").read_text() == "mine"
         else:
             refused(command, real, tmp_path, "note.txt")
-    assert not [p for p in (tmp_path / "disk").iterdir() if p.name != "real"], "nothing is left behind"
+    assert not [p for p in (tmp_path / "disk").iterdir() if p.name != "real"], (
+        "nothing is left behind"
+    )
 
 
 @pytest.mark.parametrize(
     "where",
-    ["note.txt", "rounds/note.txt", "rounds/000/note.txt", "results/mine.json", "report/note.txt", "x/y", "library/x"],
+    [
+        "note.txt",
+        "rounds/note.txt",
+        "rounds/000/note.txt",
+        "results/mine.json",
+        "report/note.txt",
+        "x/y",
+        "library/x",
+    ],
 )
-def test_a_run_with_something_of_others_anywhere_is_not_overwritten(commands, finished_run, tmp_path, where):
+def test_a_run_with_something_of_others_anywhere_is_not_overwritten(
+    commands, finished_run, tmp_path, where
+):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     (run / "report").mkdir(exist_ok=True)
@@ -239,7 +273,12 @@ def test_parts_of_others_are_in_the_way_and_stay(commands, tmp_path):
 def test_a_result_of_another_program_keeps_its_name(finished_run, index_folder, videos, tmp_path):
     name = "clusters-index.json"
     (tmp_path / name).write_text('{"mine": true}')
-    given = {"task": "clusters", "data": index_folder, "classes": videos / "classes.csv", "results": tmp_path}
+    given = {
+        "task": "clusters",
+        "data": index_folder,
+        "classes": videos / "classes.csv",
+        "results": tmp_path,
+    }
     written = [seehear.evaluate(finished_run, **given)["written"] for _ in range(2)]
     assert json.loads((tmp_path / name).read_text()) == {"mine": True}
     assert written[0] == written[1] != str(tmp_path / name)

@@ -1,4 +1,6 @@
-"""A packed index is the index: the same segments, frames and sound, read from shards; killed and hostile, too."""
+"""A packed index is the index: the same segments, frames and sound, read from shards; killed and
+hostile, too.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from seehear.errors import IndexFileError, MediaError, SettingsError, UsageError
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of odd files: 25 fps, a variable rate, tall, smaller than packed, sound that starts late.
+    """An index of odd files: 25 fps, a variable rate, tall, smaller than packed, sound that starts
+    late.
 
     With grain, on which an encoder that decides by what it has not written shows it.
     """
@@ -34,8 +37,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     videos.mkdir()
     write_media(videos / "a.mp4", seconds=5, size=(128, 96), **grain)
     uneven_s = np.cumsum([0.0, *np.tile([0.02, 0.06, 0.04], 40)])
-    write_media(videos / "b.mp4", frame_times_s=uneven_s, seconds=float(uneven_s[-1]), size=(96, 64), **grain)
-    write_media(videos / "c.mkv", seconds=3, size=(48, 80), audio_codec="flac", audio_start_s=0.4, **grain)
+    write_media(
+        videos / "b.mp4",
+        frame_times_s=uneven_s,
+        seconds=float(uneven_s[-1]),
+        size=(96, 64),
+        **grain,
+    )
+    write_media(
+        videos / "c.mkv", seconds=3, size=(48, 80), audio_codec="flac", audio_start_s=0.4, **grain
+    )
     write_media(videos / "d.ts", seconds=3, size=(30, 26), video_options={"g": "20"}, **grain)
     seehear.index([videos], here / "index", segment_seconds=2.0, progress=False)
     return here / "index"
@@ -44,7 +55,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def packed(source: Path) -> Path:
     folder = source.parent / "packed"
-    seehear.pack(source, folder, short_side_pixels=48, frame_rate_hz=25.0, shard_gigabytes=1e-4, workers=1)
+    seehear.pack(
+        source, folder, short_side_pixels=48, frame_rate_hz=25.0, shard_gigabytes=1e-4, workers=1
+    )
     return folder
 
 
@@ -57,7 +70,9 @@ def test_every_moment_shows_the_frame_that_the_original_shows(source, packed):
     for row in range(len(plain)):
         assert plain.path(row) == small.original_path(row)
         times_s = moments(0.0, plain.seconds[row], Recipe(48, 25.0, 16000, 20))
-        expected = media.read_frames(plain.path(row), plain.start_s[row] + times_s, short_side_pixels=None)
+        expected = media.read_frames(
+            plain.path(row), plain.start_s[row] + times_s, short_side_pixels=None
+        )
         found = media.read_frames(small.path(row), times_s, short_side_pixels=None)
         assert [number_of(f) for f in found] == [number_of(f) for f in expected], row
         assert min(found.shape[1:3]) == min(48, plain.height[row], plain.width[row])
@@ -69,8 +84,12 @@ def test_sound_is_that_of_the_original_at_the_same_moment(source, packed):
     for row in range(len(plain)):
         ours = media.read_sound(small.path(row), 0.3, 0.8)
         theirs = media.read_sound(plain.path(row), plain.start_s[row] + 0.3, 0.8)
-        assert np.sqrt(np.mean((ours - theirs) ** 2)) < 0.08, row  # Matroska leaves up to 0.1 ms open, 1.6 samples
-        lags = [float(np.mean(ours[20:-20] * theirs[20 + k : len(theirs) - 20 + k])) for k in range(-20, 21)]
+        # Matroska leaves up to 0.1 ms open, 1.6 samples
+        assert np.sqrt(np.mean((ours - theirs) ** 2)) < 0.08, row
+        lags = [
+            float(np.mean(ours[20:-20] * theirs[20 + k : len(theirs) - 20 + k]))
+            for k in range(-20, 21)
+        ]
         assert abs(int(np.argmax(lags)) - 20) <= 1, row
 
 
@@ -82,11 +101,19 @@ def test_shards_are_tar_files_that_other_programs_read(packed):
         with tarfile.open(packed / shard["name"]) as tar:
             members = tar.getmembers()
             for note, film in zip(members[::2], members[1::2], strict=True):
-                assert note.name.removesuffix(".json") == film.name.removesuffix(".mp4") == f"{row:09d}"
+                assert (
+                    note.name.removesuffix(".json")
+                    == film.name.removesuffix(".mp4")
+                    == f"{row:09d}"
+                )
                 assert (film.mtime, film.uid) == (0, 0)
                 place = member_of(index.path(row))
                 assert place is not None
-                assert (place.offset, place.size, place.name) == (film.offset_data, film.size, film.name)
+                assert (place.offset, place.size, place.name) == (
+                    film.offset_data,
+                    film.size,
+                    film.name,
+                )
                 record = json.loads(tar.extractfile(note).read())
                 assert record["start_s"] == index.original_start_s[row]
                 assert Path(index.info["root"], record["path"]) == Path(index.original_path(row))
@@ -108,26 +135,48 @@ def test_groups_are_short_and_nothing_needs_reordering(packed):
     assert all(p.pts == p.dts for p in packets)
 
 
-def test_the_same_segments_make_the_same_bytes_and_a_second_call_does_nothing(source, packed, tmp_path):
+def test_the_same_segments_make_the_same_bytes_and_a_second_call_does_nothing(
+    source, packed, tmp_path
+):
     before = {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in packed.iterdir()}
     options = {"short_side_pixels": 48, "frame_rate_hz": 25.0, "shard_gigabytes": 1e-4}
     again = seehear.pack(source, packed, **options)
     assert {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in packed.iterdir()} == before
     other = seehear.pack(source, tmp_path / "other", workers=2, **options)
     assert other.digest == again.digest
-    with pytest.raises(UsageError, match="was packed with recipe short_side_pixels 48, now it is short_side_pixels 32"):
+    with pytest.raises(
+        UsageError,
+        match="was packed with recipe short_side_pixels 48, now it is short_side_pixels 32",
+    ):
         seehear.pack(source, packed, short_side_pixels=32, frame_rate_hz=25.0, shard_gigabytes=1e-4)
-    assert seehear.pack(source, tmp_path / "other", short_side_pixels=32, overwrite=True).digest != again.digest
+    assert (
+        seehear.pack(source, tmp_path / "other", short_side_pixels=32, overwrite=True).digest
+        != again.digest
+    )
 
 
 @pytest.mark.thorough
 def test_a_killed_pack_goes_on_and_ends_the_same(source, packed, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "seehear", "pack", str(source), "--out", str(out), "--short-side", "48"]
+    command = [
+        sys.executable,
+        "-m",
+        "seehear",
+        "pack",
+        str(source),
+        "--out",
+        str(out),
+        "--short-side",
+        "48",
+    ]
     command += ["--fps", "25", "--shard-gb", "1e-4", "--workers", "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list(out.glob(".packing/parts/*.json")) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not list(out.glob(".packing/parts/*.json"))
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -140,7 +189,9 @@ def test_a_killed_pack_goes_on_and_ends_the_same(source, packed, tmp_path):
     victim = min(kept).with_suffix(".mp4")
     victim.write_bytes(victim.read_bytes()[:100])  # as a lost power supply leaves it
     options = {"short_side_pixels": 48, "frame_rate_hz": 25.0, "shard_gigabytes": 1e-4}
-    assert seehear.pack(source, out, workers=1, **options).digest == seehear.Index.open(packed).digest
+    assert (
+        seehear.pack(source, out, workers=1, **options).digest == seehear.Index.open(packed).digest
+    )
     assert not (out / ".packing").exists()
     assert not list(out.glob(".unfinished*"))
 
@@ -150,11 +201,16 @@ def test_a_segment_that_cannot_be_packed_is_left_out_with_its_reason(tmp_path):
     videos.mkdir()
     for name in "abc":
         fast = {"movflags": "faststart"}
-        write_media(videos / f"{name}.mp4", seconds=4, picture=grainy_picture, container_options=fast)
+        write_media(
+            videos / f"{name}.mp4", seconds=4, picture=grainy_picture, container_options=fast
+        )
     seehear.index([videos], tmp_path / "index", segment_seconds=2.0, progress=False)
     stamp, content = (videos / "b.mp4").stat(), (videos / "b.mp4").read_bytes()
-    (videos / "b.mp4").write_bytes(content[: len(content) // 4] + bytes(len(content) - len(content) // 4))
-    os.utime(videos / "b.mp4", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # damage that the file system does not show
+    (videos / "b.mp4").write_bytes(
+        content[: len(content) // 4] + bytes(len(content) - len(content) // 4)
+    )
+    # damage that the file system does not show
+    os.utime(videos / "b.mp4", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     summary = seehear.pack(tmp_path / "index", tmp_path / "packed", preset="debug", workers=1)
     index = seehear.Index.open(tmp_path / "packed")
     assert summary.rows + sum(summary.rejected.values()) == 6
@@ -167,7 +223,11 @@ def test_a_segment_that_cannot_be_packed_is_left_out_with_its_reason(tmp_path):
 
 
 def test_what_cannot_be_is_said_before_anything_is_written(source, packed, tmp_path, monkeypatch):
-    for wrong, message in (({"short_side_pixels": 47}, "even"), ({"quality": 99}, "0 to 51"), ({"workers": 0}, "1")):
+    for wrong, message in (
+        ({"short_side_pixels": 47}, "even"),
+        ({"quality": 99}, "0 to 51"),
+        ({"workers": 0}, "1"),
+    ):
         with pytest.raises(SettingsError, match=message):
             seehear.pack(source, tmp_path / "p", **wrong)
     (tmp_path / "mine").mkdir()
@@ -183,7 +243,9 @@ def test_what_cannot_be_is_said_before_anything_is_written(source, packed, tmp_p
     assert (source / "index.json").read_bytes() == before
     import shutil
 
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000)
+    )
     with pytest.raises(UsageError, match="MB are free"):
         seehear.pack(source, tmp_path / "full", preset="debug", workers=1)
     assert not (tmp_path / "full" / "index.json").exists()
@@ -211,19 +273,29 @@ def test_a_path_into_a_shard_leads_nowhere_else(packed, tmp_path):
         return caught.value.reason
 
     copy.write_bytes(content)
-    media.read_frames(Member(str(copy), good.name, good.offset, good.size).path, [0.0], short_side_pixels=None)
+    media.read_frames(
+        Member(str(copy), good.name, good.offset, good.size).path, [0.0], short_side_pixels=None
+    )
     assert reason(Member(str(copy), good.name, good.offset + 512, good.size)) == "unreadable"
     assert reason(Member(str(copy), "000000009.mp4", good.offset, good.size)) == "unreadable"
     assert reason(Member(str(copy), good.name, good.offset, good.size - 1)) == "unreadable"
     assert reason(Member(str(copy), good.name, 10**17, good.size)) == "truncated"
-    assert reason(Member(str(tmp_path / "none.tar"), good.name, good.offset, good.size)) == "not found"
+    assert (
+        reason(Member(str(tmp_path / "none.tar"), good.name, good.offset, good.size)) == "not found"
+    )
     os.mkfifo(tmp_path / "pipe.tar")
-    assert reason(Member(str(tmp_path / "pipe.tar"), good.name, good.offset, good.size)) == "not a regular file"
+    assert (
+        reason(Member(str(tmp_path / "pipe.tar"), good.name, good.offset, good.size))
+        == "not a regular file"
+    )
     playlist = b"#EXTM3U\n/etc/passwd\n"
     with tarfile.open(copy, "w") as tar:
         (tmp_path / "000000000.mp4").write_bytes(playlist)
         tar.add(tmp_path / "000000000.mp4", "000000000.mp4")
-    assert reason(Member(str(copy), "000000000.mp4", 512, len(playlist))) in ("playlist", "unreadable")
+    assert reason(Member(str(copy), "000000000.mp4", 512, len(playlist))) in (
+        "playlist",
+        "unreadable",
+    )
     real = tmp_path / "x.tar!000000000.mp4@512+20"  # a file may really be called so
     write_media(real.with_name("plain.mp4")).rename(real)
     assert member_of(str(real)) is None
@@ -249,9 +321,16 @@ def test_rates_of_sound_that_aac_has():
 @pytest.mark.thorough
 def test_everything_takes_a_packed_index(index_folder, videos, tmp_path):
     seehear.pack(index_folder, tmp_path / "packed", preset="debug", workers=1)
-    settings = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0, "rounds": 1}
+    settings = {
+        "compute.precision": "fp32",
+        "compute.memory_format": "contiguous",
+        "data.workers": 0,
+        "rounds": 1,
+    }
     run = seehear.pretrain(tmp_path / "packed", tmp_path / "run", preset="debug", settings=settings)
-    result = seehear.evaluate(tmp_path / "run", data=tmp_path / "packed", classes=videos / "classes.csv")
+    result = seehear.evaluate(
+        tmp_path / "run", data=tmp_path / "packed", classes=videos / "classes.csv"
+    )
     assert result["n_train"] + result["n_test"] == 40
     paths = seehear.embed(tmp_path / "run", tmp_path / "packed", workers=1)["path"].to_pylist()
     assert sorted(paths) == sorted(str(p) for p in videos.rglob("*.mp4"))

@@ -1,4 +1,6 @@
-"""Files that people and other programmes write: whatever is in them, there is an answer or a `SeehearError`."""
+"""Files that people and other programmes write: whatever is in them, there is an answer or a
+`SeehearError`.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,27 @@ PIECES = [
     b"..",
     b"/",
 ]
-PIECES += [b"nan", b"inf", b"-1", b"1e999", b"9" * 400, b"null", b"true", b"[" * 3000, b"\\ud800", "é".encode(), b"1_0"]
+PIECES += [
+    b"nan",
+    b"inf",
+    b"-1",
+    b"1e999",
+    b"9" * 400,
+    b"null",
+    b"true",
+    b"[" * 3000,
+    b"\\ud800",
+    "é".encode(),
+    b"1_0",
+]
 
 names = st.sampled_from([leaf.name for leaf in leaves(Settings())])
-plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400)
-anything = st.recursive(plain, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3))
+plain = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400)
+)
+anything = st.recursive(
+    plain, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3)
+)
 
 
 @st.composite
@@ -71,7 +89,12 @@ def survives(parse: Callable[[], Any]) -> bool:
 
 
 @settings(max_examples=150)
-@given(mutated(b'variant = "sdc"\nseed = 3\n[train]\nlr = 0.02\nepochs = 4\n[cluster]\nnum_clusters = [8, 16]\n'))
+@given(
+    mutated(
+        b'variant = "sdc"\nseed = 3\n[train]\nlr = 0.02\nepochs = 4\n[cluster]\nnum_clusters = '
+        b"[8, 16]\n"
+    )
+)
 @example(b"seed = " + b"9" * 5000)
 @example(b"[train]\nlr = " + b"9" * 400)
 @example(b"[[train]]\n[train.lr]")
@@ -103,7 +126,9 @@ def test_classes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> No
 
 
 @settings(max_examples=150)
-@given(mutated(b'{"format": 1, "names": {"video": {"3": "rain", "4": "dog"}, "joint": {"0": "sea"}}}'))
+@given(
+    mutated(b'{"format": 1, "names": {"video": {"3": "rain", "4": "dog"}, "joint": {"0": "sea"}}}')
+)
 @example(b"[" * 100000)
 @example(b'{"format": 1, "names": {"video": {"3": "\\ud800"}}}')
 def test_names(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
@@ -114,7 +139,12 @@ def test_names(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None
 
 
 @settings(max_examples=100)
-@given(mutated(b'{"format": 1, "seehear": "0.1", "settings": {"seed": 1, "train": {"lr": 0.1}}, "index": {}}'))
+@given(
+    mutated(
+        b'{"format": 1, "seehear": "0.1", "settings": {"seed": 1, "train": {"lr": 0.1}}, "index": '
+        b"{}}"
+    )
+)
 @example(b"[]")
 @example(b"[" * 100000)
 def test_the_record_of_a_run(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
@@ -146,7 +176,9 @@ def test_the_facts_of_an_index(index_folder: Path, small_index: Path, data: st.D
         survives(lambda: Index.open(small_index).path(0))
 
 
-@pytest.mark.parametrize("digest", ["sha256:../../../x", "sha256:" + "0" * 63 + "/", "md5:" + "0" * 64, "", None, 3])
+@pytest.mark.parametrize(
+    "digest", ["sha256:../../../x", "sha256:" + "0" * 63 + "/", "md5:" + "0" * 64, "", None, 3]
+)
 def test_a_digest_cannot_be_a_path(index_folder: Path, small_index: Path, digest: object) -> None:
     info = json.loads((index_folder / "index.json").read_bytes()) | {"digest": digest}
     (small_index / "index.json").write_text(json.dumps(info))
@@ -157,7 +189,9 @@ def test_a_digest_cannot_be_a_path(index_folder: Path, small_index: Path, digest
 @pytest.mark.parametrize("layout", sorted(benchmark_folders.SMALL))
 @settings(max_examples=12)
 @given(data=st.data())
-def test_lists_of_benchmarks(tmp_path_factory: pytest.TempPathFactory, layout: str, data: st.DataObject) -> None:
+def test_lists_of_benchmarks(
+    tmp_path_factory: pytest.TempPathFactory, layout: str, data: st.DataObject
+) -> None:
     root = tmp_path_factory.mktemp(layout)
     benchmark_folders.SMALL[layout](root)
     lists = sorted(path for path in root.rglob("*") if path.suffix in (".txt", ".csv"))
@@ -181,15 +215,22 @@ def test_no_path_of_a_list_leads_out_of_its_folder(tmp_path: Path) -> None:
 
 
 def test_no_shell_is_called_and_nothing_is_unpickled() -> None:
-    """By the source, and by what `subprocess` is given: lists of words, never a line for a shell."""
+    """By the source, and by what `subprocess` is given: lists of words, never a line for a
+    shell.
+    """
     import seehear
 
     for path in Path(seehear.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"shell\s*=\s*True|os\.system\(|os\.popen\(|[^.]\beval\(", text), path
-        if path.name not in ("workers.py", "on_ranks.py"):  # what processes of this program say to each other
+        if path.name not in (
+            "workers.py",
+            "on_ranks.py",
+        ):  # what processes of this program say to each other
             assert not re.search(r"pickle\.loads?\(|Unpickler\(", text), path
-        assert not re.search(r"\bexec\(|marshal|shelve|allow_pickle\s*=\s*True|weights_only\s*=\s*False", text), path
+        assert not re.search(
+            r"\bexec\(|marshal|shelve|allow_pickle\s*=\s*True|weights_only\s*=\s*False", text
+        ), path
         for call in re.findall(r"torch\.load\(.*\)", text):
             assert "weights_only=True" in call, (path, call)
         for call in re.findall(r"np\.load\((.*)\)", text):
@@ -201,8 +242,18 @@ def test_a_name_with_a_command_in_it_is_a_name(tmp_path: Path) -> None:
 
     folder = tmp_path / "videos; touch hacked"
     folder.mkdir()
-    write_media(folder / "$(touch hacked) `touch hacked`; touch hacked | x & '\"\n.mp4", seconds=2.0)
-    arguments = [sys.executable, "-m", "seehear", "index", str(folder), "--out", str(tmp_path / "index")]
+    write_media(
+        folder / "$(touch hacked) `touch hacked`; touch hacked | x & '\"\n.mp4", seconds=2.0
+    )
+    arguments = [
+        sys.executable,
+        "-m",
+        "seehear",
+        "index",
+        str(folder),
+        "--out",
+        str(tmp_path / "index"),
+    ]
     subprocess.run(arguments, check=True, cwd=tmp_path, capture_output=True, timeout=120)
     assert not list(tmp_path.rglob("hacked"))
     assert len(Index.open(tmp_path / "index")) == 1

@@ -1,4 +1,6 @@
-"""What the documentation says is true: its commands parse, its Python runs, its files exist, its settings are there."""
+"""What the documentation says is true: its commands parse, its Python runs, its files exist, its
+settings are there.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,24 @@ from seehear import config
 from seehear.cli import cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]
+)
 
 
 def blocks(language: str, pages: list[Path] = PAGES) -> list[tuple[str, str]]:
     """All code blocks of a language: (page, text)."""
     pattern = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
-    return [(page.name, text) for page in pages for text in pattern.findall(page.read_text(encoding="utf-8"))]
+    return [
+        (page.name, text)
+        for page in pages
+        for text in pattern.findall(page.read_text(encoding="utf-8"))
+    ]
 
 
 def commands() -> list[str]:
@@ -59,11 +72,18 @@ def workplace(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.thorough
 def test_the_python_of_the_readme_and_of_evaluation_runs_from_top_to_bottom(workplace):
-    pages = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("method", "evaluation", "finetuning"))]
+    pages = [
+        ROOT / "README.md",
+        *(ROOT / "docs" / f"{name}.md" for name in ("method", "evaluation", "finetuning")),
+    ]
     script = "\n".join(text for page in pages for _, text in blocks("python", [page]))
     (workplace / "readme.py").write_text(script)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "readme.py"], cwd=workplace, capture_output=True, text=True, timeout=180
+        [sys.executable, "-W", "error", "readme.py"],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert "torch.Size([2, 32]) torch.Size([2, 32])" in done.stdout
@@ -74,15 +94,25 @@ def test_the_python_of_the_readme_and_of_evaluation_runs_from_top_to_bottom(work
 def test_links_of_the_documentation_lead_to_files():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+            assert target.startswith("http") or (page.parent / target).exists(), (
+                f"{page.name}: {target}"
+            )
 
 
 def test_files_and_modules_named_in_texts_exist():
-    """Files in the docstring of a room are in it; paths and names of the package, wherever they stand, are there."""
+    """Files in the docstring of a room are in it; paths and names of the package, wherever they
+    stand, are there.
+    """
     for room in sorted((ROOT / "src").rglob("__init__.py")):
-        for name in re.findall(r"`([a-z_]+\.py)`", ast.get_docstring(ast.parse(room.read_text())) or ""):
-            assert (room.parent / name).exists() or (room.parent.parent / name).exists(), f"{room}: {name}"
-    sources = [path for folder in ("src", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")]
+        for name in re.findall(
+            r"`([a-z_]+\.py)`", ast.get_docstring(ast.parse(room.read_text())) or ""
+        ):
+            assert (room.parent / name).exists() or (room.parent.parent / name).exists(), (
+                f"{room}: {name}"
+            )
+    sources = [
+        path for folder in ("src", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
+    ]
     for page in [*PAGES, *sources]:
         text = page.read_text(encoding="utf-8")
         for name in re.findall(r"`((?:src|tests|benchmarks|docs|examples)/[\w./-]+)`", text):
@@ -99,7 +129,9 @@ def test_the_folders_of_the_caches_are_those_of_the_documentation(monkeypatch, t
     for name in ("SEEHEAR_HOME", "SEEHEAR_CACHE"):
         monkeypatch.delenv(name, raising=False)
     for page, folder in (("remote.md", remote.cache_folder), ("weights.md", released.cache_folder)):
-        said = re.findall(r"`(~/\.cache/[^`]+)`", (ROOT / "docs" / page).read_text(encoding="utf-8"))
+        said = re.findall(
+            r"`(~/\.cache/[^`]+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")
+        )
         assert said == [f"~/{folder().relative_to(tmp_path)}"], page
 
 
@@ -107,12 +139,16 @@ def test_settings_named_in_the_documentation_exist():
     known = {leaf.name for leaf in config.leaves(config.Settings())}
     groups = "|".join({name.split(".")[0] for name in known if "." in name})
     for page in PAGES:
-        for name in re.findall(rf"`(?:--)?((?:{groups})\.(?!json)[a-z_]+)`", page.read_text(encoding="utf-8")):
+        for name in re.findall(
+            rf"`(?:--)?((?:{groups})\.(?!json)[a-z_]+)`", page.read_text(encoding="utf-8")
+        ):
             assert name in known, f"{page.name}: {name}"
 
 
 def test_importing_seehear_and_asking_for_help_need_no_torch():
-    code = "import sys, seehear, seehear.cli; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
+    code = (
+        "import sys, seehear, seehear.cli; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -149,8 +185,19 @@ def test_the_project_names_no_place_of_its_making():
         pytest.skip("not a git checkout")
     for file in listed.stdout.splitlines():
         path = ROOT / file
-        if path.suffix in {".py", ".md", ".toml", ".txt", ".cff", ".svg", ".html", ".js"} and path != Path(__file__):
-            assert not re.search(r"/work/|\bissue \d|\bsession \d", path.read_text(encoding="utf-8")), file
+        if path.suffix in {
+            ".py",
+            ".md",
+            ".toml",
+            ".txt",
+            ".cff",
+            ".svg",
+            ".html",
+            ".js",
+        } and path != Path(__file__):
+            assert not re.search(
+                r"/work/|\bissue \d|\bsession \d", path.read_text(encoding="utf-8")
+            ), file
 
 
 def test_every_reason_for_leaving_a_file_out_is_documented():
@@ -166,5 +213,7 @@ def test_a_script_needs_no_main_guard(workplace, index_folder):
         f"import seehear\nseehear.pretrain({str(index_folder)!r}, 'unguarded', preset='debug', "
         "settings={'data.workers': 1, 'rounds': 1})\n"
     )
-    done = subprocess.run([sys.executable, "unguarded.py"], cwd=workplace, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "unguarded.py"], cwd=workplace, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr

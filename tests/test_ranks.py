@@ -1,4 +1,6 @@
-"""Do 1, 2 and 4 ranks learn the same from the same batches, also when their number changes on the way?"""
+"""Do 1, 2 and 4 ranks learn the same from the same batches, also when their number changes on the
+way?
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_the_same_labels_losses_and_weights_on_1_2_and_4_ranks(found: Found, way
                 for key in ("loss", "heldout_loss"):
                     for student, values in before[key].items():
                         assert after[key][student] == pytest.approx(values, rel=RELATIVE)
-            assert weights(shard["pair"]).numpy() == pytest.approx(weights(alone["pair"]).numpy(), abs=RELATIVE)
+            assert weights(shard["pair"]).numpy() == pytest.approx(
+                weights(alone["pair"]).numpy(), abs=RELATIVE
+            )
             assert torch.equal(weights(shard["pair"]), weights(found[ranks][0][way]["pair"]))
             assert shard["failures"] == alone["failures"]
 
@@ -79,7 +83,13 @@ def test_all_ranks_skip_the_same_steps_or_stop_at_the_same_one(found: Found, ran
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_every_clip_is_drawn_exactly_once_an_epoch(found: Found, ranks: int) -> None:
     for epoch in (0, 1):
-        drawn = [row for rank in found[ranks] for e, rows in rank["lesson"]["read"] if e == epoch for row in rows]
+        drawn = [
+            row
+            for rank in found[ranks]
+            for e, rows in rank["lesson"]["read"]
+            if e == epoch
+            for row in rows
+        ]
         assert sorted(drawn) == list(range(ROWS))
 
 
@@ -99,6 +109,8 @@ def test_another_number_of_ranks_goes_on_where_4_were_and_no_clip_is_lost_or_dra
         order = epoch_rows(np.arange(ROWS), {}, (0, epoch, 0x5EED, 0, 1), uniform=False)
         assert set(first) == set(order[: len(first)])
     wanted, resumed = found[4][0]["lesson"], found[ranks][0]["resumed"]
-    assert weights(resumed["pair"]).numpy() == pytest.approx(weights(wanted["pair"]).numpy(), abs=RELATIVE)
+    assert weights(resumed["pair"]).numpy() == pytest.approx(
+        weights(wanted["pair"]).numpy(), abs=RELATIVE
+    )
     for student, values in wanted["learning"]["loss"].items():
         assert resumed["learning"]["loss"][student] == pytest.approx(values, rel=RELATIVE)

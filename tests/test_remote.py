@@ -1,4 +1,6 @@
-"""Files on other machines: the same rows and clips as from this disk, a bounded cache, faults with reasons."""
+"""Files on other machines: the same rows and clips as from this disk, a bounded cache, faults with
+reasons.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ from seehear.presets import preset_settings
 
 pytest.importorskip("aiohttp", reason="needs the extra `remote`")
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # sessions of aiohttp live as long as the process
+# sessions of aiohttp live as long as the process
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +81,9 @@ def reason_of(address: str) -> MediaError:
 
 def test_an_index_and_its_clips_are_those_of_the_same_files_here(server, tmp_path, cache):
     here = seehear.index(server.folder / "videos", tmp_path / "here", progress=False, workers=1)
-    there = seehear.index(f"{server.address}/videos/", tmp_path / "there-index", progress=False, workers=1)
+    there = seehear.index(
+        f"{server.address}/videos/", tmp_path / "there-index", progress=False, workers=1
+    )
     assert (there.rows, there.rejected, there.digest) == (here.rows, here.rejected, here.digest)
     one, other = Index.open(tmp_path / "here"), Index.open(tmp_path / "there-index")
     assert one._table.equals(other._table)
@@ -97,7 +102,8 @@ def test_an_index_and_its_clips_are_those_of_the_same_files_here(server, tmp_pat
             assert np.array_equal(a.rows_B, b.rows_B)
             assert a.frames_BTHWC.equal(b.frames_BTHWC)
             assert a.waveform_BL.equal(b.waveform_BL)
-    assert sum(server.requests["GET", p.name] for p in server.folder.rglob("*.mp4")) == 4  # each came once
+    # each came once
+    assert sum(server.requests["GET", p.name] for p in server.folder.rglob("*.mp4")) == 4
     again = seehear.index(f"{server.address}/videos/", tmp_path / "there-index", progress=False)
     assert (again.added, again.changed, again.dropped) == (0, 0, 0)
 
@@ -142,7 +148,8 @@ def test_faults_that_pass_are_tried_again(server, fault, cache):
     with local(address) as copy:
         assert Path(copy).read_bytes() == path.read_bytes()
     assert server.requests["GET", path.name] == 3
-    assert sorted(p.suffix for p in cache.iterdir()) == ["", "", ".mp4"]  # lock, total, and the whole copy
+    # lock, total, and the whole copy
+    assert sorted(p.suffix for p in cache.iterdir()) == ["", "", ".mp4"]
 
 
 def test_faults_that_stay_give_a_reason_after_so_many_tries(server, cache):
@@ -158,7 +165,8 @@ def test_faults_that_stay_give_a_reason_after_so_many_tries(server, cache):
     for status, reason in final.items():
         server.faults[path.name] = [status] * 99
         assert reason_of(address).reason == reason
-        assert server.requests.total() == 2  # one question by HEAD and, as it fails, by GET: no second try
+        # one question by HEAD and, as it fails, by GET: no second try
+        assert server.requests.total() == 2
         server.requests.clear()
     assert reason_of(f"{server.address}/nothing.mp4").reason == "not found"
     server.faults.clear()
@@ -199,17 +207,28 @@ def test_a_row_that_cannot_be_had_has_its_reason_and_costs_no_other(server, tmp_
     index, cfg = Index.open(tmp_path / "index"), preset_settings("debug")
     server.faults[path.name] = ["500"] * 999
     for workers in (0, 1):
-        clips = Clips(index, cfg.clip, Data(workers=workers, cache_gigabytes=0.0, max_failed_share=0.5), seed=0)
-        rows = [batch.rows_B for batch in clips.batches(np.arange(len(index)), epoch=0, batch_size=4)]
+        clips = Clips(
+            index,
+            cfg.clip,
+            Data(workers=workers, cache_gigabytes=0.0, max_failed_share=0.5),
+            seed=0,
+        )
+        rows = [
+            batch.rows_B for batch in clips.batches(np.arange(len(index)), epoch=0, batch_size=4)
+        ]
         clips.close()
         assert 0 < len(np.concatenate(rows)) == len(index) - clips.failures["unreachable"]
         assert set(clips.reasons.values()) == {"unreachable"}
-    summary = seehear.index([f"{server.address}/videos/", address], tmp_path / "anew", progress=False, workers=1)
+    summary = seehear.index(
+        [f"{server.address}/videos/", address], tmp_path / "anew", progress=False, workers=1
+    )
     assert summary.rejected == {"unreachable": 1}
     detail = Index.open(tmp_path / "anew").rejected.to_pylist()[0]["detail"]
     assert detail == "HTTP 500; tried 2 times"
     server.faults.clear()
-    summary = seehear.index([f"{server.address}/videos/", address], tmp_path / "anew", progress=False, workers=1)
+    summary = seehear.index(
+        [f"{server.address}/videos/", address], tmp_path / "anew", progress=False, workers=1
+    )
     assert (summary.rejected, summary.added) == ({}, 1)
 
 
@@ -221,7 +240,10 @@ def test_fetching_does_not_count_for_the_time_limit_of_decoding(server, tmp_path
 
 
 def test_a_list_of_addresses_is_an_index(server, tmp_path):
-    names = [str(path.relative_to(server.folder)) for path in sorted(server.folder.rglob("videos/*/*.mp4"))[:3]]
+    names = [
+        str(path.relative_to(server.folder))
+        for path in sorted(server.folder.rglob("videos/*/*.mp4"))[:3]
+    ]
     (server.folder / "list.txt").write_text("# three\n\n" + "\n".join(names))
     there = seehear.index(f"{server.address}/list.txt", tmp_path / "a", progress=False, workers=1)
     (tmp_path / "here.txt").write_text("\n".join(f"{server.address}/{name}" for name in names))
@@ -229,7 +251,13 @@ def test_a_list_of_addresses_is_an_index(server, tmp_path):
     assert there.videos == here.videos == 3
     Index.open(tmp_path / "a").check()
     Index.open(tmp_path / "b").check()
-    for line in ("../v.mp4", "/etc/passwd", "file:///etc/passwd", "ftp://host/v.mp4", "http://u:p@host/v.mp4"):
+    for line in (
+        "../v.mp4",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "ftp://host/v.mp4",
+        "http://u:p@host/v.mp4",
+    ):
         (server.folder / "list.txt").write_text(f"{names[0]}\n{line}\n")
         with pytest.raises(UsageError):
             seehear.index(f"{server.address}/list.txt", tmp_path / "c", progress=False)
@@ -249,7 +277,14 @@ def test_addresses():
             checked(address)
     for root, name in (("s3://b/v", "a/1.mp4"), ("/", "https://h/1.mp4"), ("/data", "a.mp4")):
         assert relative(joined(root, name), root) == name
-    for path in ("/data/s3:/b", "s3:/b/v", "file:///etc/passwd", "ftp://h/v", "concat:http://h/v", "/https://h/v"):
+    for path in (
+        "/data/s3:/b",
+        "s3:/b/v",
+        "file:///etc/passwd",
+        "ftp://h/v",
+        "concat:http://h/v",
+        "/https://h/v",
+    ):
         assert not remote.is_remote(path)
     with pytest.raises(UsageError, match="Addresses may begin with s3://"):
         seehear.index("ftp://host/v.mp4", "nowhere", progress=False)
@@ -333,7 +368,9 @@ def test_two_processes_fetch_a_file_once(server):
     path, address = first_video(server)
     server.faults[path.name] = ["slow"]
     processes = [getting(address) for _ in range(2)]
-    assert [process.communicate()[0].strip() for process in processes] == [str(path.stat().st_size)] * 2
+    assert [process.communicate()[0].strip() for process in processes] == [
+        str(path.stat().st_size)
+    ] * 2
     assert server.requests["GET", path.name] == 1
 
 
@@ -348,7 +385,8 @@ def test_a_kill_in_the_middle_leaves_nothing_that_is_used(server, cache):
     assert list(cache.glob("*.part"))
     assert not list(cache.glob("*.mp4"))
     other = sorted((server.folder / "videos" / "b").iterdir())[0]
-    (cache / "total").unlink(missing_ok=True)  # as when the cache is full: room is made, and what was left is removed
+    # as when the cache is full: room is made, and what was left is removed
+    (cache / "total").unlink(missing_ok=True)
     with local(f"{server.address}/videos/b/{other.name}"):
         assert not list(cache.glob("*.part"))
     with local(address) as copy:
@@ -356,15 +394,22 @@ def test_a_kill_in_the_middle_leaves_nothing_that_is_used(server, cache):
 
 
 def test_threads_share_the_cache(server, cache):
-    addresses = [f"{server.address}/{p.relative_to(server.folder)}" for p in server.folder.rglob("videos/*/*.mp4")]
+    addresses = [
+        f"{server.address}/{p.relative_to(server.folder)}"
+        for p in server.folder.rglob("videos/*/*.mp4")
+    ]
     largest = max(p.stat().st_size for p in server.folder.rglob("videos/*/*.mp4"))
     limit, most, wrong = 3.5 * largest / 1e9, 0, []
 
     def work(seed: int) -> None:
         nonlocal most
-        for number in np.random.default_rng(seed).permutation(np.repeat(np.arange(len(addresses)), 4)):
+        for number in np.random.default_rng(seed).permutation(
+            np.repeat(np.arange(len(addresses)), 4)
+        ):
             with local(addresses[number], limit) as copy:
-                with _locked(cache / "lock"):  # while they are listed, no file is renamed or removed
+                with _locked(
+                    cache / "lock"
+                ):  # while they are listed, no file is renamed or removed
                     most = max(most, used_bytes(cache))
                 if Path(copy).stat().st_size != remote.stamp(addresses[number])[0]:
                     wrong.append(addresses[number])
@@ -395,7 +440,8 @@ def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
 def test_without_the_extra_it_says_what_to_install(server, tmp_path):
     programme = (
         "import sys; sys.modules['aiohttp'] = None\n"
-        "from seehear.cli import main; sys.argv = ['seehear', 'index', sys.argv[1], '--out', sys.argv[2]]; main()"
+        "from seehear.cli import main; sys.argv = ['seehear', 'index', sys.argv[1], '--out', "
+        "sys.argv[2]]; main()"
     )
     made = subprocess.run(
         [sys.executable, "-c", programme, f"{server.address}/videos/", str(tmp_path / "index")],
@@ -424,7 +470,8 @@ def test_a_packed_index_whose_shards_lie_elsewhere(server, tmp_path, cache):
         batches.append(next(clips.batches(np.arange(len(index)), epoch=1, batch_size=99)))
     assert batches[0].frames_BTHWC.equal(batches[1].frames_BTHWC)
     assert batches[0].waveform_BL.equal(batches[1].waveform_BL)
-    assert used_bytes(cache) < other.file_bytes.sum() + 100_000  # members and the tables, not the shards
+    # members and the tables, not the shards
+    assert used_bytes(cache) < other.file_bytes.sum() + 100_000
     again = seehear.index(address, tmp_path / "copy", progress=False)
     assert again.digest == summary.digest
     shutil.rmtree(cache)

@@ -36,7 +36,17 @@ def bucket(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """s3://bucket/videos, and the folder here that holds the same eight files."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "moto.server",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     settings = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
@@ -92,15 +102,22 @@ def test_an_index_of_a_bucket_gives_the_same_labels(bucket: Path, tmp_path: Path
     }
     settings |= {"compute.memory_format": "contiguous", "cluster.num_clusters": "4"}
     for name in ("here", "there"):
-        seehear.pretrain(tmp_path / name, tmp_path / f"run-{name}", preset="debug", settings=settings)
-    labels = [pq.read_table(tmp_path / f"run-{name}" / "rounds/000/labels.parquet") for name in ("here", "there")]
+        seehear.pretrain(
+            tmp_path / name, tmp_path / f"run-{name}", preset="debug", settings=settings
+        )
+    labels = [
+        pq.read_table(tmp_path / f"run-{name}" / "rounds/000/labels.parquet")
+        for name in ("here", "there")
+    ]
     assert labels[0].equals(labels[1])
     assert len(labels[0]) == here.rows
     again = seehear.index("s3://bucket/videos", tmp_path / "there", progress=False)
     assert (again.added, again.changed, again.dropped) == (0, 0, 0)
 
 
-def test_what_is_missing_or_forbidden_has_its_reason(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_or_forbidden_has_its_reason(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = sorted((bucket / "a").iterdir())[0]
     with local(f"s3://bucket/videos/a/{path.name}") as copy:
         assert Path(copy).read_bytes() == path.read_bytes()
@@ -114,7 +131,10 @@ def test_what_is_missing_or_forbidden_has_its_reason(bucket: Path, monkeypatch: 
         assert caught.value.reason == reason, address
     monkeypatch.setattr("seehear.data.remote.storage.CONNECT_SECONDS", 1)  # another client
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(MediaError, match=r"unreachable .*tried 2 times"), local("s3://bucket/other.mp4"):
+    with (
+        pytest.raises(MediaError, match=r"unreachable .*tried 2 times"),
+        local("s3://bucket/other.mp4"),
+    ):
         pass
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

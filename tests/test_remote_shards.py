@@ -1,4 +1,6 @@
-"""Segments of a remote shard: the same clips as from a disk, one request each; a damaged one costs itself alone."""
+"""Segments of a remote shard: the same clips as from a disk, one request each; a damaged one costs
+itself alone.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from seehear.data.media.members import parse
 from seehear.presets import preset_settings
 
 pytest.importorskip("aiohttp", reason="needs the extra `remote`")
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # sessions of aiohttp live as long as the process
+# sessions of aiohttp live as long as the process
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 SHARD = "shard-00000.tar"
 
@@ -112,4 +115,6 @@ def test_a_small_cache_is_never_exceeded(server, packed, there, tmp_path):
     server.requests.clear()
     assert_same(read(small, np.arange(20)), read(clips_of(Index.open(packed), 0), np.arange(20)))
     assert server.requests["GET", SHARD] == 20
-    assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.mp4")) <= 1.5 * sizes.max()
+    assert (
+        sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.mp4")) <= 1.5 * sizes.max()
+    )

@@ -1,4 +1,6 @@
-"""Is what the report says what the run holds? Everything is computed again, plainly; hostile and missing files."""
+"""Is what the report says what the run holds? Everything is computed again, plainly; hostile and
+missing files.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +43,23 @@ def copy(shown: Path, tmp_path: Path) -> Path:
 
 
 def plain_distances(run: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N,) and the distance of every row to every centroid (N, K), without any chunk or shortcut."""
+    """Labels (N,) and the distance of every row to every centroid (N, K), without any chunk or
+    shortcut.
+    """
     tensors = load_file(run / "clusters" / "centroids.safetensors")
     features = read_features(run / "features")
-    parts = {"video": [features.video], "audio": [features.audio], "joint": [features.video, features.audio]}[name]
+    parts = {
+        "video": [features.video],
+        "audio": [features.audio],
+        "joint": [features.video, features.audio],
+    }[name]
     head = f"{name}.space."
-    prepared = Space.from_state_dict({k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)})(parts)
-    distance_NK = np.linalg.norm(prepared.numpy()[:, None] - tensors[f"{name}.centroids"].numpy()[None], axis=2)
+    prepared = Space.from_state_dict(
+        {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
+    )(parts)
+    distance_NK = np.linalg.norm(
+        prepared.numpy()[:, None] - tensors[f"{name}.centroids"].numpy()[None], axis=2
+    )
     labels_N = pq.read_table(run / "clusters" / "labels.parquet")[name].to_numpy()
     return labels_N, distance_NK
 
@@ -69,7 +81,9 @@ def test_cards_and_members_are_what_plain_code_computes(shown, name):
         order = members[np.argsort(own, kind="stable")]
         assert card["size"] == len(members)
         assert card["compactness"] == pytest.approx(own.mean(), abs=1e-3)
-        assert distance_NK[card["nearest"], k] == pytest.approx(np.sort(own)[: len(card["nearest"])], abs=1e-4)
+        assert distance_NK[card["nearest"], k] == pytest.approx(
+            np.sort(own)[: len(card["nearest"])], abs=1e-4
+        )
         assert card["nearest"] == order[: cards.SHOWN].tolist()
         columns = data(run / "report", f"members/{name}-{k}")
         assert columns["row"] == order.tolist()
@@ -80,8 +94,12 @@ def test_cards_and_members_are_what_plain_code_computes(shown, name):
         assert card["purity"] == pytest.approx(counts.max() / len(members), abs=1e-4)
         assert dict(card["classes"]) == {c: int(n) for c, n in enumerate(counts) if n}
         for partner in card["partners"]:
-            others_N = pq.read_table(run / "clusters" / "labels.parquet")[partner["name"]].to_numpy()
-            assert partner["share"] == pytest.approx(np.bincount(others_N[members]).max() / len(members), abs=1e-4)
+            others_N = pq.read_table(run / "clusters" / "labels.parquet")[
+                partner["name"]
+            ].to_numpy()
+            assert partner["share"] == pytest.approx(
+                np.bincount(others_N[members]).max() / len(members), abs=1e-4
+            )
 
 
 def test_the_matrix_counts_every_segment_once_in_its_cell(shown):
@@ -178,7 +196,10 @@ def test_the_map_is_scikit_learns_pca_and_holds_every_row_in_order(shown):
         packed = np.frombuffer(base64.b64decode(found["positions"][modality]), "<u2").reshape(-1, 2)
         assert (packed == projection.to_uint16(ours)).all()
     labels = pq.read_table(run / "rounds" / "001" / "labels.parquet")["audio"].to_numpy()
-    assert np.frombuffer(base64.b64decode(data(run / "report", "rounds/1")["audio"]), "<i4").tolist() == labels.tolist()
+    assert (
+        np.frombuffer(base64.b64decode(data(run / "report", "rounds/1")["audio"]), "<i4").tolist()
+        == labels.tolist()
+    )
 
 
 def test_a_large_map_is_a_sample_that_keeps_what_has_a_preview():
@@ -254,7 +275,8 @@ def test_a_run_that_is_not_finished_gets_a_report_of_its_health(copy):
         shutil.rmtree(copy / name)
     built = seehear.report(copy)
     found = data(copy / "report", "report")
-    assert built.verdict in ("not known", "not learning", "collapsed")  # 24 videos: one or two are held out
+    # 24 videos: one or two are held out
+    assert built.verdict in ("not known", "not learning", "collapsed")
     assert "spaces" not in found
     assert [r["round"] for r in found["health"]["rounds"]] == [0, 1, 2]
     labels = pq.read_table(copy / "rounds" / "002" / "labels.parquet")["video"].to_numpy()
@@ -297,7 +319,9 @@ def test_rows_that_could_not_be_read_are_in_no_cluster_and_not_on_the_map(copy):
         np.save(copy / "features" / f"{modality}.npy", array)
     seehear.report(copy, workers=1)
     found = data(copy / "report", "report")
-    assert [sum(card["size"] for card in space["cards"]) for space in found["spaces"]] == [VIDEOS - 2] * 3
+    assert [sum(card["size"] for card in space["cards"]) for space in found["spaces"]] == [
+        VIDEOS - 2
+    ] * 3
     assert found["map"]["points"] == VIDEOS - 2
     assert all(not {0, 17} & set(space["segments"]["row"]) for space in found["spaces"])
 
@@ -307,8 +331,13 @@ def test_several_numbers_of_clusters_are_several_clusterings(shown, tmp_path):
     seehear.pretrain(shown / "index", tmp_path / "run", preset="debug", settings=settings)
     seehear.report(tmp_path / "run", previews=0)
     found = data(tmp_path / "run" / "report", "report")
-    assert {s["name"] for s in found["spaces"]} == {f"{m}_{k}" for m in ("video", "audio", "joint") for k in (3, 6)}
-    assert [(m["video"], m["audio"]) for m in found["meetings"]] == [("video_3", "audio_3"), ("video_6", "audio_6")]
+    assert {s["name"] for s in found["spaces"]} == {
+        f"{m}_{k}" for m in ("video", "audio", "joint") for k in (3, 6)
+    }
+    assert [(m["video"], m["audio"]) for m in found["meetings"]] == [
+        ("video_3", "audio_3"),
+        ("video_6", "audio_6"),
+    ]
     six = next(s for s in found["spaces"] if s["name"] == "joint_6")
     assert [p["name"] for p in six["cards"][0]["partners"]] == ["video_6", "audio_6"]
 
@@ -338,7 +367,9 @@ def test_wrong_arguments_say_what_to_do(copy, tmp_path):
         seehear.report(copy)
 
 
-@pytest.mark.parametrize("name", ["features/audio.npy", "clusters/labels.parquet", "clusters/centroids.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["features/audio.npy", "clusters/labels.parquet", "clusters/centroids.safetensors"]
+)
 @pytest.mark.parametrize("way", ["gone", "cut short"])
 def test_damaged_files_of_a_run_are_one_line_and_cost_no_report(copy, name, way):
     before = (copy / "report" / "index.html").stat().st_mtime_ns
@@ -353,8 +384,20 @@ def test_damaged_files_of_a_run_are_one_line_and_cost_no_report(copy, name, way)
 
 @pytest.mark.thorough
 def test_the_command_prints_json_and_serves_until_it_is_interrupted(copy):
-    command = [sys.executable, "-W", "error", "-m", "seehear", "report", str(copy), "--previews", "0"]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120, check=True)
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "seehear",
+        "report",
+        str(copy),
+        "--previews",
+        "0",
+    ]
+    done = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, timeout=120, check=True
+    )
     assert json.loads(done.stdout)["path"] == str(copy / "report" / "index.html")
     process = subprocess.Popen(
         [*command, "--serve"],
@@ -377,7 +420,14 @@ def test_the_command_prints_json_and_serves_until_it_is_interrupted(copy):
 
 def entry(**changes: object) -> dict[str, object]:
     """A line of the log of a healthy round."""
-    of = {"num_clusters": 8, "largest": 20, "smallest": 3, "effective": 7.0, "reseeded": 0, "nmi_last": 0.9}
+    of = {
+        "num_clusters": 8,
+        "largest": 20,
+        "smallest": 3,
+        "effective": 7.0,
+        "reseeded": 0,
+        "nmi_last": 0.9,
+    }
     healthy = {
         "round": 4,
         "loss": {"video": [1.2], "audio": [1.0]},
@@ -397,22 +447,46 @@ def entry(**changes: object) -> dict[str, object]:
     ("changes", "kind", "advice"),
     [
         ({}, "healthy", []),
-        ({"clusters": {"video": {"num_clusters": 8, "largest": 70, "effective": 3.0}}}, "collapsed", ["whiten"]),
+        (
+            {"clusters": {"video": {"num_clusters": 8, "largest": 70, "effective": 3.0}}},
+            "collapsed",
+            ["whiten"],
+        ),
         (
             {"clusters": {"video": {"num_clusters": 256, "largest": 10, "effective": 250.0}}},
             "collapsed",
             ["one of 256"],
         ),
-        ({"clusters": {"video": {"num_clusters": 256, "largest": 5, "effective": 20.0}}}, "collapsed", ["20 even"]),
+        (
+            {"clusters": {"video": {"num_clusters": 256, "largest": 5, "effective": 20.0}}},
+            "collapsed",
+            ["20 even"],
+        ),
         ({"heldout_accuracy": {"video": [0.0], "audio": [0.6]}}, "not generalising", ["kept out"]),
-        ({"heldout_accuracy": {"video": [0.5], "audio": [0.12]}}, "not generalising", ["audio encoder"]),
-        ({"heldout_accuracy": {"video": [1.0], "audio": [1.0]}, "heldout_videos": 1}, "not known", []),
-        ({"heldout_accuracy": {"video": [0.0], "audio": [0.0]}, "heldout_videos": 1}, "not known", []),
+        (
+            {"heldout_accuracy": {"video": [0.5], "audio": [0.12]}},
+            "not generalising",
+            ["audio encoder"],
+        ),
+        (
+            {"heldout_accuracy": {"video": [1.0], "audio": [1.0]}, "heldout_videos": 1},
+            "not known",
+            [],
+        ),
+        (
+            {"heldout_accuracy": {"video": [0.0], "audio": [0.0]}, "heldout_videos": 1},
+            "not known",
+            [],
+        ),
         ({"heldout_accuracy": {}, "heldout_videos": 0}, "not known", []),
         ({"loss": {"video": [2.079], "audio": [1.0]}}, "not learning", ["train.lr"]),
         ({"timing": {"waiting_share": 0.4}}, "healthy", ["data.workers"]),
         ({"unreadable": {"truncated": 2}}, "healthy", ["truncated: 2"]),
-        ({"accuracy": {"video": [0.9], "audio": [0.7]}, "heldout_accuracy": {"video": [0.2]}}, "healthy", ["by heart"]),
+        (
+            {"accuracy": {"video": [0.9], "audio": [0.7]}, "heldout_accuracy": {"video": [0.2]}},
+            "healthy",
+            ["by heart"],
+        ),
     ],
 )
 def test_the_verdict_names_what_is_wrong_and_what_to_change(changes, kind, advice):
@@ -435,7 +509,10 @@ def test_umap_says_how_to_install_it_or_lays_points_out():
         with pytest.raises(SettingsError, match=r"pip install 'seehear\[umap\]'"):
             projection.check_projection("umap")
         return
-    x = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat([[0], [30]], 30, axis=0) * np.eye(8)[0]
+    x = (
+        np.random.default_rng(0).normal(size=(60, 8))
+        + np.repeat([[0], [30]], 30, axis=0) * np.eye(8)[0]
+    )
     points, share = projection.project(x, "umap")
     assert share is None
     assert points.shape == (60, 2)

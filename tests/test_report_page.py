@@ -1,4 +1,6 @@
-"""Does the page of a run work in a real browser, opened from disk: seen, heard, walked by mouse and by keyboard?"""
+"""Does the page of a run work in a real browser, opened from disk: seen, heard, walked by mouse and
+by keyboard?
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ from browser import browser_path, complaints, open_browser, prefer, requests, re
 from seehear.reporting import serve
 from seehear.runs.names import read_names
 
-pytestmark = pytest.mark.skipif(browser_path() is None, reason="no Chromium with its driver is installed")
+pytestmark = pytest.mark.skipif(
+    browser_path() is None, reason="no Chromium with its driver is installed"
+)
 
 VIEWS = ("health", "clusters", "matrix", "map", "names")
 
@@ -50,14 +54,18 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert spec.loader is not None
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    run = benchmark.simulate(tmp_path_factory.mktemp("sim"), rows=2600, clusters=40, width=8, files=1, seconds=4)
+    run = benchmark.simulate(
+        tmp_path_factory.mktemp("sim"), rows=2600, clusters=40, width=8, files=1, seconds=4
+    )
     seehear.report(run, previews=12, workers=1)
     return Path(run / "report")
 
 
 @pytest.fixture
 def page(browser: Chrome, shown: Path) -> Iterator[Chrome]:
-    """The browser with nothing open; at the end, nothing was complained of and nobody else was asked for anything."""
+    """The browser with nothing open; at the end, nothing was complained of and nobody else was
+    asked for anything.
+    """
     resize(browser, 1280, 900)
     prefer(browser)
     browser.get("about:blank")
@@ -66,7 +74,9 @@ def page(browser: Chrome, shown: Path) -> Iterator[Chrome]:
     yield browser
     asked = requests(browser)
     assert any(url.endswith("/page.css") for url in asked)
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:"))] == []
+    assert [
+        url for url in asked if not url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:"))
+    ] == []
     assert complaints(browser) == []
 
 
@@ -80,7 +90,9 @@ def until(check: Callable[[], Any], seconds: float = 15) -> Any:
     """Wait until something holds, and give it back."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        with contextlib.suppress(StaleElementReferenceException):  # the page has drawn it anew meanwhile
+        with contextlib.suppress(
+            StaleElementReferenceException
+        ):  # the page has drawn it anew meanwhile
             if found := check():
                 return found
         time.sleep(0.03)
@@ -102,8 +114,10 @@ def press(driver: Chrome, *keys: str) -> None:
 def video(driver: Chrome) -> dict[str, Any]:
     """What the one video on the page does; empty where there is none."""
     return driver.execute_script(
-        "const v = document.querySelector('video'); return v ? {muted: v.muted, at: v.currentTime, paused: v.paused, "
-        "sound: v.webkitAudioDecodedByteCount, picture: v.webkitVideoDecodedByteCount, loop: v.loop, "
+        "const v = document.querySelector('video'); return v ? {muted: v.muted, at: "
+        "v.currentTime, paused: v.paused, "
+        "sound: v.webkitAudioDecodedByteCount, picture: v.webkitVideoDecodedByteCount, loop: "
+        "v.loop, "
         "seconds: v.duration} : {}"
     )
 
@@ -190,21 +204,32 @@ def test_order_and_filter(page, shown):
         return [int(card.get_attribute("data-cluster")) for card in many(page, ".card")]
 
     until(order)
-    assert order() == [c["cluster"] for c in sorted(cards, key=lambda c: (-c["size"], c["cluster"]))]
-    keys = {"compactness": lambda c: c["compactness"], "purity": lambda c: -c["purity"], "number": lambda c: 0}
+    assert order() == [
+        c["cluster"] for c in sorted(cards, key=lambda c: (-c["size"], c["cluster"]))
+    ]
+    keys = {
+        "compactness": lambda c: c["compactness"],
+        "purity": lambda c: -c["purity"],
+        "number": lambda c: 0,
+    }
     for value, key in keys.items():
         page.execute_script(
-            "const s = document.querySelector('select'); s.value = arguments[0]; s.dispatchEvent(new Event('change'))",
+            "const s = document.querySelector('select'); s.value = arguments[0]; "
+            "s.dispatchEvent(new Event('change'))",
             value,
         )
-        assert order() == [c["cluster"] for c in sorted(cards, key=lambda c: (key(c), c["cluster"]))], value
+        assert order() == [
+            c["cluster"] for c in sorted(cards, key=lambda c: (key(c), c["cluster"]))
+        ], value
     search = one(page, "input[type=search]")
     search.send_keys("video 3")
     assert order() == [3]
     search.clear()
     search.send_keys("ROW")
     names = sorted(CLASSES)
-    assert order() == [c["cluster"] for c in cards if any("row" in names[k] for k, _ in c["classes"])]
+    assert order() == [
+        c["cluster"] for c in cards if any("row" in names[k] for k, _ in c["classes"])
+    ]
     search.send_keys(" nothing like it")
     assert order() == []
     assert "0 clusters of" in one(page, ".count").text
@@ -269,7 +294,8 @@ def test_the_matrix_by_mouse_and_keyboard(page, shown):
 
     r, c, _ = max(found["cells"], key=lambda cell: cell[2])
     width, height = canvas.size["width"], canvas.size["height"]
-    cell = (width - 110) / len(found["columns"])  # 108 pixels of labels at the left, 74 above, 2 of border
+    # 108 pixels of labels at the left, 74 above, 2 of border
+    cell = (width - 110) / len(found["columns"])
     x, y = 108 + (c + 0.5) * cell - width / 2, 74 + (r + 0.5) * cell - height / 2
     ActionChains(page).move_to_element_with_offset(canvas, round(x), round(y)).click().perform()
     until(lambda: many(page, ".cell-side .segment"))
@@ -281,7 +307,11 @@ def test_the_matrix_by_mouse_and_keyboard(page, shown):
     page.execute_script("document.querySelector('canvas.matrix').focus()")
     press(page, Keys.HOME, *[Keys.ARROW_UP] * 9)
     press(page, Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
-    until(lambda: page.current_url.count("/") > 4 and page.current_url.endswith(f"/{found['columns'][2]}"))
+    until(
+        lambda: (
+            page.current_url.count("/") > 4 and page.current_url.endswith(f"/{found['columns'][2]}")
+        )
+    )
     v, a, _ = opened()
     assert (v, a) == (found["rows"][1], found["columns"][2])
     press(page, Keys.ESCAPE)
@@ -304,7 +334,9 @@ def test_the_map_by_mouse_and_keyboard(page, shown):
     lonely = max(range(VIDEOS), key=lambda i: np.sort(((xy - xy[i]) ** 2).sum(axis=1))[1])
     offset = (xy[lonely] - (low + high) / 2) * scale * [1, -1]
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-    ActionChains(page).move_to_element_with_offset(canvas, round(offset[0]), round(offset[1])).perform()
+    ActionChains(page).move_to_element_with_offset(
+        canvas, round(offset[0]), round(offset[1])
+    ).perform()
     assert one(page, ".map-card .tile").get_attribute("data-row") == str(lonely)
     until(lambda: video(page).get("at", 0) > 0.1)
     ActionChains(page).click().perform()
@@ -376,7 +408,9 @@ def test_names_are_saved_to_the_run_when_it_is_served(page, shown):
         assert read_names(run) == {"audio": {1: "dog"}}
         page.get("about:blank")
         page.get(f"{server.address}#names/audio")
-        until(lambda: "dog" in [node.get_attribute("value") for node in many(page, ".naming input")])
+        until(
+            lambda: "dog" in [node.get_attribute("value") for node in many(page, ".naming input")]
+        )
         tile = one(page, ".tile")
         tile.click()
         until(lambda: video(page).get("sound", 0) > 0)
@@ -394,9 +428,15 @@ def test_hostile_names_stay_text(page, shown):
     for k in range(CLUSTERS):
         visit(page, report, f"clusters/video/{k}")
         until(lambda: many(page, ".members .segment"))
-        texts = "return [...document.querySelectorAll('bdi.file, bdi.chip')].map((node) => node.textContent)"
+        texts = (
+            "return [...document.querySelectorAll('bdi.file, bdi.chip')].map((node) => "
+            "node.textContent)"
+        )
         seen |= set(page.execute_script(texts))
-        assert many(page, "#content script, #content b, #content img[onerror], #content [onfocus]") == []
+        assert (
+            many(page, "#content script, #content b, #content img[onerror], #content [onfocus]")
+            == []
+        )
     assert set(NAMES) | set(CLASSES) <= seen
     for view in VIEWS:
         visit(page, report, view)
@@ -412,9 +452,12 @@ def test_axe_finds_nothing_serious(page, shown, scheme):
     source = next(Path(axe_core.__path__[0]).glob("axe*.js")).read_text(encoding="utf-8")
     prefer(page, scheme=scheme)
     views = (
-        (*VIEWS, "clusters/video/0", "matrix/0/0/0") if scheme == "light" else ("health", "clusters", "map", "names")
+        (*VIEWS, "clusters/video/0", "matrix/0/0/0")
+        if scheme == "light"
+        else ("health", "clusters", "map", "names")
     )
-    rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}  # nothing else depends on colours
+    # nothing else depends on colours
+    rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}
     for view in views:
         visit(page, shown / "run" / "report", view)
         one(page, "#panel > *")
@@ -453,7 +496,10 @@ def test_the_theme_follows_the_system_until_it_is_chosen(page, shown):
 
 def test_nothing_is_wider_than_a_phone(page, shown, simulated):
     resize(page, 390, 844)
-    for report, views in ((shown / "run" / "report", (*VIEWS, "clusters/video/0")), (simulated, ("matrix", "map"))):
+    for report, views in (
+        (shown / "run" / "report", (*VIEWS, "clusters/video/0")),
+        (simulated, ("matrix", "map")),
+    ):
         for view in views:
             visit(page, report, view)
             one(page, "#panel > *")
@@ -463,7 +509,11 @@ def test_nothing_is_wider_than_a_phone(page, shown, simulated):
 def test_an_unfinished_run_shows_its_health_and_says_what_is_missing(page, shown, tmp_path):
     import shutil
 
-    shutil.copytree(shown / "run", tmp_path / "run", ignore=shutil.ignore_patterns("clusters", "report", "features"))
+    shutil.copytree(
+        shown / "run",
+        tmp_path / "run",
+        ignore=shutil.ignore_patterns("clusters", "report", "features"),
+    )
     seehear.report(tmp_path / "run")
     visit(page, tmp_path / "run" / "report")
     assert len(many(page, "svg.chart")) == 8

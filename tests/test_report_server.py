@@ -1,4 +1,6 @@
-"""Does the server of a report give nothing but the report, to nobody but its own page? And names.json, in and out."""
+"""Does the server of a report give nothing but the report, to nobody but its own page? And
+names.json, in and out.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +49,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.server_close()
 
 
-def ask(server: Server, target: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[int, str, dict]:
+def ask(
+    server: Server, target: str, method: str = "GET", body: bytes = b"", **headers: str
+) -> tuple[int, str, dict]:
     """Status, body and headers of an answer; a target is sent as it is."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
-    sent = {"Host": f"127.0.0.1:{server.server_port}"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    sent = {"Host": f"127.0.0.1:{server.server_port}"} | {
+        k.replace("_", "-"): v for k, v in headers.items()
+    }
     connection.putrequest(method, target, skip_host=True)
-    for name, value in (sent | ({"Content-Length": str(len(body))} if method == "POST" else {}) | sent).items():
+    for name, value in (
+        sent | ({"Content-Length": str(len(body))} if method == "POST" else {}) | sent
+    ).items():
         connection.putheader(name, value)
     connection.endheaders(body)
     answer = connection.getresponse()
@@ -64,7 +72,11 @@ def ask(server: Server, target: str, method: str = "GET", body: bytes = b"", **h
 def own(server: Server) -> dict[str, str]:
     """What the page itself sends to save names."""
     session = json.loads(re.search(r"\{.*\}", ask(server, "/data/session.js")[1])[0])
-    return {"Origin": server.address.rstrip("/"), "X_Seehear_Token": session["token"], "Sec_Fetch_Site": "same-origin"}
+    return {
+        "Origin": server.address.rstrip("/"),
+        "X_Seehear_Token": session["token"],
+        "Sec_Fetch_Site": "same-origin",
+    }
 
 
 def test_it_listens_on_this_machine_alone(server):
@@ -84,7 +96,11 @@ def test_files_of_the_report_come_with_headers_that_shut_others_out(server):
 
 def test_a_player_gets_the_part_that_it_asks_for(server):
     status, body, headers = ask(server, "/film.mp4", Range="bytes=10-19")
-    assert (status, body, headers["Content-Range"]) == (206, bytes(range(10, 20)).decode(), "bytes 10-19/100")
+    assert (status, body, headers["Content-Range"]) == (
+        206,
+        bytes(range(10, 20)).decode(),
+        "bytes 10-19/100",
+    )
     assert ask(server, "/film.mp4", Range="bytes=90-")[2]["Content-Range"] == "bytes 90-99/100"
 
 
@@ -111,8 +127,24 @@ def test_one_range_that_can_be_had_is_given(server, asked, first, end):
 @pytest.mark.parametrize(
     "asked",
     [
-        *("bytes=5-2", "bytes=100-", "bytes=200-300", "bytes=-0", "bytes=a-b", "bytes=", "bytes=-", "bytes=1"),
-        *("bytes=1-2-3", "bytes=0-1,9-5", "bytes=200-,300-", "bytes=--5", "bytes=+1-2", f"bytes={'9' * 5000}-"),
+        *(
+            "bytes=5-2",
+            "bytes=100-",
+            "bytes=200-300",
+            "bytes=-0",
+            "bytes=a-b",
+            "bytes=",
+            "bytes=-",
+            "bytes=1",
+        ),
+        *(
+            "bytes=1-2-3",
+            "bytes=0-1,9-5",
+            "bytes=200-,300-",
+            "bytes=--5",
+            "bytes=+1-2",
+            f"bytes={'9' * 5000}-",
+        ),
     ],
 )
 def test_a_range_that_cannot_be_had_is_416(server, asked):
@@ -153,8 +185,11 @@ def test_a_client_that_leaves_is_no_news(server, capfd):
     (server.report / "large.mp4").write_bytes(bytes(20_000_000))
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", server.server_port)) as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leave by a reset
-            client.sendall(f"GET /large.mp4 HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+            # leave by a reset
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(
+                f"GET /large.mp4 HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode()
+            )
             client.recv(100)
     assert ask(server, "/")[0] == 200
     time.sleep(0.3)

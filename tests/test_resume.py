@@ -31,10 +31,14 @@ def contents(run: Path) -> dict[str, object]:
     """All that a run came to, without times."""
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return {
-        "encoders": [(run / "encoders" / f"{m}.safetensors").read_bytes() for m in ("video", "audio")],
+        "encoders": [
+            (run / "encoders" / f"{m}.safetensors").read_bytes() for m in ("video", "audio")
+        ],
         "clusters": pq.read_table(run / "clusters" / "labels.parquet").to_pydict(),
         "centroids": (run / "clusters" / "centroids.safetensors").read_bytes(),
-        "rounds": [pq.read_table(p).to_pydict() for p in sorted(run.glob("rounds/*/labels.parquet"))],
+        "rounds": [
+            pq.read_table(p).to_pydict() for p in sorted(run.glob("rounds/*/labels.parquet"))
+        ],
         "log": [{k: v for k, v in entry.items() if k != "timing"} for entry in log],
     }
 
@@ -51,8 +55,21 @@ def unbroken(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 def test_killed_and_resumed_equals_never_stopped(index_folder, unbroken, tmp_path, round_seen):
     run = tmp_path / "run"
     options = [word for name, value in SETTINGS.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "seehear", "pretrain", index_folder, "--out", run, "--preset", "debug", *options]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "seehear",
+        "pretrain",
+        index_folder,
+        "--out",
+        run,
+        "--preset",
+        "debug",
+        *options,
+    ]
+    process = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     seen = run / "rounds" / f"{round_seen:03d}" / "round.json"
     until = time.monotonic() + 60
     while not seen.exists() and process.poll() is None and time.monotonic() < until:
@@ -84,10 +101,13 @@ def test_a_run_whose_clusters_stopped_changing_ends_there_and_goes_on_when_told(
     capsys.readouterr()
     seehear.pretrain(index_folder, run, preset="debug", resume=True)
     assert (
-        "ended when its clusters stopped changing, in round 3. More: --resume --stop_nmi 0" in capsys.readouterr().err
+        "ended when its clusters stopped changing, in round 3. More: --resume --stop_nmi 0"
+        in capsys.readouterr().err
     )
     assert contents(run) == ended
-    seehear.pretrain(index_folder, run, preset="debug", settings={"stop_nmi": 0, "rounds": 4}, resume=True)
+    seehear.pretrain(
+        index_folder, run, preset="debug", settings={"stop_nmi": 0, "rounds": 4}, resume=True
+    )
     assert len(contents(run)["log"]) == 4
 
 
@@ -100,7 +120,9 @@ def test_a_damaged_last_checkpoint_falls_back_and_ends_alike(index_folder, unbro
     assert contents(run) == unbroken
 
 
-def test_resuming_with_other_settings_or_another_index_says_what_changed(finished_run, index_folder, videos, tmp_path):
+def test_resuming_with_other_settings_or_another_index_says_what_changed(
+    finished_run, index_folder, videos, tmp_path
+):
     shutil.copytree(finished_run, tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
@@ -118,7 +140,9 @@ def test_resuming_with_other_settings_or_another_index_says_what_changed(finishe
     said = refusal(tmp_path / "fewer")
     assert "40 rows then, 20 now; 40 videos then, 20 now" in said
     assert "other than then: the list of files" in said
-    seehear.index([videos], tmp_path / "shorter", segment_seconds=1, min_seconds=0.5, progress=False)
+    seehear.index(
+        [videos], tmp_path / "shorter", segment_seconds=1, min_seconds=0.5, progress=False
+    )
     said = refusal(tmp_path / "shorter")
     assert "min_seconds was 1 and is 0.5; segment_seconds was 10 and is 1" in said
     assert "the segments that files are cut into" in said
@@ -129,7 +153,9 @@ def test_resuming_with_other_settings_or_another_index_says_what_changed(finishe
     seehear.index([tmp_path / "videos"], tmp_path / "longer", progress=False)
     said = refusal(tmp_path / "longer")
     assert "other than then: the sizes of files)" in said
-    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert before == {
+        path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()
+    }
 
 
 def test_run_json_records_what_was_used_after_going_on(index_folder, tmp_path):

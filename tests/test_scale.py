@@ -1,4 +1,6 @@
-"""Does nothing that grows with the rows become Python objects, and is what comes in pieces the same as the whole?"""
+"""Does nothing that grows with the rows become Python objects, and is what comes in pieces the same
+as the whole?
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,15 @@ def table_of(rows: int, rows_a_video: int = 3) -> pa.RecordBatch:
     number_N = np.arange(rows, dtype=np.int32) // rows_a_video
     generator = np.random.default_rng(0)
     columns = {
-        name: np.full(rows, 25).astype(kind.to_pandas_dtype()) for name, kind in FACTS.items() if "codec" not in name
+        name: np.full(rows, 25).astype(kind.to_pandas_dtype())
+        for name, kind in FACTS.items()
+        if "codec" not in name
     }
     columns |= {"start_s": generator.random(rows), "seconds": generator.random(rows) * 9 + 1}
-    columns |= {"video_codec": pa.array(["h264", "vp9"] * (rows // 2)), "audio_codec": pa.array(["aac"] * rows)}
+    columns |= {
+        "video_codec": pa.array(["h264", "vp9"] * (rows // 2)),
+        "audio_codec": pa.array(["aac"] * rows),
+    }
     columns["width"] = np.arange(rows, dtype=np.int32) % 300 + 60
     paths = pa.array([f"ü{number}.mp4" for number in range(number_N[-1] + 1)])
     return assemble(columns, paths, number_N, SCHEMA)
@@ -59,7 +66,9 @@ def test_opening_takes_no_memory_for_rows_and_no_time(big: Path) -> None:
     seconds, (_, peak) = time.perf_counter() - begin, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (len(index), index.num_videos) == (ROWS, ROWS // 3)
-    assert peak < 1_000_000, "a part of the file for its digest, some rows for a check, and no byte for each row"
+    assert peak < 1_000_000, (
+        "a part of the file for its digest, some rows for a check, and no byte for each row"
+    )
     assert seconds < 1
     assert index.path(ROWS - 1) == f"/videos/ü{ROWS // 3 - 1}.mp4"
     for name in ("video", "start_s", "seconds", "width", "file_bytes"):
@@ -112,7 +121,9 @@ def test_a_run_of_a_large_index_begins_without_lists_and_without_wide_copies(big
     assert train.dtype == heldout.dtype == order.dtype == np.int32
     assert len(train) + len(heldout) == ROWS
     assert len(requests) == 64
-    assert peak < ROWS * 4 + ROWS * 4 + ROWS * 3 + ROWS // 3 * 26 + 5_000_000, "numbers, the order, masks, files"
+    assert peak < ROWS * 4 + ROWS * 4 + ROWS * 3 + ROWS // 3 * 26 + 5_000_000, (
+        "numbers, the order, masks, files"
+    )
     scale = cfg.clip.short_side_pixels / np.minimum(index.width, index.height)
     assert clips.cache_bytes() > (np.ceil(index.width * scale) * cfg.clip.short_side_pixels).sum()
 
@@ -130,7 +141,9 @@ def test_labels_of_several_row_groups_are_written_as_they_are(tmp_path: Path) ->
 @given(st.integers(1, 400), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
 def test_nmi_is_that_of_scikit_learn(rows: int, k: int, other_k: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
-    one_N, other_N = (generator.integers(-1, width, rows).astype(np.int32) for width in (k, other_k))
+    one_N, other_N = (
+        generator.integers(-1, width, rows).astype(np.int32) for width in (k, other_k)
+    )
     both_N = (one_N >= 0) & (other_N >= 0)
     wanted = normalized_mutual_info_score(one_N[both_N], other_N[both_N])
     assert nmi(one_N, other_N) == pytest.approx(wanted, abs=1e-9)

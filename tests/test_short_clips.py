@@ -1,6 +1,8 @@
-"""Which frames and which sound does a clip get of a video that is hardly longer, or shorter, than the clip?
+"""Which frames and which sound does a clip get of a video that is hardly longer, or shorter, than
+the clip?
 
-Every frame shows its number, and the sound is a ramp that tells the time, so both can be compared with arithmetic.
+Every frame shows its number, and the sound is a ramp that tells the time, so both can be compared
+with arithmetic.
 """
 
 from __future__ import annotations
@@ -37,15 +39,26 @@ def times_of(waveform_L) -> np.ndarray:
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A video of so many frames each, and of sound as long."""
     folder = tmp_path_factory.mktemp("short")
-    sound = {"audio_codec": "pcm_f32le", "sample_rate_hz": RATE_HZ, "layout": "mono", "waveform": ramp}
-    made = [write_media(folder / f"{n:02d}.mov", seconds=n / FPS, fps=FPS, size=(48, 48), **sound) for n in NUM_FRAMES]
+    sound = {
+        "audio_codec": "pcm_f32le",
+        "sample_rate_hz": RATE_HZ,
+        "layout": "mono",
+        "waveform": ramp,
+    }
+    made = [
+        write_media(folder / f"{n:02d}.mov", seconds=n / FPS, fps=FPS, size=(48, 48), **sound)
+        for n in NUM_FRAMES
+    ]
     return [str(path) for path in made]
 
 
 @pytest.fixture(scope="module")
 def opened(files) -> dict[tuple[str, ...], Index]:
     """Their index for each choice of modalities: no file is left out."""
-    found = {wanted: look_up([Stretch(path) for path in files], wanted, workers=1) for wanted in MODALITIES}
+    found = {
+        wanted: look_up([Stretch(path) for path in files], wanted, workers=1)
+        for wanted in MODALITIES
+    }
     assert not any(one.rejected for one in found.values())
     return {wanted: one.index for wanted, one in found.items()}
 
@@ -63,8 +76,13 @@ def test_frames_of_ten_test_clips_are_as_distinct_as_the_video_allows(opened, fr
     clips = clips_of(opened["video",], ("video",), replace(CLIP, frames=frames))
     for row, there in enumerate(NUM_FRAMES):
         starts = max(1, there - frames + 1)
-        taken = [[number_of(f) for f in at(clips, row, place).frames_BTHWC[0].numpy()] for place in evenly(10)]
-        expected = [[(int(place.share * starts) + i) % there for i in range(frames)] for place in evenly(10)]
+        taken = [
+            [number_of(f) for f in at(clips, row, place).frames_BTHWC[0].numpy()]
+            for place in evenly(10)
+        ]
+        expected = [
+            [(int(place.share * starts) + i) % there for i in range(frames)] for place in evenly(10)
+        ]
         assert taken == expected, there
         assert len({tuple(numbers) for numbers in taken}) == min(10, starts)
         assert {len(set(numbers)) for numbers in taken} == {min(frames, there)}
@@ -74,7 +92,9 @@ def test_unread_sound_takes_no_temporal_jitter_away(opened):
     clips = clips_of(opened["video",], ("video",))
     for row, there in enumerate(NUM_FRAMES):
         if there - 8 <= 10:
-            first = {number_of(at(clips, row, epoch).frames_BTHWC[0][0].numpy()) for epoch in range(80)}
+            first = {
+                number_of(at(clips, row, epoch).frames_BTHWC[0][0].numpy()) for epoch in range(80)
+            }
             assert first == set(range(max(1, there - 8 + 1))), there
 
 
@@ -86,8 +106,14 @@ def test_sound_that_is_longer_than_the_file_begins_with_it_and_repeats(opened):
         starts = max(1, there - 60 + 1)
         for place, waveform_L in zip(evenly(10), heard, strict=True):
             first = int(place.share * starts) / FPS
-            expected_s = (first + np.arange(2 * RATE_HZ) / RATE_HZ) if there >= 60 else np.arange(num_samples) / RATE_HZ
-            np.testing.assert_allclose(times_of(waveform_L), np.resize(expected_s, 2 * RATE_HZ), atol=1e-3)
+            expected_s = (
+                (first + np.arange(2 * RATE_HZ) / RATE_HZ)
+                if there >= 60
+                else np.arange(num_samples) / RATE_HZ
+            )
+            np.testing.assert_allclose(
+                times_of(waveform_L), np.resize(expected_s, 2 * RATE_HZ), atol=1e-3
+            )
         assert len({w.numpy().tobytes() for w in heard}) == min(10, starts)
 
 
@@ -100,7 +126,9 @@ def test_the_same_instants_are_seen_and_heard_together(opened):
             heard_s = times_of(batch.waveform_BL[0])
             if there >= 60:  # centred on the same instant
                 assert seen_s.mean() + 0.5 / FPS == pytest.approx(heard_s.mean(), abs=1 / FPS)
-            else:  # every instant of the file is heard; pictures that fit are not broken by the end of a turn
+            # every instant of the file is heard; pictures that fit are not broken by the end of a
+            # turn
+            else:
                 assert heard_s.max() == pytest.approx(there / FPS, abs=0.002)
                 assert len(set(seen_s)) == min(8, there)
                 assert there < 8 or np.diff(seen_s) == pytest.approx(1 / FPS)
@@ -108,15 +136,24 @@ def test_the_same_instants_are_seen_and_heard_together(opened):
 
 @pytest.mark.parametrize("modalities", MODALITIES)
 @pytest.mark.parametrize("sound_seconds", [0.1, 2.0])
-def test_whole_short_segments_in_memory_give_the_clips_that_are_read(opened, modalities, sound_seconds):
+def test_whole_short_segments_in_memory_give_the_clips_that_are_read(
+    opened, modalities, sound_seconds
+):
     clip = replace(CLIP, sound_seconds=sound_seconds)
     read, kept = (clips_of(opened[modalities], modalities, clip) for _ in range(2))
     assert kept.fill()
-    held = sum(part.nbytes for s in kept._cached for part in (s.frames_GHWC, s.waveform_L) if part is not None)
+    held = sum(
+        part.nbytes
+        for s in kept._cached
+        for part in (s.frames_GHWC, s.waveform_L)
+        if part is not None
+    )
     assert held == pytest.approx(kept.cache_bytes(), rel=0.01)
     rows = np.arange(len(NUM_FRAMES))
     for epoch in (0, 1, *evenly(3)):
-        one, other = (next(c.batches(rows, epoch=epoch, batch_size=len(rows))) for c in (read, kept))
+        one, other = (
+            next(c.batches(rows, epoch=epoch, batch_size=len(rows))) for c in (read, kept)
+        )
         assert one.rows_B.tolist() == other.rows_B.tolist() == rows.tolist()
         if "video" in modalities:
             assert np.array_equal(one.frames_BTHWC, other.frames_BTHWC)
@@ -134,11 +171,16 @@ def test_every_preset_reads_every_video_that_the_index_takes(files, tmp_path, pr
         for epoch in (0, Position(0.5)):
             batch = next(clips.batches(np.arange(len(clips)), epoch=epoch, batch_size=len(clips)))
             assert len(batch.rows_B) == len(clips)
-            assert batch.waveform_BL is None or batch.waveform_BL.shape[1] == clip.sound_seconds * clip.sample_rate_hz
+            assert (
+                batch.waveform_BL is None
+                or batch.waveform_BL.shape[1] == clip.sound_seconds * clip.sample_rate_hz
+            )
 
 
 def test_a_single_frame_whose_file_does_not_say_how_long_it_is_seen_can_be_read(tmp_path: Path):
-    path = write_media(tmp_path / "one.flv", video_codec="flv1", audio_codec=None, frame_times_s=[0.0])
+    path = write_media(
+        tmp_path / "one.flv", video_codec="flv1", audio_codec=None, frame_times_s=[0.0]
+    )
     with Reader(path) as reader:
         assert 0 < reader.info().video_seconds < 0.2
     clips = clips_of(look_up([Stretch(str(path))], ("video",), workers=1).index, ("video",))

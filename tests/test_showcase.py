@@ -9,25 +9,49 @@ from seehear.reporting.demo import demo, table
 
 @pytest.mark.slow
 def test_a_small_demo_goes_through_and_a_second_call_reuses_it(tmp_path):
-    arguments = {"seeds": (7,), "videos": 48, "settings": {"rounds": 1, "train.epochs": 1, "compute.threads": 1}}
+    arguments = {
+        "seeds": (7,),
+        "videos": 48,
+        "settings": {"rounds": 1, "train.epochs": 1, "compute.threads": 1},
+    }
     report = demo(tmp_path / "demo", **arguments)
     assert json.loads((tmp_path / "demo" / "demo.json").read_text())["seeds"].keys() == {"7"}
     ways = report["seeds"]["7"]["ways"]
     assert list(ways) == ["statistics", "random", "sdc", "xdc", "supervised"]
     assert all(0 <= ways[way][modality] <= 1 for way in ways for modality in ("video", "audio"))
-    assert all(0 <= ways[way][f"nmi_{m}"] <= 1 for way in ("sdc", "xdc") for m in ("video", "audio"))
+    assert all(
+        0 <= ways[way][f"nmi_{m}"] <= 1 for way in ("sdc", "xdc") for m in ("video", "audio")
+    )
     assert report["seeds"]["7"]["n_train"] + report["seeds"]["7"]["n_test"] == 48
-    encoders = (tmp_path / "demo" / "seed7" / "xdc" / "encoders" / "video.safetensors").stat().st_mtime_ns
+    encoders = (
+        (tmp_path / "demo" / "seed7" / "xdc" / "encoders" / "video.safetensors").stat().st_mtime_ns
+    )
     again = demo(tmp_path / "demo", **arguments)
-    assert encoders == (tmp_path / "demo" / "seed7" / "xdc" / "encoders" / "video.safetensors").stat().st_mtime_ns
+    assert (
+        encoders
+        == (tmp_path / "demo" / "seed7" / "xdc" / "encoders" / "video.safetensors")
+        .stat()
+        .st_mtime_ns
+    )
     assert again["seeds"]["7"]["ways"]["xdc"]["video"] == ways["xdc"]["video"]
 
 
 def test_the_table_gives_mean_and_range():
-    ways = [{"video": 0.9, "audio": 0.8, "nmi_video": 0.5, "nmi_audio": 0.4}, {"video": 1.0, "audio": 0.6}]
+    ways = [
+        {"video": 0.9, "audio": 0.8, "nmi_video": 0.5, "nmi_audio": 0.4},
+        {"video": 1.0, "audio": 0.6},
+    ]
     ways[1] |= {"nmi_video": 0.7, "nmi_audio": 0.4}
-    report = {"seeds": {str(i): {"chance": 0.25, "ways": {"xdc": way}} for i, way in enumerate(ways)}}
+    report = {
+        "seeds": {str(i): {"chance": 0.25, "ways": {"xdc": way}} for i, way in enumerate(ways)}
+    }
     head, chance, xdc = table(report)
     assert head[1] == "video probe, %"
     assert chance == ["chance", "25.0", "25.0", "0", "0"]
-    assert xdc == ["XDC", "95.0 (90.0-100.0)", "70.0 (60.0-80.0)", "0.60 (0.50-0.70)", "0.40 (0.40-0.40)"]
+    assert xdc == [
+        "XDC",
+        "95.0 (90.0-100.0)",
+        "70.0 (60.0-80.0)",
+        "0.60 (0.50-0.70)",
+        "0.40 (0.40-0.40)",
+    ]

@@ -10,7 +10,10 @@ from seehear.method.clusters import Space
 
 def features(rows: int = 200, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, 6, generator=generator) * torch.tensor([5.0, 3.0, 1.0, 0.5, 0.2, 0.1]) + 10
+    return (
+        torch.randn(rows, 6, generator=generator) * torch.tensor([5.0, 3.0, 1.0, 0.5, 0.2, 0.1])
+        + 10
+    )
 
 
 def test_l2_centres_and_gives_unit_length():

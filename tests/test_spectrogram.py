@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from seehear.method.encoders.spectrogram import LOG_FLOOR, Spectrogram, hz_to_mel, mel_filters, mel_to_hz
+from seehear.method.encoders.spectrogram import (
+    LOG_FLOOR,
+    Spectrogram,
+    hz_to_mel,
+    mel_filters,
+    mel_to_hz,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,15 +26,25 @@ def test_log_mel_agrees_with_librosa():
     librosa = pytest.importorskip("librosa")
     wave = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     power = librosa.feature.melspectrogram(
-        y=wave, sr=16000, n_fft=256, hop_length=160, window="hann", center=True, pad_mode="reflect", n_mels=40
+        y=wave,
+        sr=16000,
+        n_fft=256,
+        hop_length=160,
+        window="hann",
+        center=True,
+        pad_mode="reflect",
+        n_mels=40,
     )
     ours = Spectrogram(frames=101)(torch.from_numpy(wave)[None])[0, 0].numpy()
-    assert np.abs(ours - np.log(power + LOG_FLOOR)).max() < 1e-3  # the weakest bins round differently in float32
+    # the weakest bins round differently in float32
+    assert np.abs(ours - np.log(power + LOG_FLOOR)).max() < 1e-3
     assert np.abs(ours - np.log(power + LOG_FLOOR)).mean() < 1e-6
 
 
 def brown_noise(seed: int, level_dbfs: float) -> np.ndarray:
-    """Ten seconds of noise whose power falls with the square of frequency, as wind, traffic and rooms have it."""
+    """Ten seconds of noise whose power falls with the square of frequency, as wind, traffic and
+    rooms have it.
+    """
     walk = np.cumsum(np.random.default_rng(seed).normal(size=160000))
     walk -= walk.mean()
     return (walk / walk.std() * 10 ** (level_dbfs / 20)).astype(np.float32)
@@ -39,11 +55,19 @@ def test_quiet_sound_lies_above_the_floor(level_dbfs):
     librosa = pytest.importorskip("librosa")
     wave = np.round(brown_noise(0, level_dbfs) * 32768) / 32768  # as a file of 16 bits holds it
     power = librosa.feature.melspectrogram(
-        y=wave.astype(np.float32), sr=16000, n_fft=256, hop_length=160, pad_mode="reflect", n_mels=40
+        y=wave.astype(np.float32),
+        sr=16000,
+        n_fft=256,
+        hop_length=160,
+        pad_mode="reflect",
+        n_mels=40,
     )
-    image = Spectrogram(frames=power.shape[1])(torch.from_numpy(wave.astype(np.float32))[None])[0, 0].numpy()
+    image = Spectrogram(frames=power.shape[1])(torch.from_numpy(wave.astype(np.float32))[None])[
+        0, 0
+    ].numpy()
     assert (image < np.log(4 * LOG_FLOOR)).mean() < 0.005
-    assert np.quantile(np.abs(image - np.log(power)), 0.99) < 0.5  # nothing but the sound decides what a cell says
+    # nothing but the sound decides what a cell says
+    assert np.quantile(np.abs(image - np.log(power)), 0.99) < 0.5
 
 
 def test_rounding_to_16_bits_is_what_the_floor_hides():
@@ -53,7 +77,9 @@ def test_rounding_to_16_bits_is_what_the_floor_hides():
 
 
 def test_silence_beside_loud_sound_stays_within_what_bf16_resolves():
-    """Digital silence is the lowest value; encoders standardise by a mean and deviation over all cells."""
+    """Digital silence is the lowest value; encoders standardise by a mean and deviation over all
+    cells.
+    """
     waves = [brown_noise(seed, level) for seed, level in enumerate((-60, -40, -30, -20, -12, -12))]
     waves[-1][:80000] = 0.0
     images = torch.cat([Spectrogram()(torch.from_numpy(wave)[None]) for wave in waves])

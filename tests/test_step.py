@@ -30,7 +30,14 @@ def stepped(numerics=CPU, steps=2, cfg=None, prepare=lambda pair: None):
     numerics.place(pair)
     prepare(pair)
     batch = made_up_batch(cfg.clip, 6)
-    update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, numerics, make_optimizer(pair, cfg.train))
+    update = Update(
+        pair,
+        cfg.clip,
+        {"x": np.arange(6) % 4},
+        cfg.train,
+        numerics,
+        make_optimizer(pair, cfg.train),
+    )
     sums = Sums(update.students, numerics.device)
     pair.train()
     for _ in range(steps):
@@ -97,7 +104,9 @@ def test_a_compiler_that_pays_is_taken_and_recorded_and_one_that_fails_is_not(mo
     cfg = tiny_settings()
     with monkeypatch.context() as patched:
         patched.setattr("seehear.machine.devices.probe", lambda candidates, pair, clip: [2.0, 1.0])
-        chosen = choose(override(cfg, {"compute.compile": "inductor"}).compute, build_pair(cfg), cfg.clip)
+        chosen = choose(
+            override(cfg, {"compute.compile": "inductor"}).compute, build_pair(cfg), cfg.clip
+        )
     assert (chosen.compiler, chosen.note) == ("inductor", "")
     assert Numerics.from_record(chosen.describe()) == chosen
     assert dict(chosen.probe_ms)["inductor"] == 1.0
@@ -114,7 +123,10 @@ def test_a_compiler_that_pays_is_taken_and_recorded_and_one_that_fails_is_not(mo
 def test_a_compiler_that_is_no_faster_is_left_out(monkeypatch):
     cfg = tiny_settings()
     monkeypatch.setattr("seehear.machine.devices.probe", lambda candidates, pair, clip: [2.0, 1.9])
-    assert "does not pay: 1.90 ms a clip, 2.00 without" in try_compiler(CPU, "inductor", build_pair(cfg), cfg.clip).note
+    assert (
+        "does not pay: 1.90 ms a clip, 2.00 without"
+        in try_compiler(CPU, "inductor", build_pair(cfg), cfg.clip).note
+    )
     monkeypatch.setattr("seehear.machine.devices.probe", lambda candidates, pair, clip: [2.0, 1.0])
     assert try_compiler(CPU, "inductor", build_pair(cfg), cfg.clip).compiler == "inductor"
 
@@ -142,7 +154,12 @@ def test_deterministic_kernels_are_asked_for_and_only_within_the_block():
 
 @pytest.mark.thorough
 def test_a_run_with_all_of_it_ends(index_folder, tmp_path):
-    settings = {"compute.precision": "fp32", "compute.memory_format": "contiguous", "data.workers": 0, "rounds": 1}
+    settings = {
+        "compute.precision": "fp32",
+        "compute.memory_format": "contiguous",
+        "data.workers": 0,
+        "rounds": 1,
+    }
     settings |= {"compute.deterministic": True, "compute.checkpoint_activations": True}
     plain = {key: value for key, value in settings.items() if value is not True}
     one = seehear.pretrain(index_folder, tmp_path / "all", preset="debug", settings=settings)
@@ -160,7 +177,9 @@ def test_a_first_step_that_is_not_finite_leaves_everything_as_it_was(optimizer):
     def after(batches):
         pair = build_pair(cfg)
         pair.renew_heads({"video": {"x": 4}, "audio": {"x": 4}}, torch.Generator().manual_seed(0))
-        update = Update(pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, CPU, make_optimizer(pair, cfg.train))
+        update = Update(
+            pair, cfg.clip, {"x": np.arange(6) % 4}, cfg.train, CPU, make_optimizer(pair, cfg.train)
+        )
         sums, pair = Sums(update.students, "cpu"), pair.train()
         found = [update([batch], batch.rows_B, 0, sums).is_finite() for batch in batches]
         return pair, update.optimizer.state_dict()["state"], sums.table_S2, found
@@ -219,7 +238,10 @@ def test_on_a_gpu_recomputation_learns_the_same():
     numerics = Numerics("cuda", "fp32", "channels_last")
     with kernels(Compute(deterministic=True)):
         same(
-            stepped(numerics)[0], stepped(numerics, prepare=lambda pair: pair.recompute(True))[0], rtol=1e-4, atol=1e-5
+            stepped(numerics)[0],
+            stepped(numerics, prepare=lambda pair: pair.recompute(True))[0],
+            rtol=1e-4,
+            atol=1e-5,
         )
 
 
@@ -228,7 +250,12 @@ def test_on_a_gpu_recomputation_learns_the_same():
 @pytest.mark.slow
 def test_on_a_gpu_compiled_steps_learn_the_same():
     plain = Numerics("cuda", "fp32", "channels_last")
-    same(stepped(plain)[0], stepped(dataclasses.replace(plain, compiler="inductor"))[0], rtol=1e-3, atol=1e-4)
+    same(
+        stepped(plain)[0],
+        stepped(dataclasses.replace(plain, compiler="inductor"))[0],
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 @gpu

@@ -1,4 +1,6 @@
-"""The way of a new user, by the command line: videos, index, encoders, numbers; and what wrong use says."""
+"""The way of a new user, by the command line: videos, index, encoders, numbers; and what wrong use
+says.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,27 @@ from command_here import command
 
 pytestmark = pytest.mark.thorough
 
-FIXED = ("--compute.precision", "fp32", "--compute.memory_format", "contiguous", "--data.workers", "0")
+FIXED = (
+    "--compute.precision",
+    "fp32",
+    "--compute.memory_format",
+    "contiguous",
+    "--data.workers",
+    "0",
+)
 
 
-def run(*arguments: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: object, code: int = 0, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", "seehear", *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, cwd=cwd, env={**os.environ, "COLUMNS": "80"}
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80"},
     )
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done
@@ -49,7 +65,15 @@ def test_a_run_holds_what_the_documentation_says(story):
     record = json.loads((folder / "run.json").read_text())
     assert record["settings"]["cluster"]["num_clusters"] == [4]
     assert record["index"]["rows"] == 32
-    assert {"seehear", "commit", "packages", "machine", "command", "numerics", "format"} <= record.keys()
+    assert {
+        "seehear",
+        "commit",
+        "packages",
+        "machine",
+        "command",
+        "numerics",
+        "format",
+    } <= record.keys()
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [entry["round"] for entry in log] == [0, 1]
     assert log[1]["clusters"]["video"]["nmi_last"] is not None
@@ -62,7 +86,14 @@ def test_a_run_holds_what_the_documentation_says(story):
 
 
 def test_evaluate_writes_and_prints_values_beside_chance(story):
-    done = run("evaluate", story / "run", "--data", story / "index", "--classes", story / "videos" / "classes.csv")
+    done = run(
+        "evaluate",
+        story / "run",
+        "--data",
+        story / "index",
+        "--classes",
+        story / "videos" / "classes.csv",
+    )
     assert "chance 50.0%" in done.stdout
     result = json.loads((story / "run" / "results" / "probe-index.json").read_text())
     assert set(result["values"]) == {"video", "audio"}
@@ -71,7 +102,9 @@ def test_evaluate_writes_and_prints_values_beside_chance(story):
     assert result["data"]["num_missing"] == 0
     assert result["model"]["digest"] == seehear.load(story / "run").digest
     given = ("--data", story / "index", "--classes", story / "videos" / "classes.csv")
-    clusters = json.loads(run("evaluate", story / "run", "--task", "clusters", *given, "--json").stdout)
+    clusters = json.loads(
+        run("evaluate", story / "run", "--task", "clusters", *given, "--json").stdout
+    )
     assert set(clusters["values"]) == {"video", "audio", "joint"}
     shown = run("evaluate", story / "run", "--task", "retrieval", *given)
     assert "audio to video" in shown.stdout
@@ -98,7 +131,9 @@ def test_python_and_the_command_line_do_the_same(story):
     seehear.pretrain(story / "index", story / "again", preset="debug", settings=settings)
     for name in ("encoders/video.safetensors", "encoders/audio.safetensors"):
         assert (story / "run" / name).read_bytes() == (story / "again" / name).read_bytes()
-    a, b = (pq.read_table(story / folder / "clusters" / "labels.parquet") for folder in ("run", "again"))
+    a, b = (
+        pq.read_table(story / folder / "clusters" / "labels.parquet") for folder in ("run", "again")
+    )
     assert a.equals(b)
 
 
@@ -107,27 +142,60 @@ def test_python_and_the_command_line_do_the_same(story):
     [
         (("index", "nowhere", "--out", "i"), r"nowhere"),
         (("pretrain", "nowhere", "--out", "r"), r"nowhere.*seehear index"),
-        (("pretrain", "{story}/index", "--out", "{story}/run", "--preset", "debug"), r"--resume.*--overwrite"),
-        (("pretrain", "{story}/index", "--out", "r", "--cluster.num_clusters", "99"), r"99, more than the 32 rows"),
-        (("pretrain", "{story}/index", "--out", "r", "--train.lrr", "1"), r"Did you mean.*--train\.lr"),
-        (("pretrain", "{story}/index", "--out", "r", "--train.lr", "fast"), r"train\.lr is 'fast'.*must be a number"),
+        (
+            ("pretrain", "{story}/index", "--out", "{story}/run", "--preset", "debug"),
+            r"--resume.*--overwrite",
+        ),
+        (
+            ("pretrain", "{story}/index", "--out", "r", "--cluster.num_clusters", "99"),
+            r"99, more than the 32 rows",
+        ),
+        (
+            ("pretrain", "{story}/index", "--out", "r", "--train.lrr", "1"),
+            r"Did you mean.*--train\.lr",
+        ),
+        (
+            ("pretrain", "{story}/index", "--out", "r", "--train.lr", "fast"),
+            r"train\.lr is 'fast'.*must be a number",
+        ),
         (("pretrain", "{story}/index", "--out", "r", "--preset", "dmeo"), r"Did you mean demo\?"),
         (("pretrain", "{story}/index", "--out", "r", "--resume"), r"r is no run"),
         (
             ("pretrain", "{story}/index", "--out", "{story}/run", "--resume", "--train.lr", "9"),
             r"train\.lr is 9\.0.*0\.001",
         ),
-        (("pretrain", "{story}/index", "--out", "r", "--resume", "--overwrite"), r"exclude each other"),
         (
-            ("pretrain", "{story}/index", "--out", "{story}/videos", "--preset", "debug", "--overwrite"),
+            ("pretrain", "{story}/index", "--out", "r", "--resume", "--overwrite"),
+            r"exclude each other",
+        ),
+        (
+            (
+                "pretrain",
+                "{story}/index",
+                "--out",
+                "{story}/videos",
+                "--preset",
+                "debug",
+                "--overwrite",
+            ),
             r"no run of seehear",
         ),
         (("pretrain", "{story}/index"), r"Missing option '--out'"),
         (
-            ("evaluate", "nowhere", "--data", "{story}/index", "--classes", "{story}/videos/classes.csv"),
+            (
+                "evaluate",
+                "nowhere",
+                "--data",
+                "{story}/index",
+                "--classes",
+                "{story}/videos/classes.csv",
+            ),
             r"no trained enc",
         ),
-        (("evaluate", "{story}/run", "--data", "{story}/index", "--classes", "none.csv"), r"none\.csv cannot be read"),
+        (
+            ("evaluate", "{story}/run", "--data", "{story}/index", "--classes", "none.csv"),
+            r"none\.csv cannot be read",
+        ),
         (("synth", "{story}/s", "--classes", "99"), r"classes is 99"),
         (("demo", "--seeds", "x"), r"--seeds is 'x'"),
         (("dmeo",), r"No such command 'dmeo'"),
@@ -176,7 +244,9 @@ def test_tensorboard_files_hold_the_logged_numbers(story):
     writer.close()
     events = EventAccumulator(str(story / "tb"))
     events.Reload()
-    assert [e.value for e in events.Scalars("loss/video")] == pytest.approx([e["loss"]["video"][-1] for e in entries])
+    assert [e.value for e in events.Scalars("loss/video")] == pytest.approx(
+        [e["loss"]["video"][-1] for e in entries]
+    )
     assert len(events.Scalars("clusters/audio/nmi_last")) == 1
 
 

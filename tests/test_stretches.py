@@ -24,7 +24,9 @@ def write_wav(path, seconds, rate=16000):
     return str(path)
 
 
-def test_rows_are_the_stretches_that_can_be_read_and_the_others_have_a_reason(videos, index_folder, tmp_path):
+def test_rows_are_the_stretches_that_can_be_read_and_the_others_have_a_reason(
+    videos, index_folder, tmp_path
+):
     path = Index.open(index_folder).path(0)
     sound = write_wav(tmp_path / "a.wav", 3.0)
     (tmp_path / "b.wav").write_bytes(b"not sound")
@@ -63,7 +65,10 @@ def test_a_file_without_the_wanted_stream_is_rejected_and_silence_is_not(tmp_pat
 def test_a_file_as_long_as_a_stretch_that_begins_after_its_end_is_the_stretch_cut_out(tmp_path):
     cut, longer = write_wav(tmp_path / "cut.wav", 10.4), write_wav(tmp_path / "longer.wav", 12.0)
     found = look_up([Stretch(cut, 47.0, 10.0), Stretch(longer, 47.0, 10.0)], ("audio",), workers=1)
-    assert (found.index.start_s.tolist(), found.index.seconds.tolist()) == ([0.0], pytest.approx([10.4], abs=0.01))
+    assert (found.index.start_s.tolist(), found.index.seconds.tolist()) == (
+        [0.0],
+        pytest.approx([10.4], abs=0.01),
+    )
     assert found.rejected[1].reason == "past the end"
 
 
@@ -72,7 +77,9 @@ def test_nothing_is_an_empty_index():
     assert len(found.index) == 0
 
 
-def test_clips_of_sound_alone_have_no_frames_and_agree_with_clips_of_both_where_sound_is_the_longer(index_folder):
+def test_clips_of_sound_alone_have_no_frames_and_agree_with_clips_of_both_where_sound_is_the_longer(
+    index_folder,
+):
     index = Index.open(index_folder)
     clip = replace(CLIP, sound_seconds=1.5)
     both = Clips(index, clip, Data(workers=0), 0)
@@ -80,7 +87,9 @@ def test_clips_of_sound_alone_have_no_frames_and_agree_with_clips_of_both_where_
     rows = np.arange(6)
     for epoch in (3, evenly(4)[1]):
         for one, other in zip(
-            both.batches(rows, epoch=epoch, batch_size=4), alone.batches(rows, epoch=epoch, batch_size=4), strict=True
+            both.batches(rows, epoch=epoch, batch_size=4),
+            alone.batches(rows, epoch=epoch, batch_size=4),
+            strict=True,
         ):
             assert other.frames_BTHWC is None
             assert one.frames_BTHWC is not None
@@ -94,6 +103,8 @@ def test_the_whole_segment_in_memory_gives_the_same_clips_of_pictures_alone(inde
     assert kept.fill()
     assert kept.cache_bytes() < Clips(index, CLIP, Data(workers=0), 0).cache_bytes()
     for position in evenly(3):
-        one, other = (next(c.batches(np.arange(3), epoch=position, batch_size=3)) for c in (read, kept))
+        one, other = (
+            next(c.batches(np.arange(3), epoch=position, batch_size=3)) for c in (read, kept)
+        )
         assert np.array_equal(one.frames_BTHWC, other.frames_BTHWC)
         assert one.waveform_BL is other.waveform_BL is None

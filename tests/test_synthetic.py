@@ -1,4 +1,6 @@
-"""Are the synthetic videos what they promise: reproducible, synchronous, hard for one modality, and whole on disk?"""
+"""Are the synthetic videos what they promise: reproducible, synchronous, hard for one modality, and
+whole on disk?
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def rows_of(classes_csv: Path) -> list[dict[str, str]]:
 def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """All frames_THWC and the waveform_S of a file, by the plainest use of the decoder."""
     with av.open(path) as container:
-        frames_THWC = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        frames_THWC = np.stack(
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        )
     with av.open(path) as container:
         parts = [(frame.pts, frame.to_ndarray()[0]) for frame in container.decode(audio=0)]
     assert parts[0][0] == 0
@@ -68,11 +72,15 @@ def test_shapes_ranges_and_life(event: str):
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_the_object_covers_enough_and_moves(event: str):
-    """Cover is in [0, 1], at least 6 by 6 pixels of 32 by 32 somewhere in the video, and it changes."""
+    """Cover is in [0, 1], at least 6 by 6 pixels of 32 by 32 somewhere in the video, and it
+    changes.
+    """
     place_P = (np.arange(32, dtype=np.float32) + 0.5) / 16 - 1
     t_T11 = np.arange(8, dtype=np.float32)[:, None, None] / 4
     still = np.zeros_like(t_T11)
-    canvas = Canvas(place_P[None, None, :] + still, place_P[None, :, None] + still, t_T11, pixel=1 / 16)
+    canvas = Canvas(
+        place_P[None, None, :] + still, place_P[None, :, None] + still, t_T11, pixel=1 / 16
+    )
     kind = CATALOGUE[event]
     for number in range(10):
         rng = np.random.default_rng(number)
@@ -97,15 +105,21 @@ def test_the_timing_rests_until_the_onset_and_counts_its_beats():
         assert len(heard_s) >= 2
         np.testing.assert_allclose(timing.turns(heard_s) % 1, 0, atol=1e-5)
         np.testing.assert_allclose(timing.since(heard_s + 0.1), 0.1, atol=1e-5)
-        np.testing.assert_allclose(timing.until(heard_s - 0.1 * gaps_s.min()), 0.1 * gaps_s.min(), atol=1e-5)
+        np.testing.assert_allclose(
+            timing.until(heard_s - 0.1 * gaps_s.min()), 0.1 * gaps_s.min(), atol=1e-5
+        )
         early_s = np.linspace(0, timing.onset_s, 5)
         assert np.ptp(timing.turns(early_s)) == 0
         assert np.all(timing.since(np.minimum(early_s, heard_s[0] - 1e-3)) == LONG_AGO_S)
 
 
-@pytest.mark.parametrize("event", ["bouncing ball", "pendulum", "drips", "bursting ring", "blinking lamp"])
+@pytest.mark.parametrize(
+    "event", ["bouncing ball", "pendulum", "drips", "bursting ring", "blinking lamp"]
+)
 def test_sound_starts_on_the_beat_that_the_picture_shows(event: str):
-    """The clean sound is silent just before a beat and loud just after: the picture asks the same clock."""
+    """The clean sound is silent just before a beat and loud just after: the picture asks the same
+    clock.
+    """
     kind = CATALOGUE[event]
     rng = np.random.default_rng(2)
     timing = draw_timing(rng, 2.0, kind.period_s, kind.unevenness)
@@ -113,7 +127,9 @@ def test_sound_starts_on_the_beat_that_the_picture_shows(event: str):
     sound_S = kind.sound(t_S, timing, 1.0, rng)
     for beat_s in timing.beats_s[(timing.beats_s >= timing.onset_s) & (timing.beats_s < 1.9)]:
         sample = round(beat_s * SAMPLE_RATE_HZ)
-        before = np.square(sound_S[max(sample - 300, 0) : sample - 60]).mean() if sample > 400 else 0
+        before = (
+            np.square(sound_S[max(sample - 300, 0) : sample - 60]).mean() if sample > 400 else 0
+        )
         after = np.square(sound_S[sample + 60 : sample + 300]).mean()
         assert after > 20 * before
 
@@ -127,8 +143,12 @@ def test_the_object_stands_out_from_its_background():
 
 
 def test_a_nuisance_says_nothing_about_the_event():
-    """The same video number with another event keeps its background: only what the object covers differs."""
-    ball, square = (render(0, 11, event=name)[0].astype(int) for name in ("bouncing ball", "sliding square"))
+    """The same video number with another event keeps its background: only what the object covers
+    differs.
+    """
+    ball, square = (
+        render(0, 11, event=name)[0].astype(int) for name in ("bouncing ball", "sliding square")
+    )
     same = np.abs(ball - square).max(axis=-1) <= 60  # the grain differs
     assert 0.6 < same.mean() < 1
 
@@ -136,13 +156,17 @@ def test_a_nuisance_says_nothing_about_the_event():
 # A folder.
 
 
-def test_every_class_gets_its_share_and_a_fifth_is_for_testing_in_a_folder_of_its_own(small_set: Path):
+def test_every_class_gets_its_share_and_a_fifth_is_for_testing_in_a_folder_of_its_own(
+    small_set: Path,
+):
     rows = rows_of(small_set / "classes.csv")
     assert len(rows) == 48
     for event in EVENTS:
         splits = [row["split"] for row in rows if row["class"] == event]
         assert sorted(splits) == ["test", "train", "train", "train"]
-    assert [row["path"] for row in rows] == [f"{row['split']}/00/{i:06d}.mp4" for i, row in enumerate(rows)]
+    assert [row["path"] for row in rows] == [
+        f"{row['split']}/00/{i:06d}.mp4" for i, row in enumerate(rows)
+    ]
     names = [row["class"] for row in rows]
     assert names[:12] != names[12:24]  # a number does not give the class away
 
@@ -167,10 +191,13 @@ def test_files_are_real_video_and_sound_at_the_same_time(small_set: Path):
             assert not container.metadata.keys() & {"title", "comment", "creation_time"}
 
 
-def test_neither_the_workers_nor_the_size_of_the_set_change_a_video(small_set: Path, tmp_path: Path):
+def test_neither_the_workers_nor_the_size_of_the_set_change_a_video(
+    small_set: Path, tmp_path: Path
+):
     other = synth(tmp_path / "other", videos=16, seed=3, workers=1).parent
     for path in sorted(other.rglob("*.mp4")):
-        assert path.read_bytes() == next(small_set.rglob(path.name)).read_bytes()  # maybe in the other split
+        # maybe in the other split
+        assert path.read_bytes() == next(small_set.rglob(path.name)).read_bytes()
     assert [row["class"] for row in rows_of(other / "classes.csv")] == [
         row["class"] for row in rows_of(small_set / "classes.csv")[:16]
     ]
@@ -242,7 +269,9 @@ def test_fewer_classes_take_the_first_events(tmp_path: Path):
         ({"workers": 0}, "workers is 0"),
     ],
 )
-def test_settings_out_of_range_name_their_limits(tmp_path: Path, settings: dict[str, float], message: str):
+def test_settings_out_of_range_name_their_limits(
+    tmp_path: Path, settings: dict[str, float], message: str
+):
     with pytest.raises(SettingsError, match=message):
         synth(tmp_path / "set", **settings)
     assert list(tmp_path.iterdir()) == []
@@ -273,5 +302,10 @@ def test_larger_and_longer_videos_work(tmp_path: Path):
 
 
 def test_the_folder_holds_what_it_says_and_nothing_else(small_set: Path):
-    files = {path.relative_to(small_set).as_posix() for path in small_set.rglob("*") if path.is_file()}
-    assert files == {row["path"] for row in rows_of(small_set / "classes.csv")} | {"classes.csv", "synth.json"}
+    files = {
+        path.relative_to(small_set).as_posix() for path in small_set.rglob("*") if path.is_file()
+    }
+    assert files == {row["path"] for row in rows_of(small_set / "classes.csv")} | {
+        "classes.csv",
+        "synth.json",
+    }

@@ -68,7 +68,14 @@ def test_advice_names_what_helps_most():
     assert "--data.cache_gigabytes 2.2" in advice({**FACTS, "decoded_gigabytes": 2.0})
     assert "within --data.cache_gigabytes" in advice({**FACTS, "decoded_gigabytes": 0.5})
     assert "--data.workers" in advice({**FACTS, "workers": 1})
-    decoding = {"open": 1.0, "seek": 1.0, "decode": 30.0, "resize": 3.0, "sound": 6.0, "collate": 0.1}
+    decoding = {
+        "open": 1.0,
+        "seek": 1.0,
+        "decode": 30.0,
+        "resize": 3.0,
+        "sound": 6.0,
+        "collate": 0.1,
+    }
     assert "seehear pack" in advice(FACTS, decoding)
     assert "seehear pack" in advice(FACTS)
     assert "seehear pack" not in advice({**FACTS, "packed": True}, decoding)
@@ -100,7 +107,17 @@ def test_unreadable_videos_are_said(tmp_path, videos):
 
 
 def test_the_command_prints_stages_and_advice(index_folder):
-    command = ["bench", "data", str(index_folder), "--preset", "debug", "--clips", "6", "--data.workers", "0"]
+    command = [
+        "bench",
+        "data",
+        str(index_folder),
+        "--preset",
+        "debug",
+        "--clips",
+        "6",
+        "--data.workers",
+        "0",
+    ]
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
     assert "clips/s in all" in done.output
@@ -109,7 +126,9 @@ def test_the_command_prints_stages_and_advice(index_folder):
     assert as_json["workers"] == 0
 
 
-def test_cores_are_divided_only_where_a_cpu_trains_and_decodes_and_nobody_said_how(index_folder, monkeypatch):
+def test_cores_are_divided_only_where_a_cpu_trains_and_decodes_and_nobody_said_how(
+    index_folder, monkeypatch
+):
     cfg, asked = preset_settings("debug"), []
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)

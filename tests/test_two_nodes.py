@@ -1,4 +1,6 @@
-"""Two nodes, on a wire that is cut or with a rank that is killed: nothing hangs, and the run ends as on one node."""
+"""Two nodes, on a wire that is cut or with a rank that is killed: nothing hangs, and the run ends
+as on one node.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from two_nodes import Node, nodes, rank_of, why_not
 pytestmark = pytest.mark.slow
 
 TIMEOUT_MINUTES = 0.2
-ENDED_S = 60 * TIMEOUT_MINUTES + 20  # for the ranks: their own timeout, and what a busy machine takes to leave
+# for the ranks: their own timeout, and what a busy machine takes to leave
+ENDED_S = 60 * TIMEOUT_MINUTES + 20
 MORE = ["--train.batch_parts", "2", "--compute.timeout_minutes", str(TIMEOUT_MINUTES)]
 GONE = "Another process of this job is gone or does not answer"
 
@@ -35,7 +38,9 @@ def labels(run: Path) -> list[dict[str, object]]:
 def alone(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process, with the same parts."""
     run = tmp_path_factory.mktemp("runs") / "alone"
-    seehear.pretrain(index_folder, run, preset="debug", settings={**SETTINGS, "train.batch_parts": 2})
+    seehear.pretrain(
+        index_folder, run, preset="debug", settings={**SETTINGS, "train.batch_parts": 2}
+    )
     return run
 
 
@@ -48,7 +53,9 @@ def ranks_on(node: Node) -> bool:
 
 
 def end(started: list[subprocess.Popen[str]]) -> None:
-    """Do to each torchrun what whoever started the job does: one whose rendezvous is beyond a dead wire waits on."""
+    """Do to each torchrun what whoever started the job does: one whose rendezvous is beyond a dead
+    wire waits on.
+    """
     for process in started:
         try:
             process.wait(timeout=5)
@@ -72,7 +79,10 @@ def test_a_cut_wire_or_a_killed_rank_ends_both_nodes_and_the_run_goes_on_to_the_
         first, second = both
 
         def start(attempt: str) -> list[subprocess.Popen[str]]:
-            return [node.torchrun(first.address, words, log=tmp_path / f"{attempt}{node.number}") for node in both]
+            return [
+                node.torchrun(first.address, words, log=tmp_path / f"{attempt}{node.number}")
+                for node in both
+            ]
 
         started = start("broken")
         wait_for(run, "midway/0*.pt", started[0])
@@ -84,7 +94,9 @@ def test_a_cut_wire_or_a_killed_rank_ends_both_nodes_and_the_run_goes_on_to_the_
         while any(ranks_on(node) for node in both) and time.monotonic() < begin + ENDED_S:
             time.sleep(0.1)
         seconds = time.monotonic() - begin
-        assert not any(ranks_on(node) for node in both), f"a rank is still there after {seconds:.0f} s"
+        assert not any(ranks_on(node) for node in both), (
+            f"a rank is still there after {seconds:.0f} s"
+        )
         print(f"{fault}: all ranks are gone after {seconds:.1f} s")
         end(started)
         for node in both if fault == "wire" else [first]:
@@ -96,5 +108,7 @@ def test_a_cut_wire_or_a_killed_rank_ends_both_nodes_and_the_run_goes_on_to_the_
     assert "going on in round" in said("resumed", first)
     assert labels(run) == labels(alone)
     for modality in ("video", "audio"):
-        one, other = (load_file(folder / "encoders" / f"{modality}.safetensors") for folder in (run, alone))
+        one, other = (
+            load_file(folder / "encoders" / f"{modality}.safetensors") for folder in (run, alone)
+        )
         assert all(torch.allclose(one[name], other[name], atol=1e-3) for name in one)

@@ -33,7 +33,8 @@ def files(states, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.save(states["conv"], folder / "conv.pth")
     fc = {"fc.weight": torch.zeros(400, 512), "fc.bias": torch.zeros(400)}
-    torch.save(states["block"] | fc, folder / "block.pth", _use_new_zipfile_serialization=False)  # of 2019
+    # of 2019
+    torch.save(states["block"] | fc, folder / "block.pth", _use_new_zipfile_serialization=False)
     return {rule: folder / f"{rule}.pth" for rule in RULES}
 
 
@@ -46,7 +47,10 @@ def small(content: object, path: Path) -> Path:
 def test_keys_and_shapes_are_those_of_the_published_networks(rule):
     shapes = r2plus1d.shapes(rule)
     with torch.device("meta"):
-        ours = {key: tuple(value.shape) for key, value in VideoEncoder(midplanes=rule).state_dict().items()}
+        ours = {
+            key: tuple(value.shape)
+            for key, value in VideoEncoder(midplanes=rule).state_dict().items()
+        }
     assert ours == shapes
     learned = [shape for key, shape in shapes.items() if key.endswith(("weight", "bias"))]
     assert sum(math.prod(shape) for shape in learned) == r2plus1d.PARAMETERS[rule]
@@ -54,7 +58,9 @@ def test_keys_and_shapes_are_those_of_the_published_networks(rule):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("rule", RULES)
-def test_a_checkpoint_becomes_an_encoder_that_computes_what_the_published_network_does(rule, files, states, tmp_path):
+def test_a_checkpoint_becomes_an_encoder_that_computes_what_the_published_network_does(
+    rule, files, states, tmp_path
+):
     accounting = convert(files[rule], tmp_path / "encoders")
     assert len(accounting.matched) == len(r2plus1d.shapes(rule))
     assert accounting.left_out == (("fc.weight", "fc.bias") if rule == "block" else ())
@@ -84,9 +90,13 @@ def test_the_output_is_torchvisions_where_it_can_be_imported(tmp_path):
     model = seehear.load(small(network.state_dict(), tmp_path / "theirs.pth"), device="cpu")
     network.fc = torch.nn.Identity()
     frames = torch.rand(2, 3, 8, 56, 56)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1, 1) for values in (r2plus1d.MEAN, r2plus1d.STD))
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1, 1) for values in (r2plus1d.MEAN, r2plus1d.STD)
+    )
     with torch.inference_mode():
-        torch.testing.assert_close(model.video(frames), network((frames - mean) / std), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            model.video(frames), network((frames - mean) / std), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_wrappings_of_a_state_dict_are_taken_off(states, tmp_path):
@@ -99,13 +109,19 @@ def test_wrappings_of_a_state_dict_are_taken_off(states, tmp_path):
 
 
 def test_counters_of_batch_norms_may_be_missing_and_are_named(states, tmp_path):
-    old = {key: value for key, value in states["conv"].items() if not key.endswith("num_batches_tracked")}
+    old = {
+        key: value
+        for key, value in states["conv"].items()
+        if not key.endswith("num_batches_tracked")
+    }
     opened = open_checkpoint(small(old, tmp_path / "old.pth"))
     assert set(opened.accounting.not_there) == states["conv"].keys() - old.keys()
     assert int(opened.pair.encoders["video"].state_dict()["stem.1.num_batches_tracked"]) == 0
 
 
-@pytest.mark.parametrize(("rule", "other", "numbers"), [("conv", "block", "288 where"), ("block", "conv", "230 where")])
+@pytest.mark.parametrize(
+    ("rule", "other", "numbers"), [("conv", "block", "288 where"), ("block", "conv", "230 where")]
+)
 def test_a_wrong_rule_of_mid_planes_is_named(rule, other, numbers, files):
     message = rf'layer2.0.conv2.0.0.weight has {numbers} the encoder has .*midplanes="{rule}"'
     with pytest.raises(CheckpointError, match=message):
@@ -117,19 +133,34 @@ def test_anything_that_is_not_accounted_for_is_an_error(states, tmp_path):
     del state["layer3.1.conv2.1.running_var"]
     with pytest.raises(CheckpointError, match=r"1 are missing \(layer3.1.conv2.1.running_var\)"):
         open_checkpoint(small(state, tmp_path / "a.pth"))
-    deeper = states["conv"] | {f"layer3.{n}.conv1.0.0.weight": torch.zeros(576, 256, 1, 3, 3) for n in range(2, 6)}
-    with pytest.raises(CheckpointError, match=r"4 are unknown \(layer3.2.conv1.0.0.weight, .*, \.\.\.\)"):
+    deeper = states["conv"] | {
+        f"layer3.{n}.conv1.0.0.weight": torch.zeros(576, 256, 1, 3, 3) for n in range(2, 6)
+    }
+    with pytest.raises(
+        CheckpointError, match=r"4 are unknown \(layer3.2.conv1.0.0.weight, .*, \.\.\.\)"
+    ):
         open_checkpoint(small(deeper, tmp_path / "b.pth"))
     other_stem = states["conv"] | {"stem.0.weight": torch.zeros(45, 2, 1, 7, 7)}
-    with pytest.raises(CheckpointError, match=r"1 have another shape \(stem.0.weight: \(45, 2, 1, 7, 7\), not"):
+    with pytest.raises(
+        CheckpointError, match=r"1 have another shape \(stem.0.weight: \(45, 2, 1, 7, 7\), not"
+    ):
         open_checkpoint(small(other_stem, tmp_path / "c.pth"))
 
 
 def test_an_image_network_is_another_architecture(tmp_path):
-    resnet50 = {"conv1.weight": torch.zeros(64, 3, 7, 7), "bn1.weight": torch.zeros(64), "fc.bias": torch.zeros(1000)}
-    resnet50 |= {f"layer{i}.0.conv{j}.weight": torch.zeros(8, 8, 1, 1) for i in (1, 2, 3, 4) for j in (1, 2, 3)}
+    resnet50 = {
+        "conv1.weight": torch.zeros(64, 3, 7, 7),
+        "bn1.weight": torch.zeros(64),
+        "fc.bias": torch.zeros(1000),
+    }
+    resnet50 |= {
+        f"layer{i}.0.conv{j}.weight": torch.zeros(8, 8, 1, 1)
+        for i in (1, 2, 3, 4)
+        for j in (1, 2, 3)
+    }
     with pytest.raises(
-        CheckpointError, match=r"is not of this architecture, R\(2\+1\)D-18: 0 keys fit, 185 are missing"
+        CheckpointError,
+        match=r"is not of this architecture, R\(2\+1\)D-18: 0 keys fit, 185 are missing",
     ):
         open_checkpoint(small(resnet50, tmp_path / "resnet50.pth"))
 
@@ -145,13 +176,19 @@ class Evil:
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
-    torch.save({"stem.0.weight": torch.zeros(1), "x": Evil(tmp_path / "ran")}, tmp_path / "evil.pth")
+    torch.save(
+        {"stem.0.weight": torch.zeros(1), "x": Evil(tmp_path / "ran")}, tmp_path / "evil.pth"
+    )
     for protocol in (2, 4):
-        (tmp_path / f"plain{protocol}.pth").write_bytes(pickle.dumps(Evil(tmp_path / "ran"), protocol))
+        (tmp_path / f"plain{protocol}.pth").write_bytes(
+            pickle.dumps(Evil(tmp_path / "ran"), protocol)
+        )
     for name in ("evil.pth", "plain2.pth"):
         with pytest.raises(CheckpointError, match="made by running code"):
             read_state(tmp_path / name)
-    with pytest.raises(CheckpointError, match=r"no checkpoint of PyTorch, or a damaged one \(Unsupported"):
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint of PyTorch, or a damaged one \(Unsupported"
+    ):
         read_state(tmp_path / "plain4.pth")
     assert not (tmp_path / "ran").exists()
 
@@ -201,7 +238,9 @@ def test_a_released_file_is_known_by_its_bytes(files, monkeypatch, tmp_path):
     assert model.info["source"]["name"] == entry.name
     assert model.info["source"]["licence"] == "MIT"
     assert model.info["source"]["published"] == {"UCF101": 93.0, "HMDB51": 63.7}
-    with pytest.raises(UsageError, match="r2plus1d_18_xdc_audioset has no audio encoder, only one for video"):
+    with pytest.raises(
+        UsageError, match="r2plus1d_18_xdc_audioset has no audio encoder, only one for video"
+    ):
         model.audio(torch.zeros(1, 16000))
 
 
@@ -216,7 +255,9 @@ def test_the_table_of_released_weights_is_consistent():
         assert bool(entry.published) == (entry.licence == "MIT")
     with pytest.raises(UsageError, match="Did you mean r2plus1d_18_xdc_audioset"):
         find("r2plus1d_xdc_audioset")
-    with pytest.raises(RunError, match=r"r2plus1d_18_kinetic has no trained encoders.*Did you mean .*kinetics400"):
+    with pytest.raises(
+        RunError, match=r"r2plus1d_18_kinetic has no trained encoders.*Did you mean .*kinetics400"
+    ):
         seehear.load("r2plus1d_18_kinetic")
 
 
@@ -238,9 +279,24 @@ def test_convert_from_the_command_line(files, tmp_path, monkeypatch, capsys):
     assert "Left out: fc.weight, fc.bias" in printed
     assert command(monkeypatch, "weights", "convert", str(files["block"]), "--out", out) == 2
     assert "out exists. Choose another --out" in capsys.readouterr().err
-    assert command(monkeypatch, "weights", "convert", str(files["conv"]), "--out", out, "--overwrite", "--json") == 0
+    assert (
+        command(
+            monkeypatch,
+            "weights",
+            "convert",
+            str(files["conv"]),
+            "--out",
+            out,
+            "--overwrite",
+            "--json",
+        )
+        == 0
+    )
     assert len(json.loads(capsys.readouterr().out)["matched"]) == 222
-    assert command(monkeypatch, "weights", "convert", str(tmp_path / "no.pth"), "--out", out + "2") == 1
+    assert (
+        command(monkeypatch, "weights", "convert", str(tmp_path / "no.pth"), "--out", out + "2")
+        == 1
+    )
     assert capsys.readouterr().err.startswith("Error: There is no checkpoint")
     assert not (tmp_path / "out2").exists()
 

@@ -1,8 +1,11 @@
-"""Two nodes on one machine: network namespaces joined by a veth pair, and torchrun in each with a common rendezvous.
+"""Two nodes on one machine: network namespaces joined by a veth pair, and torchrun in each with a
+common rendezvous.
 
-`with nodes() as (first, second)` needs root and iproute2; `why_not()` says what is missing. Each node has its own
-loopback and one address on one wire; gloo is told which interface to use. Files are shared, as by a network.
-By hand: `python tests/two_nodes.py INDEX RUN [more of pretrain's options]`, which trains on two nodes of one rank.
+`with nodes() as (first, second)` needs root and iproute2; `why_not()` says what is missing. Each
+node has its own loopback and one address on one wire; gloo is told which interface to use. Files
+are shared, as by a network. By hand:
+`python tests/two_nodes.py INDEX RUN [more of pretrain's options]`, which trains on two nodes of one
+rank.
 """
 
 from __future__ import annotations
@@ -38,21 +41,39 @@ class Node:
         """Put it back."""
         _ip("-n", self.name, "link", "set", self.interface, "up")
 
-    def torchrun(self, meeting: str, words: Sequence[str], *, ranks: int = 1, log: Path) -> subprocess.Popen[str]:
-        """Start this node's part of a job of two nodes, in a process group of its own, with what it says in a file.
+    def torchrun(
+        self, meeting: str, words: Sequence[str], *, ranks: int = 1, log: Path
+    ) -> subprocess.Popen[str]:
+        """Start this node's part of a job of two nodes, in a process group of its own, with what it
+        says in a file.
 
         Args:
             meeting: the address of the first node.
             words: what follows `-m`.
             ranks: processes on this node.
         """
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--nproc-per-node={ranks}"]
-        # Not `localhost`: a rendezvous on a node's own name would be looked for by every node at home.
-        torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}:{PORT}", "--rdzv-id=two-nodes"]
+        torchrun = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nnodes=2",
+            f"--nproc-per-node={ranks}",
+        ]
+        # Not `localhost`: a rendezvous on a node's own name would be looked for by every node at
+        # home.
+        torchrun += [
+            "--rdzv-backend=c10d",
+            f"--rdzv-endpoint={meeting}:{PORT}",
+            "--rdzv-id=two-nodes",
+        ]
         torchrun += [f"--rdzv-conf=is_host={int(self.address == meeting)},join_timeout=120"]
         torchrun += [f"--local-addr={self.address}", "-m"]
         path = os.pathsep.join((str(HERE.parent / "src"), os.environ.get("PYTHONPATH", "")))
-        environment = {"GLOO_SOCKET_IFNAME": self.interface, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        environment = {
+            "GLOO_SOCKET_IFNAME": self.interface,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": path,
+        }
         with log.open("w") as file:
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *torchrun, *words],
@@ -89,7 +110,9 @@ def nodes() -> Iterator[tuple[Node, Node]]:
 
 def processes(node: Node) -> list[int]:
     """All that runs on a node."""
-    said = subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        ["ip", "netns", "pids", node.name], capture_output=True, text=True, check=False
+    )
     return [int(pid) for pid in said.stdout.split()]
 
 
@@ -111,7 +134,10 @@ def why_not() -> str:
     name = f"sh{os.getpid() % 100000}-probe"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if made.returncode:
-        return f"network namespaces need a privilege that this process does not have ({made.stderr.strip()})"
+        return (
+            f"network namespaces need a privilege that this process does not have "
+            f"({made.stderr.strip()})"
+        )
     subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
     return ""
 
@@ -133,7 +159,8 @@ def main() -> int:
     with nodes() as (first, second):
         logs = [Path(f"{run}.node{node.number}.log") for node in (first, second)]
         started = [
-            node.torchrun(first.address, words, log=log) for node, log in zip((first, second), logs, strict=True)
+            node.torchrun(first.address, words, log=log)
+            for node, log in zip((first, second), logs, strict=True)
         ]
         codes = [process.wait() for process in started]
     for node, code in enumerate(codes):

@@ -1,8 +1,10 @@
-"""Every knob there is: typed, frozen, with its meaning beside it; presets; overrides by dotted name.
+"""Every knob there is: typed, frozen, with its meaning beside it; presets; overrides by dotted
+name.
 
-`Settings` is the one object that a run is built from and that `run.json` records. A setting is changed by its dotted
-name (`train.lr`), from the command line (`--train.lr 0.01`), from a TOML file, or from Python
-(`override(preset("demo"), {"train.lr": 0.01})`); an unknown name is an error that suggests the nearest one.
+`Settings` is the one object that a run is built from and that `run.json` records. A setting is
+changed by its dotted name (`train.lr`), from the command line (`--train.lr 0.01`), from a TOML
+file, or from Python (`override(preset("demo"), {"train.lr": 0.01})`); an unknown name is an error
+that suggests the nearest one.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ T = TypeVar("T")
 Variant = Literal["xdc", "sdc", "mdc", "cdc"]
 
 
-def setting(default: T, help: str, *, low: float | None = None, high: float | None = None, usual: str = "") -> T:
+def setting(
+    default: T, help: str, *, low: float | None = None, high: float | None = None, usual: str = ""
+) -> T:
     """A field with its meaning and the closed range that it must lie in."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "usual": usual})
 
@@ -35,17 +39,31 @@ class Clip:
     """What one draw takes from a segment: some frames and the sound around them."""
 
     frames: int = setting(8, "frames in a clip", low=1, high=1024, usual="8 or 32")
-    frame_rate_hz: float = setting(30.0, "frames a second within a clip", low=0.1, high=240, usual="4 to 30")
-    short_side_pixels: int = setting(128, "short side that frames are decoded to", low=8, high=4096, usual="crop + 1/8")
-    crop_pixels: int = setting(112, "side of the square that the encoder sees", low=8, high=4096, usual="112 or 224")
-    sound_seconds: float = setting(2.0, "sound that goes with a clip", low=0.05, high=60, usual="1 to 2")
+    frame_rate_hz: float = setting(
+        30.0, "frames a second within a clip", low=0.1, high=240, usual="4 to 30"
+    )
+    short_side_pixels: int = setting(
+        128, "short side that frames are decoded to", low=8, high=4096, usual="crop + 1/8"
+    )
+    crop_pixels: int = setting(
+        112, "side of the square that the encoder sees", low=8, high=4096, usual="112 or 224"
+    )
+    sound_seconds: float = setting(
+        2.0, "sound that goes with a clip", low=0.05, high=60, usual="1 to 2"
+    )
     sample_rate_hz: int = setting(16000, "sound is resampled to this rate", low=1000, high=192000)
     mel_bins: int = setting(40, "rows of the log-mel image", low=8, high=256)
     spectrogram_frames: int = setting(100, "columns of the log-mel image", low=8, high=4096)
     flip: bool = setting(True, "mirror half of the training clips, left to right")
-    brightness: float = setting(0.0, "brightness jitter, share of full range", low=0, high=1, usual="0 to 0.2")
-    contrast: float = setting(0.0, "contrast jitter: factor within 1 +- this", low=0, high=1, usual="0 to 0.4")
-    gain_decibels: float = setting(0.0, "loudness jitter of the sound, +- this", low=0, high=40, usual="0 to 6")
+    brightness: float = setting(
+        0.0, "brightness jitter, share of full range", low=0, high=1, usual="0 to 0.2"
+    )
+    contrast: float = setting(
+        0.0, "contrast jitter: factor within 1 +- this", low=0, high=1, usual="0 to 0.4"
+    )
+    gain_decibels: float = setting(
+        0.0, "loudness jitter of the sound, +- this", low=0, high=40, usual="0 to 6"
+    )
 
     def seconds_of(self, modality: str) -> float:
         """How long the frames ("video") or the sound ("audio") of one clip are."""
@@ -62,7 +80,9 @@ class Encoders:
 
     video_width: int = setting(64, "channels of R(2+1)D's first stage", low=1, high=512)
     video_depth: int = setting(18, "layers of R(2+1)D: 10 or 18", low=10, high=18)
-    midplanes: Literal["conv", "block"] = setting("conv", "R(2+1)D's inner width: conv (XDC) or block (torchvision)")
+    midplanes: Literal["conv", "block"] = setting(
+        "conv", "R(2+1)D's inner width: conv (XDC) or block (torchvision)"
+    )
     audio_width: int = setting(64, "channels of the audio ResNet's first stage", low=1, high=512)
     audio_depth: int = setting(18, "layers of the audio ResNet: 10 or 18", low=10, high=18)
 
@@ -77,26 +97,41 @@ class Cluster:
         "l2", "before k-means: centre and L2, PCA-whiten and L2, or as they are"
     )
     warm_start: bool = setting(False, "start from the last round's labels instead of random rows")
-    points_per_centroid: int = setting(0, "iterate on a sample of this many rows a cluster; 0 is all rows", low=0)
+    points_per_centroid: int = setting(
+        0, "iterate on a sample of this many rows a cluster; 0 is all rows", low=0
+    )
 
 
 @dataclass(frozen=True)
 class Train:
     """Learning one round's labels."""
 
-    epochs: int = setting(3, "most epochs a round, each student's last with the rate falling to zero", low=1)
+    epochs: int = setting(
+        3, "most epochs a round, each student's last with the rate falling to zero", low=1
+    )
     patience: int = setting(
-        0, "held-out loss has not improved for so many epochs: the last one follows, from the best; 0: never", low=0
+        0,
+        "held-out loss has not improved for so many epochs: the last one follows, from the best; "
+        "0: never",
+        low=0,
     )
     batch_size: int = setting(32, "clips a step, over all ranks together", low=2)
-    batch_parts: int = setting(1, "cut a batch into at least so many parts, one after another or on ranks", low=1)
+    batch_parts: int = setting(
+        1, "cut a batch into at least so many parts, one after another or on ranks", low=1
+    )
     optimizer: Literal["sgd", "adamw"] = setting("sgd", "sgd with momentum, or adamw")
     lr: float = setting(0.01, "peak learning rate", low=0, usual="0.01 for sgd, 0.001 for adamw")
     momentum: float = setting(0.9, "of sgd", low=0, high=1)
     weight_decay: float = setting(1e-4, "L2 penalty (sgd) or decay (adamw)", low=0)
-    warmup_share: float = setting(0.05, "share of a round's steps that lr rises over", low=0, high=1)
-    renew_heads: bool = setting(True, "new heads each round, since cluster numbers mean nothing across rounds")
-    uniform_clusters: bool = setting(True, "draw clips uniformly over clusters instead of over rows")
+    warmup_share: float = setting(
+        0.05, "share of a round's steps that lr rises over", low=0, high=1
+    )
+    renew_heads: bool = setting(
+        True, "new heads each round, since cluster numbers mean nothing across rounds"
+    )
+    uniform_clusters: bool = setting(
+        True, "draw clips uniformly over clusters instead of over rows"
+    )
     label_smoothing: float = setting(0.0, "of the cross-entropy", low=0, high=1)
     heldout_share: float = setting(
         0.05, "share of the videos kept out of training, to see it saturate", low=0, high=0.5
@@ -108,12 +143,18 @@ class Data:
     """How clips get from files to the device."""
 
     workers: int = setting(-1, "decoding processes; -1: one a core", low=-1, high=1024)
-    cache_gigabytes: float = setting(2.0, "keep decoded segments in memory when all of them fit", low=0)
-    timeout_s: float = setting(60.0, "a clip that takes longer to decode is tried once more, then left out", low=0.1)
+    cache_gigabytes: float = setting(
+        2.0, "keep decoded segments in memory when all of them fit", low=0
+    )
+    timeout_s: float = setting(
+        60.0, "a clip that takes longer to decode is tried once more, then left out", low=0.1
+    )
     remote_cache_gigabytes: float = setting(
         -1.0, "copies of remote files on disk; -1: $SEEHEAR_CACHE_GIGABYTES, or 20", low=-1
     )
-    max_failed_share: float = setting(0.05, "stop when more than this share of rows cannot be read", low=0, high=1)
+    max_failed_share: float = setting(
+        0.05, "stop when more than this share of rows cannot be read", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)
@@ -121,23 +162,39 @@ class Compute:
     """Where and how precisely."""
 
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "fp32, bf16 autocast, or the faster one (probed)")
-    memory_format: Literal["auto", "contiguous", "channels_last"] = setting("auto", "layout of video, or probed")
-    threads: int = setting(0, "CPU threads; 0: PyTorch's choice", low=0)
-    compile: Literal["off", "inductor"] = setting("off", "torch.compile's inductor, taken if it works and pays")
-    checkpoint_activations: bool = setting(
-        False, "compute activations of the video encoder again in the backward pass: less memory, about 1/3 more time"
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "fp32, bf16 autocast, or the faster one (probed)"
     )
-    deterministic: bool = setting(False, "only kernels that give the same bits each time, which may be slower")
-    sync_batch_norm: bool = setting(False, "batch norm over the clips of all ranks instead of each rank's")
-    timeout_minutes: float = setting(30.0, "how long ranks wait for each other before they give up", low=0.01)
+    memory_format: Literal["auto", "contiguous", "channels_last"] = setting(
+        "auto", "layout of video, or probed"
+    )
+    threads: int = setting(0, "CPU threads; 0: PyTorch's choice", low=0)
+    compile: Literal["off", "inductor"] = setting(
+        "off", "torch.compile's inductor, taken if it works and pays"
+    )
+    checkpoint_activations: bool = setting(
+        False,
+        "compute activations of the video encoder again in the backward pass: less memory, about "
+        "1/3 more time",
+    )
+    deterministic: bool = setting(
+        False, "only kernels that give the same bits each time, which may be slower"
+    )
+    sync_batch_norm: bool = setting(
+        False, "batch norm over the clips of all ranks instead of each rank's"
+    )
+    timeout_minutes: float = setting(
+        30.0, "how long ranks wait for each other before they give up", low=0.01
+    )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """How often training is saved in the middle of a round; whole rounds are always saved."""
 
-    minutes: float = setting(10.0, "save when so many minutes have passed; 0: never", low=0, usual="5 to 30")
+    minutes: float = setting(
+        10.0, "save when so many minutes have passed; 0: never", low=0, usual="5 to 30"
+    )
     steps: int = setting(0, "save after every so many steps; 0: by minutes alone", low=0)
 
 
@@ -150,7 +207,8 @@ class Settings:
     rounds: int = setting(10, "most rounds of extract, cluster, train", low=1)
     stop_nmi: float = setting(
         0.0,
-        "end when clusters agree with the last round's by more than this NMI, twice in a row; 0: never",
+        "end when clusters agree with the last round's by more than this NMI, twice in a row; 0: "
+        "never",
         low=0,
         high=1,
     )
@@ -189,7 +247,9 @@ def leaves(settings: Any, prefix: str = "") -> Iterator[Leaf]:
             yield from leaves(value, f"{prefix}{f.name}.")
         else:
             m = f.metadata
-            yield Leaf(prefix + f.name, hints[f.name], value, m["help"], m["low"], m["high"], m["usual"])
+            yield Leaf(
+                prefix + f.name, hints[f.name], value, m["help"], m["low"], m["high"], m["usual"]
+            )
 
 
 def override(settings: T, changes: Mapping[str, Any], prefix: str = "") -> T:
@@ -200,13 +260,16 @@ def override(settings: T, changes: Mapping[str, Any], prefix: str = "") -> T:
         changes: value by name.
         prefix: what the names begin with, such as "finetune.".
     Raises:
-        SettingsError: an unknown name (with the nearest ones), a value of the wrong type or out of range.
+        SettingsError: an unknown name (with the nearest ones), a value of the wrong type or out of
+            range.
     """
     known = {leaf.name: leaf for leaf in leaves(settings, prefix)}
     for name, value in changes.items():
         if name not in known:
             raise SettingsError(unknown_setting(name, known))
-        settings = replace_at(settings, name.removeprefix(prefix).split("."), convert(known[name], value))
+        settings = replace_at(
+            settings, name.removeprefix(prefix).split("."), convert(known[name], value)
+        )
     if isinstance(settings, Settings):
         check_together(settings)
     return settings
@@ -228,7 +291,9 @@ def replace_at(settings: Any, path: list[str], value: Any) -> Any:
 
 
 def convert(leaf: Leaf, value: Any) -> Any:
-    """A string from a shell, or a value from TOML, JSON or Python, as the setting's type and within its range."""
+    """A string from a shell, or a value from TOML, JSON or Python, as the setting's type and within
+    its range.
+    """
     try:
         value = parse(leaf.type, value)
     except (ValueError, TypeError, OverflowError):
@@ -242,7 +307,9 @@ def convert(leaf: Leaf, value: Any) -> Any:
         if too_low or (leaf.high is not None and not number <= leaf.high):
             high = f" and at most {leaf.high:g}" if leaf.high is not None else ""
             usual = f"; usual: {leaf.usual}" if leaf.usual else ""
-            raise SettingsError(f"{leaf.name} is {number:g}. It must be at least {leaf.low:g}{high}{usual}.")
+            raise SettingsError(
+                f"{leaf.name} is {number:g}. It must be at least {leaf.low:g}{high}{usual}."
+            )
     return value
 
 
@@ -261,7 +328,14 @@ def parse(wanted: Any, value: Any) -> Any:
         return tuple(parse(typing.get_args(wanted)[0], part) for part in parts)
     if wanted is bool:
         if isinstance(value, str):
-            value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.lower())
+            value = {
+                "true": True,
+                "yes": True,
+                "1": True,
+                "false": False,
+                "no": False,
+                "0": False,
+            }.get(value.lower())
         if not isinstance(value, bool):
             raise ValueError
         return value
@@ -289,12 +363,14 @@ def check_together(settings: Settings) -> None:
     clip, train = settings.clip, settings.train
     if train.batch_size < 2 * train.batch_parts:
         raise SettingsError(
-            f"train.batch_parts is {train.batch_parts}, which leaves less than 2 of the {train.batch_size} clips of "
+            f"train.batch_parts is {train.batch_parts}, which leaves less than 2 of the "
+            f"{train.batch_size} clips of "
             f"train.batch_size to a part. Raise the batch size, or lower the parts."
         )
     if clip.crop_pixels > clip.short_side_pixels:
         raise SettingsError(
-            f"clip.crop_pixels is {clip.crop_pixels}, more than clip.short_side_pixels ({clip.short_side_pixels}). "
+            f"clip.crop_pixels is {clip.crop_pixels}, more than clip.short_side_pixels "
+            f"({clip.short_side_pixels}). "
             f"Lower the crop or raise the short side."
         )
     for name in ("video_depth", "audio_depth"):
@@ -304,7 +380,9 @@ def check_together(settings: Settings) -> None:
 
 
 def from_dict(values: Mapping[str, Any], base: Settings | None = None) -> Settings:
-    """Settings from nested plain data, as `to_dict` writes and a TOML file holds; what is not named stays."""
+    """Settings from nested plain data, as `to_dict` writes and a TOML file holds; what is not named
+    stays.
+    """
     return override(base or Settings(), flatten(values))
 
 
@@ -328,8 +406,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise SettingsError(f"There is no settings file {path}. `seehear settings` prints one to start from.") from None
-    except (ValueError, OSError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, endless numbers
+        raise SettingsError(
+            f"There is no settings file {path}. `seehear settings` prints one to start from."
+        ) from None
+    except (
+        ValueError,
+        OSError,
+        RecursionError,
+    ) as error:  # ValueError: no TOML, no UTF-8, endless numbers
         raise SettingsError(f"{path} is not readable as TOML: {error}.") from None
 
 

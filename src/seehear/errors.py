@@ -1,19 +1,21 @@
-"""What can go wrong, as a tree: catch `SeehearError` to catch everything that seehear raises on purpose.
+"""What can go wrong, as a tree: catch `SeehearError` to catch everything that seehear raises on
+purpose.
 
     SeehearError            exit code 1
-    ├── UsageError          exit code 2: what was asked for cannot work as typed; the message says what to type
-    │   ├── SettingsError   a setting that does not exist, has the wrong type, or contradicts another
-    │   ├── IndexFileError  an index that is missing, empty, of another format, or whose videos changed
-    │   └── RunError        a run folder that exists already, is missing, or was made with other settings
-    ├── MediaError          one file that cannot be decoded as wanted; carries `path` and `reason`
-    ├── StorageError        what was to be written does not fit, or may not be written there; also an OSError
-    ├── CheckpointError     a checkpoint that is damaged or of another kind
-    ├── TrainingError       training that cannot go on: non-finite loss, too many unreadable rows
-    ├── RankError           another process of the same job is gone, or does not answer
-    └── Interrupted         exit code 75: stopped by a signal, after saving what there is to save; run it again
+    ├── UsageError          exit code 2: what was asked for cannot work as typed; the message says
+    what to type │   ├── SettingsError   a setting that does not exist, has the wrong type, or
+    contradicts another │   ├── IndexFileError  an index that is missing, empty, of another format,
+    or whose videos changed │   └── RunError        a run folder that exists already, is missing, or
+    was made with other settings ├── MediaError          one file that cannot be decoded as wanted;
+    carries `path` and `reason` ├── StorageError        what was to be written does not fit, or may
+    not be written there; also an OSError ├── CheckpointError     a checkpoint that is damaged or of
+    another kind ├── TrainingError       training that cannot go on: non-finite loss, too many
+    unreadable rows ├── RankError           another process of the same job is gone, or does not
+    answer └── Interrupted         exit code 75: stopped by a signal, after saving what there is to
+    save; run it again
 
-Every message says what happened, with the value and the path, and then what to do. A bug of ours is an
-`AssertionError`, never one of these.
+Every message says what happened, with the value and the path, and then what to do. A bug of ours is
+an `AssertionError`, never one of these.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ import os
 def printable(text: str) -> str:
     """A text of one line that moves nothing on a terminal, whatever the names of files in it hold.
 
-    Control characters, line ends, directional marks and bytes that are no text are written out: \\x1b, \\n, \\udcff.
+    Control characters, line ends, directional marks and bytes that are no text are written out:
+    \\x1b, \\n, \\udcff.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class SeehearError(Exception):
-    """The base of every error that seehear raises on purpose. As text it is safe to print (`printable`)."""
+    """The base of every error that seehear raises on purpose. As text it is safe to print
+    (`printable`).
+    """
 
     exit_code = 1
 
@@ -49,7 +54,9 @@ class SettingsError(UsageError):
 
 
 class IndexFileError(UsageError):
-    """An index that is missing, empty, of another format, or whose videos have changed or vanished."""
+    """An index that is missing, empty, of another format, or whose videos have changed or
+    vanished.
+    """
 
 
 class RunError(UsageError):
@@ -66,17 +73,22 @@ class MediaError(SeehearError):
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str, detail: str = "") -> None:
-        super().__init__(path, reason, detail)  # all of them, so that the error survives pickling between processes
+        # all of them, so that the error survives pickling between processes
+        super().__init__(path, reason, detail)
         self.path = os.fspath(path)
         self.reason = reason
         self.detail = detail
 
     def __str__(self) -> str:
-        return printable(f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else ""))
+        return printable(
+            f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+        )
 
 
 class StorageError(SeehearError, OSError):
-    """A file or folder that cannot be written: the disk is full, or it is read-only. What was there before still is."""
+    """A file or folder that cannot be written: the disk is full, or it is read-only. What was there
+    before still is.
+    """
 
 
 class CheckpointError(SeehearError):
@@ -88,7 +100,9 @@ class TrainingError(SeehearError):
 
 
 class NotFiniteError(TrainingError):
-    """Too many steps whose loss or gradient was not finite; who keeps checkpoints names the last one."""
+    """Too many steps whose loss or gradient was not finite; who keeps checkpoints names the last
+    one.
+    """
 
 
 class RankError(SeehearError):
@@ -96,6 +110,8 @@ class RankError(SeehearError):
 
 
 class Interrupted(SeehearError):
-    """A signal asked to stop, and what there was to save is saved; the message ends with the command that goes on."""
+    """A signal asked to stop, and what there was to save is saved; the message ends with the
+    command that goes on.
+    """
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later

@@ -1,6 +1,8 @@
-"""Settings that belong together; each preset states the paper it follows, its cost, what to expect, and its command.
+"""Settings that belong together; each preset states the paper it follows, its cost, what to expect,
+and its command.
 
-A number that is not known from a publication is our own measurement, with its conditions, or is said to be unknown.
+A number that is not known from a publication is our own measurement, with its conditions, or is
+said to be unknown.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ class Preset:
     command: str
 
 
-STOP_NMI = 0.9  # our choice, not measured at that size: k-means from other rows agrees less than fully by itself
+# our choice, not measured at that size: k-means from other rows agrees less than fully by itself
+STOP_NMI = 0.9
 
 DEBUG = Preset(
     Settings(
         rounds=2,
-        clip=Clip(frames=4, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=1.0),
+        clip=Clip(
+            frames=4, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=1.0
+        ),
         encoders=Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10),
         cluster=Cluster(num_clusters=(4,), iterations=10),
         train=Train(epochs=1, batch_size=8, optimizer="adamw", lr=1e-3),
@@ -42,12 +47,16 @@ DEBUG = Preset(
 DEMO = Preset(
     Settings(
         rounds=12,
-        clip=Clip(frames=8, frame_rate_hz=4.0, short_side_pixels=40, crop_pixels=32, sound_seconds=2.0),
+        clip=Clip(
+            frames=8, frame_rate_hz=4.0, short_side_pixels=40, crop_pixels=32, sound_seconds=2.0
+        ),
         encoders=Encoders(video_width=16, video_depth=10, audio_width=16, audio_depth=10),
         cluster=Cluster(num_clusters=(16,)),
         train=Train(epochs=3, batch_size=32, optimizer="adamw", lr=3e-3, weight_decay=0.01),
-        # Networks this small gain little from a second thread, and on a busy machine threads that wait for each other
-        # are several times slower than one (344 clips/s with two against 267, and 62 to 97 against 267 beside another
+        # Networks this small gain little from a second thread, and on a busy machine threads that
+        # wait for each other
+        # are several times slower than one (344 clips/s with two against 267, and 62 to 97 against
+        # 267 beside another
         # busy process, two cores, bf16).
         compute=Compute(threads=1),
     ),
@@ -61,12 +70,15 @@ SMALL = Preset(
     Settings(
         rounds=10,
         stop_nmi=STOP_NMI,
-        clip=Clip(frames=8, frame_rate_hz=15.0, short_side_pixels=128, crop_pixels=112, sound_seconds=2.0),
+        clip=Clip(
+            frames=8, frame_rate_hz=15.0, short_side_pixels=128, crop_pixels=112, sound_seconds=2.0
+        ),
         cluster=Cluster(num_clusters=(256,)),
         train=Train(epochs=5, patience=2, batch_size=64, optimizer="sgd", lr=0.02),
         data=Data(cache_gigabytes=16.0),
     ),
-    paper="XDC's encoders (R(2+1)D-18, ResNet-18) at 112x112; learning rate, rounds and epochs are our choice",
+    paper="XDC's encoders (R(2+1)D-18, ResNet-18) at 112x112; learning rate, rounds and epochs "
+    "are our choice",
     cost="one GPU; not yet measured",
     expected="unknown: not yet measured",
     command="seehear pretrain INDEX --out RUN --preset small",
@@ -76,15 +88,20 @@ PAPER = Preset(
     Settings(
         rounds=20,
         stop_nmi=STOP_NMI,
-        clip=Clip(frames=8, frame_rate_hz=30.0, short_side_pixels=256, crop_pixels=224, sound_seconds=2.0),
+        clip=Clip(
+            frames=8, frame_rate_hz=30.0, short_side_pixels=256, crop_pixels=224, sound_seconds=2.0
+        ),
         cluster=Cluster(num_clusters=(256,)),
         train=Train(epochs=10, patience=2, batch_size=32, optimizer="sgd", lr=0.01),
     ),
-    paper="XDC (NeurIPS 2020): R(2+1)D-18, ResNet-18, rounds until saturation; 8 frames as recalled. Learning rate, "
-    "epochs a round and rounds are in the supplement, which we could not read; ours follow the same group's supervised "
+    paper="XDC (NeurIPS 2020): R(2+1)D-18, ResNet-18, rounds until saturation; 8 frames as "
+    "recalled. Learning rate, "
+    "epochs a round and rounds are in the supplement, which we could not read; ours follow the "
+    "same group's supervised "
     "recipe.",
     cost="many GPU days at the size of Kinetics; not yet measured",
-    expected="unknown for this reimplementation. Published for XDC on 65 million videos, fine-tuned on 32 frames, "
+    expected="unknown for this reimplementation. Published for XDC on 65 million videos, "
+    "fine-tuned on 32 frames, "
     "UCF101 / HMDB51: 94.6 / 66.5",
     command="seehear pretrain INDEX --out RUN --preset paper",
 )

@@ -1,1 +1,3 @@
-"""Mutilated media by the thousand: what do index and clips make of it? `make fuzz`, or `python -m fuzz`."""
+"""Mutilated media by the thousand: what do index and clips make of it? `make fuzz`, or
+`python -m fuzz`.
+"""

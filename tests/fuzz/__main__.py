@@ -1,8 +1,9 @@
-"""Fuzz for as long as wanted: `PYTHONPATH=tests python -m fuzz --cases 2000 --seed 0`; then files of data.
+"""Fuzz for as long as wanted: `PYTHONPATH=tests python -m fuzz --cases 2000 --seed 0`; then files
+of data.
 
-Cases are made and tried in lots, so that a disk holds little; the counts are printed, and written with `--out`. A case
-is a function of seed and number: `--seed 0 --only 17 --only 230` tries two of them again, `--first 500` those from 500
-on.
+Cases are made and tried in lots, so that a disk holds little; the counts are printed, and written
+with `--out`. A case is a function of seed and number: `--seed 0 --only 17 --only 230` tries two of
+them again, `--first 500` those from 500 on.
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
-    parser.add_argument("--only", type=int, action="append", help="the number of a case to try; may be given again")
+    parser.add_argument(
+        "--only", type=int, action="append", help="the number of a case to try; may be given again"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout-s", type=float, default=30.0)
-    parser.add_argument("--keep", type=Path, help="where files of cases go that crash, hang or raise")
+    parser.add_argument(
+        "--keep", type=Path, help="where files of cases go that crash, hang or raise"
+    )
     parser.add_argument("--data-cases", type=int, default=300, help="of each kind of file of data")
     parser.add_argument("--out", type=Path, help="a JSON file for the counts")
     wanted = parser.parse_args()
@@ -52,7 +57,10 @@ def main() -> int:
             paths = [write_case(folder, whole, wanted.seed, number) for number in numbers]
             try:
                 outcomes = try_cases(
-                    paths, Path(temporary) / f"index{first}", workers=wanted.workers, timeout_s=wanted.timeout_s
+                    paths,
+                    Path(temporary) / f"index{first}",
+                    workers=wanted.workers,
+                    timeout_s=wanted.timeout_s,
                 )
             except AssertionError as error:
                 print(f"cases {numbers[0]} to {numbers[-1]}: {error}", file=sys.stderr)
@@ -66,7 +74,11 @@ def main() -> int:
                 totals.setdefault("damage", Counter())[
                     f"{damage_of(path)}: {'read' if read == USED else 'refused'}"
                 ] += 1
-                said = {way: of[path.name] for way, of in outcomes.ways().items() if of.get(path.name) in LOST}
+                said = {
+                    way: of[path.name]
+                    for way, of in outcomes.ways().items()
+                    if of.get(path.name) in LOST
+                }
                 lost += [f"{path.name}: {reason} ({way})" for way, reason in said.items()]
                 if wanted.keep and said:
                     wanted.keep.mkdir(parents=True, exist_ok=True)
@@ -75,7 +87,8 @@ def main() -> int:
             slowest = max(outcomes.read, key=lambda name: outcomes.seconds.get(name, 0.0))
             ways = ", ".join(f"{way} {outcomes.seconds[way]:.0f} s" for way in outcomes.counts())
             print(
-                f"{first + len(numbers)} cases, {time.monotonic() - begin:.0f} s ({ways}); the slowest: {slowest}, "
+                f"{first + len(numbers)} cases, {time.monotonic() - begin:.0f} s ({ways}); the "
+                f"slowest: {slowest}, "
                 f"{outcomes.seconds.get(slowest, 0.0):.1f} s",
                 file=sys.stderr,
             )

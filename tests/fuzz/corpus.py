@@ -1,8 +1,9 @@
-"""Files as damage leaves them: a case is a function of (seed, number) and of the whole files it is made from.
+"""Files as damage leaves them: a case is a function of (seed, number) and of the whole files it is
+made from.
 
-Whole files are small videos in MP4, Matroska, WebM, AVI, ASF, MPEG-TS and MPEG-PS, many with B-frames, made here:
-scenes of `seehear.synth`, others encoded anew by PyAV with each of the usual codecs; and real ones where
-`.cache/real-media` is there.
+Whole files are small videos in MP4, Matroska, WebM, AVI, ASF, MPEG-TS and MPEG-PS, many with
+B-frames, made here: scenes of `seehear.synth`, others encoded anew by PyAV with each of the usual
+codecs; and real ones where `.cache/real-media` is there.
 """
 
 from __future__ import annotations
@@ -24,11 +25,17 @@ REAL_BYTES = 2_000_000  # larger real files would make the corpus large, and the
 ENDINGS = (".mp4", ".mkv", ".webm", ".avi")
 HEADER_BYTES = 1500  # where headers are, at both ends of a file
 
-_B_FRAMES: dict[str, Any] = {"video_options": {"bf": "3", "b_strategy": "0", "g": "12"}, "has_fine_clock": False}
+_B_FRAMES: dict[str, Any] = {
+    "video_options": {"bf": "3", "b_strategy": "0", "g": "12"},
+    "has_fine_clock": False,
+}
 WHOLE: dict[str, dict[str, Any]] = {
     "h264.mp4": {},
     "fast.mp4": {"container_options": {"movflags": "faststart"}, "rotation_degrees": 90},
-    "fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}, "video_options": {"g": "12"}},
+    "fragments.mp4": {
+        "container_options": {"movflags": "frag_keyframe+empty_moov"},
+        "video_options": {"g": "12"},
+    },
     "mpeg4.mp4": {"video_codec": "mpeg4", "audio_codec": "mp3"},
     "h264.mkv": {"audio_codec": "libopus", "sample_rate_hz": 48000},
     "ffv1.mkv": {"video_codec": "ffv1", "audio_codec": "flac"},
@@ -36,11 +43,21 @@ WHOLE: dict[str, dict[str, Any]] = {
     "vp8.webm": {"video_codec": "libvpx", "audio_codec": "libopus", "sample_rate_hz": 48000},
     "mpeg4.avi": {"video_codec": "mpeg4", "audio_codec": "mp3"},
     "bframes.avi": _B_FRAMES | {"audio_codec": "mp3"},
-    "packed.avi": {"video_codec": "mpeg4", "audio_codec": "mp3", "video_options": {"bf": "2", "b_strategy": "0"}},
+    "packed.avi": {
+        "video_codec": "mpeg4",
+        "audio_codec": "mp3",
+        "video_options": {"bf": "2", "b_strategy": "0"},
+    },
     "bframes.asf": _B_FRAMES | {"audio_codec": "mp3"},
-    "bframes.m2t": _B_FRAMES | {"container_format": "mpegts"},  # .ts is no promise that a file is a video
+    "bframes.m2t": _B_FRAMES
+    | {"container_format": "mpegts"},  # .ts is no promise that a file is a video
     "joined.m2t": _B_FRAMES | {"container_format": "mpegts"},
-    "bframes.mpg": {"video_codec": "mpeg2video", "audio_codec": "mp2", "fps": 25.0, "video_options": {"bf": "2"}},
+    "bframes.mpg": {
+        "video_codec": "mpeg2video",
+        "audio_codec": "mp2",
+        "fps": 25.0,
+        "video_options": {"bf": "2"},
+    },
     "mjpeg.avi": {"video_codec": "mjpeg", "pixel_format": "yuvj420p", "audio_codec": "pcm_s16le"},
 }
 """Name -> how `media_files.write_media` makes it."""
@@ -49,12 +66,17 @@ Content = bytearray
 Damage = Callable[[Content, np.random.Generator], None]
 
 
-def whole_files(folder: Path, *, real: bool = True, names: Sequence[str] = tuple(WHOLE)) -> list[Path]:
+def whole_files(
+    folder: Path, *, real: bool = True, names: Sequence[str] = tuple(WHOLE)
+) -> list[Path]:
     """Write whole files into a folder, sorted by name; each can be used as it is."""
     folder.mkdir(parents=True)
     for name in names:
-        # A few grains, so that no codec makes a file of almost nothing, of which any damage is the end.
-        path = write_media(folder / name, **{"seconds": 1.6, "fps": 12.5, "picture": grainy_picture} | WHOLE[name])
+        # A few grains, so that no codec makes a file of almost nothing, of which any damage is the
+        # end.
+        path = write_media(
+            folder / name, **{"seconds": 1.6, "fps": 12.5, "picture": grainy_picture} | WHOLE[name]
+        )
         if name.startswith("packed"):
             path.write_bytes(pack_b_frames(path, path.with_name(f"unpacked-{name}")).read_bytes())
             path.with_name(f"unpacked-{name}").unlink()
@@ -104,7 +126,9 @@ def set_header_field(content: Content, rng: np.random.Generator) -> None:
     """A number of 1 to 8 bytes in a header becomes an extreme one."""
     for position in _in_header(content, rng, int(rng.integers(1, 4))):
         width = int(rng.choice([1, 2, 4, 8]))
-        value = [b"\0", b"\xff", b"\x7f" + b"\xff" * 7, b"\x80" + b"\0" * 7, rng.bytes(8)][int(rng.integers(5))]
+        value = [b"\0", b"\xff", b"\x7f" + b"\xff" * 7, b"\x80" + b"\0" * 7, rng.bytes(8)][
+            int(rng.integers(5))
+        ]
         field = (value * 8)[:width] if len(value) == 1 else value[:width]
         content[position : position + width] = field[: len(content) - position]
 

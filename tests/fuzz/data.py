@@ -1,14 +1,16 @@
-"""Files of data as damage and strangers leave them: settings, lists, tables, weights, features, records.
+"""Files of data as damage and strangers leave them: settings, lists, tables, weights, features,
+records.
 
-Each kind of file (`KINDS`) is read from a folder that holds all of them whole but for the one that is damaged.
-A case is a function of (seed, kind, number). Its answer is right if it is
+Each kind of file (`KINDS`) is read from a folder that holds all of them whole but for the one that
+is damaged. A case is a function of (seed, kind, number). Its answer is right if it is
 
     same     what the whole file gives
     refused  one line of a `SeehearError` that names the file
-    other    something else, where the file has no digest and its content may be anything: `KINDS` says so
+    other    something else, where the file has no digest and its content may be anything: `KINDS`
+    says so
 
-and nothing else: no other exception, no signal, no hang, no more than `MOST_BYTES` of memory. Cases are tried in
-a process of its own, so that one which ends it is known:
+and nothing else: no other exception, no signal, no hang, no more than `MOST_BYTES` of memory. Cases
+are tried in a process of its own, so that one which ends it is known:
 
     PYTHONPATH=tests python -m fuzz.data FOLDER KIND SEED FIRST COUNT
 
@@ -40,7 +42,18 @@ from fuzz.corpus import DAMAGES
 
 MOST_BYTES = 3 * 2**30  # of address space, beyond what the process has before the first case
 CASE_SECONDS = 20
-HUGE = [b"0", b"-1", b"1e400", b"9" * 400, b"NaN", b"4611686018427387904", b"[" * 3000, b'""', b"null", b"\\ud800"]
+HUGE = [
+    b"0",
+    b"-1",
+    b"1e400",
+    b"9" * 400,
+    b"NaN",
+    b"4611686018427387904",
+    b"[" * 3000,
+    b'""',
+    b"null",
+    b"\\ud800",
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,8 @@ class Kind:
     read: folder -> what is in the file, as something that can be compared.
     may_differ: whether a damaged file may say something else.
     text: whether it is text, so that numbers in it become others.
-    forged: what makes the digests fit that others keep of the file, so that its content alone is what is refused.
+    forged: what makes the digests fit that others keep of the file, so that its content alone is
+    what is refused.
     """
 
     file: str
@@ -61,14 +75,21 @@ class Kind:
     forged: Callable[[Path], None] = lambda folder: None
 
 
-# --- what is read ----------------------------------------------------------------------------------------------------
+# --- what is read ---------------------------------------------------------------------------------
 
 
 def read_index(folder: Path) -> Any:
     from seehear.data.index import Index
 
     index = Index.open(folder / "index")
-    columns = [index.video, index.start_s, index.seconds, index.width, index.file_bytes, index.modified_ns]
+    columns = [
+        index.video,
+        index.start_s,
+        index.seconds,
+        index.width,
+        index.file_bytes,
+        index.modified_ns,
+    ]
     paths = [index.path(row) for row in range(len(index))]
     return [column.tolist() for column in columns], paths, index.info, index.rejected_files()
 
@@ -145,11 +166,15 @@ KINDS: dict[str, Kind] = {
     "toml": Kind("settings.toml", read_settings, may_differ=True, text=True),
     "names": Kind("names.json", read_name_list, may_differ=True, text=True),
     "facts": Kind("index/index.json", read_index, text=True),
-    "forged-facts": Kind("index/index.json", read_index, may_differ=True, text=True, forged=seal_facts),
+    "forged-facts": Kind(
+        "index/index.json", read_index, may_differ=True, text=True, forged=seal_facts
+    ),
     "arrow": Kind("index/index.arrow", read_index),
     "forged-arrow": Kind("index/index.arrow", read_index, may_differ=True, forged=seal_index),
     "parquet": Kind("index/rejected.parquet", read_index),
-    "forged-parquet": Kind("index/rejected.parquet", read_index, may_differ=True, forged=seal_index),
+    "forged-parquet": Kind(
+        "index/rejected.parquet", read_index, may_differ=True, forged=seal_index
+    ),
     "record": Kind("encoders/encoders.json", read_encoders, may_differ=True, text=True),
     "safetensors": Kind("encoders/video.safetensors", read_encoders, may_differ=True),
     "pt": Kind("video.pt", read_checkpoint("video.pt"), may_differ=True),
@@ -200,9 +225,15 @@ def write_whole(folder: Path, run: Path | None = None) -> None:
     from seehear.models.files import pair_of, save_encoders
 
     folder.mkdir(parents=True)
-    lines = [f"videos/{number}.mp4,class {number % 3},{'test' if number % 4 else 'train'}" for number in range(20)]
+    lines = [
+        f"videos/{number}.mp4,class {number % 3},{'test' if number % 4 else 'train'}"
+        for number in range(20)
+    ]
     (folder / "classes.csv").write_text("\n".join(["path,class,split", *lines, ""]))
-    toml = "[train]\nlr = 0.1\nepochs = 3\n[clip]\nframes = 8\nframe_rate_hz = 15.0\n[cluster]\nnum_clusters = [4, 8]\n"
+    toml = (
+        "[train]\nlr = 0.1\nepochs = 3\n[clip]\nframes = 8\nframe_rate_hz = "
+        "15.0\n[cluster]\nnum_clusters = [4, 8]\n"
+    )
     (folder / "settings.toml").write_text(f'seed = 3\nvariant = "xdc"\n{toml}')
     names = {"video": {"0": "rain", "3": "a dog"}, "audio": {"1": "wind"}}
     (folder / "names.json").write_text(json.dumps({"format": 1, "names": names}, indent=1))
@@ -211,7 +242,12 @@ def write_whole(folder: Path, run: Path | None = None) -> None:
     videos = [Video(f"/videos/{number}é.mp4", facts, starts, seconds) for number in range(12)]
     rejected = [Rejected(f"/videos/{number}.txt", "too short", "", 7, 9) for number in range(5)]
     settings = {"segment_seconds": 10.0, "min_seconds": 1.0}
-    info = {"root": "/videos", "paths": ["/videos"], "settings": settings, "rejected": {"too short": 5}}
+    info = {
+        "root": "/videos",
+        "paths": ["/videos"],
+        "settings": settings,
+        "rejected": {"too short": 5},
+    }
     write_index(folder / "index", videos, rejected, info)
     shapes = Encoders(4, 10, "conv", 4, 10)
     torch.manual_seed(0)
@@ -223,16 +259,24 @@ def write_whole(folder: Path, run: Path | None = None) -> None:
         from seehear.library import embed_to_file
 
         shutil.copytree(run, folder / "run")
-        embed_to_file(open_once(folder).model, open_once(folder).index(), folder / "features.parquet", workers=1)
+        embed_to_file(
+            open_once(folder).model,
+            open_once(folder).index(),
+            folder / "features.parquet",
+            workers=1,
+        )
 
 
-# --- damage ----------------------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 def damage(content: bytearray, kind: Kind, rng: np.random.Generator) -> str:
     """Damage a file in one to three ways; returns which."""
     names = [*DAMAGES, "inserted", *(["number", "line"] if kind.text else [])]
-    ways = [names[i] for i in rng.choice(len(names), size=int(rng.choice([1, 1, 1, 2, 3])), replace=False)]
+    ways = [
+        names[i]
+        for i in rng.choice(len(names), size=int(rng.choice([1, 1, 1, 2, 3])), replace=False)
+    ]
     for way in ways:
         if content:
             OTHERS.get(way, DAMAGES.get(way, insert))(content, rng)
@@ -267,7 +311,7 @@ def change_lines(content: bytearray, rng: np.random.Generator) -> None:
 OTHERS = {"number": change_number, "line": change_lines, "inserted": insert}
 
 
-# --- trial -----------------------------------------------------------------------------------------------------------
+# --- trial ----------------------------------------------------------------------------------------
 
 
 def try_kind(folder: Path, name: str, seed: int, first: int, count: int) -> Counter[str]:
@@ -276,9 +320,20 @@ def try_kind(folder: Path, name: str, seed: int, first: int, count: int) -> Coun
     Raises:
         AssertionError: an answer was none of those that are right; it names the case.
     """
-    command = [sys.executable, "-m", "fuzz.data", str(folder), name, str(seed), str(first), str(count)]
+    command = [
+        sys.executable,
+        "-m",
+        "fuzz.data",
+        str(folder),
+        name,
+        str(seed),
+        str(first),
+        str(count),
+    ]
     tests = str(Path(__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])
+    }
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     lines = done.stdout.splitlines()
     where = f"{name}, seed {seed}, case {first + len(lines)}"

@@ -1,7 +1,8 @@
-"""What becomes of each case? Index, clips, and the reader itself must answer: pictures and sound, or a reason.
+"""What becomes of each case? Index, clips, and the reader itself must answer: pictures and sound,
+or a reason.
 
-`try_cases` raises AssertionError for an answer that is neither: an exception of another kind, a file that no table
-names, a case over the time limit.
+`try_cases` raises AssertionError for an answer that is neither: an exception of another kind, a
+file that no table names, a case over the time limit.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from seehear.errors import MediaError
 
 CLIP = Clip(frames=4, frame_rate_hz=8.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
 LOT = 500
-"""So many cases are made and tried at a time; a case's number within its lot draws where `Reader` reads it."""
+"""So many cases are made and tried at a time; a case's number within its lot draws where `Reader`
+reads it."""
 
 USED = "used"
 EPOCHS = (CENTRED, 0, 1)
@@ -35,10 +37,12 @@ class Outcomes:
     """Case by case, what each of three ways of reading said: `USED` or a reason."""
 
     indexed: dict[str, str] = field(default_factory=dict)  # by `index`
-    clips: dict[str, str] = field(default_factory=dict)  # by clips of what was indexed, the worst of some epochs
+    # by clips of what was indexed, the worst of some epochs
+    clips: dict[str, str] = field(default_factory=dict)
     read: dict[str, str] = field(default_factory=dict)  # by `Reader`, whatever the index said
     details: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)  # of each way, and of each case by `Reader`
+    # of each way, and of each case by `Reader`
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def ways(self) -> dict[str, dict[str, str]]:
         """What each way of reading said of each case."""
@@ -49,11 +53,22 @@ class Outcomes:
         return {way: Counter(outcomes.values()) for way, outcomes in self.ways().items()}
 
 
-def try_cases(paths: Sequence[Path], folder: Path, *, workers: int = 2, timeout_s: float = 30.0) -> Outcomes:
-    """Run all cases, which lie in one folder, through index, clips and reader; `folder` is for the index."""
+def try_cases(
+    paths: Sequence[Path], folder: Path, *, workers: int = 2, timeout_s: float = 30.0
+) -> Outcomes:
+    """Run all cases, which lie in one folder, through index, clips and reader; `folder` is for the
+    index.
+    """
     outcomes = Outcomes()
     begin = time.monotonic()
-    index(paths[0].parent, folder, min_seconds=0.4, workers=workers, timeout_s=timeout_s, progress=False)
+    index(
+        paths[0].parent,
+        folder,
+        min_seconds=0.4,
+        workers=workers,
+        timeout_s=timeout_s,
+        progress=False,
+    )
     outcomes.seconds["index"] = time.monotonic() - begin
     opened = Index.open(folder)
     by_index(paths, opened, outcomes)
@@ -64,9 +79,17 @@ def try_cases(paths: Sequence[Path], folder: Path, *, workers: int = 2, timeout_
     by_reader(paths, outcomes, workers, timeout_s)
     outcomes.seconds["reader"] = time.monotonic() - begin
     for way, said in outcomes.ways().items():
-        wrong = {name: reason for name, reason in said.items() if reason != USED and reason not in REASONS}
+        wrong = {
+            name: reason
+            for name, reason in said.items()
+            if reason != USED and reason not in REASONS
+        }
         assert not wrong, f"{way} gave no reason of the list: {wrong}"
-        unforeseen = {name: outcomes.details[name] for name in said if "Error: " in outcomes.details.get(name, "")}
+        unforeseen = {
+            name: outcomes.details[name]
+            for name in said
+            if "Error: " in outcomes.details.get(name, "")
+        }
         assert not unforeseen, f"{way} stumbled: {unforeseen}"
     return outcomes
 
@@ -91,7 +114,9 @@ def by_clips(opened: Index, outcomes: Outcomes, workers: int) -> None:
             assert bool((batch.waveform_BL.abs() <= 1).all())
             for row in batch.rows_B:
                 outcomes.clips.setdefault(Path(opened.path(int(row))).name, USED)
-        outcomes.clips |= {Path(opened.path(row)).name: reason for row, reason in clips.reasons.items()}
+        outcomes.clips |= {
+            Path(opened.path(row)).name: reason for row, reason in clips.reasons.items()
+        }
 
 
 def by_reader(paths: Sequence[Path], outcomes: Outcomes, workers: int, timeout_s: float) -> None:
@@ -106,10 +131,12 @@ def by_reader(paths: Sequence[Path], outcomes: Outcomes, workers: int, timeout_s
 
 
 def read_anyhow(path: str, seed: int) -> tuple[str, float] | Rejection:
-    """Pictures and sound at places drawn anywhere, and what the file says of itself; runs in a worker.
+    """Pictures and sound at places drawn anywhere, and what the file says of itself; runs in a
+    worker.
 
     Returns:
-        `USED` or the last reason, and how long it took, in seconds; a Rejection for what is no reason.
+        `USED` or the last reason, and how long it took, in seconds; a Rejection for what is no
+        reason.
     """
     begin = time.monotonic()
     rng = np.random.default_rng(seed)
@@ -120,7 +147,9 @@ def read_anyhow(path: str, seed: int) -> tuple[str, float] | Rejection:
                 if what == "info":
                     reader.info()
                 elif what == "frames":
-                    frames_THWC = reader.frames(rng.uniform(0, 2.5, 3).tolist(), short_side_pixels=24)
+                    frames_THWC = reader.frames(
+                        rng.uniform(0, 2.5, 3).tolist(), short_side_pixels=24
+                    )
                     assert frames_THWC.shape[0] == 3
                     assert min(frames_THWC.shape[1:3]) == 24
                 else:

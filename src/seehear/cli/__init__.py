@@ -1,6 +1,7 @@
 """What can be typed? The command `seehear`: parse, call, print; the work is done elsewhere.
 
-One function a command, one file a group. Open `base.py` for what commands share, `training.py` for index and pretrain.
+One function a command, one file a group. Open `base.py` for what commands share, `training.py` for
+index and pretrain.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
 75 stopped by a signal and saved, to be run again, 130 interrupted.
@@ -24,7 +25,15 @@ LEAVE_SECONDS = 5  # after a request to stop, once all is saved
 
 __all__ = ["cli", "main"]
 
-for group in (training, evaluating, reporting, using, sharing, measuring, doctor):  # in the order of --help
+for group in (
+    training,
+    evaluating,
+    reporting,
+    using,
+    sharing,
+    measuring,
+    doctor,
+):  # in the order of --help
     for command in group.COMMANDS:
         cli.add_command(command)
 
@@ -39,7 +48,11 @@ def main() -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             distributed.stop()  # a group that is still there when the interpreter ends may abort it
     except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "seehear"
+        where = (
+            error.ctx.command_path
+            if isinstance(error, click.UsageError) and error.ctx
+            else "seehear"
+        )
         code = fail(f"{' '.join(error.format_message().split())} See `{where} --help`.", 2)
     except Interrupted as error:
         code = leave(error)
@@ -63,10 +76,13 @@ def fail(message: str, code: int) -> int:
 
 
 def leave(error: Interrupted) -> int:
-    """Print what was saved and, on the last line, the command that goes on; make sure that the process ends soon."""
+    """Print what was saved and, on the last line, the command that goes on; make sure that the
+    process ends soon.
+    """
     if os.environ.get("RANK", "0") == "0":
         print(error, file=sys.stderr, flush=True)
-    last = threading.Timer(LEAVE_SECONDS, os._exit, [error.exit_code])  # should a decoding process not end
+    # should a decoding process not end
+    last = threading.Timer(LEAVE_SECONDS, os._exit, [error.exit_code])
     last.daemon = True
     last.start()
     return error.exit_code

@@ -15,7 +15,8 @@ from seehear import config
 from seehear.errors import printable
 
 ON_RANKS = {"index", "pretrain", "evaluate"}  # commands that torchrun may start
-SHOWN = ("variant", "seed", "rounds")  # settings with a line of their own in --help; the others work by dotted name
+# settings with a line of their own in --help; the others work by dotted name
+SHOWN = ("variant", "seed", "rounds")
 
 
 class InOrder(click.Group):
@@ -26,7 +27,9 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(seehear.__version__, prog_name="seehear")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
@@ -45,7 +48,8 @@ def cli(ctx: click.Context) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and ctx.invoked_subcommand not in ON_RANKS:
         raise click.UsageError(
-            f"`seehear {ctx.invoked_subcommand}` runs as one process, and torchrun started {os.environ['WORLD_SIZE']}. "
+            f"`seehear {ctx.invoked_subcommand}` runs as one process, and torchrun started "
+            f"{os.environ['WORLD_SIZE']}. "
             f"Run it without torchrun; index, pretrain and evaluate work on several ranks."
         )
 
@@ -55,23 +59,32 @@ class PathOrAddress(click.ParamType[Path | str]):
 
     name = "path"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
         """A `Path`, or an address as a text."""
         return str(value) if "://" in str(value) else Path(value)
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command every setting as an option of its dotted name; they arrive as the argument `settings`."""
+    """Give a command every setting as an option of its dotted name; they arrive as the argument
+    `settings`.
+    """
     leaves = list(config.leaves(config.Settings()))
 
     def collect(**arguments: Any) -> Any:
         settings = {leaf.name: arguments.pop(leaf.name.replace(".", "__")) for leaf in leaves}
-        return command(settings={name: value for name, value in settings.items() if value is not None}, **arguments)
+        return command(
+            settings={name: value for name, value in settings.items() if value is not None},
+            **arguments,
+        )
 
     collect.__doc__, collect.__name__ = command.__doc__, command.__name__
     for leaf in reversed(leaves):
         names = [f"--{leaf.name}", leaf.name.replace(".", "__")]
-        option = click.option(*names, metavar="VALUE", help=leaf.help, hidden=leaf.name not in SHOWN)
+        option = click.option(
+            *names, metavar="VALUE", help=leaf.help, hidden=leaf.name not in SHOWN
+        )
         collect = option(collect)
     return collect
 
@@ -82,7 +95,8 @@ def say(text: object, *, flush: bool = False) -> None:
 
 
 def print_table(rows: list[list[str]]) -> None:
-    """A table on stdout, the first row its head; words are text, whatever brackets and control characters they hold.
+    """A table on stdout, the first row its head; words are text, whatever brackets and control
+    characters they hold.
 
     On a terminal, long cells are folded. Elsewhere the table is as wide as it must be.
     """
@@ -98,7 +112,9 @@ def print_table(rows: list[list[str]]) -> None:
     for row in rows[1:]:
         grid.add_row(*(Text(printable(cell)) for cell in row))
     wide = sum(max(len(printable(row[i])) for row in rows) + 4 for i in range(len(rows[0])))
-    Console(width=None if sys.stdout.isatty() else max(100, wide), markup=False, highlight=False).print(grid)
+    Console(
+        width=None if sys.stdout.isatty() else max(100, wide), markup=False, highlight=False
+    ).print(grid)
 
 
 def is_number(cell: str) -> bool:

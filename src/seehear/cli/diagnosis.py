@@ -1,6 +1,8 @@
-"""Will seehear work on this machine, and what would make it work better? A list of checks, each with what to do.
+"""Will seehear work on this machine, and what would make it work better? A list of checks, each
+with what to do.
 
-A check is "ok", "warning" (it works, but slower or with less) or "bad" (something essential is broken).
+A check is "ok", "warning" (it works, but slower or with less) or "bad" (something essential is
+broken).
 """
 
 from __future__ import annotations
@@ -99,7 +101,9 @@ def check_packages() -> Check:
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Check("packages", "bad", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+        return Check(
+            "packages", "bad", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}"
+        )
     return Check("packages", "ok", ", ".join(there))
 
 
@@ -122,7 +126,9 @@ def check_devices() -> Check:
     found = f"cpu ({cores} cores, {torch.backends.cpu.get_cpu_capability()})"
     if not torch.cuda.is_available():
         advice = (
-            "" if torch.version.cuda is None else "PyTorch is built for CUDA, but sees no device: check the driver."
+            ""
+            if torch.version.cuda is None
+            else "PyTorch is built for CUDA, but sees no device: check the driver."
         )
         return Check("devices", "warning" if advice else "ok", f"{found}, no CUDA device", advice)
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -141,7 +147,9 @@ def check_precision() -> Check:
     numerics = choose(Compute(), build_pair(settings), settings.clip)
     timed = ", ".join(f"{name} {ms:.1f} ms" for name, ms in numerics.probe_ms)
     return Check(
-        "precision", "ok", f"{numerics.precision} {numerics.memory_format} on {numerics.device} ({timed} a clip)"
+        "precision",
+        "ok",
+        f"{numerics.precision} {numerics.memory_format} on {numerics.device} ({timed} a clip)",
     )
 
 
@@ -158,8 +166,13 @@ def check_decoder() -> Check:
     moved = float(frames_THWC[1].mean()) - float(frames_THWC[0].mean())
     loudness = float(np.sqrt(np.mean(np.square(sound_S))))
     if frames_THWC.shape != (2, 32, 32, 3) or moved < 20 or not 0.1 < loudness < 0.6:
-        found = f"a test video reads wrongly: shape {frames_THWC.shape}, step {moved:.0f}, loudness {loudness:.2f}"
-        return Check("decoder", "bad", found, "Install PyAV again: pip install --force-reinstall av")
+        found = (
+            f"a test video reads wrongly: shape {frames_THWC.shape}, step {moved:.0f}, "
+            f"loudness {loudness:.2f}"
+        )
+        return Check(
+            "decoder", "bad", found, "Install PyAV again: pip install --force-reinstall av"
+        )
     return Check("decoder", "ok", f"PyAV {metadata.version('av')} writes and reads H.264 and AAC")
 
 
@@ -179,7 +192,9 @@ def write_sample(path: Path) -> None:
         container.mux(video.encode(None))
         samples_1S = (0.5 * np.sin(np.arange(16384) * 0.2))[None].astype(np.float32)
         for start in range(0, samples_1S.shape[1], 1024):
-            frame = av.AudioFrame.from_ndarray(samples_1S[:, start : start + 1024], format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                samples_1S[:, start : start + 1024], format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts = 16000, start
             container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
@@ -191,7 +206,10 @@ def check_memory() -> Check:
     found = f"{free:.1f} of {total:.1f} GiB free" if total else "unknown on this system"
     if total and free < LEAST_MEMORY_GIB:
         return Check(
-            "memory", "warning", found, "Close other programs, or lower --data.cache_gigabytes and --data.workers."
+            "memory",
+            "warning",
+            found,
+            "Close other programs, or lower --data.cache_gigabytes and --data.workers.",
         )
     return Check("memory", "ok", found)
 
@@ -212,9 +230,16 @@ def check_disk(folder: Path) -> Check:
     free = shutil.disk_usage(place).free / GIB
     found = f"{free:.1f} GiB free at {place}"
     if not os.access(place, os.W_OK):
-        return Check("disk", "bad", f"{place} cannot be written to", "Choose another folder for --out.")
+        return Check(
+            "disk", "bad", f"{place} cannot be written to", "Choose another folder for --out."
+        )
     if free < LEAST_DISK_GIB:
-        return Check("disk", "warning", found, "A run of many videos may not fit. Make room, or choose another --out.")
+        return Check(
+            "disk",
+            "warning",
+            found,
+            "A run of many videos may not fit. Make room, or choose another --out.",
+        )
     return Check("disk", "ok", found)
 
 
@@ -226,15 +251,23 @@ def check_threads() -> Check:
     cores = distributed.cores()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     setting = (
-        f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}" if "OMP_NUM_THREADS" in os.environ else "no OMP_NUM_THREADS"
+        f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}"
+        if "OMP_NUM_THREADS" in os.environ
+        else "no OMP_NUM_THREADS"
     )
     found = f"{threads} threads on {cores} cores, load {load:.1f}, {setting}"
     if threads > 1 and load > BUSY * cores:
         advice = (
-            "The machine is busy: threads that wait for each other make training on the CPU several times slower. "
+            "The machine is busy: threads that wait for each other make training on the CPU "
+            "several times slower. "
             "Use one: --compute.threads 1"
         )
         return Check("threads", "warning", found, advice)
     if threads > cores:
-        return Check("threads", "warning", found, f"More threads than cores: --compute.threads {cores}, or 1.")
+        return Check(
+            "threads",
+            "warning",
+            found,
+            f"More threads than cores: --compute.threads {cores}, or 1.",
+        )
     return Check("threads", "ok", found)

@@ -19,10 +19,14 @@ INSTALL = {
 
 
 @click.command(short_help="What works on this machine, and what is wrong.")
-@click.option("--folder", type=click.Path(path_type=Path), default=".", help="Where runs will be written.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=".", help="Where runs will be written."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
 def doctor(folder: Path, as_json: bool) -> int:
-    """Look at versions, devices, precision, decoder, memory, disk and threads; exit code 1 when something is broken."""
+    """Look at versions, devices, precision, decoder, memory, disk and threads; exit code 1 when
+    something is broken.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -35,7 +39,9 @@ def doctor(folder: Path, as_json: bool) -> int:
     console = Console(soft_wrap=True, highlight=False)
     for check in checks:
         word, colour = MARKS[check.status]
-        console.print(Text.assemble((f"{word:8}", colour), f" {check.name:10} {printable(check.found)}"))
+        console.print(
+            Text.assemble((f"{word:8}", colour), f" {check.name:10} {printable(check.found)}")
+        )
         if check.advice:
             console.print(Text(f"{'':20}{printable(check.advice)}"))
     wrong = [check.name for check in checks if check.status != "ok"]
@@ -46,7 +52,9 @@ def doctor(folder: Path, as_json: bool) -> int:
 @click.command(short_help="Teach the shell to complete commands.")
 @click.argument("shell", type=click.Choice(list(INSTALL)))
 def completion(shell: str) -> None:
-    """Print the script that makes SHELL complete commands and options; how to install it is on stderr."""
+    """Print the script that makes SHELL complete commands and options; how to install it is on
+    stderr.
+    """
     from click.shell_completion import get_completion_class
 
     from seehear.cli.base import cli

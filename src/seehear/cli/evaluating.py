@@ -50,7 +50,9 @@ class ByTask(click.Command):
                 option.hidden = True
             if shown is not None:
                 tasks = OF_TASK.get(option.name or "", ())
-                groups.setdefault(f"Options of {' and '.join(tasks)}" if tasks else "Options", []).append(shown)
+                groups.setdefault(
+                    f"Options of {' and '.join(tasks)}" if tasks else "Options", []
+                ).append(shown)
         for title, records in groups.items():
             with formatter.section(title):
                 formatter.write_dl(records)
@@ -65,52 +67,112 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     except ValueError:
         found = []
     if not found or min(found) < 1:
-        raise click.BadParameter(f"{value!r} must be positive whole numbers separated by commas, such as 1,5,10,20.")
+        raise click.BadParameter(
+            f"{value!r} must be positive whole numbers separated by commas, such as 1,5,10,20."
+        )
     return found
 
 
 @click.command(cls=ByTask, short_help="Measure a model where classes are known.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--task", default="probe", show_default=True, help="probe, finetune, retrieval, clusters or features.")
-@click.option("--data", type=click.Path(path_type=Path), help="An index, or a benchmark's folder.")
-@click.option("--classes", type=click.Path(path_type=Path), help="For an index, a CSV: path,class[,split].")
 @click.option(
-    "--dataset", default="auto", show_default=True, help="The benchmark's layout: ucf101, esc50, folders, ..."
+    "--task",
+    default="probe",
+    show_default=True,
+    help="probe, finetune, retrieval, clusters or features.",
+)
+@click.option("--data", type=click.Path(path_type=Path), help="An index, or a benchmark's folder.")
+@click.option(
+    "--classes", type=click.Path(path_type=Path), help="For an index, a CSV: path,class[,split]."
+)
+@click.option(
+    "--dataset",
+    default="auto",
+    show_default=True,
+    help="The benchmark's layout: ucf101, esc50, folders, ...",
 )
 @click.option("--modality", help="video or audio. [default: all there are]")
-@click.option("--clips", "num_clips", type=int, help="Clips of each item, averaged. [default: 10; clusters: 1]")
 @click.option(
-    "--crops", "num_crops", type=int, hidden=True, help="Crops of each clip, 1 or 3. [default: the field's on the set]"
+    "--clips",
+    "num_clips",
+    type=int,
+    help="Clips of each item, averaged. [default: 10; clusters: 1]",
 )
-@click.option("--results", type=click.Path(path_type=Path), help="Folder to write to. [default: RUN/results]")
+@click.option(
+    "--crops",
+    "num_crops",
+    type=int,
+    hidden=True,
+    help="Crops of each clip, 1 or 3. [default: the field's on the set]",
+)
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="Folder to write to. [default: RUN/results]"
+)
 @click.option("--seed", default=0, show_default=True, help="Draws what is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
 @click.option("--table", is_flag=True, help="Print results of several runs side by side instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--classifier", hidden=True, help="logistic or svm. [default: the field's on the set]")
 @click.option(
-    "--low-shot", callback=numbers, hidden=True, help="Examples a class: 1,5,10,20, beside all; finetune: one number."
+    "--classifier", hidden=True, help="logistic or svm. [default: the field's on the set]"
 )
-@click.option("--baseline", is_flag=True, hidden=True, help="Also classify plain colour and log-mel statistics.")
-@click.option("--num-clusters", hidden=True, help="K: classes (as many), run (the run's) or a number. [default: run]")
-@click.option("--preset", hidden=True, help="ucf101, hmdb51, their -8frames, kinetics-linear, esc50, default.")
-@click.option("--frames", type=int, hidden=True, help="Frames in a clip, 8 or 32. [default: the preset's]")
+@click.option(
+    "--low-shot",
+    callback=numbers,
+    hidden=True,
+    help="Examples a class: 1,5,10,20, beside all; finetune: one number.",
+)
+@click.option(
+    "--baseline",
+    is_flag=True,
+    hidden=True,
+    help="Also classify plain colour and log-mel statistics.",
+)
+@click.option(
+    "--num-clusters",
+    hidden=True,
+    help="K: classes (as many), run (the run's) or a number. [default: run]",
+)
+@click.option(
+    "--preset", hidden=True, help="ucf101, hmdb51, their -8frames, kinetics-linear, esc50, default."
+)
+@click.option(
+    "--frames", type=int, hidden=True, help="Frames in a clip, 8 or 32. [default: the preset's]"
+)
 @click.option("--freeze", is_flag=True, hidden=True, help="Train the classifier alone.")
 @click.option("--scratch", is_flag=True, hidden=True, help="Start from random weights instead.")
 @click.option("--resume", is_flag=True, hidden=True, help="Go on after the last checkpoint.")
 @click.option("--overwrite", is_flag=True, hidden=True, help="Replace what is there.")
-@click.option("--set", "changes", multiple=True, hidden=True, metavar="NAME=VALUE", help="Change a setting: lr=0.001.")
-@click.option("--format", "form", hidden=True, help="parquet, numpy or sequence. [default: parquet]")
-@click.option("--stride-seconds", type=float, hidden=True, help="Between features of a sequence. [default: 0.5]")
-@click.option("--out", type=click.Path(path_type=Path), hidden=True, help="Folder for the features.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    hidden=True,
+    metavar="NAME=VALUE",
+    help="Change a setting: lr=0.001.",
+)
+@click.option(
+    "--format", "form", hidden=True, help="parquet, numpy or sequence. [default: parquet]"
+)
+@click.option(
+    "--stride-seconds",
+    type=float,
+    hidden=True,
+    help="Between features of a sequence. [default: 0.5]",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), hidden=True, help="Folder for the features."
+)
 def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) -> None:
     """Measure MODEL on videos or sounds whose classes are known.
 
-    MODEL is a run, an encoders/ folder, released weights by name (`seehear weights list`) or file, or hf:NAME. The data
-    are an index with --classes, or a benchmark as its makers publish it (docs/datasets.md).
+    MODEL is a run, an encoders/ folder, released weights by name (`seehear weights list`) or file,
+    or hf:NAME. The data are an index with --classes, or a benchmark as its makers publish it
+    (docs/datasets.md).
     """
     if table and as_json:
-        raise click.UsageError("--table is Markdown. For JSON, read RUN/results, or leave --table out.")
+        raise click.UsageError(
+            "--table is Markdown. For JSON, read RUN/results, or leave --table out."
+        )
     if table:
         from seehear.evaluation.table import compare
 
@@ -120,14 +182,17 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
     if len(models) > 1:
         raise click.UsageError("Several models are for --table; measure one at a time.")
     if data is None:
-        raise click.UsageError("Missing option '--data': an index with --classes, or a benchmark's folder.")
+        raise click.UsageError(
+            "Missing option '--data': an index with --classes, or a benchmark's folder."
+        )
     if task == "features" and given["out"] is None:
         raise click.UsageError("Missing option '--out': the folder for the features.")
     for name, tasks in OF_TASK.items():
         option = {"changes": "set", "form": "format", "num_crops": "crops"}.get(name, name)
         if task not in tasks and given[name] not in (None, False, [], ()):
             raise click.UsageError(
-                f"--{option.replace('_', '-')} belongs to --task {' or '.join(tasks)}, not to {task}."
+                f"--{option.replace('_', '-')} belongs to --task {' or '.join(tasks)}, not to "
+                f"{task}."
             )
         if task not in tasks or given[name] in (None, [], ()):
             del given[name]
@@ -160,7 +225,10 @@ def show(result: Mapping[str, Any]) -> None:
         say(f"{count} of {official} items {where}: {listing(data['left_out'])}")
         say(f"for instance {listing_of_some(data['left_out_items'])}")
     if result["unreadable"]:
-        say(f"{sum(result['unreadable'].values())} clips could not be read: {listing(result['unreadable'])}")
+        say(
+            f"{sum(result['unreadable'].values())} clips could not be read: "
+            f"{listing(result['unreadable'])}"
+        )
     if result.get("num_unread_test"):
         say(f"{result['num_unread_test']} test items that could not be read count as wrong")
     for note in result.get("notes", ()):
@@ -184,7 +252,10 @@ def show_accuracy(result: Mapping[str, Any]) -> None:
     rows = [["", "top-1, %", "95 % interval", "top-5, %"]]
     for label, key in (("", "values"), (" baseline", "baseline")):
         for modality, v in result.get(key, {}).items():
-            first, between = v.get("top1", v.get("map")), v.get("top1_interval", v.get("map_interval"))
+            first, between = (
+                v.get("top1", v.get("map")),
+                v.get("top1_interval", v.get("map_interval")),
+            )
             interval = f"{between[0]:.1%} - {between[1]:.1%}".replace("%", "") if between else ""
             rows.append([modality + label, share(first), interval, share(v.get("top5"))])
     if "map" in next(iter(result["values"].values())):
@@ -199,7 +270,10 @@ def show_accuracy(result: Mapping[str, Any]) -> None:
     if "folder" in result:
         say(f"networks and checkpoints: {result['folder']}")
     tests = result["n_test"] if isinstance(result["n_test"], int) else sum(result["n_test"])
-    say(f"chance {result['chance']:.1%}{majority}; {tests} test items, {result['num_classes']} classes")
+    say(
+        f"chance {result['chance']:.1%}{majority}; {tests} test items, {result['num_classes']} "
+        f"classes"
+    )
 
 
 def show_retrieval(result: Mapping[str, Any]) -> None:
@@ -208,7 +282,14 @@ def show_retrieval(result: Mapping[str, Any]) -> None:
     rows = [["query to answer", "gallery", *(f"R@{k}, %" for k in ranks), "chance R@1"]]
     for direction, galleries in result["values"].items():
         for gallery, v in galleries.items():
-            rows.append([direction, gallery, *(share(x) for x in v["recall"].values()), share(v["chance"]["1"])])
+            rows.append(
+                [
+                    direction,
+                    gallery,
+                    *(share(x) for x in v["recall"].values()),
+                    share(v["chance"]["1"]),
+                ]
+            )
     print_table(rows)
     print(f"split: {', '.join(result['splits'])}; {result['clips']['per_item']} clips an item")
 
@@ -235,7 +316,8 @@ def show_clusters(result: Mapping[str, Any]) -> None:
         say(f"NMI between {pair}: {value:.3f}")
     for space, v in result["values"].items():
         best = [
-            f"{c['cluster']} ({next(iter(c['classes']))}, {c['share']:.0%} of {c['size']})" for c in v["purest"][:3]
+            f"{c['cluster']} ({next(iter(c['classes']))}, {c['share']:.0%} of {c['size']})"
+            for c in v["purest"][:3]
         ]
         say(f"purest {space} clusters: {', '.join(best)}")
 
@@ -243,9 +325,18 @@ def show_clusters(result: Mapping[str, Any]) -> None:
 def show_features(result: Mapping[str, Any]) -> None:
     """What was written where."""
     values = result["values"]
-    counts = [counted(values[name], name[:-1]) for name in ("rows", "videos", "windows") if name in values]
-    widths = [f"{values[f'{m}_width']} numbers ({m})" for m in ("video", "audio") if f"{m}_width" in values]
-    say(f"{result['out']}: {', '.join(counts)}" + (f"; {' and '.join(widths)} a row" if widths else ""))
+    counts = [
+        counted(values[name], name[:-1]) for name in ("rows", "videos", "windows") if name in values
+    ]
+    widths = [
+        f"{values[f'{m}_width']} numbers ({m})"
+        for m in ("video", "audio")
+        if f"{m}_width" in values
+    ]
+    say(
+        f"{result['out']}: {', '.join(counts)}"
+        + (f"; {' and '.join(widths)} a row" if widths else "")
+    )
 
 
 def share(value: float | None) -> str:

@@ -19,12 +19,23 @@ def bench() -> None:
 
 @bench.command(short_help="Clips a second out of an index.")
 @click.argument("index", type=click.Path(path_type=Path))
-@click.option("--preset", default="small", show_default=True, help="Whose clips: debug, demo, small or paper.")
-@click.option("--clips", "num_clips", type=click.IntRange(min=3), default=96, show_default=True, help="To read.")
+@click.option(
+    "--preset", default="small", show_default=True, help="Whose clips: debug, demo, small or paper."
+)
+@click.option(
+    "--clips",
+    "num_clips",
+    type=click.IntRange(min=3),
+    default=96,
+    show_default=True,
+    help="To read.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the measurement as JSON.")
 @with_settings
 def data(index: Path, preset: str, num_clips: int, as_json: bool, settings: dict[str, Any]) -> None:
-    """Read clips of INDEX as training would: clips/s in all and per worker, where the time goes, what would help."""
+    """Read clips of INDEX as training would: clips/s in all and per worker, where the time goes,
+    what would help.
+    """
     from seehear.data.advice import measure
     from seehear.data.index import Index
     from seehear.machine.console import Console

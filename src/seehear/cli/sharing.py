@@ -25,25 +25,39 @@ def list_weights(as_json: bool) -> None:
 
     cached = {name: (cache_folder() / entry.file).exists() for name, entry in RELEASED.items()}
     if as_json:
-        say(json.dumps([asdict(entry) | {"cached": cached[name]} for name, entry in RELEASED.items()]))
+        say(
+            json.dumps(
+                [asdict(entry) | {"cached": cached[name]} for name, entry in RELEASED.items()]
+            )
+        )
         return
     rows = [["name", "UCF101", "HMDB51", "clip", "licence", "here"]]
     for name, entry in RELEASED.items():
         clip = f"{entry.clip.frames} frames, {entry.clip.frame_rate_hz:g} Hz"
-        numbers = [f"{entry.published[b]:.1f}" if b in entry.published else "" for b in ("UCF101", "HMDB51")]
+        numbers = [
+            f"{entry.published[b]:.1f}" if b in entry.published else ""
+            for b in ("UCF101", "HMDB51")
+        ]
         rows.append([name, *numbers, clip, entry.licence, "yes" if cached[name] else ""])
     print_table(rows)
-    say("Accuracies in % are its makers', after fine-tuning the whole network. Use: seehear.load(NAME)")
+    say(
+        "Accuracies in % are its makers', after fine-tuning the whole network. Use: "
+        "seehear.load(NAME)"
+    )
 
 
 @weights.command(short_help="Download one, once.")
 @click.argument("name")
 @click.option(
-    "--cache", type=click.Path(path_type=Path), help="The folder. [default: $SEEHEAR_HOME/weights or ~/.cache]"
+    "--cache",
+    type=click.Path(path_type=Path),
+    help="The folder. [default: $SEEHEAR_HOME/weights or ~/.cache]",
 )
 @click.option("--quiet", is_flag=True, help="No progress.")
 def fetch(name: str, cache: Path | None, quiet: bool) -> None:
-    """Download the released weights NAME, going on with what is there, and check them; prints the file's path."""
+    """Download the released weights NAME, going on with what is there, and check them; prints the
+    file's path.
+    """
     from seehear.machine.console import Console
     from seehear.models.released import fetch
 
@@ -52,7 +66,9 @@ def fetch(name: str, cache: Path | None, quiet: bool) -> None:
 
 @weights.command(short_help="Make an encoders/ folder of a checkpoint.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the encoders.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The folder of the encoders."
+)
 @click.option(
     "--midplanes",
     default="auto",
@@ -86,8 +102,12 @@ def convert(file: Path, out: Path, midplanes: str, overwrite: bool, as_json: boo
 @click.option("--licence", help="Of the weights, for the model card, such as apache-2.0.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-def export(run: str, to: str, out: Path, licence: str | None, overwrite: bool, as_json: bool) -> None:
-    """Write the encoders of RUN (a run, an encoders/ folder, released weights) for other programs."""
+def export(
+    run: str, to: str, out: Path, licence: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Write the encoders of RUN (a run, an encoders/ folder, released weights) for other
+    programs.
+    """
     record = seehear.export(run, to, out, licence=licence, overwrite=overwrite)
     if as_json:
         say(json.dumps(record))

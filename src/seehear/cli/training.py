@@ -32,18 +32,35 @@ def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) 
 
 @click.command(short_help="List usable segments, and why others are not.")
 @click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the index.")
-@click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a video is cut into.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The folder of the index."
+)
+@click.option(
+    "--segment-seconds",
+    default=10.0,
+    show_default=True,
+    help="Longest segment a video is cut into.",
+)
 @click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail is dropped.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
-@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds that one file may take.")
-@click.option("--overwrite", is_flag=True, help="Look at everything anew, with other settings perhaps.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=30.0,
+    show_default=True,
+    help="Seconds that one file may take.",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Look at everything anew, with other settings perhaps."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: Any) -> None:
-    """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each file left out.
+    """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each
+    file left out.
 
-    VIDEOS may be addresses: s3://, gs://, hf://, https:// (docs/remote.md), or a .txt file with one on each line.
-    Run it again to add new files and drop vanished ones. Runs, reports and indexes among the videos are passed over.
+    VIDEOS may be addresses: s3://, gs://, hf://, https:// (docs/remote.md), or a .txt file with one
+    on each line. Run it again to add new files and drop vanished ones. Runs, reports and indexes
+    among the videos are passed over.
     """
     summary = seehear.index(videos, out, **options)
     if os.environ.get("RANK", "0") != "0":
@@ -57,22 +74,39 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
 
 @click.command(short_help="Re-encode an index so that training reads it faster.")
 @click.argument("index", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the packed index.")
-@click.option("--preset", default="small", show_default=True, help="Whose clips it is for: debug, demo, small, paper.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The folder of the packed index."
+)
+@click.option(
+    "--preset",
+    default="small",
+    show_default=True,
+    help="Whose clips it is for: debug, demo, small, paper.",
+)
 @click.option("--short-side", "short_side_pixels", type=int, help="Another short side, in pixels.")
 @click.option("--fps", "frame_rate_hz", type=float, help="Another frame rate.")
-@click.option("--quality", default=20, show_default=True, help="x264's constant rate factor; lower: better, larger.")
-@click.option("--shard-gb", "shard_gigabytes", default=1.0, show_default=True, help="Size of a shard.")
+@click.option(
+    "--quality",
+    default=20,
+    show_default=True,
+    help="x264's constant rate factor; lower: better, larger.",
+)
+@click.option(
+    "--shard-gb", "shard_gigabytes", default=1.0, show_default=True, help="Size of a shard."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
 @click.option("--estimate", is_flag=True, help="Only say what it will take.")
 @click.option("--overwrite", is_flag=True, help="Remove what was packed there before.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option("--timeout", "timeout_s", default=120.0, hidden=True, help="Seconds that one segment may take.")
+@click.option(
+    "--timeout", "timeout_s", default=120.0, hidden=True, help="Seconds that one segment may take."
+)
 def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Re-encode every segment of INDEX to what training reads, in shards that decode several times faster.
+    """Re-encode every segment of INDEX to what training reads, in shards that decode several times
+    faster.
 
-    The folder is an index: `pretrain`, `evaluate`, `report` and `embed` take it. A killed pack goes on when it is
-    started again.
+    The folder is an index: `pretrain`, `evaluate`, `report` and `embed` take it. A killed pack goes
+    on when it is started again.
     """
     summary = seehear.pack(index, out, **options)
     if as_json:
@@ -85,11 +119,22 @@ def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
 
 @click.command(short_help="Learn from an index, without labels.")
 @click.argument("index", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the run.")
-@click.option("--preset", default="small", show_default=True, help="debug, demo, small or paper; `seehear settings`.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="A TOML file with settings.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The folder of the run."
+)
+@click.option(
+    "--preset",
+    default="small",
+    show_default=True,
+    help="debug, demo, small or paper; `seehear settings`.",
+)
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="A TOML file with settings."
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-@click.option("--resume-if-there", is_flag=True, help="The same, or begin where there is no run yet.")
+@click.option(
+    "--resume-if-there", is_flag=True, help="The same, or begin where there is no run yet."
+)
 @click.option("--overwrite", is_flag=True, help="Remove the run that is there first.")
 @click.option("--tensorboard", is_flag=True, help="Also write RUN/tensorboard.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -106,10 +151,11 @@ def pretrain(
 ) -> None:
     """Train a video and an audio encoder on the segments of INDEX, without labels.
 
-    On several GPUs: torchrun --nproc-per-node 8 -m seehear pretrain ... Stopped by a signal it saves and exits with 75.
+    On several GPUs: torchrun --nproc-per-node 8 -m seehear pretrain ... Stopped by a signal it
+    saves and exits with 75.
 
-    Every setting is an option by its dotted name, such as --train.lr 0.01 or --cluster.num_clusters 128;
-    `seehear settings PRESET` prints them all with their meaning.
+    Every setting is an option by its dotted name, such as --train.lr 0.01 or --cluster.num_clusters
+    128; `seehear settings PRESET` prints them all with their meaning.
     """
     from seehear.machine import distributed
     from seehear.machine.console import Console, counted, duration
@@ -119,12 +165,18 @@ def pretrain(
     options["resume"] = "if there" if resume_if_there else resume
     from_file = config.read_toml(config_file) if config_file else {}
     begin = time.perf_counter()
-    run = seehear.pretrain(index, out, settings=from_file | settings, console=Console(quiet=quiet), **options)
+    run = seehear.pretrain(
+        index, out, settings=from_file | settings, console=Console(quiet=quiet), **options
+    )
     if distributed.rank() > 0:
         return
     log = run.read_log()
     moved = [c["nmi_last"] for c in log[-1]["clusters"].values() if c["nmi_last"] is not None]
-    settled = f"; NMI with the round before {'/'.join(f'{value:.2f}' for value in moved)}" if moved else ""
+    settled = (
+        f"; NMI with the round before {'/'.join(f'{value:.2f}' for value in moved)}"
+        if moved
+        else ""
+    )
     took = duration(time.perf_counter() - begin)
     say(f"{counted(len(log), 'round')}, {log[-1]['rows']} segments, {took} this time{settled}.")
     say(f"Trained encoders: {run.path / 'encoders'}")
@@ -136,11 +188,19 @@ def pretrain(
 
 @click.command(short_help="Show in minutes that the method works.")
 @click.option(
-    "--out", default=Path("runs/demo"), show_default=True, type=click.Path(path_type=Path), help="The folder."
+    "--out",
+    default=Path("runs/demo"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The folder.",
 )
 @click.option("--seeds", default="0", show_default=True, help="One or several, such as 0,1,2.")
-@click.option("--variant", default="sdc,xdc", show_default=True, help="One or several of xdc, sdc, mdc, cdc.")
-@click.option("--videos", default=1500, show_default=True, help="How many to synthesise for each seed.")
+@click.option(
+    "--variant", default="sdc,xdc", show_default=True, help="One or several of xdc, sdc, mdc, cdc."
+)
+@click.option(
+    "--videos", default=1500, show_default=True, help="How many to synthesise for each seed."
+)
 def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     """Show in minutes that the method works: synthesise, index, train, probe, compare."""
     from seehear.reporting.demo import table
@@ -148,24 +208,32 @@ def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     begin = time.perf_counter()
     chosen = list(config.parse(tuple[int, ...], seeds)) if seeds.replace(",", "").isdigit() else []
     if not chosen:
-        raise SettingsError(f"--seeds is {seeds!r}. It must be whole numbers separated by commas, such as 0,1,2.")
+        raise SettingsError(
+            f"--seeds is {seeds!r}. It must be whole numbers separated by commas, such as 0,1,2."
+        )
     names = variant.replace(",", " ").split()
     report = seehear.demo(out, seeds=chosen, variants=names, videos=videos)
     print_table(table(report))
     took = time.perf_counter() - begin
     say(
-        f"Seeds {seeds}; {videos} videos each, a fifth of them for testing; {took / 60:.1f} minutes, "
+        f"Seeds {seeds}; {videos} videos each, a fifth of them for testing; {took / 60:.1f} "
+        f"minutes, "
         f"{report['peak_memory_gb']:.1f} GB; {out}/demo.json"
     )
     page = Path(report["seeds"][str(chosen[0])]["page"]).resolve().as_uri()
     say(f"Look and listen: open {page} in a browser")
-    say("On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN --preset demo")
+    say(
+        "On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN "
+        "--preset demo"
+    )
 
 
 @click.command(short_help="Print every setting of a preset.")
 @click.argument("preset", default="small")
 def settings(preset: str) -> None:
-    """Print every setting of PRESET (debug, demo, small, paper) as TOML, to read or to start a file from."""
+    """Print every setting of PRESET (debug, demo, small, paper) as TOML, to read or to start a file
+    from.
+    """
     from seehear.presets import PRESETS, preset_settings
 
     chosen = preset_settings(preset)

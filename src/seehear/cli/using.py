@@ -21,19 +21,40 @@ PATH = click.Path(path_type=Path)
 @click.argument("run", type=PATH)
 @click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
 @click.option("--out", required=True, type=PATH, help="The Parquet file to write.")
-@click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a file is cut into.")
+@click.option(
+    "--segment-seconds", default=10.0, show_default=True, help="Longest segment a file is cut into."
+)
 @click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail is dropped.")
-@click.option("--clips", "num_clips", type=click.IntRange(1), default=1, show_default=True, help="Averaged a segment.")
+@click.option(
+    "--clips",
+    "num_clips",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Averaged a segment.",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
-@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds that opening a file may take.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=30.0,
+    show_default=True,
+    help="Seconds that opening a file may take.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-@click.option("--overwrite", is_flag=True, help="Replace the file, or what an unfinished call left.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace the file, or what an unfinished call left."
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
-    """Write the features of VIDEOS by the encoders of RUN: an index, or files and folders of videos and sounds.
+def embed(
+    run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Write the features of VIDEOS by the encoders of RUN: an index, or files and folders of videos
+    and sounds.
 
-    A row a segment. Files with one stream only are fine. After a kill the same line goes on where it stopped.
+    A row a segment. Files with one stream only are fine. After a kill the same line goes on where
+    it stopped.
     """
     from seehear.library import embed_to_file
     from seehear.machine.console import Console
@@ -50,18 +71,26 @@ def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool,
 @click.command(short_help="Clusters of new videos and sounds.")
 @click.argument("run", type=PATH)
 @click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
-@click.option("--out", required=True, type=PATH, help="The Parquet file to write, or CSV by its ending.")
-@click.option("--segment-seconds", default=10.0, show_default=True, help="Longest segment a file is cut into.")
+@click.option(
+    "--out", required=True, type=PATH, help="The Parquet file to write, or CSV by its ending."
+)
+@click.option(
+    "--segment-seconds", default=10.0, show_default=True, help="Longest segment a file is cut into."
+)
 @click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail is dropped.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
-    """Write the clusters of VIDEOS: an index, files and folders, or a file of features from `seehear embed`.
+def assign(
+    run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Write the clusters of VIDEOS: an index, files and folders, or a file of features from
+    `seehear embed`.
 
-    A row a segment: cluster, distance, margin to the second nearest, name, and whether it is far from all training.
+    A row a segment: cluster, distance, margin to the second nearest, name, and whether it is far
+    from all training.
     """
     from seehear.library import assign_to_file
     from seehear.machine.console import Console
@@ -79,13 +108,30 @@ def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool
 @click.command(short_help="Nearest segments to a video, sound or picture.")
 @click.argument("run", type=PATH)
 @click.option("--query", required=True, type=PATH, help="A video, a sound file, or a picture.")
-@click.option("--in", "gallery", type=PATH, help="An index or a file of features. [default: the run's own videos]")
-@click.option("--by", type=click.Choice(["auto", "video", "audio"]), default="auto", help="What is compared there.")
-@click.option("--use", type=click.Choice(["auto", "video", "audio"]), default="auto", help="What of the query is.")
+@click.option(
+    "--in",
+    "gallery",
+    type=PATH,
+    help="An index or a file of features. [default: the run's own videos]",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["auto", "video", "audio"]),
+    default="auto",
+    help="What is compared there.",
+)
+@click.option(
+    "--use",
+    type=click.Choice(["auto", "video", "audio"]),
+    default="auto",
+    help="What of the query is.",
+)
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 @click.option("--exact", is_flag=True, help="Score every row, however many there are.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-@click.option("--open", "open_best", is_flag=True, help="Open the best hit with the system's player.")
+@click.option(
+    "--open", "open_best", is_flag=True, help="Open the best hit with the system's player."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
 def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: Any) -> None:
     """Find the segments nearest to a query, by what is seen or heard in them.
@@ -111,11 +157,15 @@ def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: An
 @click.option("--to", required=True, help="csv, parquet, fiftyone or label-studio.")
 @click.option("--out", required=True, type=PATH, help="The file (csv, parquet) or folder to write.")
 @click.option("--index", type=PATH, help="The run's index. [default: where the run found it]")
-@click.option("--root", type=PATH, help="label-studio: the folder that its local file server shows.")
+@click.option(
+    "--root", type=PATH, help="label-studio: the folder that its local file server shows."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def export_labels(run: Path, as_json: bool, **options: Any) -> None:
-    """Write the clusters of the videos that RUN was trained on, with their names, a row or range a segment."""
+    """Write the clusters of the videos that RUN was trained on, with their names, a row or range a
+    segment.
+    """
     from seehear.library import export_labels as export
 
     summary = export(run, **options)
@@ -123,7 +173,8 @@ def export_labels(run: Path, as_json: bool, **options: Any) -> None:
         say(json.dumps(summary))
         return
     say(
-        f"{summary['path']}: {summary['segments']} segments of {summary['videos']} videos, clustered by "
+        f"{summary['path']}: {summary['segments']} segments of {summary['videos']} videos, "
+        f"clustered by "
         f"{', '.join(summary['clusterings'])}."
     )
 
@@ -142,11 +193,21 @@ def complaints(summary: dict[str, Any]) -> str:
 
 def hit_rows(hits: pa.Table) -> list[list[str]]:
     """The hits as a person reads them."""
-    names = [name.removesuffix("_cluster") for name in hits.column_names if name.endswith("_cluster")]
+    names = [
+        name.removesuffix("_cluster") for name in hits.column_names if name.endswith("_cluster")
+    ]
     rows = [["rank", "score", "start", "path", *names]]
     for hit in hits.to_pylist():
         clusters = [hit[f"{name}_name"] or str(hit[f"{name}_cluster"]) for name in names]
-        rows.append([str(hit["rank"]), f"{hit['score']:.3f}", f"{hit['start_s']:.1f} s", hit["path"], *clusters])
+        rows.append(
+            [
+                str(hit["rank"]),
+                f"{hit['score']:.3f}",
+                f"{hit['start_s']:.1f} s",
+                hit["path"],
+                *clusters,
+            ]
+        )
     return rows
 
 

@@ -1,8 +1,9 @@
 """How do files become batches of clips?
 
-`index/` says which files can be used and cuts them into segments, the rows of an index; `clips.py` makes
-batches of rows, and is the file to open first. What a clip is derives from (seed, epoch, row): `order.py`
-draws rows, `augment.py` crops and flips. `decoding/` runs the processes that decode, with `media/`, which
-reads one file. `packing/` re-encodes an index into shards that decode faster, `remote/` fetches files from
-object storage, `synthetic/` makes videos whose events are known. `advice.py`: how fast clips come.
+`index/` says which files can be used and cuts them into segments, the rows of an index; `clips.py`
+makes batches of rows, and is the file to open first. What a clip is derives from (seed, epoch,
+row): `order.py` draws rows, `augment.py` crops and flips. `decoding/` runs the processes that
+decode, with `media/`, which reads one file. `packing/` re-encodes an index into shards that decode
+faster, `remote/` fetches files from object storage, `synthetic/` makes videos whose events are
+known. `advice.py`: how fast clips come.
 """

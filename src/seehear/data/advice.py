@@ -1,7 +1,8 @@
 """How many clips a second come out of an index, where does the time go, and what would help?
 
-`measure` reads real clips: some in this process, stage by stage, and some through the worker processes, as training
-does. `facts_of` and `advice` are also what `pretrain` uses when it waits for data.
+`measure` reads real clips: some in this process, stage by stage, and some through the worker
+processes, as training does. `facts_of` and `advice` are also what `pretrain` uses when it waits for
+data.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ from seehear.machine.devices import find_device, synchronise, upload
 
 BATCH = 16  # clips; small, so that a short measurement keeps all workers busy
 _EPOCHS = (0, 1)  # the first starts the workers and is not timed
-DECODING_SHARE = 4  # one core in so many decodes where a CPU trains: a step costs it many times what a clip does
-_MEMORY_SHARE = 0.5  # of the machine's memory that decoded segments may take before advice stops naming it
+DECODING_SHARE = (
+    4  # one core in so many decodes where a CPU trains: a step costs it many times what a clip does
+)
+_MEMORY_SHARE = (
+    0.5  # of the machine's memory that decoded segments may take before advice stops naming it
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,9 @@ class Throughput:
         return [["stage", "ms a clip", "share"], *rows, ["all", f"{total:.2f}", "100%"]]
 
 
-def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Console | None = None) -> Throughput:
+def measure(
+    index: Index, cfg: Settings, *, num_clips: int = 96, console: Console | None = None
+) -> Throughput:
     """Read clips of an index as training would, without keeping decoded segments.
 
     Args:
@@ -82,7 +89,10 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
             transfer_s.append(_transfer_seconds(batch, device) / len(batch.rows_B))
         seconds = time.perf_counter() - begin
     if not read:
-        raise IndexFileError(f"No clip of {index.folder} can be read: {dict(clips.failures)}. Index the videos again.")
+        raise IndexFileError(
+            f"No clip of {index.folder} can be read: {dict(clips.failures)}. Index the videos "
+            f"again."
+        )
     milliseconds = {name: float(np.mean(times)) * 1e3 for name, times in stages.items()}
     milliseconds["collate"] = float(np.mean(collate_s)) * 1e3
     if device != "cpu":
@@ -101,9 +111,11 @@ def measure(index: Index, cfg: Settings, *, num_clips: int = 96, console: Consol
 
 
 def divide_cores(clips: Clips, compute: Compute, device: str) -> None:
-    """Where a CPU trains and decodes at once, give each cores of its own, unless the settings say how many.
+    """Where a CPU trains and decodes at once, give each cores of its own, unless the settings say
+    how many.
 
-    PyTorch's threads wait for each other, so that one core which decodes now and then slows all of them.
+    PyTorch's threads wait for each other, so that one core which decodes now and then slows all of
+    them.
     """
     cores = default_workers(Data())
     if device != "cpu" or clips.cached or compute.threads or clips.data.workers >= 0 or cores < 2:
@@ -114,7 +126,9 @@ def divide_cores(clips: Clips, compute: Compute, device: str) -> None:
 
 
 def facts_of(clips: Clips) -> dict[str, Any]:
-    """What decides how fast clips come: whether packed, whether cached, what a cache would take, workers, cores."""
+    """What decides how fast clips come: whether packed, whether cached, what a cache would take,
+    workers, cores.
+    """
     return {
         "packed": bool(getattr(clips.index, "is_packed", False)),
         "cached": clips.cached,
@@ -139,11 +153,15 @@ def advice(facts: Mapping[str, Any], milliseconds: Mapping[str, float] | None = 
     pays = not times or pictures > 0.5 * sum(times.values())
     decoded = facts["decoded_gigabytes"]
     if facts["cached"]:
-        return "Clips are cut from memory already: a larger --train.batch_size or a smaller clip is all that is left."
+        return (
+            "Clips are cut from memory already: a larger --train.batch_size or a smaller clip "
+            "is all that is left."
+        )
     if decoded <= facts["cache_gigabytes"]:
         return (
             f"All segments take {decoded:.1f} GB when decoded, within --data.cache_gigabytes "
-            f"({facts['cache_gigabytes']:g}): training decodes each of them once, and cuts clips from memory."
+            f"({facts['cache_gigabytes']:g}): training decodes each of them once, and cuts clips "
+            f"from memory."
         )
     if decoded <= _MEMORY_SHARE * facts["memory_gigabytes"]:
         return (
@@ -151,19 +169,26 @@ def advice(facts: Mapping[str, Any], milliseconds: Mapping[str, float] | None = 
             f"--data.cache_gigabytes {decoded * 1.05 + 0.1:.1f} decodes each of them only once."
         )
     if facts["workers"] < facts["cores"]:
-        return f"There are {facts['cores']} cores and {facts['workers']} workers: raise --data.workers."
+        return (
+            f"There are {facts['cores']} cores and {facts['workers']} workers: raise "
+            f"--data.workers."
+        )
     if not facts["packed"] and pays:
         return (
-            "Most of the time goes into decoding: `seehear pack` the index once, and clips come several times faster."
+            "Most of the time goes into decoding: `seehear pack` the index once, and clips "
+            "come several times faster."
         )
     what = "packed segments" if facts["packed"] else "already"
     return (
-        f"All {facts['cores']} cores decode {what}: more cores, or fewer --clip.frames ({facts['frames']}) or "
+        f"All {facts['cores']} cores decode {what}: more cores, or fewer --clip.frames "
+        f"({facts['frames']}) or "
         f"--clip.sound_seconds, is what is left."
     )
 
 
-def _stage_by_stage(index: Index, clips: Clips, rows: np.ndarray) -> tuple[dict[str, list[float]], int]:
+def _stage_by_stage(
+    index: Index, clips: Clips, rows: np.ndarray
+) -> tuple[dict[str, list[float]], int]:
     """Seconds of each stage for each clip, and how many clips could not be read."""
     found: dict[str, list[float]] = {name: [] for name in STAGES}
     failed = 0
@@ -186,7 +211,9 @@ def _stage_by_stage(index: Index, clips: Clips, rows: np.ndarray) -> tuple[dict[
         for name, value in times.items():
             found[name].append(value)
     if failed == len(rows):
-        raise IndexFileError(f"None of {failed} clips of {index.folder} can be read. Index the videos again.")
+        raise IndexFileError(
+            f"None of {failed} clips of {index.folder} can be read. Index the videos again."
+        )
     return found, failed
 
 

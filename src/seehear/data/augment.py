@@ -1,8 +1,9 @@
-"""What a training clip looks like: crop, flip, colour and loudness jitter, on uint8 batches, on the device.
+"""What a training clip looks like: crop, flip, colour and loudness jitter, on uint8 batches, on the
+device.
 
-Nothing random happens here. Each clip comes with its `draw`, DRAWS numbers in [0, 1) that were drawn from
-(seed, epoch, row); this file turns them into a crop window, a mirror image and so on. `CENTRE` is the draw of a clip
-that is not augmented: the middle crop of the middle moment.
+Nothing random happens here. Each clip comes with its `draw`, DRAWS numbers in [0, 1) that were
+drawn from (seed, epoch, row); this file turns them into a crop window, a mirror image and so on.
+`CENTRE` is the draw of a clip that is not augmented: the middle crop of the middle moment.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from seehear.config import Clip
 START, WINDOW, TOP, LEFT, FLIP, BRIGHTNESS, CONTRAST, GAIN = range(8)
 DRAWS = 8
 
-# FLIP below one half mirrors, so the centre draw must lie above it; the others are "no change" at one half.
+# FLIP below one half mirrors, so the centre draw must lie above it; the others are "no change" at
+# one half.
 CENTRE = np.full(DRAWS, 0.5, dtype=np.float32)
 
 
@@ -33,8 +35,9 @@ def augment_frames(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor
         frames_BTHWC: uint8, (B, T, S, S, 3) with S = `clip.short_side_pixels`, on any device.
         draws_BD: float, (B, DRAWS), on the same device.
     Returns:
-        (B, 3, T, P, P) with P = `clip.crop_pixels`: uint8, or float32 in [0, 1] when colours are jittered. In memory it
-        is channels-last, as it came from the decoder: nothing is copied to permute it.
+        (B, 3, T, P, P) with P = `clip.crop_pixels`: uint8, or float32 in [0, 1] when colours are
+        jittered. In memory it is channels-last, as it came from the decoder: nothing is copied to
+        permute it.
     """
     batch, side, crop = frames_BTHWC.shape[0], frames_BTHWC.shape[2], clip.crop_pixels
     device = frames_BTHWC.device
@@ -44,8 +47,11 @@ def augment_frames(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor
     across_BP = torch.where(mirror_B[:, None], crop - 1 - offsets, offsets)
     columns_BP = (draws_BD[:, LEFT] * (side - crop + 1)).long()[:, None] + across_BP
     which = torch.arange(batch, device=device)[:, None, None]
-    # Indexing puts (B, P, P) first when the indexed axes are side by side; T stays where it is by moving it to the end.
-    picked_BPPTC = frames_BTHWC.permute(0, 2, 3, 1, 4)[which, rows_BP[:, :, None], columns_BP[:, None, :]]
+    # Indexing puts (B, P, P) first when the indexed axes are side by side; T stays where it is by
+    # moving it to the end.
+    picked_BPPTC = frames_BTHWC.permute(0, 2, 3, 1, 4)[
+        which, rows_BP[:, :, None], columns_BP[:, None, :]
+    ]
     cropped_BTHWC = picked_BPPTC.permute(0, 3, 1, 2, 4).contiguous()
     if clip.brightness or clip.contrast:
         cropped_BTHWC = jitter(cropped_BTHWC, draws_BD, clip)

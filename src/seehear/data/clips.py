@@ -1,15 +1,19 @@
-"""Which frames and which sound does the encoder get for row r in epoch e? A function of (seed, epoch, row) alone.
+"""Which frames and which sound does the encoder get for row r in epoch e? A function of (seed,
+epoch, row) alone.
 
-A clip spans as much of its segment as the longest that is read of it, its frames or its sound. It starts at a drawn
-moment, on a grid of one frame spacing, with its frames and its sound centred on the same instant. The same rows in the
-same epoch give the same clips whatever the number of workers. A segment that cannot be read is left out of its batch
-and counted by reason, never replaced: a label belongs to a row.
+A clip spans as much of its segment as the longest that is read of it, its frames or its sound. It
+starts at a drawn moment, on a grid of one frame spacing, with its frames and its sound centred on
+the same instant. The same rows in the same epoch give the same clips whatever the number of
+workers. A segment that cannot be read is left out of its batch and counted by reason, never
+replaced: a label belongs to a row.
 
-A segment that is shorter than a clip is played in a loop: what is longer than the segment begins with it and repeats,
-pictures and sound alike; what fits lies in the middle of its first turn. So an instant's picture and sound stay
-together, and nothing is silent or frozen that is not so in the file, which would tell how long a file is.
+A segment that is shorter than a clip is played in a loop: what is longer than the segment begins
+with it and repeats, pictures and sound alike; what fits lies in the middle of its first turn. So an
+instant's picture and sound stay together, and nothing is silent or frozen that is not so in the
+file, which would tell how long a file is.
 
-Shapes of a batch: frames (B, T, S, S, 3) uint8, waveform (B, L) float32 in [-1, 1], draws (B, DRAWS) float32.
+Shapes of a batch: frames (B, T, S, S, 3) uint8, waveform (B, L) float32 in [-1, 1], draws (B,
+DRAWS) float32.
 """
 
 from __future__ import annotations
@@ -42,7 +46,14 @@ from seehear.data.placing import (
     place_of,
     start_of,
 )
-from seehear.data.segments import Segment, Segments, SegmentsInMemory, looped, num_starts, starts_kept
+from seehear.data.segments import (
+    Segment,
+    Segments,
+    SegmentsInMemory,
+    looped,
+    num_starts,
+    starts_kept,
+)
 from seehear.errors import MediaError, TrainingError
 from seehear.machine.console import Console
 from seehear.machine.distributed import cores_of_rank
@@ -56,7 +67,9 @@ SHORTEST_S = 1e-3  # of a segment: where a file of one frame does not say how lo
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of some rows; rows that could not be read are not in it. A modality that is not read is None."""
+    """Clips of some rows; rows that could not be read are not in it. A modality that is not read is
+    None.
+    """
 
     rows_B: np.ndarray
     frames_BTHWC: Tensor | None
@@ -74,10 +87,11 @@ class Clips:
         seed: with epoch and row, decides every draw.
         modalities: which of "video" and "audio" are read; files need have no other stream.
 
-    When all segments fit in `data.cache_gigabytes` as decoded uint8 frames and float32 sound, `fill` reads each of them
-    once and later batches are cut from memory. Whether they fit depends on the index and the settings only, never on
-    the machine, so that a run is the same everywhere. (Sound cut from memory was resampled as a whole; it differs from
-    sound read clip by clip by rounding at the clip's edges.)
+    When all segments fit in `data.cache_gigabytes` as decoded uint8 frames and float32 sound,
+    `fill` reads each of them once and later batches are cut from memory. Whether they fit depends
+    on the index and the settings only, never on the machine, so that a run is the same everywhere.
+    (Sound cut from memory was resampled as a whole; it differs from sound read clip by clip by
+    rounding at the clip's edges.)
     """
 
     def __init__(
@@ -92,7 +106,9 @@ class Clips:
         self.modalities = tuple(modalities)
         self.failures: Counter[str] = Counter()
         self.reasons: dict[int, str] = {}  # row -> why it could not be read the last time
-        self.say: Callable[[str], None] = _say  # told of each decoding process that was lost, and of its file
+        self.say: Callable[[str], None] = (
+            _say  # told of each decoding process that was lost, and of its file
+        )
         self._cached: list[Segment | MediaError] | None = None
         self._decoders: Decoders | None = None
 
@@ -101,8 +117,8 @@ class Clips:
         """Clips of segments that are decoded already; each is taken for a video of its own.
 
         Args:
-            segments: frames on a grid of `clip.frame_rate_hz`, with the short side `clip.short_side_pixels`, and sound
-                of at least `clip.sound_seconds`.
+            segments: frames on a grid of `clip.frame_rate_hz`, with the short side
+                `clip.short_side_pixels`, and sound of at least `clip.sound_seconds`.
         """
         parts = {"video": segments[0].frames_GHWC, "audio": segments[0].waveform_L}
         there = tuple(modality for modality, part in parts.items() if part is not None)
@@ -134,14 +150,20 @@ class Clips:
         clip, index, total = self.clip, self.index, 0.0
         for start in range(0, len(self), CHUNK_ROWS):
             width_n, height_n, seconds_n = (
-                column_N[start : start + CHUNK_ROWS] for column_N in (index.width, index.height, index.seconds)
+                column_N[start : start + CHUNK_ROWS]
+                for column_N in (index.width, index.height, index.seconds)
             )
             scale = clip.short_side_pixels / np.minimum(width_n, height_n)
             pixels_n = np.ceil(width_n * scale) * np.ceil(height_n * scale)
             starts_n = num_starts(seconds_n, clip, self.modalities)
             frame_bytes = (starts_n + clip.frames - 1) * pixels_n * 3
-            sound_bytes = ((starts_n - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
-            total += (frame_bytes * ("video" in self.modalities) + sound_bytes * ("audio" in self.modalities)).sum()
+            sound_bytes = (
+                ((starts_n - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
+            )
+            total += (
+                frame_bytes * ("video" in self.modalities)
+                + sound_bytes * ("audio" in self.modalities)
+            ).sum()
         return int(total)
 
     def fill(self, progress: Callable[[int], None] = lambda done: None) -> bool:
@@ -152,7 +174,9 @@ class Clips:
         if self.cached or self.cache_bytes() > self.data.cache_gigabytes * 1e9:
             return self.cached
         store: list[Segment | MediaError] = []
-        for item in self._decoded(np.arange(len(self)), CENTRED, self.modalities, ahead=FILL_ROWS, whole=True):
+        for item in self._decoded(
+            np.arange(len(self)), CENTRED, self.modalities, ahead=FILL_ROWS, whole=True
+        ):
             store.append(item if isinstance(item, MediaError) else Segment(*item))
             progress(len(store))
         self._cached = store
@@ -160,14 +184,17 @@ class Clips:
         return True
 
     def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and rows kept out: about `share` of the videos, drawn from the seed and never split.
+        """Rows to train on and rows kept out: about `share` of the videos, drawn from the seed and
+        never split.
 
         Both are ascending, int32 where row numbers fit.
         """
         return split(self.index.video, share, (self.seed, 0x0F))
 
     def num_starts(self, rows: np.ndarray) -> np.ndarray:
-        """How many different clips each row has, (n,) int64: one where it is no longer than a clip."""
+        """How many different clips each row has, (n,) int64: one where it is no longer than a
+        clip.
+        """
         found: np.ndarray = num_starts(self.index.seconds[rows], self.clip, self.modalities)
         return found
 
@@ -185,9 +212,12 @@ class Clips:
 
         Args:
             rows: row numbers; one may come several times.
-            epoch: the epoch that the draws are of, or a position for unaugmented clips, such as `CENTRED`.
-            keep_last: also yield a last batch that is shorter (but for failures, the only one that can be).
-            num_rows: of the whole that `rows` are part of, for the share that may fail; by default `rows` are it.
+            epoch: the epoch that the draws are of, or a position for unaugmented clips, such as
+                `CENTRED`.
+            keep_last: also yield a last batch that is shorter (but for failures, the only one that
+                can be).
+            num_rows: of the whole that `rows` are part of, for the share that may fail; by default
+                `rows` are it.
             modalities: read only these, of those that are read; by default all.
         Raises:
             TrainingError: more than `data.max_failed_share` of `rows` cannot be read.
@@ -195,18 +225,26 @@ class Clips:
         if not keep_last and len(rows) > batch_size:
             rows = rows[: len(rows) // batch_size * batch_size]
         chunks = Chunks(rows, batch_size)
-        pieces = self.pieces(chunks, epoch=epoch, num_rows=num_rows or len(rows), modalities=modalities)
+        pieces = self.pieces(
+            chunks, epoch=epoch, num_rows=num_rows or len(rows), modalities=modalities
+        )
         yield from (batch for batch in pieces if batch is not None)
 
     def sampled(
-        self, rows: np.ndarray, num_clips: int | np.ndarray, *, num_crops: int = 1, batch_size: int = 64
+        self,
+        rows: np.ndarray,
+        num_clips: int | np.ndarray,
+        *,
+        num_crops: int = 1,
+        batch_size: int = 64,
     ) -> Iterator[Batch]:
         """Unaugmented clips, evenly spread over each row.
 
         Args:
             rows: row numbers.
             num_clips: of each row; an array has a number for each.
-            num_crops: of the frames of each clip, from end to end of their longer side; 1 is the centre.
+            num_crops: of the frames of each clip, from end to end of their longer side; 1 is the
+                centre.
             batch_size: clips in a batch, crops and all.
         Raises: as `batches`.
         """
@@ -214,7 +252,9 @@ class Clips:
         size = max(1, batch_size // num_crops)
         for count in np.unique(clips_n):
             for position in evenly(int(count), num_crops):
-                yield from self.batches(rows[clips_n == count], epoch=position, batch_size=size, num_rows=len(rows))
+                yield from self.batches(
+                    rows[clips_n == count], epoch=position, batch_size=size, num_rows=len(rows)
+                )
 
     def pieces(
         self,
@@ -224,7 +264,8 @@ class Clips:
         num_rows: int | None = None,
         modalities: Sequence[str] = (),
     ) -> Iterator[Batch | None]:
-        """The clips of each chunk of rows as a batch; None for a chunk of which no row could be read, or an empty one.
+        """The clips of each chunk of rows as a batch; None for a chunk of which no row could be
+        read, or an empty one.
 
         Args:
             chunks: may make its items when they are asked for: no list of all is made of them.
@@ -234,7 +275,9 @@ class Clips:
         """
         failed: Counter[str] = Counter()
         num_rows = sum(map(len, chunks)) if num_rows is None else num_rows
-        for items, chunk in zip(self._items(chunks, epoch, modalities or self.modalities), chunks, strict=True):
+        for items, chunk in zip(
+            self._items(chunks, epoch, modalities or self.modalities), chunks, strict=True
+        ):
             good = []
             for row, item in zip(chunk, items, strict=True):
                 if isinstance(item, MediaError):
@@ -248,7 +291,9 @@ class Clips:
     ) -> Iterator[list[Any]]:
         """For each chunk of rows, a list of the crops of its clip, or MediaError."""
         if self._cached is not None:
-            yield from ([self._cut(int(row), epoch, modalities) for row in chunk] for chunk in chunks)
+            yield from (
+                [self._cut(int(row), epoch, modalities) for row in chunk] for chunk in chunks
+            )
             return
         rows = (row for chunk in chunks for row in chunk)
         ahead = 2 * max(map(len, islice(chunks, AHEAD_OF)), default=0)
@@ -256,27 +301,43 @@ class Clips:
             for chunk in chunks:
                 items = zip(chunk, islice(decoded, len(chunk)), strict=True)
                 yield [
-                    item if isinstance(item, MediaError) else self._with_draws(int(row), epoch, *item)
+                    item
+                    if isinstance(item, MediaError)
+                    else self._with_draws(int(row), epoch, *item)
                     for row, item in items
                 ]
 
     def _decoded(
-        self, rows: Iterable[int], epoch: int | Position, modalities: Sequence[str], *, ahead: int, whole: bool = False
+        self,
+        rows: Iterable[int],
+        epoch: int | Position,
+        modalities: Sequence[str],
+        *,
+        ahead: int,
+        whole: bool = False,
     ) -> Generator[Decoded | MediaError]:
         """Frames and sound of each row, or why it cannot be read."""
         if self._decoders is None:
-            self._decoders = Decoders(default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes)
+            self._decoders = Decoders(
+                default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes
+            )
         requests = (_only(self.request(int(row), epoch, whole=whole), modalities) for row in rows)
         num_samples = round(self.clip.sound_seconds * self.clip.sample_rate_hz)
         decoded = self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
         with contextlib.closing(decoded):
             for item in decoded:
-                if not isinstance(item, MediaError) and item[1] is not None and len(item[1]) < num_samples:
+                if (
+                    not isinstance(item, MediaError)
+                    and item[1] is not None
+                    and len(item[1]) < num_samples
+                ):
                     item = (item[0], np.resize(item[1], num_samples))  # repeats it
                 yield item
 
     def request(self, row: int, epoch: int | Position, *, whole: bool = False) -> Request:
-        """What is to be decoded of a row: a clip, or all moments at which a clip of it may start."""
+        """What is to be decoded of a row: a clip, or all moments at which a clip of it may
+        start.
+        """
         clip = self.clip
         seconds = max(float(self.index.seconds[row]), SHORTEST_S)
         draws = draws_of(self.seed, epoch, row)
@@ -303,11 +364,15 @@ class Clips:
         )
 
     def _offset_s(self, modality: str, segment_seconds: float) -> float:
-        """From a clip's start to its frames or its sound, which lie in its middle; 0 for what repeats."""
+        """From a clip's start to its frames or its sound, which lie in its middle; 0 for what
+        repeats.
+        """
         room_s = min(self.clip.span_seconds(self.modalities), segment_seconds)
         return max(0.0, (room_s - self.clip.seconds_of(modality)) / 2)
 
-    def _cut(self, row: int, epoch: int | Position, modalities: Sequence[str]) -> list[Crop] | MediaError:
+    def _cut(
+        self, row: int, epoch: int | Position, modalities: Sequence[str]
+    ) -> list[Crop] | MediaError:
         """One clip from the segment in memory."""
         assert self._cached is not None
         segment, clip = self._cached[row], self.clip
@@ -324,7 +389,9 @@ class Clips:
             waveform = waveform[sound : sound + round(clip.sound_seconds * clip.sample_rate_hz)]
         return self._with_draws(row, epoch, frames, waveform)
 
-    def _with_draws(self, row: int, epoch: int | Position, frames: Any, waveform: Any) -> list[Crop]:
+    def _with_draws(
+        self, row: int, epoch: int | Position, frames: Any, waveform: Any
+    ) -> list[Crop]:
         cuts = crops_of(frames, draws_of(self.seed, epoch, row), epoch, self.clip)
         return [(cut, waveform, draws) for cut, draws in cuts]
 
@@ -335,14 +402,18 @@ class Clips:
         if failed.total() > max(1.0, self.data.max_failed_share * num_rows):
             reasons = ", ".join(f"{reason}: {count}" for reason, count in failed.most_common())
             raise TrainingError(
-                f"{failed.total()} of {num_rows} rows could not be read ({reasons}; the last: {last}), more than "
-                f"data.max_failed_share ({self.data.max_failed_share:g}) allows. Run `seehear index` again on these "
+                f"{failed.total()} of {num_rows} rows could not be read ({reasons}; the last: "
+                f"{last}), more than "
+                f"data.max_failed_share ({self.data.max_failed_share:g}) allows. Run `seehear "
+                f"index` again on these "
                 f"videos, or raise data.max_failed_share."
             )
 
 
 def default_workers(data: Data) -> int:
-    """How many decoding processes: the setting, or this rank's share of the cores that it may use."""
+    """How many decoding processes: the setting, or this rank's share of the cores that it may
+    use.
+    """
     return data.workers if data.workers >= 0 else cores_of_rank()
 
 

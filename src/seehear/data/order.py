@@ -1,4 +1,6 @@
-"""In which order does an epoch draw its rows? Written out whole, 4 bytes a draw, as NumPy's generator shuffles it."""
+"""In which order does an epoch draw its rows? Written out whole, 4 bytes a draw, as NumPy's
+generator shuffles it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import numpy as np
 CHUNK_ROWS = 2**20  # looked at at once
 
 MOST_DRAWS = 10
-"""A row is drawn at most so often in an epoch, however small its cluster: a cluster of one row would otherwise be drawn
-N / K times, 445 at the size of Kinetics with 256 clusters."""
+"""A row is drawn at most so often in an epoch, however small its cluster: a cluster of one row
+would otherwise be drawn N / K times, 445 at the size of Kinetics with 256 clusters."""
 
 
 class Chunks(Sequence[np.ndarray]):
@@ -26,7 +28,8 @@ class Chunks(Sequence[np.ndarray]):
 
     def __getitem__(self, number: Any) -> Any:
         """One chunk."""
-        return self._rows[range(0, len(self._rows), self._size)[number] :][: self._size]  # IndexError behind the last
+        # IndexError behind the last
+        return self._rows[range(0, len(self._rows), self._size)[number] :][: self._size]
 
 
 def epoch_rows(
@@ -34,8 +37,9 @@ def epoch_rows(
 ) -> np.ndarray:
     """Which rows an epoch draws, in order: as many as `rows` has.
 
-    Uniform over rows: a permutation. Uniform over clusters (DeepCluster's rule): each clustering of `labels` has an
-    equal share of the draws, and within it every cluster, as far as `MOST_DRAWS` lets it.
+    Uniform over rows: a permutation. Uniform over clusters (DeepCluster's rule): each clustering of
+    `labels` has an equal share of the draws, and within it every cluster, as far as `MOST_DRAWS`
+    lets it.
 
     Args:
         labels: the clusterings that teach; one label per row of the index in each.
@@ -59,16 +63,25 @@ def shuffled(rows: np.ndarray, seeds: tuple[int, ...]) -> np.ndarray:
 
 
 def uniform_over_clusters(
-    rows: np.ndarray, labels_of_rows: np.ndarray, count: int, generator: np.random.Generator, most: int = MOST_DRAWS
+    rows: np.ndarray,
+    labels_of_rows: np.ndarray,
+    count: int,
+    generator: np.random.Generator,
+    most: int = MOST_DRAWS,
 ) -> np.ndarray:
-    """`count` draws, sorted by cluster: clusters come equally often, and the rows of one as evenly as can be.
+    """`count` draws, sorted by cluster: clusters come equally often, and the rows of one as evenly
+    as can be.
 
     Args:
         count: at most `most` times as many as there are rows.
-        most: a row is drawn at most so often. What a small cluster cannot take is spread over the others.
+        most: a row is drawn at most so often. What a small cluster cannot take is spread over the
+            others.
     """
-    order = generator.permutation(np.arange(len(rows), dtype=np.int32 if len(rows) < 2**31 else np.int64))
-    order = order[np.argsort(labels_of_rows[order], kind="stable")]  # by cluster, in random order within each
+    order = generator.permutation(
+        np.arange(len(rows), dtype=np.int32 if len(rows) < 2**31 else np.int64)
+    )
+    # by cluster, in random order within each
+    order = order[np.argsort(labels_of_rows[order], kind="stable")]
     _, first, sizes = np.unique(labels_of_rows[order], return_index=True, return_counts=True)
     shares = equal_shares(count, most * sizes, generator)
     place = np.arange(len(order)) - np.repeat(first, sizes)  # of a row within its cluster
@@ -78,7 +91,8 @@ def uniform_over_clusters(
 
 
 def equal_shares(count: int, most_K: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """`count` dealt out to K takers, equally (to within one) but for those that cannot take so many.
+    """`count` dealt out to K takers, equally (to within one) but for those that cannot take so
+    many.
 
     Args:
         most_K: what each can take; in all at least `count`.
@@ -88,7 +102,8 @@ def equal_shares(count: int, most_K: np.ndarray, generator: np.random.Generator)
     shares_K = np.zeros(len(most_K), np.int64)
     by_size = np.argsort(most_K, kind="stable")
     sorted_K = most_K[by_size]
-    left_K = count - (np.cumsum(sorted_K) - sorted_K)  # for a taker and all larger ones, if the smaller ones are full
+    # for a taker and all larger ones, if the smaller ones are full
+    left_K = count - (np.cumsum(sorted_K) - sorted_K)
     is_full_K = sorted_K * np.arange(len(sorted_K), 0, -1) <= left_K
     num_full = len(sorted_K) if is_full_K.all() else int(np.argmin(is_full_K))
     shares_K[by_size[:num_full]] = sorted_K[:num_full]
@@ -99,8 +114,12 @@ def equal_shares(count: int, most_K: np.ndarray, generator: np.random.Generator)
     return shares_K
 
 
-def split(groups_N: np.ndarray, share: float, seeds: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that stay and rows kept out: about `share` of the groups, drawn from `seeds` and never split; ascending."""
+def split(
+    groups_N: np.ndarray, share: float, seeds: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that stay and rows kept out: about `share` of the groups, drawn from `seeds` and never
+    split; ascending.
+    """
     is_there = np.zeros(int(groups_N.max(initial=-1)) + 1, dtype=np.bool_)
     is_there[groups_N] = True
     ids = np.flatnonzero(is_there)

@@ -19,14 +19,18 @@ ROUNDING_S = 1e-6
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment, decoded on the grid of all moments where a clip may start. A modality that is not read is None."""
+    """One segment, decoded on the grid of all moments where a clip may start. A modality that is
+    not read is None.
+    """
 
     frames_GHWC: np.ndarray | None
     waveform_L: np.ndarray | None
 
 
 class Segments(Protocol):
-    """What clips need of an index: where the segment of each row is, and how large its pictures are."""
+    """What clips need of an index: where the segment of each row is, and how large its pictures
+    are.
+    """
 
     video: np.ndarray
     start_s: np.ndarray
@@ -44,7 +48,9 @@ class Segments(Protocol):
 
 
 class SegmentsInMemory:
-    """What stands in for an index where segments are decoded already: seconds, sizes and videos of the rows."""
+    """What stands in for an index where segments are decoded already: seconds, sizes and videos of
+    the rows.
+    """
 
     def __init__(self, segments: Sequence[Segment], clip: Clip) -> None:
         frames = [s.frames_GHWC for s in segments if s.frames_GHWC is not None]
@@ -70,8 +76,12 @@ class SegmentsInMemory:
 
 
 def num_starts(segment_seconds: Any, clip: Clip, modalities: Sequence[str]) -> Any:
-    """How many grid moments a clip may start at: only the first where the segment is shorter than a clip."""
-    slack_s = np.maximum(0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.span_seconds(modalities))
+    """How many grid moments a clip may start at: only the first where the segment is shorter than a
+    clip.
+    """
+    slack_s = np.maximum(
+        0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.span_seconds(modalities)
+    )
     return np.floor(slack_s * clip.frame_rate_hz + 1e-6).astype(np.int64) + 1
 
 
@@ -81,11 +91,16 @@ def starts_kept(segment: Segment, clip: Clip) -> int:
         return max(1, len(segment.frames_GHWC) - clip.frames + 1)
     assert segment.waveform_L is not None, "frames or sound"
     more = len(segment.waveform_L) - round(clip.sound_seconds * clip.sample_rate_hz)
-    return max(0, int((more + 1) / clip.sample_rate_hz * clip.frame_rate_hz)) + 1  # 1: lengths are rounded
+    # 1: lengths are rounded
+    return max(0, int((more + 1) / clip.sample_rate_hz * clip.frame_rate_hz)) + 1
 
 
 def looped(moments_s: np.ndarray, segment_seconds: float) -> np.ndarray:
-    """Seconds since a segment's start, of moments that may lie beyond its end, when it is played in a loop."""
+    """Seconds since a segment's start, of moments that may lie beyond its end, when it is played in
+    a loop.
+    """
     phases_s: np.ndarray = np.mod(moments_s, segment_seconds)
-    phases_s[segment_seconds - phases_s < ROUNDING_S] = 0.0  # the end of a turn is the start of the next
+    phases_s[segment_seconds - phases_s < ROUNDING_S] = (
+        0.0  # the end of a turn is the start of the next
+    )
     return phases_s

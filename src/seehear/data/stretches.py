@@ -1,7 +1,9 @@
-"""Which of these stretches of files can be read, for those who know what they want: evaluation, search, embedding.
+"""Which of these stretches of files can be read, for those who know what they want: evaluation,
+search, embedding.
 
-An index in memory, a row a stretch. Unlike `index`, nothing is looked for, cut or judged: a file may be silent or
-still, and needs only the streams that are wanted. Files are opened in worker processes, as for `index`.
+An index in memory, a row a stretch. Unlike `index`, nothing is looked for, cut or judged: a file
+may be silent or still, and needs only the streams that are wanted. Files are opened in worker
+processes, as for `index`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from seehear.data.remote import absolute, is_remote, stamp
 from seehear.machine.console import Console
 from seehear.machine.distributed import cores
 
-CUT_SLACK_S = 1.0  # a stretch that was cut out of its video may be so much longer: cutters stop at frames
+CUT_SLACK_S = (
+    1.0  # a stretch that was cut out of its video may be so much longer: cutters stop at frames
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Stretch:
 
     Args:
         path: of the file.
-        start_s: since the container's start. A file that is no longer than `seconds` and ends before `start_s` is
-            taken for the stretch itself, already cut out of a video.
+        start_s: since the container's start. A file that is no longer than `seconds` and ends
+            before `start_s` is taken for the stretch itself, already cut out of a video.
         seconds: how long; None is to the end.
     """
 
@@ -73,8 +77,8 @@ def look_up(
         console: where a bar is shown.
 
     Returns:
-        The index and which stretch each row is. Rows of a file are neighbours; files come in the order in which they
-        are first named.
+        The index and which stretch each row is. Rows of a file are neighbours; files come in the
+        order in which they are first named.
     """
     by_path: dict[str, list[int]] = {}
     for number, stretch in enumerate(stretches):
@@ -89,7 +93,11 @@ def look_up(
             continue
         spans = [_within(stretches[number], answer, wanted) for number in numbers]
         good = [i for i, (start_s, end_s) in enumerate(spans) if end_s > start_s]
-        rejected |= {number: Rejection("past the end") for i, number in enumerate(numbers) if i not in set(good)}
+        rejected |= {
+            number: Rejection("past the end")
+            for i, number in enumerate(numbers)
+            if i not in set(good)
+        }
         if good:
             start_s, end_s = np.array([spans[i] for i in good], dtype=np.float64).T
             videos.append(Video(path, _facts(path, answer), start_s, end_s - start_s))
@@ -100,7 +108,11 @@ def look_up(
 
 
 def _examined(
-    paths: list[str], wanted: Sequence[str], workers: int | None, timeout_s: float, console: Console | None
+    paths: list[str],
+    wanted: Sequence[str],
+    workers: int | None,
+    timeout_s: float,
+    console: Console | None,
 ) -> list[MediaInfo | Rejection]:
     """What each file holds, or why it cannot be read."""
     answers: list[MediaInfo | Rejection] = [Rejection("not a media file")] * len(paths)
@@ -116,10 +128,13 @@ def _examined(
 def _within(stretch: Stretch, info: MediaInfo, wanted: Sequence[str]) -> tuple[float, float]:
     """Start and end of the part of a stretch in which all wanted streams are there.
 
-    A file that ends before the stretch begins, and is as long as the stretch, is the stretch: somebody has cut it out.
+    A file that ends before the stretch begins, and is as long as the stretch, is the stretch:
+    somebody has cut it out.
     """
     first_s, last_s = info.extent_s(wanted)
-    if stretch.seconds is not None and first_s < last_s <= min(stretch.start_s, stretch.seconds + CUT_SLACK_S):
+    if stretch.seconds is not None and first_s < last_s <= min(
+        stretch.start_s, stretch.seconds + CUT_SLACK_S
+    ):
         return first_s, last_s
     end_s = last_s if stretch.seconds is None else min(last_s, stretch.start_s + stretch.seconds)
     return max(first_s, stretch.start_s), end_s

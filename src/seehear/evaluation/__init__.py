@@ -1,10 +1,10 @@
 """How good is what was learned? One file a question; only here are human classes read.
 
-`probe` linear classifiers on frozen features · `finetune` the whole encoder · `retrieval` nearest neighbours, also
-across the senses · `clusters` pseudo-labels against classes · `features` features for other programs · `table` several
-results side by side. Beneath: `sets` and `datasets` what is measured on, `protocols` what the field takes on each set,
-`context` features extracted once, `linear` and `classifiers` linear models and intervals, `baselines` what no learning
-at all reaches.
+`probe` linear classifiers on frozen features · `finetune` the whole encoder · `retrieval` nearest
+neighbours, also across the senses · `clusters` pseudo-labels against classes · `features` features
+for other programs · `table` several results side by side. Beneath: `sets` and `datasets` what is
+measured on, `protocols` what the field takes on each set, `context` features extracted once,
+`linear` and `classifiers` linear models and intervals, `baselines` what no learning at all reaches.
 """
 
 from __future__ import annotations
@@ -72,29 +72,33 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on a set whose classes are known, and write `<task>-<set>.json`.
 
-    Under torchrun all processes call it alike: each extracts features of its share, and the first goes on alone; a
-    fine-tune they do together.
+    Under torchrun all processes call it alike: each extracts features of its share, and the first
+    goes on alone; a fine-tune they do together.
 
     Args:
-        model: the folder of a run or of its encoders, the name of released weights, a checkpoint, or a loaded model.
+        model: the folder of a run or of its encoders, the name of released weights, a checkpoint,
+            or a loaded model.
         task: "probe", "finetune", "retrieval", "clusters" or "features".
         data: the folder of an index, with `classes`, or of a benchmark as its makers publish it.
-        classes: for an index, a CSV file with the columns `path` (relative to the file), `class` and, if wanted,
-            `split`.
-        dataset: the layout of the benchmark, a name of `seehear.evaluation.datasets.LAYOUTS`; "auto" finds it out.
+        classes: for an index, a CSV file with the columns `path` (relative to the file), `class`
+            and, if wanted, `split`.
+        dataset: the layout of the benchmark, a name of `seehear.evaluation.datasets.LAYOUTS`;
+            "auto" finds it out.
         modality: "video" or "audio" to measure one; by default all that the model and the set have.
-        num_clips: so many clips of each item, spread evenly over it, have their features averaged; after a fine-tune
-            their scores. By default what the field takes, 10; 1 of each segment for clusters.
-        num_crops: so many crops of each clip's frames, from end to end of the longer side, are averaged as well. By
-            default what the field takes on the set (`seehear.evaluation.protocols`): 3 or 1, the centre.
+        num_clips: so many clips of each item, spread evenly over it, have their features averaged;
+            after a fine-tune their scores. By default what the field takes, 10; 1 of each segment
+            for clusters.
+        num_crops: so many crops of each clip's frames, from end to end of the longer side, are
+            averaged as well. By default what the field takes on the set
+            (`seehear.evaluation.protocols`): 3 or 1, the centre.
         seed: draws what is drawn: a split where there is none, few examples, bootstrap replicates.
         device: where the encoders run.
         results: the folder to write to; by default `results` of the run, or `results/<model>` here.
         console: where progress is shown; stderr by default.
         options: of the task: see `seehear.evaluation.probe.evaluate_probe` and so on.
     Returns:
-        What is written: values beside chance and majority rate, n, protocol, digests, missing files, versions. On
-        ranks but the first, nothing.
+        What is written: values beside chance and majority rate, n, protocol, digests, missing
+        files, versions. On ranks but the first, nothing.
     Raises:
         SettingsError: an unknown task or option, or classes that do not fit the set.
         RunError: there are no encoders.
@@ -106,10 +110,13 @@ def evaluate(
     if modality not in (None, *MODALITIES):
         raise SettingsError(f"There is no modality {modality}. It must be video or audio.")
     if num_clips is not None and num_clips < 1:
-        raise SettingsError(f"--clips is {num_clips}. It must be at least 1; 10 is usual for videos of 10 s.")
+        raise SettingsError(
+            f"--clips is {num_clips}. It must be at least 1; 10 is usual for videos of 10 s."
+        )
     if num_crops is not None and (num_crops < 1 or task == "finetune"):
         raise SettingsError(
-            f"--crops is {num_crops}, for {task}. It must be 1, the centre, or 3: left, centre and right; a fine-tune "
+            f"--crops is {num_crops}, for {task}. It must be 1, the centre, or 3: left, centre "
+            f"and right; a fine-tune "
             "tests the centre."
         )
     device = join(task, options, device)
@@ -135,9 +142,16 @@ def evaluate(
         opened = measurable(opened, there, wanted)
         folder = Path(results) if results else home_of(path, loaded)
         usual = protocol_of(opened.name, task)
-        context = Evaluation(loaded, opened, seed, num_clips, shown, folder, num_crops=num_crops, usual=usual)
+        context = Evaluation(
+            loaded, opened, seed, num_clips, shown, folder, num_crops=num_crops, usual=usual
+        )
         together = task == "finetune"  # else the first goes on alone with the features of all
-        if not together and distributed.world_size() > 1 and context.features and distributed.rank() > 0:
+        if (
+            not together
+            and distributed.world_size() > 1
+            and context.features
+            and distributed.rank() > 0
+        ):
             return {}
         with nullcontext() if together else distributed.alone(), noted() as notes:
             found = TASKS[task](context, **options)
@@ -174,7 +188,8 @@ def measurable(data: LabelledSet, there: tuple[str, ...], wanted: tuple[str, ...
     left = only(data, wanted or there)
     if not left.modalities:
         raise SettingsError(
-            f"The model has {' and '.join(there)}, and {data.name} serves {' and '.join(data.modalities)}: there is "
+            f"The model has {' and '.join(there)}, and {data.name} serves "
+            f"{' and '.join(data.modalities)}: there is "
             "nothing to measure."
         )
     return left
@@ -193,11 +208,18 @@ def plain(name: str) -> str:
 
 
 def file_of(folder: Path, task: str, data: LabelledSet) -> Path:
-    """`<task>-<set>.json`; with part of the set's digest, or a number, where that name is taken by something else."""
+    """`<task>-<set>.json`; with part of the set's digest, or a number, where that name is taken by
+    something else.
+    """
     path = folder / f"{task}-{plain(data.name)}.json"
     digest = data.digest.split(":")[-1][:8]
-    others = (path.with_stem(f"{path.stem}-{digest}{number}") for number in ("", *(f"-{n}" for n in range(2, 100))))
-    return next(name for name in (path, *others) if not os.path.lexists(name) or is_result_of(name, data))
+    others = (
+        path.with_stem(f"{path.stem}-{digest}{number}")
+        for number in ("", *(f"-{n}" for n in range(2, 100)))
+    )
+    return next(
+        name for name in (path, *others) if not os.path.lexists(name) or is_result_of(name, data)
+    )
 
 
 def is_result_of(path: Path, data: LabelledSet) -> bool:
@@ -220,7 +242,9 @@ def head(task: str, path: Path | None, model: Model, data: LabelledSet) -> dict[
             "num_missing": len(data.missing),
             "missing": list(data.missing[:NAMED]),
             "unopened": data.unreadable,
-            "left_out": dict(sorted(Counter(data.left_out.values()).items(), key=lambda r: (-r[1], r[0]))),
+            "left_out": dict(
+                sorted(Counter(data.left_out.values()).items(), key=lambda r: (-r[1], r[0]))
+            ),
             "kind": data.kind,
             "left_out_items": dict(list(data.left_out.items())[:NAMED]),
         },
@@ -235,7 +259,11 @@ def about(context: Evaluation) -> dict[str, Any]:
     return {
         **rated,
         "modalities": list(context.modalities),
-        "clips": {**asdict(context.model.clip), "per_item": context.clips_an_item, "crops": context.crops},
+        "clips": {
+            **asdict(context.model.clip),
+            "per_item": context.clips_an_item,
+            "crops": context.crops,
+        },
         "seed": context.seed,
         "unreadable": dict(context.reading.failures),
     }

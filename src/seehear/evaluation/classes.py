@@ -36,7 +36,10 @@ class Classes:
 
     def of_rows(self, index: Index) -> np.ndarray:
         """The class of every row of an index, (N,) int64; -1 for a video without one."""
-        return np.array([self.of.get(real(index.original_path(row)), -1) for row in range(len(index))], dtype=np.int64)
+        return np.array(
+            [self.of.get(real(index.original_path(row)), -1) for row in range(len(index))],
+            dtype=np.int64,
+        )
 
     def is_test(self, paths: list[str], seed: int, share: float = 0.25) -> np.ndarray:
         """Which of some videos are for testing, (V,) bool.
@@ -46,7 +49,10 @@ class Classes:
         if self.split:
             return np.array([self.split[path] == "test" for path in paths])
         generator = np.random.default_rng((seed, 0x7E57))
-        classes_V, test_V = np.array([self.of[path] for path in paths]), np.zeros(len(paths), dtype=bool)
+        classes_V, test_V = (
+            np.array([self.of[path] for path in paths]),
+            np.zeros(len(paths), dtype=bool),
+        )
         for number in np.unique(classes_V):
             members = generator.permutation(np.flatnonzero(classes_V == number))
             test_V[members[: min(len(members) - 1, max(1, round(share * len(members))))]] = True
@@ -57,7 +63,8 @@ def read_classes(path: Path) -> Classes:
     """Read a CSV file with the columns `path`, `class` and, if wanted, `split` (train or test).
 
     Raises:
-        SettingsError: the file is missing or malformed (names the line), or has fewer than two classes.
+        SettingsError: the file is missing or malformed (names the line), or has fewer than two
+            classes.
     """
     named: dict[str, str] = {}
     split: dict[str, str] = {}
@@ -65,12 +72,18 @@ def read_classes(path: Path) -> Classes:
     for number, name, label, part in classes_written(path):
         try:
             video = real(name if is_remote(name) else path.parent / name)
-        except (ValueError, OSError) as error:  # what the file system refuses as a path, such as a zero byte
+        except (
+            ValueError,
+            OSError,
+        ) as error:  # what the file system refuses as a path, such as a zero byte
             raise wrong(str(path), number, f"the path cannot be one ({error}).") from None
         before = first.setdefault(video, number)
         for kind, value, known in (("class", label, named), ("split", part, split)):
             if value is not None and known.setdefault(video, value) != value:
-                what = f"{name} already has the {kind} {known[video]!r} in line {before}, and {value!r} here"
+                what = (
+                    f"{name} already has the {kind} {known[video]!r} in line {before}, and "
+                    f"{value!r} here"
+                )
                 raise wrong(str(path), number, f"{what}. It must be one of them.")
     names = tuple(sorted(set(named.values())))
     if len(names) < 2:
@@ -80,7 +93,8 @@ def read_classes(path: Path) -> Classes:
 
 
 def classes_written(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
-    """The lines of such a file as they are written: number of the line, path, class, and split, or None without one.
+    """The lines of such a file as they are written: number of the line, path, class, and split, or
+    None without one.
 
     Raises:
         SettingsError: a column is missing, or a line has too few fields or too many.
@@ -90,11 +104,15 @@ def classes_written(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
     for name in ("path", "class", "split"):
         if header.count(name) != 1 and not (name == "split" and name not in header):
             found = "no column" if name not in header else "several columns"
-            raise SettingsError(f"{path} has {found} {name!r}. Its first line must be: path,class[,split]")
+            raise SettingsError(
+                f"{path} has {found} {name!r}. Its first line must be: path,class[,split]"
+            )
     for number, row in rows:
         fields = dict(zip(header, map(plain, row), strict=False))
         if not fields.get("path") or not fields.get("class") or len(row) > len(header):
-            raise wrong(str(path), number, "every line must have a path and a class and no more columns.")
+            raise wrong(
+                str(path), number, "every line must have a path and a class and no more columns."
+            )
         split = fields.get("split", "") if "split" in header else None
         if split not in (*SPLITS, None):
             raise wrong(str(path), number, f"split is {split!r}. It must be train or test.")

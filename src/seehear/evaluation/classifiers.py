@@ -1,7 +1,8 @@
 """How well can a linear classifier tell classes from features, and how sure is that number?
 
-Logistic regression or a linear SVM on standardised features (`linear`). The strength of the regularisation is chosen on
-a part of the training items; the test items are only scored. Shapes: features (n, D), scores (n, C).
+Logistic regression or a linear SVM on standardised features (`linear`). The strength of the
+regularisation is chosen on a part of the training items; the test items are only scored. Shapes:
+features (n, D), scores (n, C).
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import numpy as np
 
 from seehear.evaluation.linear import Kind, LinearFit
 
-STRENGTHS: dict[str, tuple[float, ...]] = {"logistic": (0.01, 0.1, 1.0), "svm": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}
+STRENGTHS: dict[str, tuple[float, ...]] = {
+    "logistic": (0.01, 0.1, 1.0),
+    "svm": (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+}
 """Inverse regularisation C that is tried."""
 
 VALIDATION_SHARE = 0.2
 REPLICATES = 1000
-MAP_ITEMS = 5000  # beyond which mean average precision gets no interval: each replicate sorts all scores again
+# beyond which mean average precision gets no interval: each replicate sorts all scores again
+MAP_ITEMS = 5000
 
 
 def scores_of_linear(
@@ -34,22 +39,27 @@ def scores_of_linear(
     """Train a linear classifier and score other items.
 
     Args:
-        train_nD, train_n: features and classes, (n,) int64 or, where items have several, (n, C) bool.
+        train_nD, train_n: features and classes, (n,) int64 or, where items have several, (n, C)
+            bool.
         test_mD: features to score.
         num_classes: C; a class that is not in training scores minus infinity.
         kind: "logistic" or "svm" (squared hinge, one against the rest).
-        validation: features and classes on which the regularisation is chosen; by default a fifth of the training
-            items, by class. Afterwards all training items are fitted.
+        validation: features and classes on which the regularisation is chosen; by default a fifth
+            of the training items, by class. Afterwards all training items are fitted.
         device: where it is trained.
     Returns:
         Scores (m, C), larger for likelier, and the C that was taken.
     """
     strengths = STRENGTHS[kind]
-    (fit_x, fit_y), held = ((train_nD, train_n), validation) if validation else divided(train_nD, train_n)
+    (fit_x, fit_y), held = (
+        ((train_nD, train_n), validation) if validation else divided(train_nD, train_n)
+    )
     best = strengths[0]
     if held is not None:
         part = LinearFit(fit_x, fit_y, kind, device)
-        found = {c: quality(part.scores(part.fit(c), held[0], num_classes), held[1]) for c in strengths}
+        found = {
+            c: quality(part.scores(part.fit(c), held[0], num_classes), held[1]) for c in strengths
+        }
         best = max(strengths, key=found.__getitem__)
         del part  # and its copy of the features
     whole = LinearFit(train_nD, train_n, kind, device)
@@ -57,7 +67,9 @@ def scores_of_linear(
 
 
 def divided(features_nD: np.ndarray, classes_n: np.ndarray) -> tuple[Any, Any]:
-    """Training items without a fifth, and that fifth, by class; None for it where there are too few."""
+    """Training items without a fifth, and that fifth, by class; None for it where there are too
+    few.
+    """
     from sklearn.model_selection import train_test_split
 
     if classes_n.ndim == 2:
@@ -66,10 +78,18 @@ def divided(features_nD: np.ndarray, classes_n: np.ndarray) -> tuple[Any, Any]:
         many = np.bincount(classes_n)[classes_n] > 1  # a class of one item cannot be divided
         groups = classes_n[many]
     least = 2 if groups is None else len(np.unique(groups))
-    if not many.any() or len(features_nD) * VALIDATION_SHARE < least or many.sum() * VALIDATION_SHARE < least:
+    if (
+        not many.any()
+        or len(features_nD) * VALIDATION_SHARE < least
+        or many.sum() * VALIDATION_SHARE < least
+    ):
         return (features_nD, classes_n), None
     fit_x, held_x, fit_y, held_y = train_test_split(
-        features_nD[many], classes_n[many], test_size=VALIDATION_SHARE, random_state=0, stratify=groups
+        features_nD[many],
+        classes_n[many],
+        test_size=VALIDATION_SHARE,
+        random_state=0,
+        stratify=groups,
     )
     return (fit_x, fit_y), (held_x, held_y)
 
@@ -90,19 +110,26 @@ def in_top(scores_mC: np.ndarray, classes_m: np.ndarray, k: int) -> np.ndarray:
 
 
 def average_precisions(scores_mC: np.ndarray, classes_mC: np.ndarray) -> np.ndarray:
-    """The average precision, in [0, 1], of each class that any item has; chance is the class's share."""
+    """The average precision, in [0, 1], of each class that any item has; chance is the class's
+    share.
+    """
     from sklearn.metrics import average_precision_score
 
     present = classes_mC.any(axis=0)
     finite = np.nan_to_num(scores_mC[:, present], neginf=-1e30)
-    return np.asarray(average_precision_score(classes_mC[:, present].astype(int), finite, average=None)).reshape(-1)
+    return np.asarray(
+        average_precision_score(classes_mC[:, present].astype(int), finite, average=None)
+    ).reshape(-1)
 
 
-def interval(parts: Sequence[tuple[np.ndarray, np.ndarray]], *, seed: int = 0) -> tuple[float, float]:
+def interval(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]], *, seed: int = 0
+) -> tuple[float, float]:
     """A 95 % interval for the mean over splits of the mean over items, by bootstrap over items.
 
     Args:
-        parts: for each split the numbers of its test items and a value for each, such as whether it was right.
+        parts: for each split the numbers of its test items and a value for each, such as whether it
+            was right.
         seed: draws the replicates; an item that is in several splits is drawn with all of them.
     """
     items = np.unique(np.concatenate([numbers for numbers, _ in parts]))
@@ -121,8 +148,12 @@ def interval(parts: Sequence[tuple[np.ndarray, np.ndarray]], *, seed: int = 0) -
     return float(low), float(high)
 
 
-def map_interval(scores_mC: np.ndarray, classes_mC: np.ndarray, *, seed: int = 0) -> tuple[float, float] | None:
-    """The same for mean average precision on one split, with a fifth of the replicates; None above 5,000 items."""
+def map_interval(
+    scores_mC: np.ndarray, classes_mC: np.ndarray, *, seed: int = 0
+) -> tuple[float, float] | None:
+    """The same for mean average precision on one split, with a fifth of the replicates; None above
+    5,000 items.
+    """
     if len(scores_mC) > MAP_ITEMS:
         return None
     generator = np.random.default_rng((seed, 0xB007))
@@ -136,5 +167,7 @@ def map_interval(scores_mC: np.ndarray, classes_mC: np.ndarray, *, seed: int = 0
 
 def few_of_each(classes_n: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
     """Positions of `count` items of each class, or of all where it has fewer, ascending."""
-    chosen = [generator.permutation(np.flatnonzero(classes_n == c))[:count] for c in np.unique(classes_n)]
+    chosen = [
+        generator.permutation(np.flatnonzero(classes_n == c))[:count] for c in np.unique(classes_n)
+    ]
     return np.sort(np.concatenate(chosen))

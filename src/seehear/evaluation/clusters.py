@@ -1,8 +1,8 @@
 """Do the clusters that nobody named agree with human classes, and with each other?
 
-For a run on the index that it was trained on: its final clusters. For any other model or set: k-means on its features,
-so that features of other origin can be compared. Measures are scikit-learn's where it has them; labels are (N,) int32,
--1 for rows that could not be read.
+For a run on the index that it was trained on: its final clusters. For any other model or set:
+k-means on its features, so that features of other origin can be compared. Measures are
+scikit-learn's where it has them; labels are (N,) int32, -1 for rows that could not be read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from seehear.runs.folder import Run
 SHOWN_CLUSTERS = 10  # the purest ones are described
 LEAST_SIZE = 5  # of a cluster that is described: purity of fewer rows means little
 CENTRAL_SEGMENTS = 5
-NMI_NORMALISATION = "arithmetic mean of the two entropies"  # scikit-learn's default, which most papers take
+NMI_NORMALISATION = (
+    "arithmetic mean of the two entropies"  # scikit-learn's default, which most papers take
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Grouping:
 
     Args:
         labels_N: (N,) int32, -1 where a row could not be read.
-        distance_N: (N,) float32, of each row's prepared features to its centroid; NaN where there is none.
+        distance_N: (N,) float32, of each row's prepared features to its centroid; NaN where there
+            is none.
         num_clusters: K.
     """
 
@@ -46,24 +49,33 @@ class Grouping:
     num_clusters: int
 
 
-def evaluate_clusters(context: Evaluation, *, num_clusters: int | str | None = None) -> dict[str, Any]:
+def evaluate_clusters(
+    context: Evaluation, *, num_clusters: int | str | None = None
+) -> dict[str, Any]:
     """Compare clusters with classes, and the clusters of the spaces with each other.
 
     Args:
         context: the model and the set.
-        num_clusters: "run" for the run's own K, and its own clusters where the set is what it was trained on;
-            "classes" for as many as there are classes, as most papers have it; or K. By default "run", and "classes"
-            for a model without a run. All but "run" makes a new clustering.
+        num_clusters: "run" for the run's own K, and its own clusters where the set is what it was
+            trained on; "classes" for as many as there are classes, as most papers have it; or K. By
+            default "run", and "classes" for a model without a run. All but "run" makes a new
+            clustering.
     Returns:
-        values: space -> what `agreement` gives, num_clusters, sizes, and the purest clusters; between: NMI of each pair
-        of spaces; num_clusters_is and nmi_normalisation: what must agree before two results are compared.
+        values: space -> what `agreement` gives, num_clusters, sizes, and the purest clusters;
+            between: NMI of each pair
+        of spaces; num_clusters_is and nmi_normalisation: what must agree before two results are
+        compared.
     """
     data = context.data
     if data.multilabel:
-        raise SettingsError(f"Clusters are compared with one class an item; items of {data.name} may have several.")
+        raise SettingsError(
+            f"Clusters are compared with one class an item; items of {data.name} may have several."
+        )
     class_N = data.class_N()
     if len(np.unique(class_N[class_N >= 0])) < 2:
-        raise SettingsError(f"The rows of {data.name} have fewer than two classes: clusters cannot agree with them.")
+        raise SettingsError(
+            f"The rows of {data.name} have fewer than two classes: clusters cannot agree with them."
+        )
     wanted = num_clusters or ("classes" if context.model.run is None else "run")
     groupings, how = groupings_of(context, wanted)
     values = {
@@ -80,14 +92,17 @@ def evaluate_clusters(context: Evaluation, *, num_clusters: int | str | None = N
         for one, other in combinations(groupings, 2)
     }
     protocol = (
-        f"{how}; measures over the rows that have a class, of all parts of the set; NMI is normalised by the "
+        f"{how}; measures over the rows that have a class, of all parts of the set; NMI is "
+        f"normalised by the "
         f"{NMI_NORMALISATION}; {CENTRAL_SEGMENTS} segments nearest to each centroid"
     )
     return {
         "values": values,
         "between": between,
         "n": int((class_N >= 0).sum()),
-        "num_clusters_is": {"run": "the run's", "classes": "the number of classes"}.get(str(wanted), "as asked for"),
+        "num_clusters_is": {"run": "the run's", "classes": "the number of classes"}.get(
+            str(wanted), "as asked for"
+        ),
         "nmi_normalisation": NMI_NORMALISATION,
         "protocol": protocol,
     }
@@ -101,7 +116,9 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
     """
     if wanted == "run":
         if context.model.run is None:
-            raise SettingsError("--num-clusters is run, and this model has no run. Give classes, or a number.")
+            raise SettingsError(
+                "--num-clusters is run, and this model has no run. Give classes, or a number."
+            )
         opened = Run.open(context.model.run)
         if opened.field("index", "digest") == context.data.index.digest:
             own = final_groupings(context.model.run)
@@ -112,18 +129,29 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
         counts = [len(context.data.classes) if wanted == "classes" else whole_number(wanted)]
     rows = len(context.features.rows)
     if not all(2 <= k <= rows for k in counts):
-        raise SettingsError(f"--num-clusters is {counts[0]}. It must be from 2 to the number of rows, {rows}.")
+        raise SettingsError(
+            f"--num-clusters is {counts[0]}. It must be from 2 to the number of rows, {rows}."
+        )
     cfg = override(Settings(), {"cluster.num_clusters": counts, "seed": context.seed})
-    spaces = [space for space, members in MEMBERS.items() if set(members) <= set(context.features.of)]
+    spaces = [
+        space for space, members in MEMBERS.items() if set(members) <= set(context.features.of)
+    ]
     device = context.model.numerics.device
     found = cluster_features(context.features, len(context.data.index), cfg, device, 0, spaces)
     groupings = {}
     for name, c in found.items():
         parts = parts_of(name, context.features.of)
-        distance_n = distances(c.space, parts, c.clustering.centroids, c.labels_N[context.features.rows])
-        groupings[name] = grouping(c.labels_N, context.features.rows, distance_n, len(c.clustering.centroids))
+        distance_n = distances(
+            c.space, parts, c.clustering.centroids, c.labels_N[context.features.rows]
+        )
+        groupings[name] = grouping(
+            c.labels_N, context.features.rows, distance_n, len(c.clustering.centroids)
+        )
     ks = ", ".join(map(str, counts))
-    return groupings, f"k-means with K = {ks} on features, centred and of unit length: {context.clips_sentence}"
+    return (
+        groupings,
+        f"k-means with K = {ks} on features, centred and of unit length: {context.clips_sentence}",
+    )
 
 
 def whole_number(wanted: int | str) -> int:
@@ -135,7 +163,9 @@ def whole_number(wanted: int | str) -> int:
     try:
         return int(wanted)
     except ValueError:
-        raise SettingsError(f"--num-clusters is {wanted}. It must be classes, run, or a whole number.") from None
+        raise SettingsError(
+            f"--num-clusters is {wanted}. It must be classes, run, or a whole number."
+        ) from None
 
 
 def final_groupings(run: Path) -> dict[str, Grouping]:
@@ -145,7 +175,11 @@ def final_groupings(run: Path) -> dict[str, Grouping]:
     path = run / "clusters" / "centroids.safetensors"
     with readable(path, anew(run)):
         tensors = load_file(path)
-        sizes = {key.partition(".")[0]: len(tensors[key]) for key in tensors if key.endswith(".centroids")}
+        sizes = {
+            key.partition(".")[0]: len(tensors[key])
+            for key in tensors
+            if key.endswith(".centroids")
+        }
     labels = final_labels(run, sizes)
     open_features(run, len(next(iter(labels.values()))))
     features, found = read_features(run / "features"), {}
@@ -155,20 +189,26 @@ def final_groupings(run: Path) -> dict[str, Grouping]:
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             centroids_KD = tensors[f"{name}.centroids"]
             parts = parts_of(name, features.of)
-            distance_n = distances(Space.from_state_dict(state), parts, centroids_KD, labels_N[features.rows])
+            distance_n = distances(
+                Space.from_state_dict(state), parts, centroids_KD, labels_N[features.rows]
+            )
             found[name] = grouping(labels_N, features.rows, distance_n, len(centroids_KD))
     return found
 
 
 def final_labels(run: Path, sizes: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
-    """Each clustering of a finished run: name -> labels (N,) int32, -1 where a row could not be read."""
+    """Each clustering of a finished run: name -> labels (N,) int32, -1 where a row could not be
+    read.
+    """
     path = run / "clusters" / "labels.parquet"
     if not path.exists():
         raise RunError(f"{run} has no final clusters: it has not finished. Go on with --resume.")
     return dict(read_labels(path, anew(run), sizes, rows_of(run)))
 
 
-def grouping(labels_N: np.ndarray, rows_n: np.ndarray, distance_n: np.ndarray, num_clusters: int) -> Grouping:
+def grouping(
+    labels_N: np.ndarray, rows_n: np.ndarray, distance_n: np.ndarray, num_clusters: int
+) -> Grouping:
     """A `Grouping` from the distances of the rows that could be read."""
     distance_N = np.full(len(labels_N), np.nan, dtype=np.float32)
     distance_N[rows_n] = distance_n
@@ -193,12 +233,15 @@ def agreement(labels_N: np.ndarray, class_N: np.ndarray) -> dict[str, float]:
     """How well labels and classes agree, over the rows that have both.
 
     Returns:
-        nmi: normalised mutual information (arithmetic mean), 0 for independent labellings, 1 for equal ones.
-        ami: the same, adjusted for chance; ari: adjusted Rand index, 0 expected by chance; both at most 1.
+        nmi: normalised mutual information (arithmetic mean), 0 for independent labellings, 1 for
+            equal ones.
+        ami: the same, adjusted for chance; ari: adjusted Rand index, 0 expected by chance; both at
+            most 1.
         purity: in (0, 1], the share of rows that their cluster's majority names.
         hungarian: accuracy in [0, 1] of the best one-to-one assignment of clusters to classes.
         entropy: in nats, mean over rows of the entropy of the classes in their cluster; 0 to ln C.
-        largest_share: mean over clusters that are not empty of the share of their most frequent class.
+        largest_share: mean over clusters that are not empty of the share of their most frequent
+            class.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
@@ -240,7 +283,9 @@ def sizes(labels_n: np.ndarray, num_clusters: int) -> dict[str, float]:
 
 
 def purest(g: Grouping, data: LabelledSet, class_N: np.ndarray) -> list[dict[str, Any]]:
-    """The clusters with the largest share of one class: size, share, classes, and their most central segments."""
+    """The clusters with the largest share of one class: size, share, classes, and their most
+    central segments.
+    """
     described: list[dict[str, Any]] = []
     for cluster in range(g.num_clusters):
         rows = np.flatnonzero((g.labels_N == cluster) & (class_N >= 0))
@@ -256,7 +301,10 @@ def purest(g: Grouping, data: LabelledSet, class_N: np.ndarray) -> list[dict[str
                 "share": float(counts[top[0]] / len(rows)),
                 "classes": {data.classes[c]: int(counts[c]) for c in top if counts[c]},
                 "central": [
-                    {"item": data.items[data.item_N[row]], "start_s": float(data.index.original_start_s[row])}
+                    {
+                        "item": data.items[data.item_N[row]],
+                        "start_s": float(data.index.original_start_s[row]),
+                    }
                     for row in central
                 ],
             }

@@ -1,6 +1,7 @@
 """What does every task start from? A model, a labelled set, and features that are extracted once.
 
-Values that a result needs beside it, chance and majority rate, are here too: no number is shown without them.
+Values that a result needs beside it, chance and majority rate, are here too: no number is shown
+without them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Evaluation:
         """The clips of the set, of the modalities that are measured."""
         few = len(self.data.index) < FEW_ROWS
         data = Data(workers=0 if few else -1)
-        return self.clips or Clips(self.data.index, self.model.clip, data, self.seed, self.modalities)
+        return self.clips or Clips(
+            self.data.index, self.model.clip, data, self.seed, self.modalities
+        )
 
     @property
     def clips_an_item(self) -> int:
@@ -73,9 +76,13 @@ class Evaluation:
 
     @cached_property
     def clips_n(self) -> np.ndarray:
-        """How many clips each row of `data.rows` gives: a row that is no longer than a clip gives one."""
+        """How many clips each row of `data.rows` gives: a row that is no longer than a clip gives
+        one.
+        """
         rows = self.data.rows
-        wanted_n = clips_of_rows(self.data.item_N[rows], self.data.index.seconds[rows], self.clips_an_item)
+        wanted_n = clips_of_rows(
+            self.data.item_N[rows], self.data.index.seconds[rows], self.clips_an_item
+        )
         found_n: np.ndarray = np.minimum(wanted_n, self.reading.num_starts(rows))
         return found_n
 
@@ -86,12 +93,18 @@ class Evaluation:
 
     @cached_property
     def features(self) -> Features:
-        """Of the rows that have a class and can be read; each rank extracts a share, and the first gets them all."""
+        """Of the rows that have a class and can be read; each rank extracts a share, and the first
+        gets them all.
+        """
         span = distributed.rows_of_rank(len(self.data.rows))
         rows = self.data.rows[span.start : span.stop]
         clips_n = self.clips_n[span.start : span.stop]
         total = int(clips_n.sum())
-        less = [f"--{name} 1" for name, n in (("clips", self.clips_an_item), ("crops", self.crops)) if n > 1]
+        less = [
+            f"--{name} 1"
+            for name, n in (("clips", self.clips_an_item), ("crops", self.crops))
+            if n > 1
+        ]
         advice = f"Quicker and less exact: {' '.join(less)}." if less else ""
         watched = self.console.watch("features", total)
         mine = extract(
@@ -110,15 +123,21 @@ class Evaluation:
 
     @cached_property
     def pooled(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The mean feature of each item by modality, (V, D), and which items have one, (V,) bool."""
-        return self._pooled(self.features.rows, {m: part.numpy() for m, part in self.features.of.items()})
+        """The mean feature of each item by modality, (V, D), and which items have one, (V,)
+        bool.
+        """
+        return self._pooled(
+            self.features.rows, {m: part.numpy() for m, part in self.features.of.items()}
+        )
 
     @cached_property
     def plain(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The same of plain statistics, of the same clips."""
         return self._pooled(*baseline_features(self.reading, self.data.rows, self.clips_n))
 
-    def _pooled(self, rows: np.ndarray, of: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _pooled(
+        self, rows: np.ndarray, of: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         weights_n = self.clips_n[np.searchsorted(self.data.rows, rows)]
         parts = {m: self.data.pool(rows, part, weights_n) for m, part in of.items()}
         return {m: pooled for m, (pooled, _) in parts.items()}, next(iter(parts.values()))[1]
@@ -126,15 +145,13 @@ class Evaluation:
     @property
     def clips_sentence(self) -> str:
         """How features are made, for the protocol."""
-        clip, how = (
-            self.model.clip,
-            "the middle clip" if self.clips_an_item == 1 else f"{self.clips_an_item} clips, spread evenly,",
-        )
+        clip, clips, crops = self.model.clip, self.clips_an_item, self.crops
+        how = "the middle clip" if clips == 1 else f"{clips} clips, spread evenly,"
         parts = []
         if "video" in self.modalities:
+            crop = "centre crop" if crops == 1 else f"{crops} crops along the longer side"
             parts.append(
-                f"{clip.frames} frames at {clip.frame_rate_hz:g} Hz, "
-                f"{'centre crop' if self.crops == 1 else f'{self.crops} crops along the longer side'} of "
+                f"{clip.frames} frames at {clip.frame_rate_hz:g} Hz, {crop} of "
                 f"{clip.crop_pixels} pixels of a short side of {clip.short_side_pixels}"
             )
         if "audio" in self.modalities:
@@ -149,25 +166,35 @@ def named(splits: Sequence[Split]) -> str:
 
 
 def rates(data: LabelledSet, there_V: np.ndarray) -> dict[str, Any]:
-    """What values must be compared with, as means over the splits, and how many items were measured.
+    """What values must be compared with, as means over the splits, and how many items were
+    measured.
 
-    Test items that could not be read are among them: they count as wrong. A task without splits has no such values.
+    Test items that could not be read are among them: they count as wrong. A task without splits has
+    no such values.
 
-    chance: of guessing uniformly; majority: of always saying the most frequent training class. Where items have several
-    classes, chance is the mean share of items that a class has, the average precision of a random order, and there is
-    no majority rate.
+    chance: of guessing uniformly; majority: of always saying the most frequent training class.
+    Where items have several classes, chance is the mean share of items that a class has, the
+    average precision of a random order, and there is no majority rate.
     """
     tests = [split.test for split in data.splits]
     trains = [split.train[there_V[split.train]] for split in data.splits]
     counts = {"n_train": [len(part) for part in trains], "n_test": [len(part) for part in tests]}
-    about: dict[str, Any] = {key: values[0] if len(values) == 1 else values for key, values in counts.items()}
+    about: dict[str, Any] = {
+        key: values[0] if len(values) == 1 else values for key, values in counts.items()
+    }
     about |= {"num_classes": len(data.classes), "num_splits": len(data.splits)}
-    about["num_unread_test"] = len(np.unique(np.concatenate([part[~there_V[part]] for part in tests]))) if tests else 0
+    about["num_unread_test"] = (
+        len(np.unique(np.concatenate([part[~there_V[part]] for part in tests]))) if tests else 0
+    )
     if not all(map(len, (*tests, *trains))) or not data.splits:
         return {"chance": None, "majority": None, **about}
     if data.multilabel:
         shares = [data.target_V[part].mean(axis=0) for part in tests]
-        return {"chance": float(np.mean([share[share > 0].mean() for share in shares])), "majority": None, **about}
+        return {
+            "chance": float(np.mean([share[share > 0].mean() for share in shares])),
+            "majority": None,
+            **about,
+        }
     majority = [
         np.mean(data.target_V[test] == np.bincount(data.target_V[train]).argmax())
         for train, test in zip(trains, tests, strict=True)

@@ -1,11 +1,14 @@
-"""How do features reach other programs? Whole sets as Parquet or NumPy, or one array a video over time.
+"""How do features reach other programs? Whole sets as Parquet or NumPy, or one array a video over
+time.
 
 parquet    features.parquet: item, class, row, start_s, seconds, and a list of numbers a modality
 numpy      <modality>.npy (N, D) float32, and items.csv with the same lines
-sequence   <item>.npy (T, D) float32 a video, one feature every stride, as temporal localisation reads it
-           (THUMOS14, ActivityNet); sequences.json holds stride, window, frame rate and duration
+sequence   <item>.npy (T, D) float32 a video, one feature every stride, as temporal localisation
+           reads it (THUMOS14, ActivityNet); sequences.json holds stride, window, frame rate and
+           duration
 
-Beside them features.json lists the files, so that the folder is known for what it is when it is to be replaced.
+Beside them features.json lists the files, so that the folder is known for what it is when it is to
+be replaced.
 """
 
 from __future__ import annotations
@@ -31,7 +34,12 @@ FORMATS = ("parquet", "numpy", "sequence")
 
 
 def evaluate_features(
-    context: Evaluation, *, out: Path, form: str = "parquet", stride_seconds: float = 0.5, overwrite: bool = False
+    context: Evaluation,
+    *,
+    out: Path,
+    form: str = "parquet",
+    stride_seconds: float = 0.5,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write features of all rows to the folder `out`, whole or not at all.
 
@@ -44,9 +52,13 @@ def evaluate_features(
         SettingsError: an unknown form, a stride that is not positive, or a folder that exists.
     """
     if form not in FORMATS:
-        raise SettingsError(f"There is no format {form} of features. It must be {', '.join(FORMATS)}.")
+        raise SettingsError(
+            f"There is no format {form} of features. It must be {', '.join(FORMATS)}."
+        )
     if not stride_seconds > 0:
-        raise SettingsError(f"--stride-seconds is {stride_seconds:g}. It must be positive; 0.25 to 1 is usual.")
+        raise SettingsError(
+            f"--stride-seconds is {stride_seconds:g}. It must be positive; 0.25 to 1 is usual."
+        )
     inputs = [context.data.index.folder, *([context.model.run] if context.model.run else [])]
     check_folder(out, FEATURES, overwrite=overwrite, inputs=inputs)
     with one_writer(out), whole_folder(out, replaces=FEATURES) as folder:
@@ -55,7 +67,9 @@ def evaluate_features(
         else:
             written = write_rows(folder, context, form)
         files = sorted(path.name for path in folder.iterdir())
-        write_json(folder / FEATURES.marker, {"form": form, "model": context.model.digest, "files": files})
+        write_json(
+            folder / FEATURES.marker, {"form": form, "model": context.model.digest, "files": files}
+        )
     return {"values": written, "out": str(out), "form": form, "protocol": context.clips_sentence}
 
 
@@ -87,7 +101,9 @@ def write_rows(folder: Path, context: Evaluation, form: str) -> dict[str, int]:
 
 
 def write_sequences(folder: Path, context: Evaluation, stride_seconds: float) -> dict[str, int]:
-    """One (T, D) array a video and modality: windows of one clip, each `stride_seconds` after the last."""
+    """One (T, D) array a video and modality: windows of one clip, each `stride_seconds` after the
+    last.
+    """
     data, model = context.data, context.model
     paths = {data.index.path(row): int(data.item_N[row]) for row in data.rows.tolist()}
     whole = look_up([Stretch(path) for path in paths], context.modalities, console=context.console)
@@ -97,11 +113,18 @@ def write_sequences(folder: Path, context: Evaluation, stride_seconds: float) ->
         start_s, seconds = float(whole.index.start_s[row]), float(whole.index.seconds[row])
         count = 1 + max(0, int((seconds - window_s) / stride_seconds + 1e-6))
         infos.append((whole.index.path(row), seconds, float(whole.index.fps[row]), count))
-        stretches += [Stretch(infos[-1][0], start_s + i * stride_seconds, window_s) for i in range(count)]
+        stretches += [
+            Stretch(infos[-1][0], start_s + i * stride_seconds, window_s) for i in range(count)
+        ]
         of_file += [row] * count
     windows = look_up(stretches, context.modalities)
     clips = Clips(windows.index, model.clip, Data(), context.seed, context.modalities)
-    features = extract(model.pair, clips, model.numerics, progress=context.console.watch("windows", len(windows.index)))
+    features = extract(
+        model.pair,
+        clips,
+        model.numerics,
+        progress=context.console.watch("windows", len(windows.index)),
+    )
     file_n = np.array(of_file)[windows.stretch_N[features.rows]]
     records, taken = [], set[str]()
     for number, (path, seconds, fps, count) in enumerate(infos):
@@ -110,9 +133,19 @@ def write_sequences(folder: Path, context: Evaluation, stride_seconds: float) ->
         for modality, part in features.of.items():
             ending = f".{modality}.npy" if len(features.of) > 1 else ".npy"
             np.save(folder / f"{name}{ending}", part[np.flatnonzero(mine)].numpy())
-        record = {"item": data.items[paths[path]], "file": name, "features": int(mine.sum()), "windows": count}
+        record = {
+            "item": data.items[paths[path]],
+            "file": name,
+            "features": int(mine.sum()),
+            "windows": count,
+        }
         records.append({**record, "duration_s": seconds, "fps": fps})
-    about = {"stride_s": stride_seconds, "window_s": window_s, "modalities": list(features.of), "videos": records}
+    about = {
+        "stride_s": stride_seconds,
+        "window_s": window_s,
+        "modalities": list(features.of),
+        "videos": records,
+    }
     write_json(folder / "sequences.json", about)
     return {"videos": len(records), "windows": len(windows.index)}
 
@@ -128,7 +161,9 @@ def class_names(context: Evaluation, item: int) -> str:
 
 
 def file_name(item: str, taken: set[str]) -> str:
-    """A name for files that is not taken yet: the item's stem, with what might lead elsewhere replaced."""
+    """A name for files that is not taken yet: the item's stem, with what might lead elsewhere
+    replaced.
+    """
     stem = re.sub(r"[^\w.-]", "_", Path(item).stem).strip(".") or "video"
     name, number = stem, 1
     while name in taken:

@@ -1,9 +1,10 @@
 """How is a linear classifier fitted, to a hundred items or to a quarter of a million?
 
-One way for all sizes: L-BFGS on all items and all classes at once, in PyTorch, where the features are. The objectives
-are those of scikit-learn's `LinearSVC` (squared hinge, one class against the rest, the intercept penalised like a
-weight) and `LogisticRegression` (softmax over classes; a sigmoid each where items have several, or where there are two
-classes; the intercept free). Shapes: n items, D features, E = D + 1 with the intercept last, K classes.
+One way for all sizes: L-BFGS on all items and all classes at once, in PyTorch, where the features
+are. The objectives are those of scikit-learn's `LinearSVC` (squared hinge, one class against the
+rest, the intercept penalised like a weight) and `LogisticRegression` (softmax over classes; a
+sigmoid each where items have several, or where there are two classes; the intercept free). Shapes:
+n items, D features, E = D + 1 with the intercept last, K classes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch.nn.functional import softplus
 
 Kind = Literal["logistic", "svm"]
 
-TOLERANCE = 1e-5  # of the gradient's largest part, relative to that at zero weights: objectives agree to a thousandth
+# of the gradient's largest part, relative to that at zero weights: objectives agree to a thousandth
+TOLERANCE = 1e-5
 MOST_STEPS = 500
 PART_ROWS = 2**15  # scored at once: with 400 classes some 50 MB a matrix
 
@@ -32,7 +34,9 @@ class LinearFit:
         device: where the work is done.
     """
 
-    def __init__(self, features_nD: np.ndarray, classes_n: np.ndarray, kind: Kind, device: str = "cpu") -> None:
+    def __init__(
+        self, features_nD: np.ndarray, classes_n: np.ndarray, kind: Kind, device: str = "cpu"
+    ) -> None:
         several = classes_n.ndim == 2
         self.kind, self.device = kind, device
         self.known = np.flatnonzero(classes_n.any(axis=0)) if several else np.unique(classes_n)
@@ -40,7 +44,8 @@ class LinearFit:
         constant_D = deviation_D <= 1e-7 * np.abs(self._mean_D)  # but for rounding
         self._scale_D = np.where(constant_D, 1.0, deviation_D)
         one_hot_nK = classes_n[:, self.known] if several else classes_n[:, None] == self.known
-        self.is_binary = not several and len(self.known) == 2  # one column decides between two classes
+        # one column decides between two classes
+        self.is_binary = not several and len(self.known) == 2
         self.is_softmax = kind == "logistic" and not several and not self.is_binary
         one_hot_nK = one_hot_nK[:, 1:] if self.is_binary else one_hot_nK
         self._items_nE = self._prepared(features_nD)
@@ -51,9 +56,10 @@ class LinearFit:
     def fit(self, strength: float) -> Tensor:
         """The weights (E, K) that minimise |w|^2 / 2 + `strength` * sum of the items' losses.
 
-        Weights are sought as W = L^-T V, where L L^T is the Hessian at zero weights: the same for each class, exact for
-        the squared hinge, and an upper bound for logistic regression. In V the curvature is about 1 in all directions,
-        however much features repeat each other, and a few dozen steps do for what takes hundreds in W.
+        Weights are sought as W = L^-T V, where L L^T is the Hessian at zero weights: the same for
+        each class, exact for the squared hinge, and an upper bound for logistic regression. In V
+        the curvature is about 1 in all directions, however much features repeat each other, and a
+        few dozen steps do for what takes hundreds in W.
         """
         size, width = len(self._gram_EE), self._signs_nK.shape[1]
         curvature = 2.0 if self.kind == "svm" else 1 / width if self.is_softmax else 0.25
@@ -63,7 +69,11 @@ class LinearFit:
         factor_EE = torch.linalg.cholesky(hessian_EE).mT.float()
         sought_EK = torch.zeros(size, width, device=self.device, requires_grad=True)
         optimizer = torch.optim.LBFGS(
-            [sought_EK], max_iter=MOST_STEPS, history_size=10, tolerance_change=0.0, line_search_fn="strong_wolfe"
+            [sought_EK],
+            max_iter=MOST_STEPS,
+            history_size=10,
+            tolerance_change=0.0,
+            line_search_fn="strong_wolfe",
         )
 
         def weights_EK() -> Tensor:
@@ -73,7 +83,8 @@ class LinearFit:
         def objective() -> float:
             optimizer.zero_grad()
             weights = weights_EK()
-            shared = weights.detach().requires_grad_()  # so that parts of the items can be taken one after another
+            # so that parts of the items can be taken one after another
+            shared = weights.detach().requires_grad_()
             total = (penalty_E * shared**2).sum() / 2
             total.backward()  # type: ignore[no-untyped-call]
             value = total.item()
@@ -89,15 +100,25 @@ class LinearFit:
         assert gradient is not None
         optimizer.param_groups[0]["tolerance_grad"] = TOLERANCE * float(gradient.abs().max())
         with torch.no_grad():
-            sought_EK -= gradient  # Newton's step from zero; for the squared hinge that is ridge regression
+            sought_EK -= (
+                gradient  # Newton's step from zero; for the squared hinge that is ridge regression
+            )
         optimizer.step(objective)  # type: ignore[no-untyped-call]
         return weights_EK().detach()
 
     def scores(self, weights_EK: Tensor, features_mD: np.ndarray, num_classes: int) -> np.ndarray:
-        """Scores (m, C) of other items, larger for likelier; minus infinity for classes that were not in training."""
-        found = torch.cat([part @ weights_EK for part in parts(self._prepared(features_mD))]).cpu().numpy()
+        """Scores (m, C) of other items, larger for likelier; minus infinity for classes that were
+        not in training.
+        """
+        found = (
+            torch.cat([part @ weights_EK for part in parts(self._prepared(features_mD))])
+            .cpu()
+            .numpy()
+        )
         scores_mC = np.full((len(features_mD), num_classes), -np.inf)
-        scores_mC[:, self.known] = np.concatenate([-found, found], axis=1) if self.is_binary else found
+        scores_mC[:, self.known] = (
+            np.concatenate([-found, found], axis=1) if self.is_binary else found
+        )
         return scores_mC
 
     def _prepared(self, features_nD: np.ndarray) -> Tensor:

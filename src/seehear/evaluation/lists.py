@@ -1,6 +1,8 @@
-"""How are lists of files and classes read, so that whatever is wrong in one is told with its file and line?
+"""How are lists of files and classes read, so that whatever is wrong in one is told with its file
+and line?
 
-UTF-8 with or without a byte order mark, any line ends, blank lines anywhere, blanks around fields and around quotes.
+UTF-8 with or without a byte order mark, any line ends, blank lines anywhere, blanks around fields
+and around quotes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import TextIO
 
 from seehear.errors import SettingsError
 
-# The strict reader allows no blanks behind the quote that ends a field. Behind one that begins it they are stripped
+# The strict reader allows no blanks behind the quote that ends a field. Behind one that begins it
+# they are stripped
 # later.
 _BLANKS_BEHIND_QUOTES = re.compile(r'((?<!")"|(?:^|(?<=[,;\t ]))"")[^\S\r\n]+(?=[,;\t\r\n]|$)')
 
@@ -28,7 +31,9 @@ def wrong(path: str, line: int, what: str) -> SettingsError:
 
 def unreadable(path: str, error: OSError | UnicodeDecodeError) -> SettingsError:
     """The error for a list that is absent, or not text."""
-    reason = error.strerror if isinstance(error, OSError) else f"no UTF-8 text at byte {error.start}"
+    reason = (
+        error.strerror if isinstance(error, OSError) else f"no UTF-8 text at byte {error.start}"
+    )
     return SettingsError(f"{path} cannot be read ({reason}). Put the list there, as UTF-8 text.")
 
 
@@ -55,8 +60,11 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
         raise unreadable(path, error) from None
 
 
-def read_rows(path: str, *, delimiter: str = ",", comment: str | None = None) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not blank, fields stripped, with the number of the line each begins on.
+def read_rows(
+    path: str, *, delimiter: str = ",", comment: str | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not blank, fields stripped, with the number of the line each
+    begins on.
 
     Raises:
         SettingsError: it cannot be read as CSV in UTF-8.
@@ -81,20 +89,29 @@ def read_columns(path: str, columns: Sequence[str]) -> Iterator[tuple[int, list[
     """Some columns of a CSV file, which are found by the names in its first line.
 
     Raises:
-        SettingsError: a column is missing, a field is empty, or a row is shorter or longer than the first line.
+        SettingsError: a column is missing, a field is empty, or a row is shorter or longer than the
+            first line.
     """
     rows = read_rows(path)
     first, header = next(rows, (1, []))
     for name in columns:
         if name not in header:
-            raise wrong(path, first, f"there is no column {name!r}. Columns needed: {','.join(columns)}.")
+            raise wrong(
+                path, first, f"there is no column {name!r}. Columns needed: {','.join(columns)}."
+            )
     places = [header.index(name) for name in columns]
     for number, row in rows:
         if len(row) != len(header):
-            raise wrong(path, number, f"{len(row)} fields. The first line has {len(header)}: {','.join(header)}.")
+            raise wrong(
+                path,
+                number,
+                f"{len(row)} fields. The first line has {len(header)}: {','.join(header)}.",
+            )
         values = [row[place] for place in places]
         if "" in values:
-            raise wrong(path, number, f"{columns[values.index('')]} is empty. Every line must have it.")
+            raise wrong(
+                path, number, f"{columns[values.index('')]} is empty. Every line must have it."
+            )
         yield number, values
 
 
@@ -108,7 +125,10 @@ def inside(path: str, line: int, name: str) -> str:
         parts = name.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or parts[0][1:2] == ":":
             raise wrong(
-                path, line, f"{name} leads out of the benchmark's folder. Paths must be relative, without '..'."
+                path,
+                line,
+                f"{name} leads out of the benchmark's folder. Paths must be relative, without "
+                f"'..'.",
             )
     return name
 
@@ -124,7 +144,9 @@ def whole_number(path: str, line: int, text: str, what: str, low: int, high: int
     except ValueError:
         value = low - 1
     if not low <= value <= high:
-        raise wrong(path, line, f"{what} is {text[:40]!r}. It must be a whole number from {low} to {high}.")
+        raise wrong(
+            path, line, f"{what} is {text[:40]!r}. It must be a whole number from {low} to {high}."
+        )
     return value
 
 
@@ -139,5 +161,7 @@ def time_s(path: str, line: int, text: str, what: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1e6:
-        raise wrong(path, line, f"{what} is {text[:40]!r}. It must be a time in seconds, 0 or more.")
+        raise wrong(
+            path, line, f"{what} is {text[:40]!r}. It must be a time in seconds, 0 or more."
+        )
     return value

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def noted() -> Iterator[list[str]]:
-    """Keep scikit-learn's warnings from the terminal; the list that is given holds, afterwards, what matters of them.
+    """Keep scikit-learn's warnings from the terminal; the list that is given holds, afterwards,
+    what matters of them.
 
-    That classifiers stopped before they had converged matters. Warnings of others are shown as ever.
+    That classifiers stopped before they had converged matters. Warnings of others are shown as
+    ever.
     """
     from sklearn.exceptions import ConvergenceWarning
 
@@ -25,9 +27,12 @@ def noted() -> Iterator[list[str]]:
         if issubclass(warning.category, ConvergenceWarning):
             stopped += 1
         elif "/sklearn/" not in warning.filename.replace("\\", "/"):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
     if stopped:
         notes.append(
-            f"{stopped} fits of linear classifiers, of all strengths and parts, stopped at their limit of steps before "
+            f"{stopped} fits of linear classifiers, of all strengths and parts, stopped at their "
+            f"limit of steps before "
             f"they had converged"
         )

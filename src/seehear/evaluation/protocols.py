@@ -1,9 +1,11 @@
-"""How does the field measure on a set? Clips of an item, crops of a clip, the classifier, the split: defaults by set.
+"""How does the field measure on a set? Clips of an item, crops of a clip, the classifier, the
+split: defaults by set.
 
-Every one of them can be given; a result says which were taken. What is not in the table is as `USUAL`. Sources are
-named where they are known; what is recalled says so. XDC's own protocol for sounds is in its supplement, which we
-could not read. Two tasks have one clip a segment on every set, since that is what they are about: `clusters` (a run
-clusters the middle clip of each segment) and features as a sequence (a window is one clip).
+Every one of them can be given; a result says which were taken. What is not in the table is as
+`USUAL`. Sources are named where they are known; what is recalled says so. XDC's own protocol for
+sounds is in its supplement, which we could not read. Two tasks have one clip a segment on every
+set, since that is what they are about: `clusters` (a run clusters the middle clip of each segment)
+and features as a sequence (a window is one clip).
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class Protocol:
 
     Args:
         clips: of each item, spread evenly over all of it.
-        crops: of each clip's frames: 1 is the centre; 3 are left, centre and right along the longer side.
+        crops: of each clip's frames: 1 is the centre; 3 are left, centre and right along the longer
+            side.
         classifier: of the task probe.
         retrieval_split: the split on which retrieval is reported; None: the mean over all.
     """
@@ -38,14 +41,18 @@ class Protocol:
 
 
 USUAL = Protocol()
-THREE_CROPS = Protocol(crops=3)  # 10 clips x 3 crops, as SlowFast (Feichtenhofer et al. 2019) tests on Kinetics
-OF_ACTIONS = Protocol(retrieval_split="1")  # one centre crop, as VMZ tests; split 1 as in SeLaVi and GDT (recalled)
+# 10 clips x 3 crops, as SlowFast (Feichtenhofer et al. 2019) tests on Kinetics
+THREE_CROPS = Protocol(crops=3)
+# one centre crop, as VMZ tests; split 1 as in SeLaVi and GDT (recalled)
+OF_ACTIONS = Protocol(retrieval_split="1")
 OF_SOUNDS = Protocol(classifier="svm")  # as in AVTS (Korbar et al. 2018) and after (recalled)
 
 PROTOCOLS = {
     **dict.fromkeys(("ucf101", "hmdb51"), OF_ACTIONS),
     **dict.fromkeys(("kinetics400", "kinetics600", "kinetics700", "kinetics-sounds"), THREE_CROPS),
-    **dict.fromkeys(("kinetics-sounds-31", "kinetics-sounds-32", "kinetics-sounds-34"), THREE_CROPS),
+    **dict.fromkeys(
+        ("kinetics-sounds-31", "kinetics-sounds-32", "kinetics-sounds-34"), THREE_CROPS
+    ),
     **dict.fromkeys(("vggsound", "audioset", "audioset-balanced"), THREE_CROPS),
     **dict.fromkeys(("esc50", "dcase2014", "tut", "urbansound8k"), OF_SOUNDS),
 }
@@ -58,7 +65,8 @@ def protocol_of(name: str, task: str) -> Protocol:
 
 
 def clips_of_rows(item_n: np.ndarray, seconds_n: np.ndarray, num_clips: int) -> np.ndarray:
-    """How many clips each row of an item gives, (n,), when they are spread evenly over the item; at least one.
+    """How many clips each row of an item gives, (n,), when they are spread evenly over the item; at
+    least one.
 
     Args:
         item_n: the item of each row; the rows of an item are in the order of time.
@@ -76,8 +84,11 @@ def clips_of_rows(item_n: np.ndarray, seconds_n: np.ndarray, num_clips: int) -> 
     return counts_n
 
 
-def forecast(count: Count, total: int, say: Callable[[str], None], advice: str, clock: Callable[[], float]) -> Count:
-    """A count that says once how long the whole takes, as soon as the first clips have shown it, if it takes long.
+def forecast(
+    count: Count, total: int, say: Callable[[str], None], advice: str, clock: Callable[[], float]
+) -> Count:
+    """A count that says once how long the whole takes, as soon as the first clips have shown it, if
+    it takes long.
 
     Args:
         count: what is told of progress anyway.
@@ -99,6 +110,9 @@ def forecast(count: Count, total: int, say: Callable[[str], None], advice: str, 
             is_said = True
             speed = (done - first[1]) / (now - first[0])
             if total / speed >= WORTH_SAYING_S:
-                say(f"{total} clips at {rate(speed)}: {duration((total - done) / speed)} left. {advice}")
+                say(
+                    f"{total} clips at {rate(speed)}: {duration((total - done) / speed)} left. "
+                    f"{advice}"
+                )
 
     return told

@@ -1,9 +1,10 @@
-"""Are the nearest items of the same class? Within a modality by features, across modalities by clusters.
+"""Are the nearest items of the same class? Within a modality by features, across modalities by
+clusters.
 
-Within: the training items are the gallery, the test items ask, and similarity is the cosine of features (as SeLaVi and
-GDT do). Across: a video and a sound are compared by their distributions over the clusters that both encoders know
-(`seehear.models.matching`), with the training items as gallery, and with the other test items, neither of which
-training saw.
+Within: the training items are the gallery, the test items ask, and similarity is the cosine of
+features (as SeLaVi and GDT do). Across: a video and a sound are compared by their distributions
+over the clusters that both encoders know (`seehear.models.matching`), with the training items as
+gallery, and with the other test items, neither of which training saw.
 Recall at k is the share of queries with an item of the same class among the k nearest, in [0, 1].
 """
 
@@ -30,15 +31,19 @@ def evaluate_retrieval(context: Evaluation) -> dict[str, Any]:
     """Recall within each modality and, where the model has both and its heads, across them.
 
     Returns:
-        values: direction -> gallery -> {"recall": {k: value}, "chance": {k: value}, "interval": of recall at 1,
-        "n_queries", "n_gallery"}, averaged over splits. Directions are "video to video", "audio to audio",
-        "audio to video" and "video to audio"; galleries "train" and, across modalities, "test". splits: their names.
+        values: direction -> gallery -> {"recall": {k: value}, "chance": {k: value}, "interval": of
+            recall at 1,
+        "n_queries", "n_gallery"}, averaged over splits. Directions are "video to video", "audio to
+        audio", "audio to video" and "video to audio"; galleries "train" and, across modalities,
+        "test". splits: their names.
     """
     data = context.data
     usual = tuple(split for split in data.splits if split.name == context.usual.retrieval_split)
     data = replace(data, splits=usual or data.splits)
     if data.multilabel:
-        raise SettingsError(f"Retrieval needs one class an item; items of {data.name} may have several.")
+        raise SettingsError(
+            f"Retrieval needs one class an item; items of {data.name} may have several."
+        )
     pooled, there_V = context.pooled
     directions: dict[str, Any] = {}
     for modality, pooled_VD in pooled.items():
@@ -52,13 +57,21 @@ def evaluate_retrieval(context: Evaluation) -> dict[str, Any]:
         for asks, answers in (("audio", "video"), ("video", "audio")):
             directions[f"{asks} to {answers}"] = {
                 gallery: recall_over_splits(
-                    data, there_V, described[asks], described[answers], context.seed, matching=matching, gallery=gallery
+                    data,
+                    there_V,
+                    described[asks],
+                    described[answers],
+                    context.seed,
+                    matching=matching,
+                    gallery=gallery,
                 )
                 for gallery in ("train", "test")
             }
     protocol = (
-        f"{context.clips_sentence}; test items ask, training items answer, by cosine; across modalities by the "
-        "clusters that both encoders know, also with the other test items as gallery; recall at k: an item of the same "
+        f"{context.clips_sentence}; test items ask, training items answer, by cosine; across "
+        f"modalities by the "
+        "clusters that both encoders know, also with the other test items as gallery; recall at "
+        "k: an item of the same "
         f"class is among the k nearest; {named(data.splits)}"
     )
     names = [split.name for split in data.splits]
@@ -98,7 +111,9 @@ def recall_over_splits(
         hits_qR &= there_V[queries][:, None]  # a query that could not be read finds nothing
         parts.append((queries, hits_qR[:, 0].astype(float)))
         recalls.append(hits_qR.mean(axis=0))
-        chances.append(random_recall(data.target_V[queries], data.target_V[answers], own=gallery == "test"))
+        chances.append(
+            random_recall(data.target_V[queries], data.target_V[answers], own=gallery == "test")
+        )
         sizes.append((len(queries), len(answers)))
     return {
         "recall": {str(k): float(v) for k, v in zip(RANKS, np.mean(recalls, axis=0), strict=True)},
@@ -117,7 +132,9 @@ def hits(
     answering_VX: np.ndarray,
     matching: Matching | None,
 ) -> np.ndarray:
-    """Whether an item of the query's class is among the k nearest, (queries, len(RANKS)) bool; never the query."""
+    """Whether an item of the query's class is among the k nearest, (queries, len(RANKS)) bool;
+    never the query.
+    """
     found = []
     for start in range(0, len(queries), QUERIES):
         some = queries[start : start + QUERIES]
@@ -130,15 +147,22 @@ def hits(
     return np.concatenate(found)
 
 
-def compared(asking_qX: np.ndarray, answering_aX: np.ndarray, matching: Matching | None) -> np.ndarray:
-    """Scores (queries, answers), the larger the better; the comparison of descriptions has no direction."""
+def compared(
+    asking_qX: np.ndarray, answering_aX: np.ndarray, matching: Matching | None
+) -> np.ndarray:
+    """Scores (queries, answers), the larger the better; the comparison of descriptions has no
+    direction.
+    """
     if matching is None:
         return np.asarray(asking_qX @ answering_aX.T)
-    return np.asarray(matching.scores(torch.from_numpy(asking_qX), torch.from_numpy(answering_aX)).numpy())
+    return np.asarray(
+        matching.scores(torch.from_numpy(asking_qX), torch.from_numpy(answering_aX)).numpy()
+    )
 
 
 def random_recall(query_q: np.ndarray, answer_a: np.ndarray, *, own: bool) -> np.ndarray:
-    """Expected recall at each of `RANKS` when the gallery is in random order: 1 - C(n - m, k) / C(n, k).
+    """Expected recall at each of `RANKS` when the gallery is in random order: 1 - C(n - m, k) /
+    C(n, k).
 
     Args:
         query_q, answer_a: classes of the queries and of the gallery.

@@ -1,7 +1,9 @@
-"""On what is measured? Rows of an index with the items that they belong to, the items' classes, and the splits.
+"""On what is measured? Rows of an index with the items that they belong to, the items' classes, and
+the splits.
 
-An item is what a result counts: a video of an index, or an entry of a benchmark's official list. Both become a
-`LabelledSet`, so that every task serves every set. Parts are never mixed: what is chosen, is chosen on `train`.
+An item is what a result counts: a video of an index, or an entry of a benchmark's official list.
+Both become a `LabelledSet`, so that every task serves every set. Parts are never mixed: what is
+chosen, is chosen on `train`.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class LabelledSet:
         unreadable: reason -> items whose file could not be opened.
         num_official: items in the official lists, there or not.
         digest: of the index or of the items and their classes.
-        left_out: official item that has no row -> why: a reason of the index, "no file", "not indexed".
+        left_out: official item that has no row -> why: a reason of the index, "no file", "not
+            indexed".
     """
 
     name: str
@@ -81,7 +84,9 @@ class LabelledSet:
     def pool(
         self, rows: np.ndarray, features_nD: np.ndarray, weights_n: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The mean feature of each item, (V, D) float64, and which items have one, (V,) bool; rows may have weights."""
+        """The mean feature of each item, (V, D) float64, and which items have one, (V,) bool; rows
+        may have weights.
+        """
         item_n = self.item_N[rows]
         known = item_n >= 0
         sums = np.zeros((len(self.items), features_nD.shape[1]))
@@ -114,18 +119,23 @@ def open_set(
         layout: of a benchmark, a name of `seehear.evaluation.datasets.LAYOUTS` or "auto".
         wanted: what shall be measured; by default all that the set's files have.
         seed: draws the split where there is none.
-        divided: whether parts to train and to test on are needed; otherwise a split that cannot be used is dropped.
+        divided: whether parts to train and to test on are needed; otherwise a split that cannot be
+            used is dropped.
         needs_classes: if not, an index is enough, and so is a folder of files.
         console: where progress is shown.
     Raises:
-        SettingsError: nothing that is known lies there, a malformed list, or a split that cannot be measured on.
+        SettingsError: nothing that is known lies there, a malformed list, or a split that cannot be
+            measured on.
     """
     if (data / "index.json").exists() or classes is not None:
         if classes is None and needs_classes:
-            raise SettingsError(f"{data} is an index, which holds no classes. Give them: --classes classes.csv")
+            raise SettingsError(
+                f"{data} is an index, which holds no classes. Give them: --classes classes.csv"
+            )
         if layout not in ("auto", "index"):
             raise SettingsError(
-                f"{data} is an index, so --dataset {layout} does not apply. Give the benchmark's folder."
+                f"{data} is an index, so --dataset {layout} does not apply. Give the benchmark's "
+                f"folder."
             )
         index = Index.open(data)
         return of_index(index, read_classes(classes), seed, divided) if classes else of_rows(index)
@@ -149,13 +159,15 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
     """The videos of an index that have a class.
 
     Raises:
-        SettingsError: no video of the index has a class, or train or test has fewer than two classes.
+        SettingsError: no video of the index has a class, or train or test has fewer than two
+            classes.
     """
     path_N = [real(index.original_path(row)) for row in range(len(index))]
     paths = sorted({path for path in path_N if path in classes.of})
     if not paths:
         raise SettingsError(
-            f"No video of {index.folder} is in {classes.file}, whose paths are relative to its own folder "
+            f"No video of {index.folder} is in {classes.file}, whose paths are relative to its "
+            f"own folder "
             f"(such as {next(iter(classes.of))}). Index that folder, or correct the paths."
         )
     number = {path: i for i, path in enumerate(paths)}
@@ -166,12 +178,22 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
         is_usable &= len(np.unique(target_V[part])) >= 2
         if divided and not is_usable:
             raise SettingsError(
-                f"The {name} videos of {index.folder} have fewer than two classes ({int(part.sum())} videos). Index "
+                f"The {name} videos of {index.folder} have fewer than two classes "
+                f"({int(part.sum())} videos). Index "
                 f"more of {classes.file}, or change its split column."
             )
     nobody = np.empty(0, dtype=np.int64)
-    split = Split("official" if classes.split else "drawn", np.flatnonzero(~test_V), np.flatnonzero(test_V), nobody)
-    drawn = "its column split" if classes.split else f"a quarter of each class for testing, drawn from seed {seed}"
+    split = Split(
+        "official" if classes.split else "drawn",
+        np.flatnonzero(~test_V),
+        np.flatnonzero(test_V),
+        nobody,
+    )
+    drawn = (
+        "its column split"
+        if classes.split
+        else f"a quarter of each class for testing, drawn from seed {seed}"
+    )
     return LabelledSet(
         name=index.folder.resolve().name,
         source=f"an index and {classes.file.name}; {drawn}",
@@ -193,7 +215,9 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
 
 def of_rows(index: Index) -> LabelledSet:
     """The videos of an index, without classes."""
-    paths, item_N = np.unique([index.original_path(row) for row in range(len(index))], return_inverse=True)
+    paths, item_N = np.unique(
+        [index.original_path(row) for row in range(len(index))], return_inverse=True
+    )
     return LabelledSet(
         name=index.folder.resolve().name,
         source="an index, without classes",
@@ -214,9 +238,14 @@ def of_rows(index: Index) -> LabelledSet:
 
 
 def why_not_indexed(index: Index, paths: Sequence[str]) -> dict[str, str]:
-    """Why some videos that have a class are not in an index: its own reason, "no file" or "not indexed"."""
+    """Why some videos that have a class are not in an index: its own reason, "no file" or "not
+    indexed".
+    """
     reasons = {real(file.path): file.reason for file in index.rejected_files()} if paths else {}
-    return {path: reasons.get(path) or ("not indexed" if is_there(path) else "no file") for path in paths}
+    return {
+        path: reasons.get(path) or ("not indexed" if is_there(path) else "no file")
+        for path in paths
+    }
 
 
 def is_there(path: str) -> bool:
@@ -225,18 +254,23 @@ def is_there(path: str) -> bool:
 
 
 def of_benchmark(
-    benchmark: Benchmark, wanted: Sequence[str] = (), console: Console | None = None, divided: bool = True
+    benchmark: Benchmark,
+    wanted: Sequence[str] = (),
+    console: Console | None = None,
+    divided: bool = True,
 ) -> LabelledSet:
     """A benchmark with its files opened once.
 
     Raises:
-        SettingsError: its files do not serve what is wanted, or a part of a split has fewer than two classes left.
+        SettingsError: its files do not serve what is wanted, or a part of a split has fewer than
+            two classes left.
     """
     modalities = tuple(wanted) or streams_of(benchmark)
     unserved = [m for m in modalities if m not in benchmark.modalities]
     if unserved or not modalities:
         raise SettingsError(
-            f"{benchmark.name} serves {' and '.join(benchmark.modalities)}, not {' and '.join(unserved) or 'these'}."
+            f"{benchmark.name} serves {' and '.join(benchmark.modalities)}, not "
+            f"{' and '.join(unserved) or 'these'}."
         )
     stretches = [Stretch(item.path, item.start_s, item.seconds) for item in benchmark.items]
     found = look_up(stretches, modalities, console=console)
@@ -256,10 +290,16 @@ def of_benchmark(
         num_official=benchmark.num_official,
         digest=digest_of(benchmark),
         left_out=dict.fromkeys(benchmark.missing, "no file")
-        | {benchmark.items[number].name: rejection.reason for number, rejection in sorted(found.rejected.items())},
+        | {
+            benchmark.items[number].name: rejection.reason
+            for number, rejection in sorted(found.rejected.items())
+        },
     )
     if not len(found.index):
-        raise SettingsError(f"{benchmark.root}: none of {len(benchmark.items)} files can be read: {whole.unreadable}.")
+        raise SettingsError(
+            f"{benchmark.root}: none of {len(benchmark.items)} files can be read: "
+            f"{whole.unreadable}."
+        )
     if divided:
         check_parts(whole, benchmark.root)
     return whole
@@ -275,9 +315,15 @@ def check_parts(data: LabelledSet, root: Path) -> None:
             many = int(labels.any(axis=0).sum()) if data.multilabel else len(np.unique(labels))
             if many < 2:
                 raise SettingsError(
-                    f"{root}, split {split.name}: of {len(getattr(split, part))} items to {part} on, {len(items)} can "
-                    f"be read, of {many} class(es); at least 2 are needed. {len(data.missing)} files are missing"
-                    + (f", and {data.unreadable} of the others cannot be read." if data.unreadable else ".")
+                    f"{root}, split {split.name}: of {len(getattr(split, part))} items to {part} "
+                    f"on, {len(items)} can "
+                    f"be read, of {many} class(es); at least 2 are needed. {len(data.missing)} "
+                    f"files are missing"
+                    + (
+                        f", and {data.unreadable} of the others cannot be read."
+                        if data.unreadable
+                        else "."
+                    )
                 )
 
 

@@ -1,4 +1,6 @@
-"""How do several models compare? Their results side by side, as a Markdown table, with published numbers apart."""
+"""How do several models compare? Their results side by side, as a Markdown table, with published
+numbers apart.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,10 @@ from seehear.errors import RunError
 from seehear.machine.outputs import TASKS
 from seehear.machine.reading import readable
 
-# What the official repository of XDC states for R(2+1)D-18 after full fine-tuning, and what VATT quotes for ESC-50:
-# (task, set, modality) -> {model: value in %}. Other protocols, data and budgets than ours: for orientation only.
+# What the official repository of XDC states for R(2+1)D-18 after full fine-tuning, and what VATT
+# quotes for ESC-50:
+# (task, set, modality) -> {model: value in %}. Other protocols, data and budgets than ours: for
+# orientation only.
 PUBLISHED: dict[tuple[str, str, str], dict[str, float]] = {
     ("finetune", "ucf101", "video"): {
         "XDC, IG-Kinetics": 95.5,
@@ -34,7 +38,8 @@ PUBLISHED: dict[tuple[str, str, str], dict[str, float]] = {
 
 
 def compare(folders: Sequence[str | Path]) -> str:
-    """A Markdown table: a row a number, a column a model, chance and n beside it, and published numbers below.
+    """A Markdown table: a row a number, a column a model, chance and n beside it, and published
+    numbers below.
 
     Args:
         folders: runs, or folders of results.
@@ -54,8 +59,13 @@ def compare(folders: Sequence[str | Path]) -> str:
                     beside[key] = chance_of(result, measure)
     names = short_names(list(columns))
     head = ["task", "set", "measure", "chance", *(names[folder] for folder in columns)]
-    rows = [[*key, beside[key], *(found.get(folder, "") for folder in columns)] for key, found in sorted(lines.items())]
-    return "\n".join([*markdown(head, rows), *published_for({(key[0].split()[0], key[1]) for key in lines})])
+    rows = [
+        [*key, beside[key], *(found.get(folder, "") for folder in columns)]
+        for key, found in sorted(lines.items())
+    ]
+    return "\n".join(
+        [*markdown(head, rows), *published_for({(key[0].split()[0], key[1]) for key in lines})]
+    )
 
 
 def results_of(folder: Path) -> dict[Path, dict[str, Any]]:
@@ -70,12 +80,17 @@ def results_of(folder: Path) -> dict[Path, dict[str, Any]]:
             elif re.fullmatch(rf"({TASKS})-.*", path.stem):
                 raise ValueError("it is no result")
     if not found:
-        raise RunError(f"{folder} has no results. Make some: seehear evaluate {folder} --task probe --data DATA")
+        raise RunError(
+            f"{folder} has no results. Make some: seehear evaluate {folder} --task probe --data "
+            f"DATA"
+        )
     return found
 
 
 def numbers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The numbers of one result that a table shows: (measure, value), in %, or from 0 to 1 for NMI."""
+    """The numbers of one result that a table shows: (measure, value), in %, or from 0 to 1 for
+    NMI.
+    """
     found = []
     for name, values in result["values"].items():
         if result["task"] in ("probe", "finetune"):
@@ -86,7 +101,12 @@ def numbers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         elif result["task"] == "retrieval":
             for gallery, measured in values.items():
                 where = f"{gallery}, split {', '.join(result['splits'])}"
-                found.append((f"{name} R@1 ({where}), %", percent(measured["recall"]["1"], measured["interval"])))
+                found.append(
+                    (
+                        f"{name} R@1 ({where}), %",
+                        percent(measured["recall"]["1"], measured["interval"]),
+                    )
+                )
                 found.append((f"{name} R@5 ({where}), %", percent(measured["recall"]["5"])))
         elif result["task"] == "clusters":
             of = f"K = {values['num_clusters']}"  # what has another K is no match
@@ -113,7 +133,8 @@ def published_for(shown: set[tuple[str, str]]) -> list[str]:
         if (task, name) in shown:
             listing = ", ".join(f"{model} {value}" for model, value in values.items())
             lines.append(
-                f"Published for {task} on {name}, {modality}, for orientation (other data and budgets): {listing}."
+                f"Published for {task} on {name}, {modality}, for orientation (other data and "
+                f"budgets): {listing}."
             )
     return ["", *lines] if lines else []
 
@@ -121,7 +142,10 @@ def published_for(shown: set[tuple[str, str]]) -> list[str]:
 def short_names(folders: Sequence[str]) -> dict[str, str]:
     """The last part of each path, or the whole where that is not unique."""
     last = [Path(folder).name for folder in folders]
-    return {folder: name if last.count(name) == 1 else folder for folder, name in zip(folders, last, strict=True)}
+    return {
+        folder: name if last.count(name) == 1 else folder
+        for folder, name in zip(folders, last, strict=True)
+    }
 
 
 def percent(value: float, between: Sequence[float] | None = None) -> str:

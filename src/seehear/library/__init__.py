@@ -2,15 +2,16 @@
 
     from seehear.library import assign, embed, export_labels, search
 
-    features = embed("runs/mine", "new-videos")          # a row a segment, features of both encoders
-    feature = embed_file(seehear.load("runs/mine"), "a.mp4")  # {"video": (D,), "audio": (D,)}: of one file
-    labels = assign("runs/mine", features)               # cluster, distance, margin, name, in each space
-    hits = search("runs/mine", "query.wav", top=20)      # nearest segments of the training videos
-    export_labels("runs/mine", "csv", "labels.csv")
+    features = embed("runs/mine", "new-videos")          # a row a segment, features of both
+    encoders feature = embed_file(seehear.load("runs/mine"), "a.mp4")  # {"video": (D,), "audio":
+    (D,)}: of one file labels = assign("runs/mine", features)               # cluster, distance,
+    margin, name, in each space hits = search("runs/mine", "query.wav", top=20)      # nearest
+    segments of the training videos export_labels("runs/mine", "csv", "labels.csv")
 
 `trained` opens a run, `clusters` measures distances; `pieces` cuts files into segments,
-`embedding` and `parts` run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching`
-and `approximate` find neighbours; `exporting` writes labels for other programs. All tables are Arrow tables.
+`embedding` and `parts` run the encoders over them; `assigning` finds clusters; `gallery`,
+`querying`, `searching` and `approximate` find neighbours; `exporting` writes labels for other
+programs. All tables are Arrow tables.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""How are very many rows searched in a fraction of a second? By faiss, an extra: `pip install 'seehear[search]'`.
+"""How are very many rows searched in a fraction of a second? By faiss, an extra:
+`pip install 'seehear[search]'`.
 
-An inverted file: the rows are divided among `sqrt(N) * LISTS` cells by k-means, and a query looks at the `PROBED` cells
-nearest to it. Vectors are kept as float16. The answer is approximate: a neighbour in another cell is missed. The index
-is built once for a gallery and space, and kept in the run's folder, in `library/`.
+An inverted file: the rows are divided among `sqrt(N) * LISTS` cells by k-means, and a query looks
+at the `PROBED` cells nearest to it. Vectors are kept as float16. The answer is approximate: a
+neighbour in another cell is missed. The index is built once for a gallery and space, and kept in
+the run's folder, in `library/`.
 """
 
 from __future__ import annotations
@@ -64,14 +66,23 @@ def search_approximately(
     return scores[0][found], rows[0][found].astype(np.int64)
 
 
-def build(path: Path, gallery: Gallery, space: str, width: int, prepare: Prepare, console: Console | None) -> None:
-    """Make an index of a gallery, with one block of rows and a sample of them in memory beside it."""
+def build(
+    path: Path, gallery: Gallery, space: str, width: int, prepare: Prepare, console: Console | None
+) -> None:
+    """Make an index of a gallery, with one block of rows and a sample of them in memory beside
+    it.
+    """
     import faiss
 
     needs = MODALITIES if space == "joint" else (space,)
     lists = max(1, LISTS * math.isqrt(len(gallery)))
     index: Any = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(width), width, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
+        faiss.IndexFlatIP(width),
+        width,
+        lists,
+        faiss.ScalarQuantizer.QT_fp16,
+        faiss.METRIC_INNER_PRODUCT,
+        False,
     )
     keep = np.random.default_rng(0).random(len(gallery)) < TRAINING_ROWS * lists / len(gallery)
     sample = [prepare(f).numpy()[keep[rows]] for rows, f in gallery.blocks(needs)]

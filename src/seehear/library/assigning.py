@@ -1,4 +1,5 @@
-"""To which cluster does a new segment belong, by sight, by sound and by both, and is it like anything seen before?
+"""To which cluster does a new segment belong, by sight, by sound and by both, and is it like
+anything seen before?
 
 A row a segment: path, start_s, seconds, reason, and for each clustering, such as `video`,
 
@@ -47,7 +48,8 @@ def assign(
 
     Args:
         run: the folder of a finished run, or its loaded model.
-        videos: a table of features, a Parquet file of them (`embed_to_file`), an index, or files and folders.
+        videos: a table of features, a Parquet file of them (`embed_to_file`), an index, or files
+            and folders.
         device: where encoders run that are not.
         console: where progress is shown.
         how: as for `embed`: segment_seconds, min_seconds, num_clips, workers, timeout_s.
@@ -68,7 +70,12 @@ def assign(
 
 
 def assign_to_file(
-    run: str | Path | Model | Trained, videos: Any, out: str | Path, *, overwrite: bool = False, **how: Any
+    run: str | Path | Model | Trained,
+    videos: Any,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    **how: Any,
 ) -> dict[str, Any]:
     """Write the clusters of new segments to a Parquet file, or to CSV where its name ends so.
 
@@ -77,13 +84,20 @@ def assign_to_file(
         out: the file to write.
         overwrite: replace it.
     Returns:
-        "path", "rows" (segments), "far" (clustering -> segments that are far from everything seen in training),
-        "unreadable" (reason -> rows).
+        "path", "rows" (segments), "far" (clustering -> segments that are far from everything seen
+        in training), "unreadable" (reason -> rows).
     Raises:
         UsageError: `out` exists, or has another ending than .parquet or .csv.
     """
     out = Path(out)
-    check_file(out, is_labels, "labels", overwrite=overwrite, inputs=named(videos), endings=(".parquet", ".csv"))
+    check_file(
+        out,
+        is_labels,
+        "labels",
+        overwrite=overwrite,
+        inputs=named(videos),
+        endings=(".parquet", ".csv"),
+    )
     with one_writer(out):
         table = assign(run, videos, **how)
         write_table(table, out, as_csv=out.suffix == ".csv")
@@ -103,15 +117,29 @@ def is_features(videos: Any) -> bool:
         return True
     if not isinstance(videos, str | Path) or is_remote(str(videos)):
         return False
-    return Path(videos).suffix == ".parquet" or (Path(videos).is_file() and parts.is_features(Path(videos)))
+    return Path(videos).suffix == ".parquet" or (
+        Path(videos).is_file() and parts.is_features(Path(videos))
+    )
 
 
 def schema_of(trained: Trained) -> pa.Schema:
     """The columns of labels."""
-    fields = [("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64()), ("reason", pa.string())]
-    kinds = {"cluster": pa.int32(), "distance": pa.float32(), "margin": pa.float32(), "name": pa.string()}
+    fields = [
+        ("path", pa.string()),
+        ("start_s", pa.float64()),
+        ("seconds", pa.float64()),
+        ("reason", pa.string()),
+    ]
+    kinds = {
+        "cluster": pa.int32(),
+        "distance": pa.float32(),
+        "margin": pa.float32(),
+        "name": pa.string(),
+    }
     kinds["far"] = pa.bool_()
-    fields += [(f"{name}_{what}", kind) for name in trained.clusterings for what, kind in kinds.items()]
+    fields += [
+        (f"{name}_{what}", kind) for name in trained.clusterings for what, kind in kinds.items()
+    ]
     return pa.schema(fields)
 
 
@@ -124,24 +152,37 @@ def assign_batch(trained: Trained, batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def columns_of(trained: Trained, clustering: Clustering, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+def columns_of(
+    trained: Trained, clustering: Clustering, batch: pa.RecordBatch
+) -> dict[str, pa.Array]:
     """What one clustering says of some rows."""
     import torch
 
     there = np.ones(len(batch), dtype=bool)
     for modality in clustering.modalities:
-        known = batch[modality].is_valid().to_numpy(zero_copy_only=False) if modality in batch.schema.names else False
+        known = (
+            batch[modality].is_valid().to_numpy(zero_copy_only=False)
+            if modality in batch.schema.names
+            else False
+        )
         there &= known
     cluster_N = np.zeros(len(batch), np.int32)
     distance_N, margin_N = np.zeros(len(batch), np.float32), np.zeros(len(batch), np.float32)
     if there.any():
-        features = {m: torch.from_numpy(matrix(batch[m])[there].astype(np.float32)) for m in clustering.modalities}
-        for array, found in zip((cluster_N, distance_N, margin_N), clustering.nearest(features), strict=True):
+        features = {
+            m: torch.from_numpy(matrix(batch[m])[there].astype(np.float32))
+            for m in clustering.modalities
+        }
+        for array, found in zip(
+            (cluster_N, distance_N, margin_N), clustering.nearest(features), strict=True
+        ):
             array[there] = found.numpy()
     names = trained.names[clustering.name]
     far_N = distance_N > trained.radii[clustering.name].numpy()[cluster_N]
     name, absent = clustering.name, ~there
-    labels = [names.get(int(k)) if known else None for k, known in zip(cluster_N, there, strict=True)]
+    labels = [
+        names.get(int(k)) if known else None for k, known in zip(cluster_N, there, strict=True)
+    ]
     return {
         f"{name}_cluster": pa.array(cluster_N, mask=absent),
         f"{name}_distance": pa.array(distance_N, mask=absent),
@@ -154,7 +195,9 @@ def columns_of(trained: Trained, clustering: Clustering, batch: pa.RecordBatch) 
 def is_labels(path: Path) -> bool:
     """Whether a file holds what `assign_to_file` wrote."""
     names = columns_in(path)
-    return names[:4] == ["path", "start_s", "seconds", "reason"] and any(n.endswith("_cluster") for n in names[4:])
+    return names[:4] == ["path", "start_s", "seconds", "reason"] and any(
+        n.endswith("_cluster") for n in names[4:]
+    )
 
 
 def columns_in(path: Path) -> list[str]:

@@ -1,11 +1,14 @@
-"""What do the encoders say of new files? A row a segment, with the features of each stream that it has.
+"""What do the encoders say of new files? A row a segment, with the features of each stream that it
+has.
 
     path, start_s, seconds   the segment; null times for a file that cannot be read
     video, audio             fixed-size lists of float16, null where the segment has no such stream
-    reason                   why something could not be read, a key of `seehear.data.media.REASONS`; otherwise null
+    reason                   why something could not be read, a key of `seehear.data.media.REASONS`;
+    otherwise null
 
-Work goes on group by group, so that memory does not grow with the number of files, and each finished group is kept
-beside the output until all are there: the same call after a kill goes on where it stopped (`parts`).
+Work goes on group by group, so that memory does not grow with the number of files, and each
+finished group is kept beside the output until all are there: the same call after a kill goes on
+where it stopped (`parts`).
 """
 
 from __future__ import annotations
@@ -56,10 +59,13 @@ def embed(
 
     Args:
         model: encoders, or the folder of a run.
-        videos: an index or its folder; or video and audio files, or folders that hold them at any depth.
-        segment_seconds: the longest segment that a file is cut into; an index keeps its own segments.
+        videos: an index or its folder; or video and audio files, or folders that hold them at any
+            depth.
+        segment_seconds: the longest segment that a file is cut into; an index keeps its own
+            segments.
         min_seconds: a shorter tail is dropped; a shorter file is one segment.
-        num_clips: so many clips of a segment, evenly spread, are averaged; runs cluster the feature of one, the middle.
+        num_clips: so many clips of a segment, evenly spread, are averaged; runs cluster the feature
+            of one, the middle.
         workers: processes; by default one a core.
         timeout_s: a file that takes longer to open has the reason "timed out".
         device: where the encoders of a run are put.
@@ -94,23 +100,28 @@ def embed_to_file(
     device: str = "auto",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Write the features of new files to a Parquet file, with bounded memory; the same call after a kill goes on.
+    """Write the features of new files to a Parquet file, with bounded memory; the same call after a
+    kill goes on.
 
     Args:
         out: the file to write. Until it is complete there is a hidden folder of its name beside it.
         overwrite: replace `out`, and forget what an unfinished call with other settings left.
-        model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device, console: as for `embed`.
+        model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device, console:
+            as for `embed`.
     Returns:
-        "path", "rows" (segments), "video" and "audio" (segments that have the feature), "unreadable" (reason -> rows).
+        "path", "rows" (segments), "video" and "audio" (segments that have the feature),
+        "unreadable" (reason -> rows).
     Raises:
-        UsageError: `out` exists or has another ending than .parquet, or what is unfinished was begun with other
-            encoders, files or settings.
+        UsageError: `out` exists or has another ending than .parquet, or what is unfinished was
+            begun with other encoders, files or settings.
     """
     check_file(Path(out), is_features, "features", overwrite=overwrite, endings=(".parquet",))
     model = load(model, device=device) if not isinstance(model, Model) else model
     cutting = cutting_of(model, segment_seconds, min_seconds, workers, timeout_s)
     source = source_of(videos, cutting)
-    plan = Plan(Path(out), metadata_of(model, source, cutting, num_clips), schema_of(model), overwrite)
+    plan = Plan(
+        Path(out), metadata_of(model, source, cutting, num_clips), schema_of(model), overwrite
+    )
     with nullcontext(console) if console else Console() as console:
 
         def missing(begin: int) -> Iterator[pa.Table]:
@@ -151,7 +162,12 @@ def metadata_of(model: Model, source: Source, cutting: Cutting, num_clips: int) 
         "num_clips": num_clips,
         "group_size": source.group_size,
     }
-    return {"format": FORMAT, "model": model.digest, "source": source.digest, "settings": json.dumps(settings)}
+    return {
+        "format": FORMAT,
+        "model": model.digest,
+        "source": source.digest,
+        "settings": json.dumps(settings),
+    }
 
 
 def tables(
@@ -172,10 +188,18 @@ def tables(
 
 
 def embed_pieces(
-    model: Model, pieces: Sequence[Piece], num_clips: int, workers: int, progress: Any = lambda share: None
+    model: Model,
+    pieces: Sequence[Piece],
+    num_clips: int,
+    workers: int,
+    progress: Any = lambda share: None,
 ) -> pa.Table:
-    """The features of some segments, as a table; where one stream of a segment fails, the other is still read."""
-    found: dict[str, dict[int, np.ndarray]] = {m: {} for m in MODALITIES if m in model.pair.encoders}
+    """The features of some segments, as a table; where one stream of a segment fails, the other is
+    still read.
+    """
+    found: dict[str, dict[int, np.ndarray]] = {
+        m: {} for m in MODALITIES if m in model.pair.encoders
+    }
     reasons = {i: piece.reason for i, piece in enumerate(pieces) if piece.reason}
     waiting: dict[tuple[str, ...], list[int]] = {}
     for i, piece in enumerate(pieces):
@@ -194,7 +218,16 @@ def embed_pieces(
         reasons |= failed
         if len(modalities) > 1:  # perhaps one of the streams is well
             for modality in modalities:
-                read(model, pieces, sorted(failed), (modality,), num_clips, workers, found, lambda clips: None)
+                read(
+                    model,
+                    pieces,
+                    sorted(failed),
+                    (modality,),
+                    num_clips,
+                    workers,
+                    found,
+                    lambda clips: None,
+                )
     return table_of(model, pieces, found, reasons)
 
 
@@ -217,7 +250,9 @@ def read(
     features = extract(model.pair, clips, model.numerics, num_clips=num_clips, progress=progress)
     for modality, part in features.of.items():
         values_nD = part.clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16)
-        found[modality] |= {chosen[row]: values_nD[n] for n, row in enumerate(features.rows.tolist())}
+        found[modality] |= {
+            chosen[row]: values_nD[n] for n, row in enumerate(features.rows.tolist())
+        }
     there = set(features.rows.tolist())
     return {chosen[row]: clips.reasons[row] for row in range(len(chosen)) if row not in there}
 
@@ -227,24 +262,41 @@ def index_of(pieces: Sequence[Piece]) -> Index:
     videos = []
     for path, group in itertools.groupby(pieces, key=lambda piece: piece.path):
         parts = list(group)
-        facts = _NO_FACTS | {"audio_track": None, "width": parts[0].width, "height": parts[0].height}
+        facts = _NO_FACTS | {
+            "audio_track": None,
+            "width": parts[0].width,
+            "height": parts[0].height,
+        }
         if parts[0].hearing is not None:
-            facts |= {"audio_track": parts[0].hearing.track, "audio_channel": parts[0].hearing.channel}
-        starts, seconds = (np.array([getattr(p, name) for p in parts], np.float64) for name in ("start_s", "seconds"))
+            facts |= {
+                "audio_track": parts[0].hearing.track,
+                "audio_channel": parts[0].hearing.channel,
+            }
+        starts, seconds = (
+            np.array([getattr(p, name) for p in parts], np.float64)
+            for name in ("start_s", "seconds")
+        )
         videos.append(Video(path, facts, starts, seconds))
     return Index.in_memory(videos, os.sep)
 
 
 def table_of(
-    model: Model, pieces: Sequence[Piece], found: dict[str, dict[int, np.ndarray]], reasons: dict[int, str]
+    model: Model,
+    pieces: Sequence[Piece],
+    found: dict[str, dict[int, np.ndarray]],
+    reasons: dict[int, str],
 ) -> pa.Table:
     """Pieces and what was found of them as a table."""
     schema = schema_of(model)
     timed = [bool(piece.modalities) for piece in pieces]
     columns: dict[str, Any] = {
         "path": [piece.shown[0] for piece in pieces],
-        "start_s": [piece.shown[1] if known else None for piece, known in zip(pieces, timed, strict=True)],
-        "seconds": [piece.seconds if known else None for piece, known in zip(pieces, timed, strict=True)],
+        "start_s": [
+            piece.shown[1] if known else None for piece, known in zip(pieces, timed, strict=True)
+        ],
+        "seconds": [
+            piece.seconds if known else None for piece, known in zip(pieces, timed, strict=True)
+        ],
         "reason": [reasons.get(i) for i in range(len(pieces))],
     }
     for modality, values in found.items():

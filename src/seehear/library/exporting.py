@@ -1,10 +1,11 @@
 """How do the clusters of the training segments get into the tools that people have?
 
-    csv, parquet   a file, a row a segment: row, path, start_s, seconds, and for each clustering cluster and name
-    fiftyone       a folder with, for each clustering, FiftyOne's documented `FiftyOneTemporalDetectionDataset`: a
-                   labels.json with absolute paths and time ranges in seconds
-    label-studio   a folder with tasks.json, pre-annotated tasks with frame ranges for the Video and TimelineLabels
-                   tags, and config.xml, the labelling interface that shows them
+    csv, parquet   a file, a row a segment: row, path, start_s, seconds, and for each clustering
+    cluster and name fiftyone       a folder with, for each clustering, FiftyOne's documented
+                   `FiftyOneTemporalDetectionDataset`: a labels.json with absolute paths and time
+                   ranges in seconds
+    label-studio   a folder with tasks.json, pre-annotated tasks with frame ranges for the Video and
+                   TimelineLabels tags, and config.xml, the labelling interface that shows them
 
 Nothing is copied: exports point to the videos where they are.
 """
@@ -59,15 +60,16 @@ def export_labels(
     root: str | Path | None = None,
     index: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write the clusters of the segments that a run was trained on, with their names, for another program.
+    """Write the clusters of the segments that a run was trained on, with their names, for another
+    program.
 
     Args:
         run: the folder of a finished run, or its loaded model.
         to: "csv", "parquet", "fiftyone" or "label-studio".
         out: the file (csv, parquet) or folder (fiftyone, label-studio) to write.
         overwrite: replace what an earlier export wrote there.
-        root: label-studio: the folder that its local file server shows (LOCAL_FILES_DOCUMENT_ROOT); by default the
-            one that the index's paths are relative to.
+        root: label-studio: the folder that its local file server shows (LOCAL_FILES_DOCUMENT_ROOT);
+            by default the one that the index's paths are relative to.
         index: the index that the run was trained on; by default where the run found it.
     Returns:
         "path", "segments", "videos", "clusterings".
@@ -91,8 +93,12 @@ def export_labels(
                 write_fiftyone(folder, trained, rows)
             else:
                 write_label_studio(folder, trained, rows, Path(root or rows.info["root"]))
-            files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-            write_json(folder / LABELS.marker, {"to": to, "labels": trained.model.digest, "files": files})
+            files = sorted(
+                str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+            )
+            write_json(
+                folder / LABELS.marker, {"to": to, "labels": trained.model.digest, "files": files}
+            )
     return {
         "path": str(out),
         "segments": len(rows),
@@ -121,7 +127,9 @@ def segments(trained: Trained, index: Index) -> Iterator[Segment]:
 
 
 def table_of(trained: Trained, index: Index) -> pa.Table:
-    """A row a segment; a cluster is null where the segment could not be read, a name where there is none."""
+    """A row a segment; a cluster is null where the segment could not be read, a name where there is
+    none.
+    """
     columns: dict[str, Any] = {
         "row": np.arange(len(index), dtype=np.int64),
         "path": [index.original_path(row) for row in range(len(index))],
@@ -144,7 +152,9 @@ def by_video(trained: Trained, index: Index) -> dict[str, list[Segment]]:
 
 
 def write_fiftyone(folder: Path, trained: Trained, index: Index) -> None:
-    """One `FiftyOneTemporalDetectionDataset` a clustering, with absolute paths instead of a folder `data`."""
+    """One `FiftyOneTemporalDetectionDataset` a clustering, with absolute paths instead of a folder
+    `data`.
+    """
     files = by_video(trained, index)
     for name in trained.clusterings:
         labels = {
@@ -164,12 +174,19 @@ def write_fiftyone(folder: Path, trained: Trained, index: Index) -> None:
 
 
 def write_label_studio(folder: Path, trained: Trained, index: Index, root: Path) -> None:
-    """tasks.json, a task a video with a prediction, and config.xml, a row of labels a clustering."""
+    """tasks.json, a task a video with a prediction, and config.xml, a row of labels a
+    clustering.
+    """
     version = f"seehear {trained.model.digest}"
     tasks = []
     for path, parts in by_video(trained, index).items():
         fps = parts[0].fps or UNKNOWN_FPS
-        result = [region(s, name, k, trained, fps) for s in parts for name, k in s.clusters.items() if k >= 0]
+        result = [
+            region(s, name, k, trained, fps)
+            for s in parts
+            for name, k in s.clusters.items()
+            if k >= 0
+        ]
         data = {"video": address(path, root), "fps": fps, "path": path}
         tasks.append({"data": data, "predictions": [{"model_version": version, "result": result}]})
     with (folder / "tasks.json").open("w", encoding="utf-8") as file:
@@ -177,7 +194,9 @@ def write_label_studio(folder: Path, trained: Trained, index: Index, root: Path)
     (folder / "config.xml").write_text(interface(trained), encoding="utf-8")
 
 
-def region(segment: Segment, name: str, cluster: int, trained: Trained, fps: float) -> dict[str, Any]:
+def region(
+    segment: Segment, name: str, cluster: int, trained: Trained, fps: float
+) -> dict[str, Any]:
     """A stretch of a timeline; frames are counted from 1."""
     first = math.floor(segment.start_s * fps) + 1
     last = max(first, round((segment.start_s + segment.seconds) * fps))
@@ -201,7 +220,9 @@ def address(path: str, root: Path) -> str:
     """
     relative = os.path.relpath(path, os.path.abspath(root))  # noqa: PTH100 (links are kept)
     if relative.startswith(os.pardir + os.sep):
-        raise UsageError(f"{path} is not below {root}. Give a folder that holds all videos as --root.")
+        raise UsageError(
+            f"{path} is not below {root}. Give a folder that holds all videos as --root."
+        )
     return f"/data/local-files/?d={quote(relative)}"
 
 
@@ -211,7 +232,9 @@ def interface(trained: Trained) -> str:
     for name, clustering in trained.clusterings.items():
         lines.append(f'  <Header value="Clusters: {name}"/>')
         lines.append(f'  <TimelineLabels name="{name}_clusters" toName="video">')
-        labels = dict.fromkeys(label_of(trained.names, name, k) for k in range(len(clustering.centroids_KD)))
+        labels = dict.fromkeys(
+            label_of(trained.names, name, k) for k in range(len(clustering.centroids_KD))
+        )
         lines += [f"    <Label value={quoteattr(label)}/>" for label in labels]
         lines.append("  </TimelineLabels>")
     return "\n".join([*lines, "</View>", ""])

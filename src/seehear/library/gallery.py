@@ -1,6 +1,8 @@
-"""Where is searched? Rows with features, some at a time: those of a run, of an index, or of a file of features.
+"""Where is searched? Rows with features, some at a time: those of a run, of an index, or of a file
+of features.
 
-Every gallery hands out blocks of at most `BLOCK_ROWS` rows, so that a million rows take no more memory than a thousand.
+Every gallery hands out blocks of at most `BLOCK_ROWS` rows, so that a million rows take no more
+memory than a thousand.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from seehear.machine.console import Console
 from seehear.machine.reading import readable
 from seehear.models.model import MODALITIES
 
-Block = tuple[np.ndarray, dict[str, Tensor]]  # numbers of rows (n,), and modality -> their features (n, D) float32
+# numbers of rows (n,), and modality -> their features (n, D) float32
+Block = tuple[np.ndarray, dict[str, Tensor]]
 
 
 class RunGallery:
@@ -61,9 +64,13 @@ class TableGallery:
         schema = source.schema if isinstance(source, pa.Table) else self.source.schema_arrow
         self.path = Path("The table") if isinstance(source, pa.Table) else source
         metadata = check_features(schema, str(self.path), trained)
-        self.modalities = tuple(m for m in MODALITIES if m in schema.names and m in trained.model.modalities)
+        self.modalities = tuple(
+            m for m in MODALITIES if m in schema.names and m in trained.model.modalities
+        )
         self.fields = {name: kind for name, kind in _PLAIN.items() if name in schema.names}
-        self.fields |= {m: pa.list_(pa.float32(), trained.model.pair.feature_dim(m)) for m in self.modalities}
+        self.fields |= {
+            m: pa.list_(pa.float32(), trained.model.pair.feature_dim(m)) for m in self.modalities
+        }
         self.name = f"{metadata['model']}-{metadata.get('source', '').removeprefix('sha256:')[:12]}"
 
     def __len__(self) -> int:
@@ -72,7 +79,8 @@ class TableGallery:
         return int(self.source.metadata.num_rows)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some columns of all rows, in parts, of the types of `embed`, however another program has written them.
+        """Some columns of all rows, in parts, of the types of `embed`, however another program has
+        written them.
 
         All features are finite; UsageError otherwise.
         """
@@ -89,12 +97,21 @@ class TableGallery:
                 if batch is None:
                     return
                 arrays = {name: plain(batch[name], self.fields[name], name) for name in there}
-                arrays |= {name: pa.nulls(len(batch), _PLAIN[name]) for name in columns if name not in arrays}
+                arrays |= {
+                    name: pa.nulls(len(batch), _PLAIN[name])
+                    for name in columns
+                    if name not in arrays
+                }
                 batch = pa.RecordBatch.from_pydict({name: arrays[name] for name in columns})
                 batch.validate(full=True)
             for modality in [name for name in there if name in self.modalities]:
                 rows = np.flatnonzero(batch[modality].is_valid().to_numpy(zero_copy_only=False))
-                check_finite(str(self.path), modality, start + rows, torch.from_numpy(matrix(batch[modality])[rows]))
+                check_finite(
+                    str(self.path),
+                    modality,
+                    start + rows,
+                    torch.from_numpy(matrix(batch[modality])[rows]),
+                )
             yield batch
             start += len(batch)
 
@@ -105,7 +122,9 @@ class TableGallery:
             good = np.ones(len(batch), dtype=bool)
             for modality in modalities:
                 good &= batch[modality].is_valid().to_numpy(zero_copy_only=False)
-            features = {m: torch.from_numpy(matrix(batch[m])[good].astype(np.float32)) for m in modalities}
+            features = {
+                m: torch.from_numpy(matrix(batch[m])[good].astype(np.float32)) for m in modalities
+            }
             yield start + np.flatnonzero(good), features
             start += len(batch)
 
@@ -116,12 +135,18 @@ class TableGallery:
         for batch in self.batches(_PLACE.names):
             here = [n for n in numbers if start <= n < start + len(batch)]
             found.update(
-                zip(here, batch.take(pa.array([n - start for n in here], pa.int64())).to_pylist(), strict=True)
+                zip(
+                    here,
+                    batch.take(pa.array([n - start for n in here], pa.int64())).to_pylist(),
+                    strict=True,
+                )
             )
             start += len(batch)
         places = pa.Table.from_pylist([found[n] for n in numbers], _PLACE)
         if any(column.null_count for column in places.columns):
-            raise UsageError(f"{self.path} has features of rows without path, start_s or seconds. Make it anew.")
+            raise UsageError(
+                f"{self.path} has features of rows without path, start_s or seconds. Make it anew."
+            )
         return places
 
     def features(self, number: int) -> dict[str, Tensor]:
@@ -138,7 +163,12 @@ class TableGallery:
 
 Gallery = RunGallery | TableGallery
 
-_PLAIN = {"path": pa.string(), "start_s": pa.float64(), "seconds": pa.float64(), "reason": pa.string()}
+_PLAIN = {
+    "path": pa.string(),
+    "start_s": pa.float64(),
+    "seconds": pa.float64(),
+    "reason": pa.string(),
+}
 _PLACE = pa.schema([("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())])
 
 
@@ -148,8 +178,8 @@ def gallery_of(
     """Open a gallery.
 
     Args:
-        place: None for the rows that the run was trained on; a file or table of features; or an index, whose features
-            are computed once and kept in the run's folder, in `library/`.
+        place: None for the rows that the run was trained on; a file or table of features; or an
+            index, whose features are computed once and kept in the run's folder, in `library/`.
     Raises:
         UsageError: there is nothing to search in at `place`.
     """
@@ -165,14 +195,20 @@ def gallery_of(
     if (path / "index.json").exists():
         return of_index(trained, Index.open(path), console)
     what = "is no index and no file of features" if path.exists() else "does not exist"
-    raise UsageError(f"{path} {what}. Make one: seehear embed {trained.path} VIDEOS --out features.parquet")
+    raise UsageError(
+        f"{path} {what}. Make one: seehear embed {trained.path} VIDEOS --out features.parquet"
+    )
 
 
 def of_index(trained: Trained, index: Index, console: Console | None) -> Gallery:
     """The rows of an index; features that were computed before are found again."""
     if index.digest == trained.run.field("index", "digest"):
         return RunGallery(trained, index)
-    kept = trained.path / "library" / f"{index.digest.removeprefix('sha256:')[:12]}-{trained.model.digest}.parquet"
+    kept = (
+        trained.path
+        / "library"
+        / f"{index.digest.removeprefix('sha256:')[:12]}-{trained.model.digest}.parquet"
+    )
     if not kept.exists():
         index.check()
         kept.parent.mkdir(exist_ok=True)
@@ -197,18 +233,24 @@ def check_features(schema: pa.Schema, what: str, trained: Trained) -> dict[str, 
         UsageError: it is of others, or no table of features.
     """
     pairs = (schema.metadata or {}).items()
-    metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs}
+    metadata = {
+        key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs
+    }
     if metadata.get("format") != FORMAT:
         raise UsageError(
-            f"{what} holds no features of seehear embed, or another program has dropped the metadata that say of which "
+            f"{what} holds no features of seehear embed, or another program has dropped the "
+            f"metadata that say of which "
             f"encoders they are. Make them: seehear embed {trained.path} VIDEOS"
         )
     lacking = [name for name in ("path", "start_s", "seconds") if name not in schema.names]
     if lacking or not any(m in schema.names for m in trained.model.modalities):
-        raise UsageError(f"{what} has no {', '.join(lacking) or 'features'}. Make it anew with `seehear embed`.")
+        raise UsageError(
+            f"{what} has no {', '.join(lacking) or 'features'}. Make it anew with `seehear embed`."
+        )
     if metadata.get("model") != trained.model.digest:
         raise UsageError(
-            f"{what} holds features of other encoders ({metadata.get('model')}, here {trained.model.digest}), which "
+            f"{what} holds features of other encoders ({metadata.get('model')}, here "
+            f"{trained.model.digest}), which "
             f"cannot be compared. Make them anew: seehear embed {trained.path} VIDEOS"
         )
     return metadata
@@ -225,13 +267,25 @@ def plain(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
     if not hasattr(column.type, "value_type") or not pa.types.is_floating(column.type.value_type):
         raise ValueError(f"{name} holds {column.type}, not lists of floating point")
     valid_n = column.is_valid().to_numpy(zero_copy_only=False)
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)  # of the rows that are not null
-    lengths = column.value_lengths().drop_null().to_numpy() if not is_fixed(column) else [column.type.list_size]
-    if any(length != kind.list_size for length in set(lengths)) or len(values) != valid_n.sum() * kind.list_size:
-        raise ValueError(f"{name} holds lists of another length than the {kind.list_size} of these encoders")
+    # of the rows that are not null
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    lengths = (
+        column.value_lengths().drop_null().to_numpy()
+        if not is_fixed(column)
+        else [column.type.list_size]
+    )
+    if (
+        any(length != kind.list_size for length in set(lengths))
+        or len(values) != valid_n.sum() * kind.list_size
+    ):
+        raise ValueError(
+            f"{name} holds lists of another length than the {kind.list_size} of these encoders"
+        )
     array_nD = np.zeros((len(column), kind.list_size), np.float32)
     array_nD[valid_n] = values.reshape(-1, kind.list_size)
-    return pa.FixedSizeListArray.from_arrays(pa.array(array_nD.reshape(-1)), kind.list_size, mask=pa.array(~valid_n))
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(array_nD.reshape(-1)), kind.list_size, mask=pa.array(~valid_n)
+    )
 
 
 def is_fixed(column: pa.Array) -> bool:

@@ -1,7 +1,9 @@
-"""What do encoders say of one file? The mean feature of some clips, spread evenly over it; no index is needed.
+"""What do encoders say of one file? The mean feature of some clips, spread evenly over it; no index
+is needed.
 
-A file with picture and sound is one segment from the moment when both are there to the moment when one ends, as in an
-index; a file with one stream, or used by a model of one modality, is one segment of that stream.
+A file with picture and sound is one segment from the moment when both are there to the moment when
+one ends, as in an index; a file with one stream, or used by a model of one modality, is one segment
+of that stream.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class OneFile:
         return self._hearing
 
 
-def embed_file(model: Model, path: str | os.PathLike[str], *, num_clips: int = 10) -> dict[str, np.ndarray]:
+def embed_file(
+    model: Model, path: str | os.PathLike[str], *, num_clips: int = 10
+) -> dict[str, np.ndarray]:
     """One feature a modality, of a file: modality -> (D,) float32; what both file and model have.
 
     Args:
@@ -59,7 +63,9 @@ def embed_file(model: Model, path: str | os.PathLike[str], *, num_clips: int = 1
         raise UsageError(f"num_clips is {num_clips}. It must be positive; 10 is usual.")
     with local(path) as copy, Reader(copy) as reader:
         info = replace(reader.info(), path=os.fspath(path))
-    found = [m for m in model.modalities if (info.video_codec if m == "video" else info.audio_codec)]
+    found = [
+        m for m in model.modalities if (info.video_codec if m == "video" else info.audio_codec)
+    ]
     if not found:
         raise MediaError(path, f"no {model.modalities[0]} stream")
     features: dict[str, np.ndarray] = {}
@@ -72,9 +78,14 @@ def embed_file(model: Model, path: str | os.PathLike[str], *, num_clips: int = 1
     return features
 
 
-def stretches(info: MediaInfo, modalities: Sequence[str]) -> list[tuple[float, float, Sequence[str]]]:
+def stretches(
+    info: MediaInfo, modalities: Sequence[str]
+) -> list[tuple[float, float, Sequence[str]]]:
     """Which stretches of a file are read for which modalities: (start, seconds, modalities)."""
     if len(modalities) == 2 and info.seconds > 0:
         return [(info.start_s, info.seconds, modalities)]
-    spans = {"video": (info.video_start_s, info.video_seconds), "audio": (info.audio_start_s, info.audio_seconds)}
+    spans = {
+        "video": (info.video_start_s, info.video_seconds),
+        "audio": (info.audio_start_s, info.audio_seconds),
+    }
     return [(*spans[modality], [modality]) for modality in modalities]

@@ -1,4 +1,6 @@
-"""How is a file shown to a person? By the program that the system has for it; no shell ever sees the name."""
+"""How is a file shown to a person? By the program that the system has for it; no shell ever sees
+the name.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,10 @@ def open_file(path: str | Path) -> None:
     opener = "open" if sys.platform == "darwin" else "xdg-open"
     if program := shutil.which(opener):
         quiet = subprocess.DEVNULL
-        subprocess.Popen([program, str(path)], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+        subprocess.Popen(
+            [program, str(path)], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        )
     elif not webbrowser.open(path.as_uri()):
-        raise SeehearError(f"There is no {opener} and no browser here to show it. Open it yourself: {path}")
+        raise SeehearError(
+            f"There is no {opener} and no browser here to show it. Open it yourself: {path}"
+        )

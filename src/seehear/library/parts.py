@@ -1,10 +1,12 @@
-"""How does a table of millions of rows get to disk in parts, so that a killed call goes on where it stopped?
+"""How does a table of millions of rows get to disk in parts, so that a killed call goes on where it
+stopped?
 
     features.parquet                     the result, once it is whole
     .features.parquet.parts/plan.json    what it is of: encoders, files, settings, format
     .features.parquet.parts/000012.parquet   a finished group
 
-Each part appears whole or not at all. When all are there they are copied into one file, part by part, and removed.
+Each part appears whole or not at all. When all are there they are copied into one file, part by
+part, and removed.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class Plan:
         return self.folder / f"{number:06d}.parquet"
 
 
-def write_groups(plan: Plan, missing: Callable[[int], Iterator[pa.Table]], num_groups: int) -> dict[str, Any]:
+def write_groups(
+    plan: Plan, missing: Callable[[int], Iterator[pa.Table]], num_groups: int
+) -> dict[str, Any]:
     """Write all groups that are missing, then the result.
 
     Args:
@@ -84,13 +88,19 @@ def write_groups(plan: Plan, missing: Callable[[int], Iterator[pa.Table]], num_g
 def is_features(path: Path) -> bool:
     """Whether a file holds what `embed_to_file` wrote."""
     try:
-        return bool((pq.read_schema(path).metadata or {}).get(b"format", b"").startswith(b"seehear features"))
+        return bool(
+            (pq.read_schema(path).metadata or {})
+            .get(b"format", b"")
+            .startswith(b"seehear features")
+        )
     except (OSError, ValueError, pa.ArrowException):
         return False
 
 
 def prepare(plan: Plan) -> int:
-    """Make the folder of parts, or find one of the same plan; returns the first group that is missing."""
+    """Make the folder of parts, or find one of the same plan; returns the first group that is
+    missing.
+    """
     out, folder = plan.out, plan.folder
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
         raise UsageError(f"{folder} is in the way: parts of {out} are to wait there. Move it away.")
@@ -101,9 +111,13 @@ def prepare(plan: Plan) -> int:
     if begun != plan.metadata and not plan.overwrite and (begun or plan.part(0).exists()):
         differ = [_MEANING[key] for key in plan.metadata if begun.get(key) != plan.metadata[key]]
         what = (
-            f"was begun with other {' and '.join(differ)}" if begun else f"cannot go on: {folder}/plan.json is damaged"
+            f"was begun with other {' and '.join(differ)}"
+            if begun
+            else f"cannot go on: {folder}/plan.json is damaged"
         )
-        raise UsageError(f"{out} {what}. Call it as it was begun to go on, or start anew with --overwrite.")
+        raise UsageError(
+            f"{out} {what}. Call it as it was begun to go on, or start anew with --overwrite."
+        )
     if begun != plan.metadata:
         outputs.remove(folder, outputs.PARTS)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +131,9 @@ def prepare(plan: Plan) -> int:
 
 
 def is_whole(part: Path, schema: pa.Schema) -> bool:
-    """Whether a part is there and can be read; what damaged it has cost this group and those after it."""
+    """Whether a part is there and can be read; what damaged it has cost this group and those after
+    it.
+    """
     try:
         return part.is_file() and bool(pq.read_table(part).schema.equals(schema))
     except (OSError, ValueError, pa.ArrowException):
@@ -129,13 +145,21 @@ def merge(plan: Plan, num_groups: int) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     schema = plan.schema.with_metadata(plan.metadata)
-    with atomic_file(plan.out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with (
+        atomic_file(plan.out) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
         for number in range(num_groups):
             table = pq.read_table(plan.part(number)).replace_schema_metadata(plan.metadata)
             writer.write_table(table)
             tally(table, counts, reasons)
     there = {modality: counts[modality] for modality in MODALITIES if modality in schema.names}
-    return {"path": str(plan.out), "rows": counts["rows"], **there, "unreadable": dict(reasons.most_common())}
+    return {
+        "path": str(plan.out),
+        "rows": counts["rows"],
+        **there,
+        "unreadable": dict(reasons.most_common()),
+    }
 
 
 def tally(table: pa.Table, counts: Counter[str], reasons: Counter[str]) -> None:

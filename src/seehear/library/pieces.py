@@ -1,8 +1,9 @@
 """Which segments of which files are there to embed? Of an index, or of any files and folders.
 
-Unlike for training, a file may have one stream only, and may be silent or still. One with both is cut where both are
-there; one that is shorter than the least segment is a segment all the same. Files are looked at in worker processes, a
-group at a time, so that a million of them takes no more memory than their names.
+Unlike for training, a file may have one stream only, and may be silent or still. One with both is
+cut where both are there; one that is shorter than the least segment is a segment all the same.
+Files are looked at in worker processes, a group at a time, so that a million of them takes no more
+memory than their names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,19 @@ from seehear.errors import SettingsError, UsageError
 
 FILES_A_GROUP = 128
 ROWS_A_GROUP = 1024  # of an index
-AUDIO_ENDINGS = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
+AUDIO_ENDINGS = (
+    ".aac",
+    ".aif",
+    ".aiff",
+    ".flac",
+    ".m4a",
+    ".mp3",
+    ".oga",
+    ".ogg",
+    ".opus",
+    ".wav",
+    ".wma",
+)
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -37,8 +50,10 @@ class Piece:
         modalities: the streams that are there; none where the file cannot be read.
         width, height: of the picture as displayed; 0 without.
         hearing: which of the file's sound; None has that found out.
-        reason: a key of `seehear.data.media.REASONS` where the file cannot be read, otherwise empty.
-        origin: the video and the start in it, where the segment was packed and is read from elsewhere.
+        reason: a key of `seehear.data.media.REASONS` where the file cannot be read, otherwise
+            empty.
+        origin: the video and the start in it, where the segment was packed and is read from
+            elsewhere.
     """
 
     path: str
@@ -79,9 +94,13 @@ class Cutting:
         """Raise SettingsError for lengths that cannot be."""
         longest = self.segment_seconds
         if longest is not None and not longest > 0:
-            raise SettingsError(f"segment_seconds is {longest:g}. It must be positive; 10 is usual.")
+            raise SettingsError(
+                f"segment_seconds is {longest:g}. It must be positive; 10 is usual."
+            )
         if self.min_seconds < 0 or (longest is not None and self.min_seconds > longest):
-            raise SettingsError(f"min_seconds is {self.min_seconds:g}. It must be from 0 to segment_seconds.")
+            raise SettingsError(
+                f"min_seconds is {self.min_seconds:g}. It must be from 0 to segment_seconds."
+            )
 
 
 class IndexSource:
@@ -106,7 +125,9 @@ class IndexSource:
                 int(index.width[row]),
                 int(index.height[row]),
                 index.hearing(row),
-                origin=(index.original_path(row), float(index.original_start_s[row])) if index.is_packed else None,
+                origin=(index.original_path(row), float(index.original_start_s[row]))
+                if index.is_packed
+                else None,
             )
             for row in rows
         ]
@@ -123,10 +144,14 @@ class FileSource:
         self.files, passed_over = find_candidates(named)
         if not self.files:
             where = ", ".join(named) + but_for(passed_over)
-            raise UsageError(f"There is no file below {where}. Name files, or folders that hold them.")
+            raise UsageError(
+                f"There is no file below {where}. Name files, or folders that hold them."
+            )
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(os.fsencode(file.path) + f"\0{file.file_bytes}\0{file.modified_ns}\n".encode())
+            digest.update(
+                os.fsencode(file.path) + f"\0{file.file_bytes}\0{file.modified_ns}\n".encode()
+            )
         self.digest = f"sha256:{digest.hexdigest()}"
 
     def __len__(self) -> int:
@@ -135,7 +160,8 @@ class FileSource:
     def pieces(self, files: range) -> list[Piece]:
         """The segments of some files, and a piece with a reason for each that cannot be read.
 
-        Files that nobody would take for media, such as notes beside the videos, are in it only where they were named.
+        Files that nobody would take for media, such as notes beside the videos, are in it only
+        where they were named.
         """
         found: dict[int, list[Piece]] = {}
         jobs, at = [], []
@@ -153,7 +179,9 @@ class FileSource:
 
     def is_promised(self, file: Candidate) -> bool:
         """Whether a file that cannot be read deserves a reason."""
-        return file.is_promised or file.path in self.named or file.path.lower().endswith(AUDIO_ENDINGS)
+        return (
+            file.is_promised or file.path in self.named or file.path.lower().endswith(AUDIO_ENDINGS)
+        )
 
     def cut(self, path: str, info: MediaInfo | Rejection) -> list[Piece]:
         """The segments of one file."""
@@ -161,7 +189,9 @@ class FileSource:
             return [Piece(path, 0.0, 0.0, (), reason=info.reason)]
         codecs = {"video": info.video_codec, "audio": info.audio_codec}
         there = tuple(m for m in self.cutting.modalities if codecs[m] and extent(info, (m,))[1] > 0)
-        if len(there) > 1 and extent(info, there)[1] <= 0:  # never at the same time: the longer one counts
+        if (
+            len(there) > 1 and extent(info, there)[1] <= 0
+        ):  # never at the same time: the longer one counts
             there = (max(there, key=lambda m: extent(info, (m,))[1]),)
         if not there:
             return [Piece(path, 0.0, 0.0, (), reason="past the end")]

@@ -1,9 +1,10 @@
 """What do the encoders say of a query: a video, a sound, or a picture?
 
-Of a video or a sound the middle clip counts, as of a segment of the gallery; one that is longer than a usual segment is
-taken as several, evenly spread, whose features are averaged. A picture is shown to
-the video encoder as a clip in which nothing moves. That finds what looks alike (a scene, colours, an object that fills
-the frame); what an event is known by its motion for, it cannot find, and no encoder here was trained on stills.
+Of a video or a sound the middle clip counts, as of a segment of the gallery; one that is longer
+than a usual segment is taken as several, evenly spread, whose features are averaged. A picture is
+shown to the video encoder as a clip in which nothing moves. That finds what looks alike (a scene,
+colours, an object that fills the frame); what an event is known by its motion for, it cannot find,
+and no encoder here was trained on stills.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def features_of_query(model: Model, path: str | os.PathLike[str]) -> dict[str, T
     """
     if not Path(path).is_file():
         what = "is no file" if Path(path).exists() else "does not exist"
-        raise UsageError(f"{os.fspath(path)} {what}. Give a video, a sound file or a picture as --query.")
+        raise UsageError(
+            f"{os.fspath(path)} {what}. Give a video, a sound file or a picture as --query."
+        )
     if is_still(path):
         return {"video": features_of_picture(model, path)}
     modalities = tuple(m for m in MODALITIES if m in model.pair.encoders)
@@ -65,7 +68,10 @@ def features_of_picture(model: Model, path: str | os.PathLike[str]) -> Tensor:
         MediaError: the picture cannot be read.
     """
     if "video" not in model.pair.encoders:
-        raise UsageError(f"{os.fspath(path)} is a picture, and this model has no video encoder. Give a sound file.")
+        raise UsageError(
+            f"{os.fspath(path)} is a picture, and this model has no video encoder. Give a sound "
+            f"file."
+        )
     clip = model.clip
     picture_HWC = read_still(path, short_side_pixels=clip.short_side_pixels)
     square_THWC = window(np.repeat(picture_HWC[None], clip.frames, axis=0), CENTRE, clip)

@@ -1,9 +1,10 @@
 """Which segments are nearest to a query, by what is seen, by what is heard, or across the two?
 
-Like is compared with like by the cosine of prepared features (as they were clustered), in [-1, 1]; with both, the
-cosine of both joined. A sight is compared with a sound by `matching`: the mean log-probability, at most 0, that both
-are of the same cluster. Every row is scored, block by block; from `FAISS_ROWS` rows on, and where faiss is installed,
-an approximate index answers instead (`approximate`).
+Like is compared with like by the cosine of prepared features (as they were clustered), in [-1, 1];
+with both, the cosine of both joined. A sight is compared with a sound by `matching`: the mean
+log-probability, at most 0, that both are of the same cluster. Every row is scored, block by block;
+from `FAISS_ROWS` rows on, and where faiss is installed, an approximate index answers instead
+(`approximate`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ Best = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and rows, the bes
 
 @dataclass(frozen=True)
 class Comparison:
-    """What of the query is compared with what of the gallery: "video", "audio" or, on both sides, "joint"."""
+    """What of the query is compared with what of the gallery: "video", "audio" or, on both sides,
+    "joint".
+    """
 
     query: str
     gallery: str
@@ -68,18 +71,20 @@ def search(
     Args:
         run: the folder of a finished run, or its loaded model.
         query: a video, a sound file, or a picture (JPEG, PNG, WebP, BMP).
-        gallery: where to search: None for the rows that the run was trained on, an index or its folder, a Parquet file
-            of features (`embed_to_file`), or a table of them.
-        by: what of the gallery is compared: "video" (what is seen there), "audio" (what is heard there), or "auto": the
-            streams that it shares with the query; where none is shared, the other one.
+        gallery: where to search: None for the rows that the run was trained on, an index or its
+            folder, a Parquet file of features (`embed_to_file`), or a table of them.
+        by: what of the gallery is compared: "video" (what is seen there), "audio" (what is heard
+            there), or "auto": the streams that it shares with the query; where none is shared, the
+            other one.
         use: what of the query is compared: "video", "audio", or "auto": what fits `by`.
         top: how many, 1 up.
         exact: score every row, however many there are.
         device: where encoders run that are not.
         console: where progress is shown.
     Returns:
-        rank (1 up), score, path, start_s, seconds, row (in the gallery), compared ("audio with video"), and for each
-        clustering its cluster and name; the best first, equals by row. Rows without the needed stream are not in it.
+        rank (1 up), score, path, start_s, seconds, row (in the gallery), compared ("audio with
+        video"), and for each clustering its cluster and name; the best first, equals by row. Rows
+        without the needed stream are not in it.
     Raises:
         UsageError: nothing there to search with or in, or a stream that is not there.
         MediaError: the query cannot be read.
@@ -93,7 +98,13 @@ def search(
     if chosen.within and len(place) >= FAISS_ROWS and not exact and find_faiss():
         vector_D = prepared(trained, chosen.query, features)[0]
         best = search_approximately(
-            trained, place, chosen.gallery, vector_D, top, lambda rows: prepared(trained, chosen.gallery, rows), console
+            trained,
+            place,
+            chosen.gallery,
+            vector_D,
+            top,
+            lambda rows: prepared(trained, chosen.gallery, rows),
+            console,
         )
     else:
         best = score_all(trained, place, chosen, features, top, console)
@@ -110,11 +121,16 @@ def choose(query: tuple[str, ...], gallery: tuple[str, ...], by: str, use: str) 
         SettingsError: an unknown word.
         UsageError: a stream that is not there.
     """
-    for name, value, there, what in (("by", by, gallery, "The gallery"), ("use", use, query, "The query")):
+    for name, value, there, what in (
+        ("by", by, gallery, "The gallery"),
+        ("use", use, query, "The query"),
+    ):
         if value not in ("auto", *MODALITIES):
             raise SettingsError(f"{name} is {value!r}. It must be auto, video or audio.")
         if value != "auto" and value not in there:
-            raise UsageError(f"{what} has no {value}, only {' and '.join(there)}. Leave --{name} {value} out.")
+            raise UsageError(
+                f"{what} has no {value}, only {' and '.join(there)}. Leave --{name} {value} out."
+            )
     queries = query if use == "auto" else (use,)
     galleries = gallery if by == "auto" else (by,)
     shared = [m for m in MODALITIES if m in queries and m in galleries]
@@ -133,7 +149,12 @@ def prepared(trained: Trained, space: str, features: dict[str, Tensor]) -> Tenso
 
 
 def score_all(
-    trained: Trained, gallery: Gallery, chosen: Comparison, query: dict[str, Tensor], top: int, console: Console | None
+    trained: Trained,
+    gallery: Gallery,
+    chosen: Comparison,
+    query: dict[str, Tensor],
+    top: int,
+    console: Console | None,
 ) -> Best:
     """The best rows by scoring every one, block by block."""
     if chosen.within:
@@ -183,7 +204,8 @@ def table_of(trained: Trained, gallery: Gallery, chosen: Comparison, best: Best)
         found = [gallery.features(number) for number in numbers]
         clusters = {
             name: [
-                int(c.nearest(features)[0]) if all(m in features for m in c.modalities) else None for features in found
+                int(c.nearest(features)[0]) if all(m in features for m in c.modalities) else None
+                for features in found
             ]
             for name, c in trained.clusterings.items()
         }

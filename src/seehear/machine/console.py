@@ -1,7 +1,8 @@
-"""How does a person see that work goes on? Bars with rate and time left, on stderr, only where it is a terminal.
+"""How does a person see that work goes on? Bars with rate and time left, on stderr, only where it
+is a terminal.
 
-Elsewhere (a log file, a job's output) there are plain lines and no bars: for a stage that takes long, one every
-`PLAIN_SECONDS` with rate and time left. Nothing here prints to stdout.
+Elsewhere (a log file, a job's output) there are plain lines and no bars: for a stage that takes
+long, one every `PLAIN_SECONDS` with rate and time left. Nothing here prints to stdout.
 """
 
 from __future__ import annotations
@@ -48,7 +49,13 @@ class Console:
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
 
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -66,7 +73,10 @@ class Console:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
@@ -98,12 +108,16 @@ class Console:
             if now - last < PLAIN_SECONDS or done <= first:
                 return
             last, speed = now, (done - first) / (now - begin)
-            self.say(f"{what}: {done}/{total}, {rate(speed)}, {duration((total - done) / speed)} left")
+            self.say(
+                f"{what}: {done}/{total}, {rate(speed)}, {duration((total - done) / speed)} left"
+            )
 
         return count
 
     def labelled(self, label: str) -> Console:
-        """A console for one of several things that go on at once: lines begin with `label`, and there are no bars."""
+        """A console for one of several things that go on at once: lines begin with `label`, and
+        there are no bars.
+        """
         part = Console(quiet=self.quiet)
         part._progress, part._parent, part._label = None, self, f"[{label}] "
         return part

@@ -1,10 +1,12 @@
-"""On which device, in which precision and memory layout do the encoders run? Probed once, then recorded.
+"""On which device, in which precision and memory layout do the encoders run? Probed once, then
+recorded.
 
-bf16 autocast is about three times as fast as fp32 on CPUs with native bf16 products and slower on others, and the best
-layout of a video differs too, so "auto" times the candidates on the real networks and takes the fastest (bf16 only
-where a single product in it is not far slower). fp32 in the
-contiguous layout wins unless another is at least `WORTH_IT` times as fast. A compiler is tried only if it is asked for,
-and taken on the same condition. What was chosen is part of the run: resuming uses it again.
+bf16 autocast is about three times as fast as fp32 on CPUs with native bf16 products and slower on
+others, and the best layout of a video differs too, so "auto" times the candidates on the real
+networks and takes the fastest (bf16 only where a single product in it is not far slower). fp32 in
+the contiguous layout wins unless another is at least `WORTH_IT` times as fast. A compiler is tried
+only if it is asked for, and taken on the same condition. What was chosen is part of the run:
+resuming uses it again.
 """
 
 from __future__ import annotations
@@ -29,9 +31,12 @@ from seehear.errors import SettingsError
 M = TypeVar("M", bound=nn.Module)  # a pair of encoders, or one of them
 
 WORTH_IT = 1.1  # a candidate must be this much faster to be taken over plain fp32
-HOPELESS = 2.0  # a precision whose products take so many times as long as those in fp32 is not tried
+HOPELESS = (
+    2.0  # a precision whose products take so many times as long as those in fp32 is not tried
+)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-PROBE_PIXELS = 8 * 112 * 112 * 4  # frames x height x width that a probing batch has at most; at least 2 clips
+# frames x height x width that a probing batch has at most; at least 2 clips
+PROBE_PIXELS = 8 * 112 * 112 * 4
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,14 @@ class Numerics:
         Raises:
             SettingsError: the device is not there.
         """
-        known = {key: record[key] for key in ("precision", "memory_format", "compiler", "note") if key in record}
-        return cls(find_device(record["device"]), probe_ms=tuple(record["probe_ms"].items()), **known)
+        known = {
+            key: record[key]
+            for key in ("precision", "memory_format", "compiler", "note")
+            if key in record
+        }
+        return cls(
+            find_device(record["device"]), probe_ms=tuple(record["probe_ms"].items()), **known
+        )
 
     def autocast(self) -> torch.autocast:
         """The context that the encoders run in."""
@@ -70,10 +81,16 @@ class Numerics:
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def place(self, pair: M) -> M:
-        """The pair on the device, its video encoder in the layout; from here on this process keeps its memory."""
+        """The pair on the device, its video encoder in the layout; from here on this process keeps
+        its memory.
+        """
         keep_memory()
         pair.to(self.device)
-        layout = torch.channels_last_3d if self.memory_format == "channels_last" else torch.contiguous_format
+        layout = (
+            torch.channels_last_3d
+            if self.memory_format == "channels_last"
+            else torch.contiguous_format
+        )
         for module in pair.modules():
             if isinstance(module, nn.Conv3d):  # the video encoder's; sound has none
                 module.weight.data = module.weight.data.contiguous(memory_format=layout)
@@ -94,7 +111,8 @@ class Numerics:
 
 
 def choose(compute: Compute, pair: nn.Module, clip: Clip) -> Numerics:
-    """The numerics that the settings ask for; what they leave to "auto" is probed on `pair`, which stays as it is.
+    """The numerics that the settings ask for; what they leave to "auto" is probed on `pair`, which
+    stays as it is.
 
     Raises:
         SettingsError: the device is not there, or cannot do what is asked for.
@@ -102,14 +120,20 @@ def choose(compute: Compute, pair: nn.Module, clip: Clip) -> Numerics:
     device = find_device(compute.device)
     if compute.sync_batch_norm and torch.device(device).type != "cuda":
         raise SettingsError(
-            f"compute.sync_batch_norm is true and the device is {device}: batch norm over all ranks is PyTorch's "
-            f"SyncBatchNorm, which exists on CUDA alone. On CPUs leave it out; --train.batch_parts gives the "
+            f"compute.sync_batch_norm is true and the device is {device}: batch norm over all "
+            f"ranks is PyTorch's "
+            f"SyncBatchNorm, which exists on CUDA alone. On CPUs leave it out; "
+            f"--train.batch_parts gives the "
             f"same batch norms on any number of ranks."
         )
     precisions = [compute.precision]
     if compute.precision == "auto":
         precisions = ["fp32", "bf16"] if is_bf16_worth_a_try(device) else ["fp32"]
-    formats = ["contiguous", "channels_last"] if compute.memory_format == "auto" else [compute.memory_format]
+    formats = (
+        ["contiguous", "channels_last"]
+        if compute.memory_format == "auto"
+        else [compute.memory_format]
+    )
     candidates = [Numerics(device, p, f) for p, f in itertools.product(precisions, formats)]
     if "video" not in encoders_of(pair):
         return candidates[0]
@@ -126,25 +150,31 @@ def choose(compute: Compute, pair: nn.Module, clip: Clip) -> Numerics:
 
 
 def try_compiler(plain: Numerics, compiler: str, pair: nn.Module, clip: Clip) -> Numerics:
-    """`plain` with a compiler, if it works here and pays; otherwise without, and with a note that says why."""
+    """`plain` with a compiler, if it works here and pays; otherwise without, and with a note that
+    says why.
+    """
     compiled = replace(plain, compiler=compiler)
     try:
         before_ms, after_ms = probe([plain, compiled], pair, clip)
-    except Exception as error:  # whatever a compiler may raise: no C compiler, a backend's own error, ...
+    except (
+        Exception
+    ) as error:  # whatever a compiler may raise: no C compiler, a backend's own error, ...
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         return replace(plain, note=f"torch.compile ({compiler}) failed: {reason}")
     if before_ms >= WORTH_IT * after_ms:
         return replace(compiled, probe_ms=(*plain.probe_ms, (compiler, round(after_ms, 3))))
     return replace(
-        plain, note=f"torch.compile ({compiler}) does not pay: {after_ms:.2f} ms a clip, {before_ms:.2f} without"
+        plain,
+        note=f"torch.compile ({compiler}) does not pay: {after_ms:.2f} ms a clip, {before_ms:.2f} "
+        f"without",
     )
 
 
 def upload(tensor: Tensor, device: str | torch.device) -> Tensor:
     """A CPU tensor on a device.
 
-    To CUDA it goes through pinned memory and on a stream of its own: this process does not wait, and the copy runs
-    beside what the device was given before.
+    To CUDA it goes through pinned memory and on a stream of its own: this process does not wait,
+    and the copy runs beside what the device was given before.
     """
     where = torch.device(device)
     if where.type != "cuda":
@@ -158,7 +188,9 @@ def upload(tensor: Tensor, device: str | torch.device) -> Tensor:
 
 
 def download(tensor: Tensor) -> Callable[[], Tensor]:
-    """A small tensor on its way to the CPU: called, it is there, and what the device does later is not waited for."""
+    """A small tensor on its way to the CPU: called, it is there, and what the device does later is
+    not waited for.
+    """
     if tensor.device.type != "cuda":
         return lambda: tensor
     here, arrived = torch.empty_like(tensor, device="cpu", pin_memory=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -180,13 +212,18 @@ def set_threads(compute: Compute) -> None:
 
 @cache
 def keep_memory() -> None:
-    """Have this process keep memory that is freed for what comes next, where its C library can do so (glibc).
+    """Have this process keep memory that is freed for what comes next, where its C library can do
+    so (glibc).
 
-    Blocks above 32 MB are otherwise taken from the system and given back each time, and all their pages filled with
-    zeros: on a CPU that took a third of a step on 64 clips of 112x112. The process stays as large as it once was. What
-    the environment says of it (`MALLOC_MMAP_MAX_`, `MALLOC_TRIM_THRESHOLD_`) stands.
+    Blocks above 32 MB are otherwise taken from the system and given back each time, and all their
+    pages filled with zeros: on a CPU that took a third of a step on 64 clips of 112x112. The
+    process stays as large as it once was. What the environment says of it (`MALLOC_MMAP_MAX_`,
+    `MALLOC_TRIM_THRESHOLD_`) stands.
     """
-    if {"MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"} & os.environ.keys() or not sys.platform.startswith("linux"):
+    if {
+        "MALLOC_MMAP_MAX_",
+        "MALLOC_TRIM_THRESHOLD_",
+    } & os.environ.keys() or not sys.platform.startswith("linux"):
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
@@ -196,13 +233,16 @@ def keep_memory() -> None:
 
 @contextmanager
 def kernels(compute: Compute) -> Iterator[None]:
-    """In this block PyTorch takes kernels that give the same bits each time, if the settings ask for that.
+    """In this block PyTorch takes kernels that give the same bits each time, if the settings ask
+    for that.
 
-    Otherwise cuDNN times its kernels and takes the fastest. What was set before is set again afterwards.
+    Otherwise cuDNN times its kernels and takes the fastest. What was set before is set again
+    afterwards.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if compute.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product on CUDA is computed
+        # read when the first product on CUDA is computed
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # A kernel that has no such version is used all the same, and named in a warning.
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = not compute.deterministic
@@ -221,14 +261,16 @@ def find_device(name: str) -> str:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise SettingsError(f"compute.device is {name!r}, which cannot be used here ({reason}). Try auto.") from None
+        raise SettingsError(
+            f"compute.device is {name!r}, which cannot be used here ({reason}). Try auto."
+        ) from None
     return name
 
 
 @cache
 def is_bf16_worth_a_try(device: str) -> bool:
-    """Whether a product of matrices in bf16 is not far slower than in fp32: on CPUs without such products it is several
-    times as slow, and to try a large network in it would take minutes.
+    """Whether a product of matrices in bf16 is not far slower than in fp32: on CPUs without such
+    products it is several times as slow, and to try a large network in it would take minutes.
     """
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -243,10 +285,11 @@ def is_bf16_worth_a_try(device: str) -> bool:
 
 
 def probe(candidates: list[Numerics], pair: nn.Module, clip: Clip, repeats: int = 3) -> list[float]:
-    """Milliseconds a clip, forward and backward through copies of the video encoder, one for each candidate.
+    """Milliseconds a clip, forward and backward through copies of the video encoder, one for each
+    candidate.
 
-    The candidates take turns, so that a busy moment of the machine does not fall on one of them; the least of
-    `repeats` times counts, infinity for one whose gradients are not finite.
+    The candidates take turns, so that a busy moment of the machine does not fall on one of them;
+    the least of `repeats` times counts, infinity for one whose gradients are not finite.
     """
     import copy
 
@@ -254,7 +297,9 @@ def probe(candidates: list[Numerics], pair: nn.Module, clip: Clip, repeats: int 
     size = max(2, PROBE_PIXELS // (clip.frames * clip.crop_pixels**2))
     size = min(size, 32)
     generator = torch.Generator().manual_seed(0)
-    frames = torch.rand(size, 3, clip.frames, clip.crop_pixels, clip.crop_pixels, generator=generator)
+    frames = torch.rand(
+        size, 3, clip.frames, clip.crop_pixels, clip.crop_pixels, generator=generator
+    )
     best, wrong = [float("inf")] * len(candidates), set()
     for turn in range(repeats + 1):  # the first turn warms up
         for i, numerics in enumerate(candidates):
@@ -265,7 +310,9 @@ def probe(candidates: list[Numerics], pair: nn.Module, clip: Clip, repeats: int 
                 loss = encoder(x).float().square().mean()
             loss.backward()
             synchronise(numerics.device)
-            if not all(p.grad is None or bool(p.grad.isfinite().all()) for p in encoder.parameters()):
+            if not all(
+                p.grad is None or bool(p.grad.isfinite().all()) for p in encoder.parameters()
+            ):
                 wrong.add(i)  # a kernel of this machine that cannot be trusted
             encoder.zero_grad(set_to_none=True)
             if turn:

@@ -1,8 +1,9 @@
-"""Which rank am I, and how do the ranks add up? One process is the same code and needs no process group.
+"""Which rank am I, and how do the ranks add up? One process is the same code and needs no process
+group.
 
-Everything here works under `torchrun` (gloo for CPU tensors, nccl for CUDA's) and without it: with one process `rank()`
-is 0, `world_size()` is 1, and the collectives return their tensor untouched. Reference: the manual of
-`torch.distributed`.
+Everything here works under `torchrun` (gloo for CPU tensors, nccl for CUDA's) and without it: with
+one process `rank()` is 0, `world_size()` is 1, and the collectives return their tensor untouched.
+Reference: the manual of `torch.distributed`.
 """
 
 from __future__ import annotations
@@ -69,14 +70,17 @@ def cores_of_rank() -> int:
 
 
 def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> torch.device:
-    """Join the process group that torchrun's environment describes, and return the device of this rank.
+    """Join the process group that torchrun's environment describes, and return the device of this
+    rank.
 
-    Without `WORLD_SIZE` in the environment nothing is started; with a group that exists already, it is used.
+    Without `WORLD_SIZE` in the environment nothing is started; with a group that exists already, it
+    is used.
 
     Args:
-        device: "cpu" (gloo) or "cuda" (nccl; each rank takes the device of its `LOCAL_RANK`, unless a number
-            is given).
-        timeout_s: how long a collective waits for the others, in seconds, before it raises on every rank.
+        device: "cpu" (gloo) or "cuda" (nccl; each rank takes the device of its `LOCAL_RANK`, unless
+            a number is given).
+        timeout_s: how long a collective waits for the others, in seconds, before it raises on every
+            rank.
 
     Raises:
         SettingsError: "cuda" was asked for and there is no such device.
@@ -91,7 +95,8 @@ def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> t
     if chosen.type == "cuda":
         chosen = _cuda_device(chosen)
     if "WORLD_SIZE" in os.environ and not _active():
-        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"  # counts need not wait for a GPU
+        # counts need not wait for a GPU
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
         with _together():
             wait = timedelta(seconds=timeout_s)
             store, me, ranks = next(rendezvous("env://", timeout=wait))
@@ -112,8 +117,8 @@ def all_reduce(tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
     """Combine `tensor` element by element over all ranks, in place, and return it.
 
     Args:
-        tensor: contiguous, any shape, the same shape and dtype on every rank. With nccl a CPU tensor travels
-            through the current CUDA device.
+        tensor: contiguous, any shape, the same shape and dtype on every rank. With nccl a CPU
+            tensor travels through the current CUDA device.
         op: "sum", "min" or "max".
     """
     import torch.distributed as dist
@@ -128,7 +133,9 @@ def all_reduce(tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
 
 
 def broadcast(tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
-    """Overwrite `tensor` with what rank `source` holds, in place, and return it; shape and dtype as there."""
+    """Overwrite `tensor` with what rank `source` holds, in place, and return it; shape and dtype as
+    there.
+    """
     import torch.distributed as dist
 
     if not _active():
@@ -152,7 +159,8 @@ def all_reduce_at_once(tensors: Sequence[torch.Tensor]) -> None:
     """Sum each of the tensors over all ranks, in place, by one message.
 
     Args:
-        tensors: of one dtype and on one device, in the same order and of the same shapes on every rank.
+        tensors: of one dtype and on one device, in the same order and of the same shapes on every
+            rank.
     """
     import torch
 
@@ -166,7 +174,9 @@ def all_reduce_at_once(tensors: Sequence[torch.Tensor]) -> None:
 
 
 def align(module: torch.nn.Module) -> None:
-    """Give every rank the parameters and buffers of rank 0, so that rounding on unlike machines cannot add up."""
+    """Give every rank the parameters and buffers of rank 0, so that rounding on unlike machines
+    cannot add up.
+    """
     for tensor in module.state_dict().values():
         broadcast(tensor)
 
@@ -219,10 +229,17 @@ def gather_rows(
         return rows, dict(parts)
     numbers: list[NDArray[np.int64]] = []
     found: dict[str, list[torch.Tensor]] = {name: [] for name in parts}
-    for source in range(world_size()):  # one rank after another, so that ranks but the first hold two shards at most
-        numbers.append(np.frombuffer(share(rows.astype(np.int64).tobytes(), source), dtype=np.int64))
+    for source in range(
+        world_size()
+    ):  # one rank after another, so that ranks but the first hold two shards at most
+        numbers.append(
+            np.frombuffer(share(rows.astype(np.int64).tobytes(), source), dtype=np.int64)
+        )
         for name, part in parts.items():
-            there = broadcast(part.new_empty(len(numbers[-1]), part.shape[1]) if rank() != source else part, source)
+            there = broadcast(
+                part.new_empty(len(numbers[-1]), part.shape[1]) if rank() != source else part,
+                source,
+            )
             if rank() == 0:
                 found[name].append(there)
     if rank() > 0:
@@ -234,7 +251,8 @@ def by_first(work: Callable[[], T]) -> T:
     """What `work` returns on rank 0, the only one that does it, on every rank.
 
     Args:
-        work: returns plain data, which travels as JSON. What it raises of ours is raised on every rank.
+        work: returns plain data, which travels as JSON. What it raises of ours is raised on every
+            rank.
     """
     if world_size() == 1:
         return work()
@@ -275,7 +293,10 @@ def rows_of_rank(num_rows: int, of_rank: int | None = None, of_ranks: int | None
     Returns:
         A contiguous range; the ranges of all ranks, in rank order, are 0 to N - 1.
     """
-    this, many = (rank() if of_rank is None else of_rank), (world_size() if of_ranks is None else of_ranks)
+    this, many = (
+        (rank() if of_rank is None else of_rank),
+        (world_size() if of_ranks is None else of_ranks),
+    )
     return range(num_rows * this // many, num_rows * (this + 1) // many)
 
 
@@ -287,7 +308,8 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:  # what torch.distributed raises is one
         reason = str(error).strip().splitlines()[0][:200]
         raise RankError(
-            f"Another process of this job is gone or does not answer ({reason}). What it said is above or in its own "
+            f"Another process of this job is gone or does not answer ({reason}). What it said is "
+            f"above or in its own "
             f"log; start the same command again with --resume to go on from the last checkpoint."
         ) from error
 
@@ -312,7 +334,9 @@ def _cuda_device(asked: torch.device) -> torch.device:
 
 
 def _where_the_group_works(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, or its copy on the GPU where the backend is nccl, which cannot reduce CPU memory."""
+    """The tensor itself, or its copy on the GPU where the backend is nccl, which cannot reduce CPU
+    memory.
+    """
     import torch.distributed as dist
 
     if tensor.device.type == "cpu" and dist.get_backend() == "nccl":

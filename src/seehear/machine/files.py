@@ -1,7 +1,7 @@
 """How do files and folders appear whole or not at all, and what is noted of where they were made?
 
-Files and folders are written under a temporary name in the same folder, synced to disk, and renamed, so that a crash
-between any two lines leaves either what was there or what was meant.
+Files and folders are written under a temporary name in the same folder, synced to disk, and
+renamed, so that a crash between any two lines leaves either what was there or what was meant.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from seehear.machine import outputs
 from seehear.machine.outputs import LOCK, real
 
 _CANNOT_STORE = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ENAMETOOLONG,
+    }
 )
 
 TEMPORARY = outputs.TEMPORARY
@@ -37,13 +46,15 @@ _number = itertools.count()  # of what this process writes: threads of it may wr
 
 @contextlib.contextmanager
 def whole_folder(path: Path, *, replaces: outputs.Kind | None = None) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
+    """A temporary folder that becomes `path` when the block ends well, and vanishes when it does
+    not.
 
     Where `path` is a link, what it points to is meant.
 
     Args:
-        replaces: what may stand at `path` and is removed after it was moved aside, by the names that seehear gives;
-            what others have put there is in the new folder, too. Without it, only an empty folder may be there.
+        replaces: what may stand at `path` and is removed after it was moved aside, by the names
+            that seehear gives; what others have put there is in the new folder, too. Without it,
+            only an empty folder may be there.
     """
     path = real(path)
     temporary = path.parent / temporary_name(path.name)
@@ -107,7 +118,9 @@ def temporary_name(name: str) -> str:
 
 
 def write_anew(folder: Path, name: str, data: Mapping[str, Any]) -> None:
-    """Make a folder, or empty the one that is there, but for its lock, and write the record that it begins with."""
+    """Make a folder, or empty the one that is there, but for its lock, and write the record that it
+    begins with.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / name) as temporary:
         temporary.write_text(as_text(data), encoding="utf-8")
@@ -127,9 +140,13 @@ def cannot_store(error: BaseException) -> bool:
     """
     if isinstance(error, OSError):
         return not isinstance(error, StorageError) and error.errno in _CANNOT_STORE
-    if isinstance(error, RuntimeError) and error.__context__ is not None:  # PyTorch stumbles once more as it leaves
+    if (
+        isinstance(error, RuntimeError) and error.__context__ is not None
+    ):  # PyTorch stumbles once more as it leaves
         return cannot_store(error.__context__)
-    return isinstance(error, Exception) and bool(re.search(r"os error (27|28|122)\b|StorageFull", str(error)))
+    return isinstance(error, Exception) and bool(
+        re.search(r"os error (27|28|122)\b|StorageFull", str(error))
+    )
 
 
 def unwritten(path: Path, error: BaseException) -> StorageError:
@@ -138,16 +155,18 @@ def unwritten(path: Path, error: BaseException) -> StorageError:
         error = error.__context__
     why = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
     return StorageError(
-        f"{path} cannot be written ({why}). What was there before is untouched. Make room or choose another place, "
+        f"{path} cannot be written ({why}). What was there before is untouched. Make room or "
+        f"choose another place, "
         f"then run the same command again."
     )
 
 
 def kept_at_home(name: str) -> Path:
-    """A folder for what may be made or fetched again: in `$SEEHEAR_HOME`, or below the user's `.cache`.
+    """A folder for what may be made or fetched again: in `$SEEHEAR_HOME`, or below the user's
+    `.cache`.
 
-    A user without a home, or with one where nothing can be written, as in many containers, gets a folder among the
-    system's temporary ones, which is nobody else's.
+    A user without a home, or with one where nothing can be written, as in many containers, gets a
+    folder among the system's temporary ones, which is nobody else's.
     """
     if os.environ.get("SEEHEAR_HOME"):
         return Path(os.environ["SEEHEAR_HOME"]) / name
@@ -160,7 +179,9 @@ def kept_at_home(name: str) -> Path:
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
-        raise StorageError(f"{folder} is somebody else's. Set SEEHEAR_HOME to a folder that you may write.")
+        raise StorageError(
+            f"{folder} is somebody else's. Set SEEHEAR_HOME to a folder that you may write."
+        )
     return folder / name
 
 
@@ -186,24 +207,36 @@ def sync(path: Path) -> None:
 
 def versions() -> dict[str, Any]:
     """What a result may depend on: versions, commit, processor."""
-    packages = {name: metadata.version(name) for name in ("torch", "numpy", "av", "pyarrow", "scikit-learn")}
+    packages = {
+        name: metadata.version(name) for name in ("torch", "numpy", "av", "pyarrow", "scikit-learn")
+    }
     return {
         "seehear": metadata.version("seehear"),
         "commit": commit(),
         "python": platform.python_version(),
         "packages": packages,
-        "machine": {"platform": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+        "machine": {
+            "platform": platform.platform(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+        },
     }
 
 
 def commit() -> str | None:
-    """The git commit of the source that runs, with "+" when files differ from it; None outside a checkout."""
+    """The git commit of the source that runs, with "+" when files differ from it; None outside a
+    checkout.
+    """
     here = Path(__file__).parent
     if not (here.parent.parent / ".git").exists():
         return None
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -13,15 +13,17 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its full name.
-        homes: name -> the module below the package that has it, as an attribute or a module of its own; with a dot
-            before it, one beside the package.
+        homes: name -> the module below the package that has it, as an attribute or a module of its
+            own; with a dot before it, one beside the package.
     """
 
     def attribute(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = import_module(f".{homes[name]}", package)
-        value = getattr(home, name) if hasattr(home, name) else import_module(f"{home.__name__}.{name}")
+        value = (
+            getattr(home, name) if hasattr(home, name) else import_module(f"{home.__name__}.{name}")
+        )
         setattr(sys.modules[package], name, value)
         return value
 

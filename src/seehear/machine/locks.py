@@ -1,13 +1,15 @@
 """Who writes here? One process at a time; a second one is told at once who the first is.
 
-The lock is the operating system's (flock) on a small file, and ends with the process that holds it, however it ends: a
-number that another process has got since says nothing. The file says who holds it, for messages:
+The lock is the operating system's (flock) on a small file, and ends with the process that holds it,
+however it ends: a number that another process has got since says nothing. The file says who holds
+it, for messages:
 
-    {"host": "gpu7", "pid": 4242, "since": "2026-01-31T12:00:00Z", "command": "seehear pretrain ..."}
+    {"host": "gpu7", "pid": 4242, "since": "2026-01-31T12:00:00Z", "command": "seehear pretrain
+    ..."}
 
-On file systems of several machines flock may be missing, or hold for one machine alone. So the holder also touches the
-file every `BEAT_SECONDS`, and a lock of another machine counts until it was silent for `SILENT_SECONDS`, by the file
-system's own clock. Forked children do not hold it.
+On file systems of several machines flock may be missing, or hold for one machine alone. So the
+holder also touches the file every `BEAT_SECONDS`, and a lock of another machine counts until it was
+silent for `SILENT_SECONDS`, by the file system's own clock. Forked children do not hold it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ from seehear.machine.outputs import LOCK, TEMPORARY, read_marker, real
 
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 120.0
-_NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF})
+_NOT_SUPPORTED = frozenset(
+    {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
+)
 _held: set[int] = set()  # descriptors, which a forked child closes
 
 
@@ -43,7 +47,8 @@ def one_writer(path: Path, *, inside: bool = False) -> Iterator[None]:
 
     Args:
         path: of it; need not be there.
-        inside: it is a folder that stays, so that the lock lies in it: the folder is made where there is none.
+        inside: it is a folder that stays, so that the lock lies in it: the folder is made where
+            there is none.
     Raises:
         RunError: another process writes it; the message says which.
     """
@@ -52,7 +57,9 @@ def one_writer(path: Path, *, inside: bool = False) -> Iterator[None]:
         descriptor = take(place, path)
     except OSError as error:
         why = error.strerror or error
-        raise StorageError(f"{path} cannot be written ({why}). Choose another place; nothing was touched.") from error
+        raise StorageError(
+            f"{path} cannot be written ({why}). Choose another place; nothing was touched."
+        ) from error
     _held.add(descriptor)
     remove_leftovers(real(path))
     stop = threading.Event()
@@ -64,7 +71,8 @@ def one_writer(path: Path, *, inside: bool = False) -> Iterator[None]:
         stop.set()
         beat.join()
         with contextlib.suppress(OSError):
-            place.unlink(missing_ok=True)  # before it is let go of, so that nobody gets hold of what is removed
+            # before it is let go of, so that nobody gets hold of what is removed
+            place.unlink(missing_ok=True)
             if not was_there:
                 place.parent.rmdir()  # unless something was written
         _held.discard(descriptor)
@@ -84,7 +92,9 @@ def remove_leftovers(place: Path) -> None:
 
 
 def lock_file(path: Path, *, inside: bool = False) -> tuple[Path, bool]:
-    """Where the lock lies, and whether its folder was there: beside what is written, hidden; or in it."""
+    """Where the lock lies, and whether its folder was there: beside what is written, hidden; or in
+    it.
+    """
     place = real(path)
     folder = place if inside else place.parent
     was_there = folder.exists()
@@ -115,7 +125,9 @@ def check(descriptor: int, place: Path, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
-            raise RunError(told(path, holder_of(place), "Wait for it, or choose another --out.")) from None
+            raise RunError(
+                told(path, holder_of(place), "Wait for it, or choose another --out.")
+            ) from None
         works = False
     holder = holder_of(place)
     here = holder.get("host") == socket.gethostname()
@@ -123,14 +135,19 @@ def check(descriptor: int, place: Path, path: Path) -> None:
         return  # flock is certain about the processes of this machine
     silent_s = now_at(place) - os.fstat(descriptor).st_mtime
     if silent_s < SILENT_SECONDS:
-        wait = f"If it has ended there, wait {SILENT_SECONDS - silent_s:.0f} s and try again, or remove {place}."
+        wait = (
+            f"If it has ended there, wait {SILENT_SECONDS - silent_s:.0f} s and try again, or "
+            f"remove {place}."
+        )
         raise RunError(told(path, holder, wait))
 
 
 def holder_of(place: Path) -> dict[str, Any]:
     """What a lock file says of who holds it; nothing where that makes no sense."""
     record = read_marker(place)
-    return record if isinstance(record.get("pid"), int) and isinstance(record.get("host"), str) else {}
+    return (
+        record if isinstance(record.get("pid"), int) and isinstance(record.get("host"), str) else {}
+    )
 
 
 def told(path: Path, holder: dict[str, Any], advice: str) -> str:
@@ -138,7 +155,10 @@ def told(path: Path, holder: dict[str, Any], advice: str) -> str:
     who = "another process"
     if holder:
         command = printable(str(holder.get("command", "")))[:300]
-        who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')} ({command})"
+        who = (
+            f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')} "
+            f"({command})"
+        )
     return f"{path} is being written by {printable(who)}. {advice} Nothing was touched."
 
 

@@ -1,12 +1,14 @@
-"""How do the ranks of a job that was restarted meet each other, and not what is left of those before them?
+"""How do the ranks of a job that was restarted meet each other, and not what is left of those
+before them?
 
-torchrun's workers find each other by a store of keys and values. After a restart it is the same store (since PyTorch
-shares it with torchrun itself), with the addresses of the processes that are gone: a rank that reads one before its new
-owner has written it cannot connect, and the restart fails. So ranks agree on a name that no job before them had, and
-put it before all their keys.
+torchrun's workers find each other by a store of keys and values. After a restart it is the same
+store (since PyTorch shares it with torchrun itself), with the addresses of the processes that are
+gone: a rank that reads one before its new owner has written it cannot connect, and the restart
+fails. So ranks agree on a name that no job before them had, and put it before all their keys.
 
-Rank 0 makes up the name. Each other rank answers under it with a word of its own, and takes the name when rank 0 has
-repeated that word: which the rank 0 of an earlier start, whose name may still lie there, never does.
+Rank 0 makes up the name. Each other rank answers under it with a word of its own, and takes the
+name when rank 0 has repeated that word: which the rank 0 of an earlier start, whose name may still
+lie there, never does.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ def name_of_meeting(store: Store, rank: int, ranks: int, timeout_s: float) -> st
             if name != answered:
                 store.set(f"seehear/{name}/{rank}", word)
                 answered = name
-            if store.check([f"seehear/{name}"]) and word in store.get(f"seehear/{name}").decode().split():
+            if (
+                store.check([f"seehear/{name}"])
+                and word in store.get(f"seehear/{name}").decode().split()
+            ):
                 return name
         time.sleep(_LOOK_S)
     raise RuntimeError(f"rank 0 did not come within {timeout_s:g} s")

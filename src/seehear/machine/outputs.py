@@ -1,8 +1,10 @@
-"""What may a command replace? What seehear wrote, known by a file that only it writes and by names; nothing else.
+"""What may a command replace? What seehear wrote, known by a file that only it writes and by names;
+nothing else.
 
-A kind of folder (`Kind`) has a marker and a list of names. Something in it that has none of these names belongs to
-someone else: `check_folder` refuses before any work begins, and `foreign` finds it again before anything is removed. A
-file is replaced where its content says that it came from here. Where a path is a link, what it points to is meant.
+A kind of folder (`Kind`) has a marker and a list of names. Something in it that has none of these
+names belongs to someone else: `check_folder` refuses before any work begins, and `foreign` finds it
+again before anything is removed. A file is replaced where its content says that it came from here.
+Where a path is a link, what it points to is meant.
 """
 
 from __future__ import annotations
@@ -35,7 +37,13 @@ _TUNED = (
     rf"splits/\d{{2,}}/finished/(encoders\.json|scores\.npz|result\.json|{_WEIGHTS})",
 )
 _PREVIEW = r"[0-9a-f]{16}(\.spectrogram)?\.(webp|mp4)"
-_REPORT = (r"index\.html", r"\w+\.(css|js)", r"data/[\w-]+\.js", r"data/\w+/[\w-]+\.js", rf"previews/{_PREVIEW}")
+_REPORT = (
+    r"index\.html",
+    r"\w+\.(css|js)",
+    r"data/[\w-]+\.js",
+    r"data/\w+/[\w-]+\.js",
+    rf"previews/{_PREVIEW}",
+)
 TASKS = "probe|finetune|retrieval|clusters|features"
 
 
@@ -69,7 +77,8 @@ class Kind:
         what: in words, for messages.
         marker: a file that every such folder has.
         keys: what the marker, a JSON object, has at least.
-        names: regular expressions of the paths in it, part by part; empty where the marker lists them as "files".
+        names: regular expressions of the paths in it, part by part; empty where the marker lists
+            them as "files".
         error: what is raised.
         advice: what to do where one is there already.
         begins: how the marker begins that is no JSON object.
@@ -106,11 +115,31 @@ RUN = Kind(
     RunError,
     "Go on with --resume, or start anew with --overwrite.",
 )
-FINETUNE = Kind("fine-tune of seehear", "finetune.json", frozenset({"format", "created"}), _TUNED, RunError, RUN.advice)
-ENCODERS = Kind("converted encoders", "encoders.json", frozenset({"format", "encoders", "source"}), _ENCODERS, RunError)
-EXPORT = Kind("export of encoders", "export.json", frozenset({"to", "model", "digest", "files"}), error=RunError)
+FINETUNE = Kind(
+    "fine-tune of seehear",
+    "finetune.json",
+    frozenset({"format", "created"}),
+    _TUNED,
+    RunError,
+    RUN.advice,
+)
+ENCODERS = Kind(
+    "converted encoders",
+    "encoders.json",
+    frozenset({"format", "encoders", "source"}),
+    _ENCODERS,
+    RunError,
+)
+EXPORT = Kind(
+    "export of encoders",
+    "export.json",
+    frozenset({"to", "model", "digest", "files"}),
+    error=RunError,
+)
 LABELS = Kind("export of labels", "export.json", frozenset({"to", "labels", "files"}))
-FEATURES = Kind("folder of features", "features.json", frozenset({"form", "files"}), error=SettingsError)
+FEATURES = Kind(
+    "folder of features", "features.json", frozenset({"form", "files"}), error=SettingsError
+)
 INDEX = Kind(
     "index",
     "index.json",
@@ -118,11 +147,14 @@ INDEX = Kind(
     (r"index\.(json|arrow)", r"rejected\.parquet"),
 )
 REPORT = Kind("report", "data/report.js", names=_REPORT, begins=b'SEEHEAR.put("report"')
-ROUND = Kind("round", "round.json", names=_ROUND)  # these four are parts of a run, and have no marker of their own
+# these four are parts of a run, and have no marker of their own
+ROUND = Kind("round", "round.json", names=_ROUND)
 CLUSTERS = Kind("clusters", "labels.parquet", names=_CLUSTERS)
 RUN_ENCODERS = Kind("encoders of a run", "encoders.json", names=_ENCODERS)
 RUN_FEATURES = Kind("features of a run", "video.npy", names=_FEATURES)
-STEP = Kind("checkpoint", "checkpoint.sha256", names=tuple(name.rsplit("/", 1)[-1] for name in _TUNED[1:2]))
+STEP = Kind(
+    "checkpoint", "checkpoint.sha256", names=tuple(name.rsplit("/", 1)[-1] for name in _TUNED[1:2])
+)
 FINISHED = Kind("split", "result.json", names=(_TUNED[2].removeprefix(r"splits/\d{2,}/finished/"),))
 PARTS = Kind("parts", "plan.json", names=(r"plan\.json|\d{6,}\.parquet",))
 MIDWAY = Kind("checkpoints", "", names=(r"\d{3,}-\d{9,}-[0-9a-f]{16}\.pt",))
@@ -131,7 +163,8 @@ MIDWAY = Kind("checkpoints", "", names=(r"\d{3,}-\d{9,}-[0-9a-f]{16}\.pt",))
 def check_folder(
     out: Path, kind: Kind, *, overwrite: bool, inputs: Sequence[Path] = (), in_place: bool = False
 ) -> None:
-    """Raise where a folder cannot be written, or something would be lost that is not seehear's or not to be replaced.
+    """Raise where a folder cannot be written, or something would be lost that is not seehear's or
+    not to be replaced.
 
     Args:
         out: the folder.
@@ -146,7 +179,9 @@ def check_folder(
         raise kind.error(f"{out} exists and is no {kind.what}: it is no folder. {refuse}")
     check_place(out, refuse)
     if not in_place and place.is_dir() and place in (Path.cwd(), *Path.cwd().parents):
-        raise kind.error(f"{out} is the folder that this command runs in, or one above it. {refuse}")
+        raise kind.error(
+            f"{out} is the folder that this command runs in, or one above it. {refuse}"
+        )
     for given in inputs:
         if place == real(given) or place in real(given).parents:
             raise kind.error(f"{out} holds {given}, which is to be read. {refuse}")
@@ -188,7 +223,9 @@ def check_file(
         raise UsageError(f"{out} is a folder. Choose a file for --out; nothing was touched.")
     check_place(out, refuse)
     if not place.exists() and endings and out.suffix not in ("", *endings):
-        raise UsageError(f"{out} does not end in {' or '.join(endings)}, as {what} are written. {refuse}")
+        raise UsageError(
+            f"{out} does not end in {' or '.join(endings)}, as {what} are written. {refuse}"
+        )
     if not place.exists():
         return
     if not place.is_file():
@@ -202,18 +239,28 @@ def check_file(
 
 
 def check_place(out: Path, refuse: str) -> None:
-    """Raise UsageError where nothing can be made, or where a run or an index keeps something of its own."""
+    """Raise UsageError where nothing can be made, or where a run or an index keeps something of its
+    own.
+    """
     place = real(out)
     if place.is_symlink():
         raise UsageError(f"{out} is a link that leads to itself. {refuse}")
     if place == Path(place.anchor) or place == real(os.path.expanduser("~")):  # noqa: PTH111 (a home may be unknown)
-        raise UsageError(f"{out} is the {'root' if place == Path(place.anchor) else 'home'} folder. {refuse}")
+        raise UsageError(
+            f"{out} is the {'root' if place == Path(place.anchor) else 'home'} folder. {refuse}"
+        )
     above = next((parent for parent in place.parents if parent.exists()), place)
     if not above.is_dir():
         raise UsageError(f"{out} cannot be made: {above} is no folder. {refuse}")
-    own = {name.split("/", 1)[0] for name in _RUN if "/" in name} - {"report", "results", "tensorboard"}
+    own = {name.split("/", 1)[0] for name in _RUN if "/" in name} - {
+        "report",
+        "results",
+        "tensorboard",
+    }
     if place.name in own and RUN.is_at(place.parent):
-        raise UsageError(f"{out} is where the run {place.parent} keeps its own {place.name}. {refuse}")
+        raise UsageError(
+            f"{out} is where the run {place.parent} keeps its own {place.name}. {refuse}"
+        )
 
 
 def begins_with(path: Path, beginning: bytes) -> bool:
@@ -228,11 +275,14 @@ def begins_with(path: Path, beginning: bytes) -> bool:
 def is_like_index(folder: Path) -> bool:
     """Whether a folder holds all that an index has, whatever is in its index.json."""
     tables = {"index.arrow": b"ARROW1", "rejected.parquet": b"PAR1"}
-    return (folder / "index.json").is_file() and all(begins_with(folder / name, b) for name, b in tables.items())
+    return (folder / "index.json").is_file() and all(
+        begins_with(folder / name, b) for name, b in tables.items()
+    )
 
 
 def foreign(folder: Path, kind: Kind) -> Iterator[Path]:
-    """What is in a folder of seehear's and is not seehear's, sorted by path; relative to the folder.
+    """What is in a folder of seehear's and is not seehear's, sorted by path; relative to the
+    folder.
 
     A folder that holds nothing of seehear's stands for all that is in it. Links are not followed.
     """
@@ -245,7 +295,9 @@ def _foreign(folder: Path, above: tuple[str, ...], patterns: list[list[str]]) ->
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         parts = (*above, entry.name)
-        if _matches(LITTER, entry.name) and not (entry.is_dir(follow_symlinks=False) and entry.name == LOCK):
+        if _matches(LITTER, entry.name) and not (
+            entry.is_dir(follow_symlinks=False) and entry.name == LOCK
+        ):
             continue
         fits = [p for p in patterns if len(p) >= len(parts) and all(map(_matches, p, parts))]
         may_be_folder = any(len(p) > len(parts) for p in fits)

@@ -1,7 +1,7 @@
 """How are files of a run read that something may have damaged, or another program rewritten?
 
-Whatever goes wrong ends in one line that names the file and says what to do. What another program has only written in
-another way is read: rows in another order, wider numbers, Fortran's order.
+Whatever goes wrong ends in one line that names the file and says what to do. What another program
+has only written in another way is read: rows in another order, wider numbers, Fortran's order.
 """
 
 from __future__ import annotations
@@ -74,20 +74,30 @@ def read_labels(
         found = {}
         names = [name for name in table.column_names if re.fullmatch(CLUSTERING, name)]
         if sizes and not sizes.keys() <= set(names):
-            raise ValueError(f"it has {', '.join(names)}, and centroids.safetensors {', '.join(sizes)}")
+            raise ValueError(
+                f"it has {', '.join(names)}, and centroids.safetensors {', '.join(sizes)}"
+            )
         for name in [name for name in names if not sizes or name in sizes]:
             values = table[name].to_numpy()[order]
             most = sizes[name] if sizes else np.iinfo(np.int32).max
-            if values.dtype.kind not in "iuf" or not ((values >= -1) & (values < most) & (values % 1 == 0)).all():
-                raise ValueError(f"{name} does not hold -1 to {most - 1}, as centroids.safetensors has clusters")
+            if (
+                values.dtype.kind not in "iuf"
+                or not ((values >= -1) & (values < most) & (values % 1 == 0)).all()
+            ):
+                raise ValueError(
+                    f"{name} does not hold -1 to {most - 1}, as centroids.safetensors has clusters"
+                )
             found[name] = values.astype(np.int32)
         if not found:
             raise ValueError("it has no labels of video, audio or joint")
         return found
 
 
-def open_features(run: Path, num_rows: int | None = None, widths: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """The features of a finished run: modality -> (N, D) of floating point, mapped; NaN where a row was unreadable.
+def open_features(
+    run: Path, num_rows: int | None = None, widths: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """The features of a finished run: modality -> (N, D) of floating point, mapped; NaN where a row
+    was unreadable.
 
     Args:
         run: its folder.
@@ -98,14 +108,19 @@ def open_features(run: Path, num_rows: int | None = None, widths: Mapping[str, i
     """
     paths = [path for m in ("video", "audio") if (path := run / "features" / f"{m}.npy").exists()]
     if not paths:
-        raise RunError(f"{run} has no features of its rows in features/. Make them: seehear pretrain ... --resume")
+        raise RunError(
+            f"{run} has no features of its rows in features/. Make them: seehear pretrain ... "
+            f"--resume"
+        )
     found: dict[str, Any] = {}
     for path in paths:
         with readable(path, anew(run)):
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             wanted = (num_rows or len(array), (widths or {}).get(path.stem, array.shape[-1]))
             if array.shape != wanted or array.dtype.kind != "f":
-                raise ValueError(f"it holds {array.dtype} {array.shape}, not floating point {wanted}")
+                raise ValueError(
+                    f"it holds {array.dtype} {array.shape}, not floating point {wanted}"
+                )
             found[path.stem] = array
             num_rows = len(array)
     return found

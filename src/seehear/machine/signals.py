@@ -1,8 +1,10 @@
-"""What happens when somebody asks the program to stop? It finishes the step, saves, and leaves with exit code 75.
+"""What happens when somebody asks the program to stop? It finishes the step, saves, and leaves with
+exit code 75.
 
-SIGTERM (torchrun, Kubernetes, `kill`), SIGINT (Ctrl-C) and SIGUSR1 (what SLURM is usually told to send before a time
-limit) are the same request. They may reach every process of a job, so the decoding processes do not heed them
-(`decoding.workers`): they end with the process that they decode for.
+SIGTERM (torchrun, Kubernetes, `kill`), SIGINT (Ctrl-C) and SIGUSR1 (what SLURM is usually told to
+send before a time limit) are the same request. They may reach every process of a job, so the
+decoding processes do not heed them (`decoding.workers`): they end with the process that they decode
+for.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ class Interruptions:
     Args:
         advice: what ends the message of `Interrupted`: the command that goes on.
 
-    While `patient` is set a request is only noted in `asked`, and the work at hand looks there by itself. Otherwise it
-    raises `Interrupted` where the program is. A second Ctrl-C always is a `KeyboardInterrupt`.
+    While `patient` is set a request is only noted in `asked`, and the work at hand looks there by
+    itself. Otherwise it raises `Interrupted` where the program is. A second Ctrl-C always is a
+    `KeyboardInterrupt`.
     """
 
     def __init__(self, advice: str = "") -> None:
@@ -39,7 +42,10 @@ class Interruptions:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for request, handler in self._before.items():
             signal.signal(request, handler)
@@ -57,4 +63,7 @@ class Interruptions:
 
     def error(self, what: str) -> Interrupted:
         """The error to leave with; `what` says what was saved."""
-        return Interrupted(f"Stopped by {self.asked or 'a signal to another rank'}. {what} Go on with:\n{self.advice}")
+        return Interrupted(
+            f"Stopped by {self.asked or 'a signal to another rank'}. {what} Go on "
+            f"with:\n{self.advice}"
+        )

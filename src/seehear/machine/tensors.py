@@ -1,9 +1,9 @@
 """What is in a file of tensors that somebody made, and does all of it fit a network?
 
-Files are read as data (`weights_only=True`, or safetensors), never as code. They are mapped, so that what a file
-says of itself takes no memory; `torch.save` compresses nothing, and what is compressed is refused before it is
-inflated. Shapes are compared before anything is allocated, and values that no encoder can compute with are
-refused by name.
+Files are read as data (`weights_only=True`, or safetensors), never as code. They are mapped, so
+that what a file says of itself takes no memory; `torch.save` compresses nothing, and what is
+compressed is refused before it is inflated. Shapes are compared before anything is allocated, and
+values that no encoder can compute with are refused by name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def read_safetensors(path: Path) -> Any:
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path}.") from None
     except Exception as error:  # of whatever kind the bytes of a stranger lead to
-        raise CheckpointError(f"{path} cannot be read as safetensors ({first_line(error)}).") from None
+        raise CheckpointError(
+            f"{path} cannot be read as safetensors ({first_line(error)})."
+        ) from None
 
 
 def read_pickle(path: Path) -> Any:
@@ -43,8 +45,10 @@ def read_pickle(path: Path) -> Any:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is odd about a file, when it is about to be refused
-            is_archive = zipfile.is_zipfile(path)  # else of before PyTorch 1.6, which cannot be mapped
+            # of what is odd about a file, when it is about to be refused
+            warnings.simplefilter("ignore")
+            # else of before PyTorch 1.6, which cannot be mapped
+            is_archive = zipfile.is_zipfile(path)
             if is_archive:
                 check_archive(path, path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
@@ -53,27 +57,38 @@ def read_pickle(path: Path) -> Any:
             raise
         raise CheckpointError(f"There is no checkpoint {path}.") from None
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error) or "GLOBAL" in str(error):
+        if (
+            "Unsupported global" in str(error)
+            or "Unsupported class" in str(error)
+            or "GLOBAL" in str(error)
+        ):
             raise CheckpointError(
-                f"{path} holds objects that are made by running code, not only tensors; such a file is never opened. "
+                f"{path} holds objects that are made by running code, not only tensors; such a "
+                f"file is never opened. "
                 f"Save the network's state_dict() alone where you trust it, and give that."
             ) from None
-        raise CheckpointError(f"{path} is no checkpoint of PyTorch, or a damaged one ({first_line(error)}).") from None
+        raise CheckpointError(
+            f"{path} is no checkpoint of PyTorch, or a damaged one ({first_line(error)})."
+        ) from None
     except Exception as error:  # of whatever kind the bytes of a stranger lead to
         raise CheckpointError(
-            f"{path} is truncated, damaged, or no checkpoint of PyTorch ({first_line(error)}). Load it again."
+            f"{path} is truncated, damaged, or no checkpoint of PyTorch ({first_line(error)}). "
+            f"Load it again."
         ) from None
 
 
 def check_archive(file: Path | BytesIO, name: str | Path) -> None:
-    """Raise CheckpointError for an archive, called `name`, that would be larger in memory than on disk."""
+    """Raise CheckpointError for an archive, called `name`, that would be larger in memory than on
+    disk.
+    """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     declared = sum(entry.file_size for entry in entries)
     there = sum(entry.compress_size for entry in entries)
     if declared > there or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(
-            f"{name} would take {declared:,} bytes of memory for {there:,} in the file: it is compressed, which "
+            f"{name} would take {declared:,} bytes of memory for {there:,} in the file: it is "
+            f"compressed, which "
             f"torch.save never does. Unpack it, if you trust it, and save its state_dict() anew."
         )
 
@@ -83,9 +98,17 @@ def tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
     import torch
 
     is_state = isinstance(content, Mapping) and content
-    if not is_state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()):
-        kind = f"a dictionary with {some(map(str, content))}" if is_state else f"a {type(content).__name__}"
-        raise CheckpointError(f"{path} holds {kind}, not a network's tensors by name (its state_dict()).")
+    if not is_state or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()
+    ):
+        kind = (
+            f"a dictionary with {some(map(str, content))}"
+            if is_state
+            else f"a {type(content).__name__}"
+        )
+        raise CheckpointError(
+            f"{path} holds {kind}, not a network's tensors by name (its state_dict())."
+        )
     return dict(content)
 
 
@@ -111,34 +134,52 @@ def some(names: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, shortened; of PyTorch's own advice on `weights_only`, the cause alone."""
+    """What an error says first, shortened; of PyTorch's own advice on `weights_only`, the cause
+    alone.
+    """
     lines = str(error).rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
 
 
-def fitting(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file under the names that a module has, after a look at whether all of them fit.
+def fitting(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path
+) -> dict[str, Tensor]:
+    """The tensors of a file under the names that a module has, after a look at whether all of them
+    fit.
 
     Args:
         state: what the file holds.
-        expected: the module's `state_dict()`; its tensors may be on the device "meta", since only shapes are looked at.
+        expected: the module's `state_dict()`; its tensors may be on the device "meta", since only
+            shapes are looked at.
         path: of the file, for messages.
     Raises:
         CheckpointError: a key is missing or too many, a shape is another, a value is not finite.
     """
     state = unwrapped(state, expected)
-    missing, unexpected = [k for k in expected if k not in state], [k for k in state if k not in expected]
-    shapes = {key: (tuple(state[key].shape), tuple(expected[key].shape)) for key in expected if key in state}
+    missing, unexpected = (
+        [k for k in expected if k not in state],
+        [k for k in state if k not in expected],
+    )
+    shapes = {
+        key: (tuple(state[key].shape), tuple(expected[key].shape))
+        for key in expected
+        if key in state
+    }
     mismatched = {key: both for key, both in shapes.items() if both[0] != both[1]}
     if missing or unexpected or mismatched:
-        found = describe([key for key in shapes if key not in mismatched], missing, unexpected, mismatched)
-        raise CheckpointError(f"{path} does not fit the record beside it: {found}. Copy both again.")
+        found = describe(
+            [key for key in shapes if key not in mismatched], missing, unexpected, mismatched
+        )
+        raise CheckpointError(
+            f"{path} does not fit the record beside it: {found}. Copy both again."
+        )
     check_values(state, path)
     return dict(state)
 
 
 def unwrapped(state: Mapping[str, Tensor], expected: Iterable[str]) -> Mapping[str, Tensor]:
-    """The tensors under names as expected, where all of them have one prefix, which a wrapper of the network put there.
+    """The tensors under names as expected, where all of them have one prefix, which a wrapper of
+    the network put there.
 
     Such as `module.` of a network trained in parallel, or `_orig_mod.` of a compiled one.
     """
@@ -160,20 +201,31 @@ def shared_prefix(names: Iterable[str]) -> str:
 
 
 def check_values(state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raise CheckpointError for tensors that no encoder can compute with: not dense, not real, or not finite.
+    """Raise CheckpointError for tensors that no encoder can compute with: not dense, not real, or
+    not finite.
 
-    One NaN among the weights makes all features NaN, and clusters and neighbours of those are nothing but rounding.
+    One NaN among the weights makes all features NaN, and clusters and neighbours of those are
+    nothing but rounding.
     """
     import torch
 
     for key, value in state.items():
-        is_plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+        is_plain = (
+            value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+        )
         if not is_plain or value.is_complex():
-            raise CheckpointError(f"{path} holds {key} as no dense tensor of real numbers. Save it as one.")
-    wrong = {key: int((~torch.isfinite(value)).sum()) for key, value in state.items() if value.is_floating_point()}
+            raise CheckpointError(
+                f"{path} holds {key} as no dense tensor of real numbers. Save it as one."
+            )
+    wrong = {
+        key: int((~torch.isfinite(value)).sum())
+        for key, value in state.items()
+        if value.is_floating_point()
+    }
     wrong = {key: count for key, count in wrong.items() if count}
     if wrong:
         raise CheckpointError(
-            f"{path} has {sum(wrong.values())} weights that are NaN or infinite ({some(wrong)}), so that its features "
+            f"{path} has {sum(wrong.values())} weights that are NaN or infinite ({some(wrong)}), "
+            f"so that its features "
             f"mean nothing. Take a checkpoint from before training failed."
         )

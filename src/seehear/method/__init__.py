@@ -1,10 +1,11 @@
 """What is the method? The paper: cluster what one encoder says, teach the other, repeat.
 
-Open `method.py` first: the loop, whole. Then `train.py`, how one round's labels are learned; `step.py`, one
-update, divided among ranks and parts; `skips.py`, when its loss is not finite; `heldout.py`, how well labels are
-learned; `features.py`, one feature a row; `clusters.py`, what is clustered; `state.py`, what a checkpoint holds;
-`learning.py`, the numbers on the way. `encoders/` are the two networks and what they see and hear; `kmeans/` is
-k-means over rows on ranks. Nothing here knows of run folders, reports or classes.
+Open `method.py` first: the loop, whole. Then `train.py`, how one round's labels are learned;
+`step.py`, one update, divided among ranks and parts; `skips.py`, when its loss is not finite;
+`heldout.py`, how well labels are learned; `features.py`, one feature a row; `clusters.py`, what is
+clustered; `state.py`, what a checkpoint holds; `learning.py`, the numbers on the way. `encoders/`
+are the two networks and what they see and hear; `kmeans/` is k-means over rows on ranks. Nothing
+here knows of run folders, reports or classes.
 
     from seehear.method import Clips, Round, State, deep_cluster, preset_settings
 

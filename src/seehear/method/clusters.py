@@ -1,9 +1,11 @@
-"""What exactly is clustered? Features of one modality, or of both joined, centred and scaled before k-means.
+"""What exactly is clustered? Features of one modality, or of both joined, centred and scaled before
+k-means.
 
-The paper does not say how; `cluster.features` chooses. "l2": centre, then unit length, so that k-means compares
-directions. "whiten": centre, rotate to principal components, scale each to unit variance, then unit length, so that no
-direction dominates. "none": as they are. In the joint space each modality is prepared by itself, then both are joined
-and the rows scaled to unit length again, so that neither outweighs the other.
+The paper does not say how; `cluster.features` chooses. "l2": centre, then unit length, so that
+k-means compares directions. "whiten": centre, rotate to principal components, scale each to unit
+variance, then unit length, so that no direction dominates. "none": as they are. In the joint space
+each modality is prepared by itself, then both are joined and the rows scaled to unit length again,
+so that neither outweighs the other.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Space:
 
     @classmethod
     def fit(cls, features: Sequence[Tensor], kind: str) -> Space:
-        """Fit on the features (N, D) of each modality that the space joins, over the rows of all ranks.
+        """Fit on the features (N, D) of each modality that the space joins, over the rows of all
+        ranks.
 
         Args:
             kind: "l2", "whiten" or "none".
@@ -50,7 +53,11 @@ class Space:
     def __call__(self, features: Sequence[Tensor]) -> Tensor:
         """Features of each modality (N, D) -> what is clustered (N, sum of widths), float32."""
         joined = torch.cat([part(x) for part, x in zip(self.parts, features, strict=True)], dim=1)
-        return F.normalize(joined, dim=1) if len(self.parts) > 1 and self.parts[0].unit_length else joined
+        return (
+            F.normalize(joined, dim=1)
+            if len(self.parts) > 1 and self.parts[0].unit_length
+            else joined
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """The fitted tensors by name."""
@@ -68,7 +75,9 @@ class Space:
         """The inverse of `state_dict`."""
         count = sum(name.endswith(".unit_length") for name in state)
         parts = (
-            Preprocessing(state.get(f"{i}.mean"), state.get(f"{i}.axes"), bool(state[f"{i}.unit_length"]))
+            Preprocessing(
+                state.get(f"{i}.mean"), state.get(f"{i}.axes"), bool(state[f"{i}.unit_length"])
+            )
             for i in range(count)
         )
         return cls(tuple(parts))
@@ -98,8 +107,14 @@ class Clusters:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Clusters:
         """The inverse of `state_dict`."""
-        space = {key.removeprefix("space."): value for key, value in state.items() if key.startswith("space.")}
-        clustering = Clustering(state["labels"], state["centroids"], state["sizes"], **state["numbers"])
+        space = {
+            key.removeprefix("space."): value
+            for key, value in state.items()
+            if key.startswith("space.")
+        }
+        clustering = Clustering(
+            state["labels"], state["centroids"], state["sizes"], **state["numbers"]
+        )
         return cls(state["labels"].numpy(), clustering, Space.from_state_dict(space))
 
 
@@ -113,7 +128,8 @@ def group(
     device: str,
     before: Clusters | None,
 ) -> tuple[np.ndarray, Clustering]:
-    """Cluster prepared features as the settings say; the labels of all rows, and the clustering of this rank's.
+    """Cluster prepared features as the settings say; the labels of all rows, and the clustering of
+    this rank's.
 
     Args:
         prepared_nD: features of the rows of this rank that could be read, prepared.
@@ -131,10 +147,13 @@ def group(
         points_per_centroid=cfg.points_per_centroid or None,
         device=device,
     )
-    clustering = replace(clustering, centroids=clustering.centroids.cpu(), sizes=clustering.sizes.cpu())
+    clustering = replace(
+        clustering, centroids=clustering.centroids.cpu(), sizes=clustering.sizes.cpu()
+    )
     labels_N = np.full(num_rows, UNLABELLED, dtype=np.int32)
     labels_N[rows_n] = clustering.labels.cpu().numpy()
-    distributed.all_reduce(torch.from_numpy(labels_N), "max")  # 4 bytes a row: all that ranks tell each other of rows
+    # 4 bytes a row: all that ranks tell each other of rows
+    distributed.all_reduce(torch.from_numpy(labels_N), "max")
     return labels_N, clustering
 
 
@@ -147,7 +166,8 @@ def cluster_features(
     spaces: Sequence[str],
     last: Mapping[str, Clusters] | None = None,
 ) -> dict[str, Clusters]:
-    """Step 2 of a round: k-means on the features of the rows that could be read; `features` are those of this rank.
+    """Step 2 of a round: k-means on the features of the rows that could be read; `features` are
+    those of this rank.
 
     Args:
         number: of the round; seeds derive from it.
@@ -162,12 +182,16 @@ def cluster_features(
             name = space if len(cfg.cluster.num_clusters) == 1 else f"{space}_{k}"
             before = last.get(name) if last else None
             seed = derive(cfg.seed, number, 1 + len(found))
-            labels = group(prepared_ND, features.rows, num_rows, k, cfg.cluster, seed, device, before)
+            labels = group(
+                prepared_ND, features.rows, num_rows, k, cfg.cluster, seed, device, before
+            )
             found[name] = Clusters(*labels, fitted)
     return found
 
 
-def heads_of(clusters: Mapping[str, Clusters], teachers: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, int]]:
+def heads_of(
+    clusters: Mapping[str, Clusters], teachers: Mapping[str, tuple[str, ...]]
+) -> dict[str, dict[str, int]]:
     """student -> clustering -> K: one head for each clustering of each teaching space."""
     return {
         student: {

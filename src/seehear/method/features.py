@@ -1,7 +1,8 @@
-"""What does each encoder say of every row? One feature per row and modality, in row order, without augmentation.
+"""What does each encoder say of every row? One feature per row and modality, in row order, without
+augmentation.
 
-The features are what is clustered (paper: one per clip, over the whole data set, offline). They are float32 whatever
-the precision of the encoders.
+The features are what is clustered (paper: one per clip, over the whole data set, offline). They are
+float32 whatever the precision of the encoders.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def spectrogram_of(clip: Clip) -> Spectrogram:
 def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics, pair: Pair) -> dict[str, Tensor]:
     """A batch as the encoders of `pair` take it, on the device.
 
-    {"video": (B, 3, T, P, P), "audio": (B, 1, M, S)}, each where the batch has it and the pair an encoder for it; an
-    audio encoder with a true attribute `takes_waveform` gets (B, L) instead.
+    {"video": (B, 3, T, P, P), "audio": (B, 1, M, S)}, each where the batch has it and the pair an
+    encoder for it; an audio encoder with a true attribute `takes_waveform` gets (B, L) instead.
     """
     device, inputs = numerics.device, {}
     draws_BD = upload(batch.draws_BD, device)
@@ -75,27 +76,37 @@ def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics, pair: Pair) -> 
 
 
 def audio_input(waveform_BL: Tensor, clip: Clip, pair: Pair) -> Tensor:
-    """Waveforms (B, L) as the audio encoder of `pair` takes them: log-mel (B, 1, M, S), or as they are."""
+    """Waveforms (B, L) as the audio encoder of `pair` takes them: log-mel (B, 1, M, S), or as they
+    are.
+    """
     raw = getattr(pair.encoders["audio"], "takes_waveform", False)
     return waveform_BL if raw else spectrogram_of(clip)(waveform_BL)
 
 
 @torch.inference_mode()
 def calibrate(
-    pair: Pair, clips: Clips, numerics: Numerics, *, rows: np.ndarray | None = None, batch_size: int = 64
+    pair: Pair,
+    clips: Clips,
+    numerics: Numerics,
+    *,
+    rows: np.ndarray | None = None,
+    batch_size: int = 64,
 ) -> None:
-    """Set the batch norms of untrained encoders to the statistics of the data, without learning anything.
+    """Set the batch norms of untrained encoders to the statistics of the data, without learning
+    anything.
 
     Encoders that have seen any data are left as they are.
 
     Args:
         rows: whose clips are looked at, at most `CALIBRATION_ROWS` of them, drawn; all by default.
 
-    Every rank looks at the same rows, so that the result does not depend on their number; the first counts failures.
+    Every rank looks at the same rows, so that the result does not depend on their number; the first
+    counts failures.
 
-    A fresh network's running mean and variance are 0 and 1, whatever passes through it, so that its features mirror
-    loudness and brightness more than they need to. On the synthetic videos this raises the NMI of random audio features
-    with the true events from 0.13 to 0.20, and the first round is what the video encoder has to start from.
+    A fresh network's running mean and variance are 0 and 1, whatever passes through it, so that its
+    features mirror loudness and brightness more than they need to. On the synthetic videos this
+    raises the NMI of random audio features with the true events from 0.13 to 0.20, and the first
+    round is what the video encoder has to start from.
     """
     fresh = [modality for modality, encoder in pair.encoders.items() if is_untouched(encoder)]
     fresh = [modality for modality in fresh if modality in clips.modalities]
@@ -109,7 +120,9 @@ def calibrate(
     pair.train()
     rows = np.arange(len(clips)) if rows is None else rows
     rows = shuffled(rows, (clips.seed, 0xCA1))[:CALIBRATION_ROWS]
-    for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, keep_last=False, modalities=fresh):
+    for batch in clips.batches(
+        rows, epoch=CENTRED, batch_size=batch_size, keep_last=False, modalities=fresh
+    ):
         if len(batch.rows_B) > 1:
             inputs = encoder_inputs(batch, clips.clip, numerics, pair)
             with numerics.autocast(), distributed.alone():
@@ -128,7 +141,8 @@ def norms_of(encoder: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 def is_untouched(encoder: nn.Module) -> bool:
-    """Whether an encoder has batch norms, all as PyTorch makes them: mean 0, variance 1, no batch counted.
+    """Whether an encoder has batch norms, all as PyTorch makes them: mean 0, variance 1, no batch
+    counted.
 
     Some published weights have statistics and no count.
     """
@@ -152,13 +166,16 @@ def extract(
     batch_size: int = 64,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Features:
-    """One feature per row and modality, from the middle clip of each segment or the mean over several clips.
+    """One feature per row and modality, from the middle clip of each segment or the mean over
+    several clips.
 
     Args:
         pair: the encoders; used in evaluation mode and left in the mode they were in.
         rows: ascending row numbers; all by default.
-        num_clips: so many clips, evenly spread over the segment; an array has a number for each row.
-        num_crops: of the frames of each clip, from end to end of their longer side; 1 is the centre.
+        num_clips: so many clips, evenly spread over the segment; an array has a number for each
+            row.
+        num_crops: of the frames of each clip, from end to end of their longer side; 1 is the
+            centre.
         batch_size: clips on the device at once, crops and all.
         progress: called with the number of clips done, not counting crops.
     """
@@ -184,9 +201,14 @@ def extracting(
     """`extract`, yielding how far it is after each batch."""
     was_training = pair.training
     pair.eval()
-    sums = {m: torch.zeros(len(rows), pair.feature_dim(m)) for m in clips.modalities if m in pair.encoders}
+    sums = {
+        m: torch.zeros(len(rows), pair.feature_dim(m))
+        for m in clips.modalities
+        if m in pair.encoders
+    }
     counts, done = np.zeros(len(rows), dtype=np.int32), 0
-    before: tuple[np.ndarray, dict[str, Tensor]] = (np.zeros(0, dtype=np.int64), {})  # on the device, on their way
+    # on the device, on their way
+    before: tuple[np.ndarray, dict[str, Tensor]] = (np.zeros(0, dtype=np.int64), {})
 
     def add(at: np.ndarray, features: Mapping[str, Tensor]) -> None:
         for modality, part in features.items():
@@ -214,8 +236,10 @@ def extracting(
         wrong_n = ~torch.isfinite(part).all(dim=1).numpy()
         if wrong_n.any():  # clusters and neighbours of these would be made up
             raise SeehearError(
-                f"The {modality} encoder gives features that are NaN or infinite for {int(wrong_n.sum())} of "
-                f"{len(rows)} segments, first for {clips.index.path(int(rows[wrong_n][0]))}. Its weights are too "
+                f"The {modality} encoder gives features that are NaN or infinite for "
+                f"{int(wrong_n.sum())} of "
+                f"{len(rows)} segments, first for {clips.index.path(int(rows[wrong_n][0]))}. Its "
+                f"weights are too "
                 f"large, or --compute.precision is too coarse: take an earlier checkpoint, or fp32."
             )
     return Features(rows, {m: part.div_(divisors) for m, part in sums.items()})
@@ -228,9 +252,13 @@ def rows_of_this_rank(clips: Clips) -> np.ndarray:
 
 
 def write_features(folder: Path, features: Features, num_rows: int) -> None:
-    """Write `video.npy` and `audio.npy`, (N, D) float16 in row order; rows that could not be read hold NaN."""
+    """Write `video.npy` and `audio.npy`, (N, D) float16 in row order; rows that could not be read
+    hold NaN.
+    """
     for modality, part in features.of.items():
-        array = np.lib.format.open_memmap(folder / f"{modality}.npy", "w+", np.float16, (num_rows, part.shape[1]))
+        array = np.lib.format.open_memmap(
+            folder / f"{modality}.npy", "w+", np.float16, (num_rows, part.shape[1])
+        )
         array[:] = np.nan
         for start in range(0, len(part), WRITTEN_ROWS):
             rows = features.rows[start : start + WRITTEN_ROWS]
@@ -249,5 +277,8 @@ def read_features(folder: Path) -> Features:
         raise FileNotFoundError(folder / "video.npy")
     arrays = {path.stem: np.load(path, mmap_mode="r") for path in paths}
     rows = np.flatnonzero(~np.isnan(next(iter(arrays.values()))[:, 0]))
-    parts = {modality: torch.from_numpy(array[rows].astype(np.float32)) for modality, array in arrays.items()}
+    parts = {
+        modality: torch.from_numpy(array[rows].astype(np.float32))
+        for modality, array in arrays.items()
+    }
     return Features(rows, parts)

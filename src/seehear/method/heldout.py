@@ -1,4 +1,6 @@
-"""How well are the labels learned, on clips of videos that were kept out of training? Nothing is changed here."""
+"""How well are the labels learned, on clips of videos that were kept out of training? Nothing is
+changed here.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,35 @@ from seehear.method.step import Update, losses
 
 @torch.inference_mode()
 def measure(
-    state: State, clips: Clips, update: Update, rows: np.ndarray, batch_size: int, now: Callable[[], Step]
+    state: State,
+    clips: Clips,
+    update: Update,
+    rows: np.ndarray,
+    batch_size: int,
+    now: Callable[[], Step],
 ) -> Generator[Step, None, tuple[Sums, bool]]:
-    """Loss and accuracy on the unaugmented clips of `rows`, and whether any rank asked to leave instead."""
-    sums, mine, leave = Sums(state.students, state.numerics.device), distributed.rows_of_rank(len(rows)), False
+    """Loss and accuracy on the unaugmented clips of `rows`, and whether any rank asked to leave
+    instead.
+    """
+    sums, mine, leave = (
+        Sums(state.students, state.numerics.device),
+        distributed.rows_of_rank(len(rows)),
+        False,
+    )
     state.pair.eval()
     rows = rows[mine.start : mine.stop]
-    for batch in clips.batches(rows, epoch=CENTRED, batch_size=batch_size, modalities=state.students):
-        yield now()  # ranks have different numbers of batches, so nothing is agreed on before the end
+    for batch in clips.batches(
+        rows, epoch=CENTRED, batch_size=batch_size, modalities=state.students
+    ):
+        # ranks have different numbers of batches, so nothing is agreed on before the end
+        yield now()
         if leave := state.request == LEAVE:
             break
         with state.numerics.autocast():
             scores = state.pair(encoder_inputs(batch, clips.clip, state.numerics, state.pair))
-        sums.add(losses(scores, update.labels, batch.rows_B, update.loss).double(), len(batch.rows_B))
+        sums.add(
+            losses(scores, update.labels, batch.rows_B, update.loss).double(), len(batch.rows_B)
+        )
     counts = sums.table_S2.new_tensor([sums.clips, leave])
     distributed.all_reduce_at_once([sums.table_S2, counts])
     sums.clips = round(float(counts[0]))
@@ -43,5 +61,6 @@ def warn_where_none_are_kept_out(clips: Clips, rows: np.ndarray, cfg: Train) -> 
     if cfg.patience and not len(rows) and distributed.rank() == 0:
         clips.say(
             f"warning: train.patience is {cfg.patience} and does nothing: train.heldout_share "
-            f"({cfg.heldout_share:g}) of these videos is none: each round takes train.epochs, {cfg.epochs}."
+            f"({cfg.heldout_share:g}) of these videos is none: each round takes train.epochs, "
+            f"{cfg.epochs}."
         )

@@ -1,4 +1,5 @@
-"""What happened while labels were learned, and where is training now? Numbers; nothing here computes.
+"""What happened while labels were learned, and where is training now? Numbers; nothing here
+computes.
 
 `Step` is what the method yields: the caller looks at it, and shows, saves or stops as it likes.
 """
@@ -13,7 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-GO_ON, SAVE, LEAVE = range(3)  # what may be requested of a step: to be saved after it, or saved and left
+# what may be requested of a step: to be saved after it, or saved and left
+GO_ON, SAVE, LEAVE = range(3)
 T = TypeVar("T")
 FEATURES = "features"  # the stage of a round that is no student's
 
@@ -23,10 +25,11 @@ class Step:
     """How far a stage of a round is, after a step, or while something is only looked at.
 
     stage: "features", or who learns: "video", "audio".
-    done, total: clips of the stage; of those learned from, the ones of the last step may not be counted yet.
-    number: steps of the student so far.
-    request: the largest of all ranks' `State.request` when a step was taken, the same on all. If it is not GO_ON, the
-        state is one that training can go on from: save it now, and, for LEAVE, stop.
+    done, total: clips of the stage; of those learned from, the ones of the last step may not be
+    counted yet. number: steps of the student so far.
+    request: the largest of all ranks' `State.request` when a step was taken, the same on all. If it
+        is not GO_ON, the state is one that training can go on from: save it now, and, for LEAVE,
+        stop.
     notes: what a person should hear: steps that were skipped.
     """
 
@@ -42,11 +45,11 @@ class Step:
 class Learning:
     """What happened while a round's labels were learned; one number a student and epoch.
 
-    loss, accuracy: over the training clips; heldout_loss, heldout_accuracy: over the unaugmented clips of the videos
-    kept out (empty where none were). Losses are in nats, accuracies in [0, 1] with chance 1 / K.
-    seen: the share of the training rows that were drawn.
-    skipped, in_a_row: steps from whose batch nothing was learned, because loss or gradient was not finite, and how many
-    of these came last, one after another.
+    loss, accuracy: over the training clips; heldout_loss, heldout_accuracy: over the unaugmented
+    clips of the videos kept out (empty where none were). Losses are in nats, accuracies in [0, 1]
+    with chance 1 / K. seen: the share of the training rows that were drawn.
+    skipped, in_a_row: steps from whose batch nothing was learned, because loss or gradient was not
+    finite, and how many of these came last, one after another.
     """
 
     epochs: int = 0
@@ -64,7 +67,9 @@ class Learning:
 
     @classmethod
     def of_all(cls, parts: Iterable[Learning]) -> Learning:
-        """That of students who learned one after another: counts added up, the most epochs, all the lists."""
+        """That of students who learned one after another: counts added up, the most epochs, all the
+        lists.
+        """
         whole = cls()
         for part in parts:
             whole.epochs = max(whole.epochs, part.epochs)

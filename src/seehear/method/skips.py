@@ -1,7 +1,8 @@
-"""What if the loss of a step is not finite? Rarely that is the batch, and the step is skipped; else training stops.
+"""What if the loss of a step is not finite? Rarely that is the batch, and the step is skipped; else
+training stops.
 
-`step.Update` has seen to it that such a batch changed nothing. A GPU says whether a step was finite a little later, so
-steps are settled one late: counted, or skipped, when the next one is on its way.
+`step.Update` has seen to it that such a batch changed nothing. A GPU says whether a step was finite
+a little later, so steps are settled one late: counted, or skipped, when the next one is on its way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from seehear.errors import NotFiniteError
 from seehear.method.learning import GO_ON, LEAVE, Learning, Sums
 from seehear.method.step import Done
 
-RARE_STEPS, RARE_SHARE = 2, 0.01  # a student may skip so many steps a round, or this share of its steps
+# a student may skip so many steps a round, or this share of its steps
+RARE_STEPS, RARE_SHARE = (2, 0.01)
 IN_A_ROW = 3  # but not so many one after another: then it is not the batch
 SHOWN_ROWS = 64  # of a batch, in a message
 
@@ -39,8 +41,8 @@ class Skips:
         """Take a step in, and settle those before it; with a request settle it too.
 
         Returns:
-            The request that can be granted: a state right after a bad step may be what is wrong, and is not saved
-            unless all leave.
+            The request that can be granted: a state right after a bad step may be what is wrong,
+            and is not saved unless all leave.
         Raises:
             NotFiniteError: bad steps are not rare.
         """
@@ -49,7 +51,9 @@ class Skips:
         return done.request if not self.learning.in_a_row or done.request == LEAVE else GO_ON
 
     def settle(self, all_but: int = 0) -> None:
-        """Wait until it is known whether steps were finite, all but the last so many, and count them."""
+        """Wait until it is known whether steps were finite, all but the last so many, and count
+        them.
+        """
         while len(self._unsettled) > all_but:
             done, sums, where, rows_B = self._unsettled.popleft()
             if done.is_finite():
@@ -64,11 +68,17 @@ class Skips:
 
     def _skip(self, where: str, rows_B: np.ndarray) -> None:
         skipped, in_a_row = self.learning.skipped, self.learning.in_a_row
-        rows = ", ".join(map(str, rows_B[:SHOWN_ROWS])) + (", ..." if len(rows_B) > SHOWN_ROWS else "")
-        what = f"The loss of the {self.who} encoder, or its gradient, is not finite in {where}, batch rows {rows}."
+        rows = ", ".join(map(str, rows_B[:SHOWN_ROWS])) + (
+            ", ..." if len(rows_B) > SHOWN_ROWS else ""
+        )
+        what = (
+            f"The loss of the {self.who} encoder, or its gradient, is not finite in {where}, "
+            f"batch rows {rows}."
+        )
         if skipped > self.most or in_a_row >= IN_A_ROW:
             raise NotFiniteError(
-                f"{what} With this step {skipped} would be skipped in this round, {in_a_row} in a row: too many. "
+                f"{what} With this step {skipped} would be skipped in this round, {in_a_row} in a "
+                f"row: too many. "
                 f"Start anew with {self.remedy}."
             )
         self._notes.append(f"warning: {what} The step is skipped; {skipped} skipped in this round.")

@@ -1,8 +1,9 @@
-"""What must be kept so that training goes on as if it had never stopped? All of it is here: one `State`.
+"""What must be kept so that training goes on as if it had never stopped? All of it is here: one
+`State`.
 
-Nothing random has state, so none is kept: every draw is a function of (seed, round, epoch, row), and these are. Whoever
-trains holds a `State`; `deep_cluster` and `train` change it, and between two of their yields it may be looked at, saved
-(`state_dict`), or sent a request.
+Nothing random has state, so none is kept: every draw is a function of (seed, round, epoch, row),
+and these are. Whoever trains holds a `State`; `deep_cluster` and `train` change it, and between two
+of their yields it may be looked at, saved (`state_dict`), or sent a request.
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ from seehear.method.learning import GO_ON, Learning, Sums
 from seehear.method.step import make_optimizer
 
 STABLE_ROUNDS = 2  # so many in a row above `stop_nmi` end a run
-KEYS = {"round", "stable", "clusters", "last", "learned", "training", "pair"}  # of `State.state_dict`
+# of `State.state_dict`
+KEYS = {
+    "round",
+    "stable",
+    "clusters",
+    "last",
+    "learned",
+    "training",
+    "pair",
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,8 @@ class Round:
     """One turn of the loop, once it is over.
 
     clusters: what was taught. last: the clusters of the round before; none in the first.
-    learned: what happened to each student. stable: rounds in a row, this one the last, whose clusters agreed with those
-    of the round before by more than `stop_nmi`.
+    learned: what happened to each student. stable: rounds in a row, this one the last, whose
+    clusters agreed with those of the round before by more than `stop_nmi`.
     """
 
     number: int
@@ -58,12 +68,12 @@ class State:
         pair: the encoders, which are trained in place.
         numerics: where and how precisely; not part of a checkpoint.
 
-    Of the run: `round` (the one at hand, from 0), `clusters` (of this round; empty until they are made), `last` (of the
-    round before), `stable`, `learned` (student -> Learning, of this round's students that are through).
-    Of the students at work: `students`, `learning`, `step` (batches of the epoch so far), `optimizer`, `sums` (of the
-    epoch so far), `best` (weights and optimiser after the epoch of the least held-out loss).
-    `request` is for the caller to set, at any time: what should happen after the next step. The largest of all ranks'
-    comes back in `Step.request`.
+    Of the run: `round` (the one at hand, from 0), `clusters` (of this round; empty until they are
+    made), `last` (of the round before), `stable`, `learned` (student -> Learning, of this round's
+    students that are through). Of the students at work: `students`, `learning`, `step` (batches of
+    the epoch so far), `optimizer`, `sums` (of the epoch so far), `best` (weights and optimiser
+    after the epoch of the least held-out loss). `request` is for the caller to set, at any time:
+    what should happen after the next step. The largest of all ranks' comes back in `Step.request`.
     """
 
     def __init__(self, pair: Pair, numerics: Numerics) -> None:
@@ -76,11 +86,15 @@ class State:
         self.students: tuple[str, ...] = ()
         self.learning, self.step = Learning(), 0
         self.best: dict[str, Any] | None = None
-        self._kept: Mapping[str, Any] | None = None  # of the students at work, from a checkpoint, until `begin`
+        self._kept: Mapping[str, Any] | None = (
+            None  # of the students at work, from a checkpoint, until `begin`
+        )
 
     @classmethod
     def of(cls, cfg: Settings) -> State:
-        """A new one: encoders as the settings say, on the device and with the precision that suit them."""
+        """A new one: encoders as the settings say, on the device and with the precision that suit
+        them.
+        """
         pair = build_pair(cfg)
         numerics = choose(cfg.compute, pair, cfg.clip)
         return cls(numerics.place(pair), numerics)
@@ -91,18 +105,28 @@ class State:
         return self.learning.steps + sum(learning.steps for learning in self.learned.values())
 
     def is_over(self, rounds: int, stop_nmi: float) -> bool:
-        """Whether no round is left to begin or to end: all are done, or the clusters have stopped changing."""
+        """Whether no round is left to begin or to end: all are done, or the clusters have stopped
+        changing.
+        """
         is_still = stop_nmi > 0 and self.stable >= STABLE_ROUNDS
         return self.round >= rounds or (is_still and not self.clusters)
 
     def begin_round(self, clusters: dict[str, Clusters], stop_nmi: float) -> None:
-        """Take this round's clusters, and see how many rounds in a row they have agreed with the last ones."""
-        moved = [nmi(c.labels_N, self.last[name].labels_N) for name, c in clusters.items()] if self.last else [0.0]
+        """Take this round's clusters, and see how many rounds in a row they have agreed with the
+        last ones.
+        """
+        moved = (
+            [nmi(c.labels_N, self.last[name].labels_N) for name, c in clusters.items()]
+            if self.last
+            else [0.0]
+        )
         self.stable = self.stable + 1 if stop_nmi and min(moved) > stop_nmi else 0
         self.clusters = clusters
 
     def begin(self, students: Sequence[str], cfg: Train) -> None:
-        """Begin the training of some students, or go on with it where a checkpoint has some of it."""
+        """Begin the training of some students, or go on with it where a checkpoint has some of
+        it.
+        """
         distributed.align(self.pair)
         self.students = tuple(students)
         self.optimizer = make_optimizer(self.pair, cfg, self.students)
@@ -110,13 +134,19 @@ class State:
         self.learning, self.step, self.best = Learning(), 0, None
         kept, self._kept = self._kept, None
         if kept is not None:
-            self.learning, self.step, self.best = Learning(**kept["learning"]), int(kept["batches"]), kept["best"]
+            self.learning, self.step, self.best = (
+                Learning(**kept["learning"]),
+                int(kept["batches"]),
+                kept["best"],
+            )
             self._load_optimizer(kept["optimizer"])
             self.sums.add(kept["sums"].to(self.numerics.device), int(kept["sums_clips"]))
         self._begin_s = time.perf_counter() - self.learning.seconds
 
     def end_epoch(self, measured: Sums, seen: float, keep_best: bool) -> None:
-        """Write down what an epoch came to; with `keep_best` keep the weights if it is the best so far."""
+        """Write down what an epoch came to; with `keep_best` keep the weights if it is the best so
+        far.
+        """
         learning = self.learning
         learning.epochs += 1
         self.sums.append_to(learning.loss, learning.accuracy)
@@ -126,8 +156,13 @@ class State:
         self.sums, self.step = Sums(self.students, self.numerics.device), 0
         totals = summed(learning.heldout_loss)
         if keep_best and totals and totals[-1] == min(totals):
-            weights = {name: value.clone() for name, value in self.pair.state_of(self.students).items()}
-            self.best = {"weights": weights, "optimizer": copy.deepcopy(self.optimizer.state_dict())}
+            weights = {
+                name: value.clone() for name, value in self.pair.state_of(self.students).items()
+            }
+            self.best = {
+                "weights": weights,
+                "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            }
         learning.seconds = time.perf_counter() - self._begin_s
 
     def back_to_the_best(self) -> None:
@@ -150,7 +185,9 @@ class State:
         return now
 
     def state_dict(self) -> dict[str, Any]:
-        """All that going on needs: tensors and plain data. Between `Step`s only where one has a request."""
+        """All that going on needs: tensors and plain data. Between `Step`s only where one has a
+        request.
+        """
         return {
             "round": self.round,
             "stable": self.stable,
@@ -179,11 +216,16 @@ class State:
             CheckpointError: it holds something else, or something is missing.
         """
         if state.keys() != KEYS:
-            raise CheckpointError(f"A checkpoint holds {', '.join(sorted(KEYS))}; this one {', '.join(sorted(state))}.")
+            raise CheckpointError(
+                f"A checkpoint holds {', '.join(sorted(KEYS))}; this one "
+                f"{', '.join(sorted(state))}."
+            )
         self.round, self.stable = int(state["round"]), int(state["stable"])
         self.clusters = {name: Clusters.from_state_dict(c) for name, c in state["clusters"].items()}
         self.last = {name: Clusters.from_state_dict(c) for name, c in state["last"].items()}
-        self.learned = {student: Learning(**learning) for student, learning in state["learned"].items()}
+        self.learned = {
+            student: Learning(**learning) for student, learning in state["learned"].items()
+        }
         self.students, self._kept = (), state["training"]
         self.learning = Learning(**self._kept["learning"]) if self._kept else Learning()
         self.pair.renew_heads(heads_in(state["pair"]), torch.Generator().manual_seed(0))

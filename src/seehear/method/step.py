@@ -1,20 +1,23 @@
 """One update of one encoder, or of several, from one batch, which ranks share and parts divide.
 
-The batch is the same whatever the number of ranks: rank and part decide who computes what, never what is computed.
+The batch is the same whatever the number of ranks: rank and part decide who computes what, never
+what is computed.
 
-    batch norm of each rank   the batch is cut into P = max(train.batch_parts, ranks) parts, dealt out to the ranks;
-                              batch norm sees one part at a time
+    batch norm of each rank   the batch is cut into P = max(train.batch_parts, ranks) parts, dealt
+                              out to the ranks; batch norm sees one part at a time
     nn.SyncBatchNorm          it is cut into train.batch_parts parts, each shared by all ranks
 
-A part's running statistics all start from those before the step and are averaged after it. Gradients of summed losses,
-these statistics, losses and the request to stop travel in one all-reduce: unreadable rows leave ranks with different
-numbers of clips, so the sum over clips is divided by their number over all ranks, which DistributedDataParallel's mean
-over ranks would not do, and weights, statistics and decisions are the same on all ranks after every step. A batch whose
+A part's running statistics all start from those before the step and are averaged after it.
+Gradients of summed losses, these statistics, losses and the request to stop travel in one
+all-reduce: unreadable rows leave ranks with different numbers of clips, so the sum over clips is
+divided by their number over all ranks, which DistributedDataParallel's mean over ranks would not
+do, and weights, statistics and decisions are the same on all ranks after every step. A batch whose
 loss or gradient is not finite anywhere is learned from nowhere.
 
-A step never waits for a GPU. Labels are sent ahead, counts and requests travel between CPUs, sums and losses stay on
-the device. Whether all numbers are finite is known there: it decides there whether anything changes, and a copy of it
-is on its way to the CPU, to be read while the next step is computed.
+A step never waits for a GPU. Labels are sent ahead, counts and requests travel between CPUs, sums
+and losses stay on the device. Whether all numbers are finite is known there: it decides there
+whether anything changes, and a copy of it is on its way to the CPU, to be read while the next step
+is computed.
 """
 
 from __future__ import annotations
@@ -37,16 +40,20 @@ from seehear.method.encoders import Pair
 from seehear.method.features import encoder_inputs
 from seehear.method.learning import Sums
 
-Labels = Mapping[str, np.ndarray]  # head -> (N,) int32 labels, -1 where a row could not be read; or what `loss` takes
+# head -> (N,) int32 labels, -1 where a row could not be read; or what `loss` takes
+Labels = Mapping[str, np.ndarray]
 Loss = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]  # see `cross_entropy`
 
 
-def cross_entropy(scores_BK: Tensor, targets_B: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+def cross_entropy(
+    scores_BK: Tensor, targets_B: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy and right answers, both summed over the clips of a batch: what a `Loss` is.
 
     Args:
         scores_BK: of one head, in float32.
-        targets_B: (B,) int64; whole numbers of `Labels` come as int64, others as float32, of any shape (B, ...).
+        targets_B: (B,) int64; whole numbers of `Labels` come as int64, others as float32, of any
+            shape (B, ...).
         smoothing: of the labels; 0 where clips are only looked at.
     """
     loss = F.cross_entropy(scores_BK, targets_B, label_smoothing=smoothing, reduction="sum")
@@ -59,8 +66,8 @@ class Done:
 
     request: the largest of all ranks.
     clips: learned from, if all was finite: of all ranks, and 0 where there were too few.
-    is_finite: waits until that is known. Where a loss or gradient is not finite, the batch has changed nothing: neither
-        weights, nor running statistics, nor sums.
+    is_finite: waits until that is known. Where a loss or gradient is not finite, the batch has
+        changed nothing: neither weights, nor running statistics, nor sums.
 
     All are the same on every rank.
     """
@@ -80,7 +87,11 @@ class Plan(Sequence[np.ndarray]):
     """
 
     def __init__(
-        self, cut: Callable[[np.ndarray], list[np.ndarray]], rows: np.ndarray, batch_size: int, batches: range
+        self,
+        cut: Callable[[np.ndarray], list[np.ndarray]],
+        rows: np.ndarray,
+        batch_size: int,
+        batches: range,
     ) -> None:
         self._cut, self._rows, self._size, self._batches = cut, rows, batch_size, batches
         sizes = [len(part) for part in cut(np.zeros(batch_size, dtype=np.int64))]
@@ -135,17 +146,23 @@ class Update:
 
     def _parts(self, clips: int) -> int:
         """Into how many parts a batch is cut."""
-        wanted = self.cfg.batch_parts if self.synced else max(self.cfg.batch_parts, distributed.world_size())
+        wanted = (
+            self.cfg.batch_parts
+            if self.synced
+            else max(self.cfg.batch_parts, distributed.world_size())
+        )
         return max(1, min(wanted, clips // 2))
 
-    def __call__(self, pieces: list[Batch | None], rows_B: np.ndarray, request: int, sums: Sums) -> Done:
+    def __call__(
+        self, pieces: list[Batch | None], rows_B: np.ndarray, request: int, sums: Sums
+    ) -> Done:
         """Learn from a batch of which this rank has read `pieces`.
 
         Args:
             rows_B: the rows of the whole batch.
             request: what this rank wants to happen after the step, 0 to 2.
-            sums: gets the losses and hits, but not the number of clips, which is counted when they are known to be
-                finite.
+            sums: gets the losses and hits, but not the number of clips, which is counted when they
+                are known to be finite.
         """
         self.optimizer.zero_grad(set_to_none=True)
         alone = distributed.world_size() == 1 and len(pieces) == 1
@@ -173,14 +190,23 @@ class Update:
         return Done(request, clips if clips >= 2 else 0, lambda: not wrong())
 
     def _large_enough(self, pieces: Sequence[Batch | None]) -> Iterator[Batch]:
-        """The parts that batch norm can take: of two clips or more, on all ranks where it waits for all of them."""
-        clips = torch.tensor([len(batch.rows_B) if batch else 0 for batch in pieces])  # only failures make it small
+        """The parts that batch norm can take: of two clips or more, on all ranks where it waits for
+        all of them.
+        """
+        # only failures make it small
+        clips = torch.tensor([len(batch.rows_B) if batch else 0 for batch in pieces])
         if self.synced:
             distributed.all_reduce(clips, "min")
-        return (batch for batch, least in zip(pieces, clips.tolist(), strict=True) if batch and least >= 2)
+        return (
+            batch
+            for batch, least in zip(pieces, clips.tolist(), strict=True)
+            if batch and least >= 2
+        )
 
     def _learn(self, batch: Batch, batch_size: int) -> Tensor:
-        """Add the gradients of one part to those that are there; its (students, 2) losses and hits."""
+        """Add the gradients of one part to those that are there; its (students, 2) losses and
+        hits.
+        """
         with self.numerics.autocast():
             scores = self.pair(encoder_inputs(batch, self.clip, self.numerics, self.pair))
         table_S2 = losses(scores, self.labels, batch.rows_B, self.loss, self.cfg.label_smoothing)
@@ -196,8 +222,12 @@ class Update:
             return clips, parts, request, table_S2
         for p in self.parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        counts = torch.tensor([clips, parts, request >= 1, request >= 2], dtype=table_S2.dtype)  # on the CPU
-        summed = [p.grad for p in self.parameters if p.grad is not None] + [self.statistics.total, table_S2]
+        # on the CPU
+        counts = torch.tensor([clips, parts, request >= 1, request >= 2], dtype=table_S2.dtype)
+        summed = [p.grad for p in self.parameters if p.grad is not None] + [
+            self.statistics.total,
+            table_S2,
+        ]
         if table_S2.device.type == "cpu":
             distributed.all_reduce_at_once([*summed, counts])
         else:
@@ -209,9 +239,14 @@ class Update:
 
 
 def losses(
-    scores: Mapping[str, Mapping[str, Tensor]], labels: Labels, rows_B: np.ndarray, loss: Loss, smoothing: float = 0.0
+    scores: Mapping[str, Mapping[str, Tensor]],
+    labels: Labels,
+    rows_B: np.ndarray,
+    loss: Loss,
+    smoothing: float = 0.0,
 ) -> Tensor:
-    """(students, 2): the loss of each student, and how many clips it labelled right, summed over clips.
+    """(students, 2): the loss of each student, and how many clips it labelled right, summed over
+    clips.
 
     Of several heads both are the mean.
     """
@@ -220,22 +255,27 @@ def losses(
         parts = []
         for name, scores_BK in heads.items():
             targets = labels[name][rows_B]
-            targets = targets.astype(np.float32 if np.issubdtype(targets.dtype, np.floating) else np.int64)
-            value, hits = loss(scores_BK.float(), upload(torch.from_numpy(targets), scores_BK.device), smoothing)
+            targets = targets.astype(
+                np.float32 if np.issubdtype(targets.dtype, np.floating) else np.int64
+            )
+            value, hits = loss(
+                scores_BK.float(), upload(torch.from_numpy(targets), scores_BK.device), smoothing
+            )
             parts.append(torch.stack([value, hits.to(value.dtype)]) / len(heads))
         table.append(torch.stack(parts).sum(dim=0))
     return torch.stack(table)
 
 
 def are_finite(tensors: list[Tensor]) -> Tensor:
-    """Whether all numbers in some tensors on one device are finite, on that device; beyond 1e19 or so they count as if
-    not.
+    """Whether all numbers in some tensors on one device are finite, on that device; beyond 1e19 or
+    so they count as if not.
     """
     return torch.isfinite(torch.stack(torch._foreach_norm(tensors))).all()
 
 
 def make_optimizer(pair: Pair, cfg: Train, students: Sequence[str] = ()) -> torch.optim.Optimizer:
-    """The optimiser, one kernel for all parameters; weight decay spares biases and batch norms (less than two axes).
+    """The optimiser, one kernel for all parameters; weight decay spares biases and batch norms
+    (less than two axes).
 
     Args:
         students: whose encoders and heads it updates; by default all of the pair.
@@ -248,19 +288,23 @@ def make_optimizer(pair: Pair, cfg: Train, students: Sequence[str] = ()) -> torc
     if cfg.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
     optimizer = torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=True)
-    if cfg.momentum:  # else a first step that is not taken, because it is not finite, leaves these as memory was
+    if (
+        cfg.momentum
+    ):  # else a first step that is not taken, because it is not finite, leaves these as memory was
         for p in parameters:
             optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     return optimizer
 
 
 class _Statistics:
-    """The running statistics of all batch norms, as a mean over the parts of a batch. They are many and small, so they
-    are laid end to end.
+    """The running statistics of all batch norms, as a mean over the parts of a batch. They are many
+    and small, so they are laid end to end.
     """
 
     def __init__(self, modules: nn.Module) -> None:
-        norms = [m for m in modules.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        norms = [
+            m for m in modules.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
+        ]
         self._tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
         self._counters: list[Any] = [m.num_batches_tracked for m in norms]
         self._none = next(modules.parameters()).detach().new_zeros(0)  # there may be no batch norms
@@ -278,7 +322,9 @@ class _Statistics:
 
     @torch.no_grad()
     def undo_where(self, is_wrong: Tensor) -> None:
-        """Set them and their counters back, as if the step had not been, where a truth on the device says so."""
+        """Set them and their counters back, as if the step had not been, where a truth on the
+        device says so.
+        """
         self._set(torch.where(is_wrong, self._start, self._now()))
         self._set_counters(torch.where(is_wrong, self._counted, self._count_now()))
 
@@ -301,7 +347,9 @@ class _Statistics:
 
     def _set(self, values: Tensor) -> None:
         if self._tensors:
-            torch._foreach_copy_(self._tensors, torch.split(values, [len(tensor) for tensor in self._tensors]))
+            torch._foreach_copy_(
+                self._tensors, torch.split(values, [len(tensor) for tensor in self._tensors])
+            )
 
     def _set_counters(self, counts: Tensor) -> None:
         if self._counters:

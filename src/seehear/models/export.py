@@ -1,13 +1,15 @@
-"""How do trained encoders get into other programs? Weights, graphs, or a folder for Hugging Face's hub.
+"""How do trained encoders get into other programs? Weights, graphs, or a folder for Hugging Face's
+hub.
 
     safetensors   an `encoders/` folder: weights by name, and what rebuilds the networks
     torchscript   video.pt, audio.pt: for PyTorch without seehear, from Python or C++
     onnx          video.onnx, audio.onnx: for ONNX Runtime and the like
     hub           config.json, model.safetensors and a model card
 
-Graphs take float32 frames (B, 3, T, H, W) in [0, 1], which they normalise themselves, or log-mel (B, 1, M, S), and give
-features (B, D). B, T, H and W are free. Every graph is run on two batch sizes and compared with the encoder before
-anything is written. `export.json` says what each file takes, and how the log-mel image is made.
+Graphs take float32 frames (B, 3, T, H, W) in [0, 1], which they normalise themselves, or log-mel
+(B, 1, M, S), and give features (B, D). B, T, H and W are free. Every graph is run on two batch
+sizes and compared with the encoder before anything is written. `export.json` says what each file
+takes, and how the log-mel image is made.
 """
 
 from __future__ import annotations
@@ -46,13 +48,19 @@ FORMATS = {  # -> packages that it needs, and the extra that brings them
 INPUTS = {"video": "frames", "audio": "logmel"}  # names of the graphs' inputs
 TOLERANCE = 1e-4  # of a graph's features, relative to the largest where that is above 1
 BATCHES = (1, 3)  # that a graph is checked with; it was made with 2
-MOST_FRAMES, MOST_PIXELS = 8, 112  # of the clips that it is made and checked with: their number and size are free
+# of the clips that it is made and checked with: their number and size are free
+MOST_FRAMES, MOST_PIXELS = (8, 112)
 
 Run = Callable[[Tensor], np.ndarray]
 
 
 def export(
-    run: str | Path, to: str, out: str | Path, *, licence: str | None = None, overwrite: bool = False
+    run: str | Path,
+    to: str,
+    out: str | Path,
+    *,
+    licence: str | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the encoders of a run, of an `encoders/` folder, or released ones, for other programs.
 
@@ -62,7 +70,8 @@ def export(
         out: the folder; must not exist, unless `overwrite` is set and it was made by this function.
         licence: of the weights, for the model card: an identifier such as apache-2.0.
     Returns:
-        What is in `export.json`: files, inputs, and the largest difference of each graph from its encoder.
+        What is in `export.json`: files, inputs, and the largest difference of each graph from its
+        encoder.
     Raises:
         UsageError: an unknown format, a package that is not installed, or `out` exists.
         SeehearError: a graph differs from its encoder by more than `TOLERANCE`.
@@ -71,7 +80,9 @@ def export(
     check(Path(run), to, out, overwrite)
     model = load(run, device="cpu")
     if "encoders" not in model.info:
-        raise UsageError(f"{run} is not of seehear's own networks. Export it with the library it comes from.")
+        raise UsageError(
+            f"{run} is not of seehear's own networks. Export it with the library it comes from."
+        )
     record: dict[str, Any] = {"to": to, "model": str(run), "digest": model.digest}
     with one_writer(out), whole_folder(out, replaces=EXPORT if overwrite else None) as folder:
         if to == "safetensors":
@@ -80,7 +91,10 @@ def export(
         elif to == "hub":
             write_hub(folder, model, Path(run), licence)
         else:
-            record |= {"inputs": {m: input_of(model, m) for m in model.modalities}, "differences": {}}
+            record |= {
+                "inputs": {m: input_of(model, m) for m in model.modalities},
+                "differences": {},
+            }
             for modality in model.modalities:
                 write = write_onnx if to == "onnx" else write_torchscript
                 record["differences"][modality] = write(folder, modality, model)
@@ -94,11 +108,16 @@ def export(
 def check(run: Path, to: str, out: Path, overwrite: bool) -> None:
     """Raise UsageError for what cannot be written."""
     if to not in FORMATS:
-        raise UsageError(f"Encoders cannot be exported to {to!r}. Choose one of {', '.join(FORMATS)}.")
+        raise UsageError(
+            f"Encoders cannot be exported to {to!r}. Choose one of {', '.join(FORMATS)}."
+        )
     packages, extra = FORMATS[to]
     lacking = [name for name in packages if find_spec(name) is None]
     if lacking:
-        raise UsageError(f"Exporting to {to} needs {' and '.join(lacking)}. Install: pip install 'seehear[{extra}]'")
+        raise UsageError(
+            f"Exporting to {to} needs {' and '.join(lacking)}. Install: pip install "
+            f"'seehear[{extra}]'"
+        )
     check_folder(out, EXPORT, overwrite=overwrite, inputs=[run] if run.exists() else [])
 
 
@@ -154,7 +173,9 @@ def copy_matching(run: Path, folder: Path) -> None:
 
 
 def plain(encoder: nn.Module) -> nn.Module:
-    """A copy whose factored convolutions are ordinary ones, so that a graph has no reshaping in it."""
+    """A copy whose factored convolutions are ordinary ones, so that a graph has no reshaping in
+    it.
+    """
     encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
     for name, module in list(encoder.named_modules()):
         if isinstance(module, Conv2Plus1D):
@@ -172,12 +193,17 @@ def plain(encoder: nn.Module) -> nn.Module:
 
 
 def example(model: Model, modality: str, batch: int) -> Tensor:
-    """A random batch, at most of the size that the model was trained on, drawn from the number of clips in it."""
+    """A random batch, at most of the size that the model was trained on, drawn from the number of
+    clips in it.
+    """
     clip, generator = model.clip, torch.Generator().manual_seed(batch)
     if modality == "video":
         side = min(clip.crop_pixels, MOST_PIXELS)
         return torch.rand(batch, 3, min(clip.frames, MOST_FRAMES), side, side, generator=generator)
-    waveform_BL = torch.rand(batch, round(clip.sound_seconds * clip.sample_rate_hz), generator=generator) - 0.5
+    waveform_BL = (
+        torch.rand(batch, round(clip.sound_seconds * clip.sample_rate_hz), generator=generator)
+        - 0.5
+    )
     return spectrogram_of(clip)(waveform_BL)
 
 
@@ -197,7 +223,8 @@ def largest_difference(model: Model, modality: str, run: Run) -> float:
     largest = float(np.max(differences))  # not max(), which would lose a NaN
     if not largest <= TOLERANCE * scale:
         raise SeehearError(
-            f"The exported {modality} graph differs from the encoder by {largest:.2g}; {TOLERANCE * scale:.2g} is "
+            f"The exported {modality} graph differs from the encoder by {largest:.2g}; "
+            f"{TOLERANCE * scale:.2g} is "
             f"allowed. Nothing was written. Try another version of PyTorch, or --to safetensors."
         )
     return largest
@@ -215,10 +242,14 @@ def input_of(model: Model, modality: str) -> dict[str, Any]:
 
 
 def log_mel_of(model: Model, folder: Path) -> dict[str, Any]:
-    """How a log-mel image is made of a waveform, with the filters in `mel_filters.npy`, (M, fft_length / 2 + 1)."""
+    """How a log-mel image is made of a waveform, with the filters in `mel_filters.npy`, (M,
+    fft_length / 2 + 1).
+    """
     s = spectrogram_of(model.clip)
     window_length = round(s.window_seconds * s.sample_rate_hz)
-    np.save(folder / "mel_filters.npy", mel_filters(s.mel_bins, window_length, s.sample_rate_hz).numpy())
+    np.save(
+        folder / "mel_filters.npy", mel_filters(s.mel_bins, window_length, s.sample_rate_hz).numpy()
+    )
     return {
         "sample_rate_hz": s.sample_rate_hz,
         "seconds": model.clip.sound_seconds,
@@ -229,7 +260,8 @@ def log_mel_of(model: Model, folder: Path) -> dict[str, Any]:
         "filters": "mel_filters.npy, applied to the squared magnitude",
         "log_floor": LOG_FLOOR,
         "columns": s.frames,
-        "about": "log(filters @ |STFT|^2 + log_floor), resized along time by linear interpolation between the centres "
+        "about": "log(filters @ |STFT|^2 + log_floor), resized along time by linear interpolation "
+        "between the centres "
         "of columns",
     }
 

@@ -1,7 +1,7 @@
 """What stands in an `encoders/` folder, and how do encoders come out of it again?
 
-    encoders.json        format, modalities, the shapes of the networks, batch norm's epsilon, clip settings, origin
-    video.safetensors    weights, where there is a video encoder
+    encoders.json        format, modalities, the shapes of the networks, batch norm's epsilon, clip
+    settings, origin video.safetensors    weights, where there is a video encoder
     audio.safetensors    weights, where there is an audio encoder
     matching.safetensors what compares sights with sounds, of a run
 
@@ -35,7 +35,9 @@ HUB_FILES = ("config.json", "model.safetensors")  # of a folder for Hugging Face
 
 @dataclass(frozen=True)
 class Stored:
-    """The encoders of a folder, their clip settings, what compares their modalities, and what `encoders.json` says."""
+    """The encoders of a folder, their clip settings, what compares their modalities, and what
+    `encoders.json` says.
+    """
 
     pair: Pair
     clip: Clip
@@ -44,14 +46,18 @@ class Stored:
 
 
 def record_of(pair: Pair, encoders: Encoders, clip: Clip, info: dict[str, Any]) -> dict[str, Any]:
-    """What rebuilds `pair`, whose shapes are `encoders`, as plain data, with what is known of its origin."""
+    """What rebuilds `pair`, whose shapes are `encoders`, as plain data, with what is known of its
+    origin.
+    """
     facts = {"format": FORMAT, "modalities": list(pair.modalities), "bn_eps": bn_eps_of(pair)}
     return {**info, **facts, "encoders": asdict(encoders), "clip": asdict(clip)}
 
 
 @dataclass(frozen=True)
 class Described:
-    """Encoders that a record describes: their shapes, which of them there are, batch norm's epsilon, clip settings."""
+    """Encoders that a record describes: their shapes, which of them there are, batch norm's
+    epsilon, clip settings.
+    """
 
     encoders: Encoders
     modalities: tuple[str, ...]
@@ -59,7 +65,9 @@ class Described:
     clip: Clip
 
     def shapes(self) -> Pair:
-        """The encoders on the device "meta": shapes alone, which take no memory however large they are."""
+        """The encoders on the device "meta": shapes alone, which take no memory however large they
+        are.
+        """
         with torch.device("meta"):
             return pair_of(self.encoders, self.modalities, self.bn_eps)
 
@@ -78,7 +86,8 @@ def described(record: dict[str, Any], where: str | Path) -> Described:
     """
     if record.get("format") != FORMAT:
         raise CheckpointError(
-            f"{where} has format {record.get('format')}; this seehear reads {FORMAT}. Use the version that made it."
+            f"{where} has format {record.get('format')}; this seehear reads {FORMAT}. Use the "
+            f"version that made it."
         )
     try:
         settings = from_dict({"encoders": record["encoders"], "clip": record["clip"]})
@@ -96,7 +105,11 @@ def described(record: dict[str, Any], where: str | Path) -> Described:
 
 
 def save_encoders(
-    folder: Path, pair: Pair, settings: Settings, info: dict[str, Any], matching: Matching | None = None
+    folder: Path,
+    pair: Pair,
+    settings: Settings,
+    info: dict[str, Any],
+    matching: Matching | None = None,
 ) -> None:
     """Write `encoders/`, whole or not at all.
 
@@ -126,7 +139,8 @@ def write_encoders(folder: Path, pair: Pair, record: dict[str, Any]) -> None:
 
 
 def load_encoders(path: Path) -> Stored:
-    """The encoders of a run's folder, an `encoders/` folder, or one made by `seehear export --to hub`, on the CPU.
+    """The encoders of a run's folder, an `encoders/` folder, or one made by
+    `seehear export --to hub`, on the CPU.
 
     Raises:
         RunError: there are no encoders there.
@@ -139,7 +153,9 @@ def load_encoders(path: Path) -> Stored:
     if record is None:
         unfinished = (path / "run.json").exists()
         hint = (
-            "The run has not finished: `seehear pretrain ... --resume`." if unfinished else "Give the folder of a run."
+            "The run has not finished: `seehear pretrain ... --resume`."
+            if unfinished
+            else "Give the folder of a run."
         )
         raise RunError(f"{path} has no trained encoders. {hint}")
     about = described(record, folder / "encoders.json")
@@ -149,7 +165,12 @@ def load_encoders(path: Path) -> Stored:
         file = folder / f"{modality}.safetensors"
         fits = fitting(read_safetensors(file), shapes.encoders[modality].state_dict(), file)
         state |= {f"encoders.{modality}.{key}": value for key, value in fits.items()}
-    return Stored(about.with_weights(state), about.clip, record, load_matching(folder / "matching.safetensors"))
+    return Stored(
+        about.with_weights(state),
+        about.clip,
+        record,
+        load_matching(folder / "matching.safetensors"),
+    )
 
 
 def load_matching(file: Path) -> Matching | None:
@@ -165,14 +186,19 @@ def load_matching(file: Path) -> Matching | None:
     try:
         return Matching.from_state_dict(state)
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}). Copy it again from the run, or remove it.") from None
+        raise CheckpointError(
+            f"{file} is damaged ({error}). Copy it again from the run, or remove it."
+        ) from None
 
 
 def load_hub_folder(folder: Path) -> Stored:
     """The encoders of a folder in the layout of Hugging Face's hub: all weights in one file."""
     config = read_json(folder / HUB_FILES[0]) or {}
     if not isinstance(config.get("record"), dict):
-        raise RunError(f"{folder} is of no seehear model. For VideoMAE, V-JEPA 2 and AST: seehear.load('hf:{folder}').")
+        raise RunError(
+            f"{folder} is of no seehear model. For VideoMAE, V-JEPA 2 and AST: "
+            f"seehear.load('hf:{folder}')."
+        )
     about = described(config["record"], folder / HUB_FILES[0])
     return Stored(weights_of(about, folder / HUB_FILES[1]), about.clip, config["record"])
 

@@ -1,7 +1,9 @@
-"""What does an AST hear? Kaldi's log filter bank of its waveform, batched, as its own feature extractor makes it.
+"""What does an AST hear? Kaldi's log filter bank of its waveform, batched, as its own feature
+extractor makes it.
 
-Windows of 25 ms every 10 ms (no padding at the ends), their mean taken off, pre-emphasis 0.97, a symmetric Hann window,
-the power of a 512-point FFT, triangles on Kaldi's mel scale (1127 ln(1 + f / 700)) from 20 Hz to Nyquist, natural log.
+Windows of 25 ms every 10 ms (no padding at the ends), their mean taken off, pre-emphasis 0.97, a
+symmetric Hann window, the power of a 512-point FFT, triangles on Kaldi's mel scale (1127 ln(1 + f /
+700)) from 20 Hz to Nyquist, natural log.
 
 Shapes: waveforms (B, L) in [-1, 1] -> (B, S, M), zeros after the end of the sound, then normalised.
 """
@@ -25,20 +27,29 @@ class AstNetwork(nn.Module):
     Args:
         network: takes (B, S, M).
         mel_bins: M.
-        columns: S; longer sound is cut, and what comes after the end of shorter sound is zero, the network's padding.
+        columns: S; longer sound is cut, and what comes after the end of shorter sound is zero, the
+            network's padding.
         sample_rate_hz: of the waveforms.
         mean, scale: the filter bank is normalised to (x - mean) / scale, padding included.
     """
 
     def __init__(
-        self, network: nn.Module, mel_bins: int, columns: int, sample_rate_hz: int, mean: float, scale: float
+        self,
+        network: nn.Module,
+        mel_bins: int,
+        columns: int,
+        sample_rate_hz: int,
+        mean: float,
+        scale: float,
     ) -> None:
         super().__init__()
         self.network, self.columns, self.mean, self.scale = network, columns, mean, scale
         self.window_length = round(0.025 * sample_rate_hz)
         self.hop_length = round(0.010 * sample_rate_hz)
         self.fft_length = 1 << (self.window_length - 1).bit_length()
-        self.register_buffer("window", torch.hann_window(self.window_length, periodic=False), persistent=False)
+        self.register_buffer(
+            "window", torch.hann_window(self.window_length, periodic=False), persistent=False
+        )
         filters_MF = kaldi_filters(mel_bins, self.fft_length, sample_rate_hz)
         self.register_buffer("filters_MF", filters_MF, persistent=False)
 
@@ -46,7 +57,9 @@ class AstNetwork(nn.Module):
         return self.network(self.filter_bank(waveform_BL))
 
     def filter_bank(self, waveform_BL: Tensor) -> Tensor:
-        """Waveforms (B, L) -> normalised log filter banks (B, S, M). Zeros at a waveform's end are no sound of it."""
+        """Waveforms (B, L) -> normalised log filter banks (B, S, M). Zeros at a waveform's end are
+        no sound of it.
+        """
         with torch.autocast(waveform_BL.device.type, enabled=False):
             x = waveform_BL.float()
             x = F.pad(x, (0, max(0, self.window_length - x.shape[1])))
@@ -64,7 +77,9 @@ class AstNetwork(nn.Module):
         """Which columns lie wholly before the end of the sound, (B, columns) bool."""
         positions_L = torch.arange(1, waveform_BL.shape[1] + 1, device=waveform_BL.device)
         lengths_B = ((waveform_BL != 0) * positions_L).amax(dim=1)
-        ends_S = self.window_length + self.hop_length * torch.arange(columns, device=waveform_BL.device)
+        ends_S = self.window_length + self.hop_length * torch.arange(
+            columns, device=waveform_BL.device
+        )
         return ends_S[None, :] <= lengths_B[:, None]
 
 

@@ -3,7 +3,8 @@
     model = HubModel.from_pretrained("FOLDER or USER/NAME").model()
     features_BD = model.video(frames)
 
-The folder holds `config.json`, `model.safetensors` and the card, `README.md`. The extra `hub` brings huggingface_hub.
+The folder holds `config.json`, `model.safetensors` and the card, `README.md`. The extra `hub`
+brings huggingface_hub.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=[*T
         super().__init__()
         self.record = record
         self._about = described(record, "config.json")
-        self.pair, self.clip = self._about.shapes(), self._about.clip  # weights come with their file
+        # weights come with their file
+        self.pair, self.clip = (self._about.shapes(), self._about.clip)
         self.eval()
 
     @classmethod
@@ -52,19 +54,26 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=[*T
         numerics = Numerics(find_device(device), "fp32", "contiguous")
         return Model(numerics.place(self.pair).eval(), self.clip, numerics, self.record)
 
-    def forward(self, frames_BCTHW: Tensor | None = None, logmel_B1MS: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, frames_BCTHW: Tensor | None = None, logmel_B1MS: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Frames, log-mel images, or both -> modality -> features (B, D)."""
         given = {"video": frames_BCTHW, "audio": logmel_B1MS}
         return {name: self.pair.encoder(name)(x) for name, x in given.items() if x is not None}
 
     @classmethod
-    def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
-        model.pair = weights_of(model._about, Path(model_file)).eval()  # strictly, whatever was asked for
+    def _load_as_safetensor(
+        cls, model: Any, model_file: str, map_location: str, strict: bool
+    ) -> Any:
+        model.pair = weights_of(
+            model._about, Path(model_file)
+        ).eval()  # strictly, whatever was asked for
         return model.to(map_location)
 
 
 def card(model: Model, run: Path, licence: str | None) -> str:
-    """The model card, in Markdown: what it is, how to load it, its input, training, results and licence.
+    """The model card, in Markdown: what it is, how to load it, its input, training, results and
+    licence.
 
     Args:
         run: where `results/*.json` and `run.json` are looked for.
@@ -75,14 +84,28 @@ def card(model: Model, run: Path, licence: str | None) -> str:
     source = model.info.get("source", {})
     licence = licence or source.get("licence")
     if licence is not None and not re.fullmatch(r"[A-Za-z0-9.+-]+", licence):
-        raise UsageError(f"The licence is {licence!r}. It must be an identifier such as apache-2.0, mit or cc-by-4.0.")
-    head = {"library_name": "seehear", "license": licence.lower() if licence else "unknown", "tags": TAGS}
+        raise UsageError(
+            f"The licence is {licence!r}. It must be an identifier such as apache-2.0, mit or "
+            f"cc-by-4.0."
+        )
+    head = {
+        "library_name": "seehear",
+        "license": licence.lower() if licence else "unknown",
+        "tags": TAGS,
+    }
     variant = model.info.get("variant")
-    title = source.get("name") or (f"{variant.upper()} encoders" if variant else f"Encoders {model.digest}")
+    title = source.get("name") or (
+        f"{variant.upper()} encoders" if variant else f"Encoders {model.digest}"
+    )
     if licence is None:
-        terms = "No licence was stated when this folder was written; ask whoever published it before you use it."
+        terms = (
+            "No licence was stated when this folder was written; ask whoever published it "
+            "before you use it."
+        )
     else:
-        terms = f"{licence}" + (f", as its makers state at {source['home']}." if "home" in source else ".")
+        terms = f"{licence}" + (
+            f", as its makers state at {source['home']}." if "home" in source else "."
+        )
     parts = [
         "---\n" + "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items()) + "\n---",
         f"# {title}",
@@ -102,7 +125,7 @@ LOADING = """## Use
 import seehear
 
 model = seehear.load("FOLDER")      # this folder
-seehear.embed_file(model, "clip.mp4")  # {"video": (D,), "audio": (D,)}, what the file and the model have
+seehear.embed_file(model, "clip.mp4")  # {"video": (D,), "audio": (D,)}, as file and model have
 ```
 
 or, from the hub as well, `seehear.models.hub.HubModel.from_pretrained("NAME").model()`
@@ -113,9 +136,15 @@ def input_table(model: Model) -> str:
     """What clips should be."""
     clip, rows = model.clip, []
     if "video" in model.modalities:
-        rows.append(("frames", f"{clip.frames} at {clip.frame_rate_hz:g} a second, RGB, 0..255 or [0, 1]"))
         rows.append(
-            ("size", f"{clip.crop_pixels} x {clip.crop_pixels} out of a short side of {clip.short_side_pixels}")
+            ("frames", f"{clip.frames} at {clip.frame_rate_hz:g} a second, RGB, 0..255 or [0, 1]")
+        )
+        rows.append(
+            (
+                "size",
+                f"{clip.crop_pixels} x {clip.crop_pixels} out of a short side of "
+                f"{clip.short_side_pixels}",
+            )
         )
     if "audio" in model.modalities:
         rows.append(("sound", f"{clip.sound_seconds:g} s, mono, {clip.sample_rate_hz} Hz, [-1, 1]"))
@@ -129,7 +158,11 @@ def training(model: Model, run: Path) -> str:
     if source is not None:
         about = source.get("about", "Converted from a checkpoint of unknown origin.")
         return f"{about}\n\nFile {source['file']}, SHA-256 {source['sha256']}."
-    facts = [f"{key}: {model.info[key]}" for key in ("variant", "rounds", "seehear", "commit") if key in model.info]
+    facts = [
+        f"{key}: {model.info[key]}"
+        for key in ("variant", "rounds", "seehear", "commit")
+        if key in model.info
+    ]
     index = model.info.get("index", {})
     if index:
         facts.append(f"data: {index.get('rows')} segments, index {index.get('digest')}")
@@ -143,7 +176,9 @@ def training(model: Model, run: Path) -> str:
 
 
 def results_table(run: Path, source: dict[str, Any]) -> str:
-    """What was measured: every value in `results/*.json`, and what the makers publish, marked as such."""
+    """What was measured: every value in `results/*.json`, and what the makers publish, marked as
+    such.
+    """
     rows = []
     for path in sorted((run / "results").glob("*.json")):
         with readable(path, "Remove it, or evaluate again."):
@@ -151,10 +186,14 @@ def results_table(run: Path, source: dict[str, Any]) -> str:
             count, chance = result.get("n", result.get("n_test", "")), result.get("chance", "")
             chance = f"{chance:.3g}" if isinstance(chance, float) else chance or ""
             values = numbers(result.get("values", {}))
-        rows += [f"| {path.stem} | {name} | {value:.4g} | {count} | {chance} |" for name, value in values.items()]
+        rows += [
+            f"| {path.stem} | {name} | {value:.4g} | {count} | {chance} |"
+            for name, value in values.items()
+        ]
     published = source.get("published", {})
     rows += [
-        f"| {name}, full fine-tuning (published) | accuracy in % | {value} | | |" for name, value in published.items()
+        f"| {name}, full fine-tuning (published) | accuracy in % | {value} | | |"
+        for name, value in published.items()
     ]
     if not rows:
         return "Nothing was measured yet."

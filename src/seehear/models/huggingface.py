@@ -1,9 +1,11 @@
-"""How does a video or audio network of Hugging Face become an encoder? With its own normalisation and clip settings.
+"""How does a video or audio network of Hugging Face become an encoder? With its own normalisation
+and clip settings.
 
-VideoMAE (Tong et al., NeurIPS 2022) and V-JEPA 2 (Assran et al., 2025): the mean of the last layer's tokens. AST (Gong
-et al., Interspeech 2021): its pooled output, from waveforms, through its own filter bank (`filterbank`). The extra `hf`
-brings transformers; neither torchvision nor torchaudio is needed, since the processors that want them are not used:
-what their files say of normalisation and sizes is applied here.
+VideoMAE (Tong et al., NeurIPS 2022) and V-JEPA 2 (Assran et al., 2025): the mean of the last
+layer's tokens. AST (Gong et al., Interspeech 2021): its pooled output, from waveforms, through its
+own filter bank (`filterbank`). The extra `hf` brings transformers; neither torchvision nor
+torchaudio is needed, since the processors that want them are not used: what their files say of
+normalisation and sizes is applied here.
 
 Shapes: frames (B, 3, T, H, W) or waveforms (B, L) -> features (B, D).
 """
@@ -26,16 +28,23 @@ from seehear.models.filterbank import AstNetwork
 
 PREFIX = "hf:"  # what a name begins with in `seehear.load`
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-AST_DEFAULTS = {"mean": -4.2677393, "std": 4.5689974, "do_normalize": True, "sampling_rate": 16000, "max_length": 1024}
-PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")  # the first that is there
+AST_DEFAULTS = {
+    "mean": -4.2677393,
+    "std": 4.5689974,
+    "do_normalize": True,
+    "sampling_rate": 16000,
+    "max_length": 1024,
+}
+# the first that is there
+PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
 class Family:
     """One architecture.
 
-    module, name: where transformers has it; modality: what it takes; build: the network, its config and what its
-    preprocessor's file says -> encoder and clip settings.
+    module, name: where transformers has it; modality: what it takes; build: the network, its config
+    and what its preprocessor's file says -> encoder and clip settings.
     """
 
     module: str
@@ -45,7 +54,9 @@ class Family:
 
 
 def videomae(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[nn.Module, Clip]:
-    """Frames in pairs, of fixed number and size; every fourth of 30 a second, as it was trained on Kinetics."""
+    """Frames in pairs, of fixed number and size; every fourth of 30 a second, as it was trained on
+    Kinetics.
+    """
     clip = video_clip(config.num_frames, 7.5, config.image_size, processor)
     return video_encoder(network, config, processor), clip
 
@@ -57,7 +68,9 @@ def vjepa2(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[
 
 
 def ast(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[nn.Module, Clip]:
-    """Waveforms of 10.24 s (for 1,024 columns); shorter ones are padded as its own feature extractor does."""
+    """Waveforms of 10.24 s (for 1,024 columns); shorter ones are padded as its own feature
+    extractor does.
+    """
     p = AST_DEFAULTS | {"max_length": config.max_length} | processor
     scale = (float(p["mean"]), 2 * float(p["std"])) if p["do_normalize"] else (0.0, 1.0)
     whole = AstNetwork(network, config.num_mel_bins, config.max_length, p["sampling_rate"], *scale)
@@ -69,7 +82,10 @@ FAMILIES = {
     "videomae": Family("videomae.modeling_videomae", "VideoMAEModel", "video", videomae),
     "vjepa2": Family("vjepa2.modeling_vjepa2", "VJEPA2Model", "video", vjepa2),
     "audio-spectrogram-transformer": Family(
-        "audio_spectrogram_transformer.modeling_audio_spectrogram_transformer", "ASTModel", "audio", ast
+        "audio_spectrogram_transformer.modeling_audio_spectrogram_transformer",
+        "ASTModel",
+        "audio",
+        ast,
     ),
 }
 
@@ -88,7 +104,9 @@ def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]
         from transformers import AutoConfig
         from transformers.utils import logging
     except ImportError:
-        raise UsageError(f"{PREFIX}{name} needs transformers. Install it: pip install 'seehear[hf]'") from None
+        raise UsageError(
+            f"{PREFIX}{name} needs transformers. Install it: pip install 'seehear[hf]'"
+        ) from None
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its report of heads that are left out is ours to give
     try:
@@ -96,7 +114,8 @@ def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]
         family = FAMILIES.get(config.model_type)
         if family is None:
             raise UsageError(
-                f"{name} is a {config.model_type}, for which there is no adapter; there are {', '.join(FAMILIES)}. "
+                f"{name} is a {config.model_type}, for which there is no adapter; there are "
+                f"{', '.join(FAMILIES)}. "
                 f"Load it yourself and use seehear.method.encoders.wrap."
             )
         kind = getattr(import_module(f"transformers.models.{family.module}"), family.name)
@@ -105,14 +124,17 @@ def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SeehearError(
-            f"{PREFIX}{name} cannot be loaded ({reason}). Give a name on the hub where there is a network, or "
+            f"{PREFIX}{name} cannot be loaded ({reason}). Give a name on the hub where there is a "
+            f"network, or "
             f"{PREFIX}FOLDER with what save_pretrained wrote."
         ) from None
     finally:
         logging.set_verbosity(verbosity)
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise CheckpointError(f"{name} lacks weights of its own architecture, {config.model_type}: {missing}, ...")
+        raise CheckpointError(
+            f"{name} lacks weights of its own architecture, {config.model_type}: {missing}, ..."
+        )
     encoder, clip = family.build(network, config, processor)
     left_out = sorted(report["unexpected_keys"])
     source = {"name": PREFIX + name, "model_type": config.model_type, "left_out": left_out}
@@ -143,7 +165,9 @@ def video_encoder(network: nn.Module, config: Any, processor: dict[str, Any]) ->
 
 
 def video_clip(frames: int, frame_rate_hz: float, crop: Any, processor: dict[str, Any]) -> Clip:
-    """Clip settings: a crop as large as the network wants, out of the short side that the preprocessor scales to."""
+    """Clip settings: a crop as large as the network wants, out of the short side that the
+    preprocessor scales to.
+    """
     crop_pixels = int(crop if isinstance(crop, int) else crop[0])
     size = processor.get("size") or {}
     short_side = size.get("shortest_edge", crop_pixels) if isinstance(size, dict) else size

@@ -1,18 +1,20 @@
 """How well do a sight and a sound go together? By their distributions over the same clusters.
 
-Each encoder learned to predict the clusters of its teachers, so that a video and a sound, whose features have nothing
-in common, can be described in the same words: p_k, the probability of cluster k.
+Each encoder learned to predict the clusters of its teachers, so that a video and a sound, whose
+features have nothing in common, can be described in the same words: p_k, the probability of cluster
+k.
 
-    XDC  video head -> audio clusters, and the sound's own audio cluster; audio head -> video clusters, and the
-         video's own video cluster
+    XDC  video head -> audio clusters, and the sound's own audio cluster; audio head -> video
+         clusters, and the video's own video cluster
     MDC  both heads of both encoders -> the same video clusters and audio clusters
     CDC  the head of each encoder -> the same joint clusters
-    SDC  each head predicts its own sense's clusters: they are translated by how often training rows were in both
+    SDC  each head predicts its own sense's clusters: they are translated by how often training rows
+    were in both
 
-The own cluster of a feature is a softmax over its products with prototypes: the mean of the prepared features of the
-training rows that carried the label, times a sharpness fitted to these labels by maximum likelihood. The score of a
-video v and a sound a is the mean over shared clusterings of log sum_k p_k(v) p_k(a): the log-probability that both
-draw the same cluster.
+The own cluster of a feature is a softmax over its products with prototypes: the mean of the
+prepared features of the training rows that carried the label, times a sharpness fitted to these
+labels by maximum likelihood. The score of a video v and a sound a is the mean over shared
+clusterings of log sum_k p_k(v) p_k(a): the log-probability that both draw the same cluster.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from seehear.method.encoders import Pair
 from seehear.method.features import Features
 
 MODALITIES = ("video", "audio")
-SHARPNESSES = tuple(2.0 ** (step / 2) for step in range(-2, 15))  # tried on the training labels: 0.5 to 128
+# tried on the training labels: 0.5 to 128
+SHARPNESSES = tuple(2.0 ** (step / 2) for step in range(-2, 15))
 COUNTED_ROWS = 2**20  # at a time
 FLOOR = 1e-6  # added to each probability that two draws agree, before the logarithm
 
@@ -44,7 +47,8 @@ class Matching:
         spaces: modality -> the preparation of its features before prototypes.
         prototypes: clustering of one modality's own features -> (K, D).
         sharpness: clustering -> what the products with its prototypes are multiplied by.
-        together: (K_video, K_audio) how many training rows were in both clusters, by name of the two clusterings.
+        together: (K_video, K_audio) how many training rows were in both clusters, by name of the
+            two clusterings.
     """
 
     heads: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]
@@ -54,7 +58,9 @@ class Matching:
     together: Mapping[tuple[str, str], Tensor]
 
     def distributions(self, modality: str, features_ND: Tensor) -> dict[str, Tensor]:
-        """Features (N, D) of one modality -> for each clustering that it can speak of, (N, K) probabilities."""
+        """Features (N, D) of one modality -> for each clustering that it can speak of, (N, K)
+        probabilities.
+        """
         found = {
             name: F.softmax(F.linear(features_ND, weight_KD, bias_K), dim=1)
             for name, (weight_KD, bias_K) in self.heads[modality].items()
@@ -66,7 +72,8 @@ class Matching:
         return found
 
     def describe(self, modality: str, features_ND: Tensor) -> Tensor:
-        """Features (N, D) of one modality -> (N, S) numbers, whose products between modalities `scores` adds up.
+        """Features (N, D) of one modality -> (N, S) numbers, whose products between modalities
+        `scores` adds up.
 
         The distributions over all shared clusterings, side by side.
         """
@@ -81,7 +88,9 @@ class Matching:
         return torch.cat(parts, dim=1)
 
     def scores(self, video_NS: Tensor, audio_MS: Tensor) -> Tensor:
-        """Descriptions of videos and of sounds -> (N, M) mean log-probabilities of agreement, at most 0."""
+        """Descriptions of videos and of sounds -> (N, M) mean log-probabilities of agreement, at
+        most 0.
+        """
         total = torch.zeros(len(video_NS), len(audio_MS))
         start = 0
         for k in self._sizes():
@@ -93,7 +102,9 @@ class Matching:
     def shared(self) -> tuple[str, ...]:
         """The clusterings by which the modalities are compared."""
         names = [*self.prototypes, *(name for heads in self.heads.values() for name in heads)]
-        spoken = [{*self.heads[m], *(n for n in self.prototypes if space_of(n) == m)} for m in MODALITIES]
+        spoken = [
+            {*self.heads[m], *(n for n in self.prototypes if space_of(n) == m)} for m in MODALITIES
+        ]
         both = tuple(sorted(spoken[0] & spoken[1]))
         return both or tuple(sorted(set(names)))
 
@@ -119,7 +130,9 @@ class Matching:
                 tensors[f"head/{student}/{name}/weight"] = weight_KD.contiguous()
                 tensors[f"head/{student}/{name}/bias"] = bias_K.contiguous()
         for modality, space in self.spaces.items():
-            tensors |= {f"space/{modality}/{key}": value for key, value in space.state_dict().items()}
+            tensors |= {
+                f"space/{modality}/{key}": value for key, value in space.state_dict().items()
+            }
         for name, prototypes_KD in self.prototypes.items():
             tensors[f"prototypes/{name}"] = prototypes_KD.contiguous()
             tensors[f"sharpness/{name}"] = torch.tensor(self.sharpness[name])
@@ -149,7 +162,9 @@ class Matching:
         return cls(heads, fitted, prototypes, sharpness, together)
 
 
-def fit_matching(pair: Pair, features: Features, clusters: Mapping[str, Clusters], kind: str) -> Matching:
+def fit_matching(
+    pair: Pair, features: Features, clusters: Mapping[str, Clusters], kind: str
+) -> Matching:
     """Make a `Matching` of trained encoders, from the rows that they were trained on.
 
     Args:
@@ -190,19 +205,27 @@ def space_of(clustering: str) -> str:
 
 def means_of(x_nD: Tensor, labels_n: Tensor, num_clusters: int) -> Tensor:
     """The mean row of each label, (K, D); zeros where there is none."""
-    sums = torch.zeros(num_clusters, x_nD.shape[1], dtype=torch.float64).index_add_(0, labels_n, x_nD.double())
+    sums = torch.zeros(num_clusters, x_nD.shape[1], dtype=torch.float64).index_add_(
+        0, labels_n, x_nD.double()
+    )
     return (sums / torch.bincount(labels_n, minlength=num_clusters).clamp(min=1)[:, None]).float()
 
 
 def fit_sharpness(products_nK: Tensor, labels_n: Tensor) -> float:
     """Which of `SHARPNESSES` makes the labels most likely."""
-    losses = [float(F.cross_entropy(sharpness * products_nK, labels_n)) for sharpness in SHARPNESSES]
+    losses = [
+        float(F.cross_entropy(sharpness * products_nK, labels_n)) for sharpness in SHARPNESSES
+    ]
     return float(min(zip(losses, SHARPNESSES, strict=True))[1])
 
 
 def contingency(one: Clusters, other: Clusters) -> Tensor:
-    """How many rows carry each pair of labels, (K, K') float32; rows without a label do not count."""
-    counts = np.zeros((len(one.clustering.centroids), len(other.clustering.centroids)), dtype=np.int64)
+    """How many rows carry each pair of labels, (K, K') float32; rows without a label do not
+    count.
+    """
+    counts = np.zeros(
+        (len(one.clustering.centroids), len(other.clustering.centroids)), dtype=np.int64
+    )
     for start in range(0, len(one.labels_N), COUNTED_ROWS):
         ours_n, theirs_n = (c.labels_N[start : start + COUNTED_ROWS] for c in (one, other))
         both_n = (ours_n >= 0) & (theirs_n >= 0)

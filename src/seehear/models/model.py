@@ -4,8 +4,8 @@
     features_BD = model.video(frames)      # (B, 3, T, H, W) uint8, or float in [0, 1]
     features_BD = model.audio(waveform)    # (B, L) float in [-1, 1] at model.clip.sample_rate_hz
 
-`load` opens a run, an `encoders/` folder (`files`), released weights by name or file (`released`), and networks of
-Hugging Face (`huggingface`).
+`load` opens a run, an `encoders/` folder (`files`), released weights by name or file (`released`),
+and networks of Hugging Face (`huggingface`).
 """
 
 from __future__ import annotations
@@ -64,13 +64,17 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """What these weights are, in 12 hexadecimal digits: the start of a SHA-256 over all of them by name."""
+        """What these weights are, in 12 hexadecimal digits: the start of a SHA-256 over all of them
+        by name.
+        """
         digest = hashlib.sha256()
         state = self.pair.encoders.state_dict()
         for key in sorted(state):
             array = state[key].detach().cpu().contiguous()
             digest.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
-            digest.update(array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+            digest.update(
+                array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b""
+            )
         return digest.hexdigest()[:DIGEST_DIGITS]
 
     @torch.inference_mode()
@@ -78,15 +82,17 @@ class Model:
         """Frames -> features (B, D), float32.
 
         Args:
-            frames_BCTHW: (B, 3, T, H, W) RGB, uint8 in 0..255 or float in [0, 1]; T, H and W are free, but features are
-                best at the `clip.frames` and `clip.crop_pixels` of training.
+            frames_BCTHW: (B, 3, T, H, W) RGB, uint8 in 0..255 or float in [0, 1]; T, H and W are
+                free, but features are best at the `clip.frames` and `clip.crop_pixels` of training.
         Raises:
             ValueError: another shape.
             UsageError: the model has no video encoder.
         """
         encoder = self._encoder("video")
         if frames_BCTHW.ndim != 5 or frames_BCTHW.shape[1] != 3:
-            raise ValueError(f"frames have shape {tuple(frames_BCTHW.shape)}. It must be (B, 3, T, H, W).")
+            raise ValueError(
+                f"frames have shape {tuple(frames_BCTHW.shape)}. It must be (B, 3, T, H, W)."
+            )
         with self.numerics.autocast():
             features: Tensor = encoder(self.numerics.arrange(frames_BCTHW.to(self.numerics.device)))
         return features.float()
@@ -101,7 +107,9 @@ class Model:
         """
         encoder = self._encoder("audio")
         if waveform_BL.ndim != 2:
-            raise ValueError(f"waveform has shape {tuple(waveform_BL.shape)}. It must be (B, samples), mono.")
+            raise ValueError(
+                f"waveform has shape {tuple(waveform_BL.shape)}. It must be (B, samples), mono."
+            )
         inputs = audio_input(waveform_BL.to(self.numerics.device), self.clip, self.pair)
         with self.numerics.autocast():
             features: Tensor = encoder(inputs)
@@ -110,7 +118,9 @@ class Model:
     def _encoder(self, modality: str) -> torch.nn.Module:
         if modality not in self.modalities:
             name = self.info.get("source", {}).get("name", "This model")
-            raise UsageError(f"{name} has no {modality} encoder, only one for {' and '.join(self.modalities)}.")
+            raise UsageError(
+                f"{name} has no {modality} encoder, only one for {' and '.join(self.modalities)}."
+            )
         return self.pair.encoders[modality]
 
 
@@ -118,8 +128,9 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     """Trained encoders, ready to be called.
 
     Args:
-        path: a run's folder, an `encoders/` folder, released weights by name (`seehear weights list`; downloaded once)
-            or as a file, or "hf:NAME" for a VideoMAE, V-JEPA 2 or AST of Hugging Face, by name or folder.
+        path: a run's folder, an `encoders/` folder, released weights by name
+            (`seehear weights list`; downloaded once) or as a file, or "hf:NAME" for a VideoMAE,
+            V-JEPA 2 or AST of Hugging Face, by name or folder.
         device: "auto", "cpu", "cuda", ...
     Raises:
         RunError: there are no encoders there, and no released weights have that name.
@@ -140,10 +151,13 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     elif place.is_dir():
         stored = load_encoders(place)
         pair, clip, info, matching = stored.pair, stored.clip, stored.record, stored.matching
-        run = next((folder for folder in (place, place.parent) if (folder / "run.json").exists()), None)
+        run = next(
+            (folder for folder in (place, place.parent) if (folder / "run.json").exists()), None
+        )
     else:
         raise RunError(
-            f"{path} has no trained encoders: there is no such run, folder, file or name of released weights. "
+            f"{path} has no trained encoders: there is no such run, folder, file or name of "
+            f"released weights. "
             f"{suggestion(name)}"
         )
     return Model(numerics.place(pair).eval(), clip, numerics, info, matching, run)

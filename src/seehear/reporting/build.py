@@ -1,8 +1,10 @@
-"""How is the report of a run put together? Reads the run's files, cuts previews, writes a folder whole or not at all.
+"""How is the report of a run put together? Reads the run's files, cuts previews, writes a folder
+whole or not at all.
 
 RUN/report/index.html, *.css, *.js    the page
 RUN/report/data/*.js                  its data, loaded when it is needed
-RUN/report/previews/                  moving pictures, stills and spectrograms (hard links to RUN/previews)
+RUN/report/previews/                  moving pictures, stills and spectrograms (hard links to
+RUN/previews)
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ def report(
         classes: a CSV file with the columns `path` and `class`, to show what clusters hold.
         projection: of the map: "pca", or "umap" where that is installed.
         previews: at most so many segments get moving pictures with sound.
-        out: the folder to write; by default `report` in the run's folder. One that is no report is not touched.
+        out: the folder to write; by default `report` in the run's folder. One that is no report is
+            not touched.
         workers: processes that cut previews; by default one for each core.
         console: where progress is shown; stderr by default.
     Returns:
@@ -165,12 +168,16 @@ def about(run: Run, index: Index | None) -> dict[str, Any]:
 def chosen_rows(groupings: Sequence[Grouping], budget: int) -> np.ndarray:
     """The rows that get a preview."""
     pairs = pairs_of(groupings)
-    cells = np.concatenate([np.zeros(0, np.int64), *(standing_rows(*pair, count=budget) for pair in pairs)])
+    cells = np.concatenate(
+        [np.zeros(0, np.int64), *(standing_rows(*pair, count=budget) for pair in pairs)]
+    )
     return choose({g.name: g.rank_N for g in groupings}, cells, budget)
 
 
 def pairs_of(groupings: Sequence[Grouping]) -> list[tuple[Grouping, Grouping]]:
-    """Clusterings of video and of audio that belong together: those with the same number of clusters asked for."""
+    """Clusterings of video and of audio that belong together: those with the same number of
+    clusters asked for.
+    """
     by_name = {g.name: g for g in groupings}
     return [
         (g, by_name[twin])
@@ -180,7 +187,9 @@ def pairs_of(groupings: Sequence[Grouping]) -> list[tuple[Grouping, Grouping]]:
 
 
 def others_of(grouping: Grouping, groupings: Sequence[Grouping]) -> list[Grouping]:
-    """The clusterings that one is compared with: of the same number of clusters, video and audio but not itself."""
+    """The clusterings that one is compared with: of the same number of clusters, video and audio
+    but not itself.
+    """
     suffix = grouping.name.removeprefix(grouping.space)
     wanted = {f"{space}{suffix}" for space in ("video", "audio")} - {grouping.name}
     return [g for g in groupings if g.name in wanted]
@@ -193,10 +202,14 @@ def write_clusters(folder: Path, data: dict[str, Any], rows: Rows, console: Cons
     for grouping in rows.groupings:
         others = others_of(grouping, rows.groupings)
         cards = cards_of(grouping, others, rows.class_N, num_classes)
-        shown = np.array(sorted({row for card in cards["cards"] for row in card["nearest"]}), np.int64)
+        shown = np.array(
+            sorted({row for card in cards["cards"] for row in card["nearest"]}), np.int64
+        )
         cards["segments"] = rows.columns(shown, grouping)
         if rows.class_N is not None:
-            cards["agreement"] = agreement(grouping.labels_N, rows.class_N) if (rows.class_N >= 0).any() else None
+            cards["agreement"] = (
+                agreement(grouping.labels_N, rows.class_N) if (rows.class_N >= 0).any() else None
+            )
         members = listed_rows(grouping, others[0] if others else None)
         cards["listed"] = len(members)
         bounds = np.searchsorted(grouping.labels_N[members], np.arange(grouping.num_clusters + 1))
@@ -232,12 +245,19 @@ def write_map(folder: Path, data: dict[str, Any], rows: Rows, run: Run, projecti
     rounds = shown_rounds(run)
     for number in rounds:
         total += write_data(folder, f"rounds/{number}", round_labels(run, number, points))
-    data["map"] = {"projection": projection, "points": len(points), "explained": explained, "rounds": rounds}
+    data["map"] = {
+        "projection": projection,
+        "points": len(points),
+        "explained": explained,
+        "rounds": rounds,
+    }
     return total
 
 
 def shown_rounds(run: Run) -> list[int]:
-    """The rounds whose labels the map can show: all, or some evenly spread, with the first and the last."""
+    """The rounds whose labels the map can show: all, or some evenly spread, with the first and the
+    last.
+    """
     rounds = [n for n in run.rounds() if (run.round_path(n) / "labels.parquet").exists()]
     if len(rounds) <= MOST_ROUNDS:
         return rounds
@@ -249,10 +269,14 @@ def round_labels(run: Run, number: int, points: np.ndarray) -> dict[str, str]:
     path = run.round_path(number) / "labels.parquet"
     advice = "Move it away to see the others."
     with readable(path, advice):
-        return {name: packed(labels_N[points]) for name, labels_N in read_labels(path, advice).items()}
+        return {
+            name: packed(labels_N[points]) for name, labels_N in read_labels(path, advice).items()
+        }
 
 
-def sampling(cut: Previews, groupings: Sequence[Grouping], data: dict[str, Any], total: int) -> dict[str, Any]:
+def sampling(
+    cut: Previews, groupings: Sequence[Grouping], data: dict[str, Any], total: int
+) -> dict[str, Any]:
     """How much of the run the page shows."""
     return {
         "previews": len(cut.keys),

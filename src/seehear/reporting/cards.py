@@ -1,7 +1,9 @@
-"""What is in each cluster? Size, compactness, the rows nearest to the centroid, partners elsewhere, classes.
+"""What is in each cluster? Size, compactness, the rows nearest to the centroid, partners elsewhere,
+classes.
 
-Distances are Euclidean, in the space that was clustered (`clusters.Space`), so "nearest" means what k-means meant.
-Shapes: N rows, K clusters, C classes; a row without a label has NaN for its distance and -1 for its rank.
+Distances are Euclidean, in the space that was clustered (`clusters.Space`), so "nearest" means what
+k-means meant. Shapes: N rows, K clusters, C classes; a row without a label has NaN for its distance
+and -1 for its rank.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ PARTS = {"video": ("video",), "audio": ("audio",), "joint": ("video", "audio")}
 class Grouping:
     """One clustering of all rows.
 
-    name: such as "video", or "video_64" where there are several of a space. labels_N: int32, -1 for unreadable rows.
-    distance_N: float32 to the own centroid. rank_N: int32, 0 for the row nearest to its centroid.
+    name: such as "video", or "video_64" where there are several of a space. labels_N: int32, -1 for
+    unreadable rows. distance_N: float32 to the own centroid. rank_N: int32, 0 for the row nearest
+    to its centroid.
     """
 
     name: str
@@ -61,21 +64,36 @@ def read_groupings(run: Path) -> list[Grouping]:
     path = run / "clusters" / "centroids.safetensors"
     with readable(path, anew(run)):
         tensors = load_file(path)
-        sizes = {key.partition(".")[0]: len(tensors[key]) for key in tensors if key.endswith(".centroids")}
+        sizes = {
+            key.partition(".")[0]: len(tensors[key])
+            for key in tensors
+            if key.endswith(".centroids")
+        }
     labels = read_labels(run / "clusters" / "labels.parquet", anew(run), sizes, rows_of(run))
     features = open_features(run, len(next(iter(labels.values()))))
     found = []
-    with torch.inference_mode(), readable(path, f"It, or what is in features/, is damaged. {anew(run)}"):
+    with (
+        torch.inference_mode(),
+        readable(path, f"It, or what is in features/, is damaged. {anew(run)}"),
+    ):
         for name, labels_N in labels.items():
             parts = [features[modality] for modality in PARTS[space_of(name)]]
-            state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            state = {
+                k.removeprefix(f"{name}."): v
+                for k, v in tensors.items()
+                if k.startswith(f"{name}.")
+            }
             distance_N = distances(parts, labels_N, state)
             num_clusters = len(state["centroids"])
-            found.append(Grouping(name, num_clusters, labels_N, distance_N, ranks(labels_N, distance_N)))
+            found.append(
+                Grouping(name, num_clusters, labels_N, distance_N, ranks(labels_N, distance_N))
+            )
     return found
 
 
-def distances(parts: list[np.ndarray], labels_N: np.ndarray, state: Mapping[str, Any]) -> np.ndarray:
+def distances(
+    parts: list[np.ndarray], labels_N: np.ndarray, state: Mapping[str, Any]
+) -> np.ndarray:
     """The distance of every row to the centroid of its cluster, (N,) float32.
 
     Args:
@@ -86,21 +104,27 @@ def distances(parts: list[np.ndarray], labels_N: np.ndarray, state: Mapping[str,
 
     from seehear.method.clusters import Space
 
-    space = Space.from_state_dict({k.removeprefix("space."): v for k, v in state.items() if k.startswith("space.")})
+    space = Space.from_state_dict(
+        {k.removeprefix("space."): v for k, v in state.items() if k.startswith("space.")}
+    )
     centroids_KD = state["centroids"].float()
     result_N = np.full(len(labels_N), np.nan, np.float32)
     for begin in range(0, len(labels_N), CHUNK_ROWS):
         rows = begin + np.flatnonzero(labels_N[begin : begin + CHUNK_ROWS] >= 0)
         if not len(rows):
             continue
-        prepared_nD = space([torch.from_numpy(np.asarray(part[rows], np.float32)) for part in parts])
+        prepared_nD = space(
+            [torch.from_numpy(np.asarray(part[rows], np.float32)) for part in parts]
+        )
         own_nD = centroids_KD[torch.from_numpy(labels_N[rows].astype(np.int64))]
         result_N[rows] = (prepared_nD.float() - own_nD).norm(dim=1).numpy()
     return result_N
 
 
 def ranks(labels_N: np.ndarray, distance_N: np.ndarray) -> np.ndarray:
-    """The place of every row among the rows of its cluster, by distance, then by number: 0 is nearest."""
+    """The place of every row among the rows of its cluster, by distance, then by number: 0 is
+    nearest.
+    """
     order = np.lexsort((np.arange(len(labels_N)), distance_N, labels_N))
     sorted_N = labels_N[order]
     first = np.searchsorted(sorted_N, sorted_N, side="left")
@@ -111,7 +135,9 @@ def ranks(labels_N: np.ndarray, distance_N: np.ndarray) -> np.ndarray:
 
 
 def counts(labels_N: np.ndarray, num: int, others_N: np.ndarray, num_others: int) -> np.ndarray:
-    """How many rows have each pair of labels, (num, num_others) int64; rows without either are left out."""
+    """How many rows have each pair of labels, (num, num_others) int64; rows without either are left
+    out.
+    """
     both_N = (labels_N >= 0) & (others_N >= 0)
     flat = labels_N[both_N].astype(np.int64) * num_others + others_N[both_N]
     return np.bincount(flat, minlength=num * num_others).reshape(num, num_others)
@@ -123,9 +149,10 @@ def cards_of(
     """One clustering as the page shows it, without the segments themselves.
 
     Returns:
-        name, space, clusters; cards: for each cluster that is not empty its number, size, compactness (mean distance to
-        the centroid), nearest (row numbers), partners ([{name, cluster, share}]: where most of its rows are in the
-        other modalities), and with classes purity (share of the most frequent) and classes ([[class, rows], ...]);
+        name, space, clusters; cards: for each cluster that is not empty its number, size,
+        compactness (mean distance to the centroid), nearest (row numbers), partners ([{name,
+        cluster, share}]: where most of its rows are in the other modalities), and with classes
+        purity (share of the most frequent) and classes ([[class, rows], ...]);
         empty: how many clusters hold nothing.
     """
     sizes_K = grouping.sizes_K
@@ -135,8 +162,15 @@ def cards_of(
         minlength=grouping.num_clusters,
     )
     nearest = nearest_rows(grouping, SHOWN)
-    tables = {o.name: counts(grouping.labels_N, grouping.num_clusters, o.labels_N, o.num_clusters) for o in others}
-    of_class_KC = None if class_N is None else counts(grouping.labels_N, grouping.num_clusters, class_N, num_classes)
+    tables = {
+        o.name: counts(grouping.labels_N, grouping.num_clusters, o.labels_N, o.num_clusters)
+        for o in others
+    }
+    of_class_KC = (
+        None
+        if class_N is None
+        else counts(grouping.labels_N, grouping.num_clusters, class_N, num_classes)
+    )
     cards = []
     for k in np.flatnonzero(sizes_K):
         card: dict[str, Any] = {
@@ -145,7 +179,11 @@ def cards_of(
             "compactness": round(float(sums_K[k] / sizes_K[k]), 4),
             "nearest": nearest[k].tolist(),
             "partners": [
-                {"name": name, "cluster": int(t[k].argmax()), "share": round(float(t[k].max() / sizes_K[k]), 4)}
+                {
+                    "name": name,
+                    "cluster": int(t[k].argmax()),
+                    "share": round(float(t[k].max() / sizes_K[k]), 4),
+                }
                 for name, t in tables.items()
             ],
         }
@@ -174,15 +212,17 @@ def nearest_rows(grouping: Grouping, count: int) -> list[np.ndarray]:
 def listed_rows(grouping: Grouping, other: Grouping | None) -> np.ndarray:
     """The rows that the lists of members hold, by cluster and then distance.
 
-    All of them, where the clustering has at most `LISTED_ROWS`; else of each cluster the nearest, an equal number of
-    each, and the nearest of each cell that it shares with a cluster of `other`.
+    All of them, where the clustering has at most `LISTED_ROWS`; else of each cluster the nearest,
+    an equal number of each, and the nearest of each cell that it shares with a cluster of `other`.
     """
     labelled_N = grouping.labels_N >= 0
     if labelled_N.sum() > LISTED_ROWS:
         most = max(LISTED_LEAST, LISTED_ROWS // grouping.num_clusters)
         keep_N = labelled_N & (grouping.rank_N < most)
         if other is not None:
-            cell_N = grouping.labels_N.astype(np.int64) * (other.num_clusters + 1) + other.labels_N + 1
+            cell_N = (
+                grouping.labels_N.astype(np.int64) * (other.num_clusters + 1) + other.labels_N + 1
+            )
             cell_N[~labelled_N] = -1
             keep_N |= labelled_N & (ranks(cell_N, grouping.distance_N) < LISTED_OF_CELL)
         labelled_N = keep_N

@@ -1,9 +1,11 @@
-"""Does the method work? `seehear demo` makes videos, trains on them without labels, and measures, in minutes.
+"""Does the method work? `seehear demo` makes videos, trains on them without labels, and measures,
+in minutes.
 
-For each seed: synthesise, index, then probe random encoders, each variant trained with the same budget, and the same
-encoders trained with the true classes; last, build the page of the XDC run (or of the last variant). The training
-videos and the test videos are different files; only the training ones are indexed for pretraining, and classes are read
-by the evaluation and shown by the page alone.
+For each seed: synthesise, index, then probe random encoders, each variant trained with the same
+budget, and the same encoders trained with the true classes; last, build the page of the XDC run (or
+of the last variant). The training videos and the test videos are different files; only the training
+ones are indexed for pretraining, and classes are read by the evaluation and shown by the page
+alone.
 """
 
 from __future__ import annotations
@@ -84,13 +86,14 @@ def demo(
         settings: changes to the preset "demo", by dotted name.
         console: where progress is shown.
     Returns:
-        What `out/demo.json` holds: for each seed and way of training the probes of both encoders and the NMI of the
-        clusters with the true events.
+        What `out/demo.json` holds: for each seed and way of training the probes of both encoders
+        and the NMI of the clusters with the true events.
     """
     out = Path(out)
     console = console or Console()
     for variant in variants:
-        override(preset_settings("demo"), {**(settings or {}), "variant": variant})  # wrong settings fail at once
+        # wrong settings fail at once
+        override(preset_settings("demo"), {**(settings or {}), "variant": variant})
     results: dict[str, Any] = {}
     check_free(out)
     with console, one_writer(out, inside=True):
@@ -99,15 +102,24 @@ def demo(
             cfg = override(preset_settings("demo"), {**(settings or {}), "seed": seed})
             stage = prepare(out / f"seed{seed}", seed, videos, cfg, console)
             results[str(seed)] = measure_all(stage, variants)
-            results[str(seed)]["page"] = build_page(stage, "xdc" if "xdc" in variants else variants[-1])
+            results[str(seed)]["page"] = build_page(
+                stage, "xdc" if "xdc" in variants else variants[-1]
+            )
             results[str(seed)]["seconds"] = round(time.perf_counter() - begin, 1)
-        summary = {"videos": videos, "seeds": results, "peak_memory_gb": peak_memory_gb(), "created": now()}
+        summary = {
+            "videos": videos,
+            "seeds": results,
+            "peak_memory_gb": peak_memory_gb(),
+            "created": now(),
+        }
         write_json(out / "demo.json", summary | versions())
     return summary | versions()
 
 
 def check_free(out: Path) -> None:
-    """Raise UsageError where something else is at the place of a demo, or of what it writes there."""
+    """Raise UsageError where something else is at the place of a demo, or of what it writes
+    there.
+    """
     refuse = "Choose another --out; nothing was touched."
     check_place(out, refuse)
     if out.exists() and not out.is_dir():
@@ -121,7 +133,10 @@ def peak_memory_gb() -> float:
     """The most memory that this process and its largest child held, in GB."""
     import resource
 
-    peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peaks = (
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     return round(sum(peaks) * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)
 
 
@@ -135,28 +150,44 @@ def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Consol
     classes = read_classes(classes_csv)
     set_threads(cfg.compute)
     begun = sorted(folder.glob("*/run.json"))  # a demo that goes on computes as it began
-    numerics = recorded_numerics(Run.open(begun[0].parent)) if begun else choose(cfg.compute, build_pair(cfg), cfg.clip)
+    numerics = (
+        recorded_numerics(Run.open(begun[0].parent))
+        if begun
+        else choose(cfg.compute, build_pair(cfg), cfg.clip)
+    )
     clips = Clips(all_index, cfg.clip, cfg.data, seed)
     train_clips = Clips(train_index, cfg.clip, cfg.data, seed)
     for c in (clips, train_clips):
         c.fill(console.watch("decoding", len(c)))
     videos_of = of_index(all_index, classes, seed)
-    return Stage(folder, clips, train_index, train_clips, videos_of, classes, cfg, numerics, console)
+    return Stage(
+        folder, clips, train_index, train_clips, videos_of, classes, cfg, numerics, console
+    )
 
 
 def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
-    """Train and probe every way of training: {"chance", "ways": {way: {"video", "audio", "nmi_video", ...}}}."""
+    """Train and probe every way of training: {"chance", "ways": {way: {"video", "audio",
+    "nmi_video", ...}}}.
+    """
     untrained = stage.numerics.place(build_pair(stage.settings))
     calibrate(untrained, stage.train_clips, stage.numerics)
     context = context_of(stage, untrained)
     plain, there_V = context.plain
     ways: dict[str, dict[str, float]] = {
-        "statistics": top1(probe_all(stage.videos, plain, there_V, "logistic", stage.settings.seed)),
+        "statistics": top1(
+            probe_all(stage.videos, plain, there_V, "logistic", stage.settings.seed)
+        ),
         "random": probe_pair(stage, untrained),
     }
-    # One thread each, side by side: the networks are too small for more threads to pay, and cores would lie idle.
-    stage.console.say(f"seed {stage.settings.seed}: {' and '.join(map(name, variants))} without labels, side by side")
-    with ThreadPoolExecutor(len(variants) + 1 if default_workers(stage.settings.data) > 1 else 1) as pool:
+    # One thread each, side by side: the networks are too small for more threads to pay, and cores
+    # would lie idle.
+    stage.console.say(
+        f"seed {stage.settings.seed}: {' and '.join(map(name, variants))} without labels, side by "
+        f"side"
+    )
+    with ThreadPoolExecutor(
+        len(variants) + 1 if default_workers(stage.settings.data) > 1 else 1
+    ) as pool:
         learned = [pool.submit(train_variant, stage, variant) for variant in variants]
         learned.append(pool.submit(supervised, stage))
         for way, future in zip([*variants, "supervised"], learned, strict=True):
@@ -165,7 +196,9 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
 
 
 def train_variant(stage: Stage, variant: str) -> dict[str, float]:
-    """Pretrain one variant, or find its finished run, and measure it; with the seconds that training took."""
+    """Pretrain one variant, or find its finished run, and measure it; with the seconds that
+    training took.
+    """
     path, begin = stage.folder / variant, time.perf_counter()
     cfg = override(stage.settings, {"variant": variant, **fixed(stage.numerics)})
     pretrain(
@@ -186,13 +219,17 @@ def measure_variant(stage: Stage, variant: str) -> dict[str, float]:
     values = probe_pair(stage, load(stage.folder / variant).pair)
     class_N = stage.classes.of_rows(stage.train_index)
     labels = final_labels(stage.folder / variant)
-    return values | {f"nmi_{space}": agreement(labels_N, class_N)["nmi"] for space, labels_N in labels.items()}
+    return values | {
+        f"nmi_{space}": agreement(labels_N, class_N)["nmi"] for space, labels_N in labels.items()
+    }
 
 
 def supervised(stage: Stage) -> dict[str, float]:
     """The same encoders trained with the true classes of the training videos, then probed alike."""
     begin, cfg = time.perf_counter(), override(stage.settings, {"train.epochs": SUPERVISED_EPOCHS})
-    stage.console.say(f"seed {cfg.seed}: supervised, {SUPERVISED_EPOCHS} epochs with the true classes")
+    stage.console.say(
+        f"seed {cfg.seed}: supervised, {SUPERVISED_EPOCHS} epochs with the true classes"
+    )
     pair = build_pair(cfg)
     generator = torch.Generator().manual_seed(cfg.seed)
     heads = {"class": len(stage.classes.names)}
@@ -208,7 +245,9 @@ def supervised(stage: Stage) -> dict[str, float]:
 
 
 def build_page(stage: Stage, variant: str) -> str:
-    """Build the report of one variant's run, with the true events as classes; returns the path of its page."""
+    """Build the report of one variant's run, with the true events as classes; returns the path of
+    its page.
+    """
     built = report(
         stage.folder / variant,
         index=stage.train_index.folder,
@@ -256,7 +295,9 @@ COLUMNS = (  # key, head, factor, form
 
 
 def table(report: Mapping[str, Any]) -> list[list[str]]:
-    """The report as rows of text, the first the head: mean over seeds and, with several, the range."""
+    """The report as rows of text, the first the head: mean over seeds and, with several, the
+    range.
+    """
     seeds = list(report["seeds"].values())
     chance = f"{100 * seeds[0]['chance']:.1f}"
     lines = [["", *(head for _, head, _, _ in COLUMNS)], ["chance", chance, chance, "0", "0"]]
@@ -278,4 +319,8 @@ def name(way: str) -> str:
 def spread(values: Sequence[float], form: str) -> str:
     """ "mean" of one value, "mean (least-most)" of several."""
     mean = form.format(statistics.fmean(values))
-    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))}-{form.format(max(values))})"
+    return (
+        mean
+        if len(values) == 1
+        else f"{mean} ({form.format(min(values))}-{form.format(max(values))})"
+    )

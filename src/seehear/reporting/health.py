@@ -20,21 +20,29 @@ def health(run: Run) -> dict[str, Any]:
     """What the page's first view shows.
 
     Returns:
-        verdict: kind ("healthy", "collapsed", "not learning", "not generalising", "not known", "no round"), title,
+        verdict: kind ("healthy", "collapsed", "not learning", "not generalising", "not known", "no
+            round"), title,
         text, advice (sentences).
-        rounds: lines of the log. planned: how many rounds were asked for. finished: whether the clusters of the
-        finished encoders are there. sizes: clustering -> how its sizes are spread in the last round. bounds:
-        "collapsed", clustering -> the share of a largest cluster, and "waiting".
+        rounds: lines of the log. planned: how many rounds were asked for. finished: whether the
+            clusters of the
+        finished encoders are there. sizes: clustering -> how its sizes are spread in the last
+        round. bounds: "collapsed", clustering -> the share of a largest cluster, and "waiting".
     """
     rounds = run.read_log()
     planned = run.settings().rounds
-    with readable(run.path / "log.jsonl", "seehear pretrain ... --resume writes it anew from the rounds."):
+    with readable(
+        run.path / "log.jsonl", "seehear pretrain ... --resume writes it anew from the rounds."
+    ):
         return health_of(run, rounds, planned)
 
 
 def health_of(run: Run, rounds: list[dict[str, Any]], planned: int) -> dict[str, Any]:
     """`health`, with the lines of the log."""
-    collapsed = {name: alarming_share(c["num_clusters"]) for r in rounds[-1:] for name, c in r["clusters"].items()}
+    collapsed = {
+        name: alarming_share(c["num_clusters"])
+        for r in rounds[-1:]
+        for name, c in r["clusters"].items()
+    }
     sizes = {name: spread(labels_N, k) for name, (labels_N, k) in last_labels(run, rounds).items()}
     return {
         "verdict": verdict(rounds, planned, sizes),
@@ -46,13 +54,16 @@ def health_of(run: Run, rounds: list[dict[str, Any]], planned: int) -> dict[str,
     }
 
 
-def verdict(rounds: list[dict[str, Any]], planned: int, sizes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def verdict(
+    rounds: list[dict[str, Any]], planned: int, sizes: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """The verdict on the last round, and what to change."""
     if not rounds:
         return {
             "kind": "no round",
             "title": "No round is finished yet",
-            "text": "There is nothing to judge. Build the report again when the first round is over.",
+            "text": "There is nothing to judge. Build the report again when the first round is "
+            "over.",
             "advice": [],
         }
     last = rounds[-1]
@@ -68,17 +79,24 @@ def verdict(rounds: list[dict[str, Any]], planned: int, sizes: dict[str, dict[st
         kind, title = "not learning", "Not learning: the loss stays where guessing would put it"
         text = "An encoder that cannot predict its pseudo-labels has found nothing to go by."
     elif "not generalising" in kinds:
-        kind, title = "not generalising", "By heart: on videos kept out it is no better than guessing"
+        kind, title = (
+            "not generalising",
+            "By heart: on videos kept out it is no better than guessing",
+        )
         text = "Pseudo-labels that are predicted on known videos alone are learned by heart."
     elif kept_out < FEW_VIDEOS:
         kind, title = "not known", "It learns, and too few videos are held out to say more"
         text = (
-            f"{kept_out} video(s) were kept out of training (train.heldout_share), too few to tell learning by heart "
+            f"{kept_out} video(s) were kept out of training (train.heldout_share), too few to "
+            f"tell learning by heart "
             f"from understanding: {FEW_VIDEOS} are the least."
         )
     else:
         kind, title = "healthy", "Healthy"
-        text = "Clusters of sensible size, and each encoder predicts them better than guessing on videos kept out, too."
+        text = (
+            "Clusters of sensible size, and each encoder predicts them better than guessing on "
+            "videos kept out, too."
+        )
         advice += by_heart(last)
     return {"kind": kind, "title": title, "text": f"{text} {at}", "advice": advice}
 
@@ -89,12 +107,15 @@ def remarks(last: dict[str, Any], sizes: dict[str, dict[str, Any]]) -> list[str]
     for name, of in sizes.items():
         if of["empty"]:
             found.append(
-                f"{of['empty']} of {of['clusters']} {name} clusters are empty. Fewer clusters (--cluster.num_clusters) "
+                f"{of['empty']} of {of['clusters']} {name} clusters are empty. Fewer clusters "
+                f"(--cluster.num_clusters) "
                 f"would do."
             )
     if last["unreadable"]:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in last["unreadable"].items())
-        found.append(f"Some clips could not be read in the last round ({reasons}). Run seehear index again.")
+        found.append(
+            f"Some clips could not be read in the last round ({reasons}). Run seehear index again."
+        )
     return found
 
 
@@ -104,8 +125,10 @@ def by_heart(last: dict[str, Any]) -> list[str]:
     for student, values in last["heldout_accuracy"].items():
         if values and last["accuracy"][student][-1] > 0.5 > 2 * values[-1]:
             found.append(
-                f"The {student} encoder is right on {last['accuracy'][student][-1]:.0%} of the clips that it trains on "
-                f"and on {values[-1]:.0%} of those kept out: it learns by heart. More videos, or fewer epochs a round."
+                f"The {student} encoder is right on {last['accuracy'][student][-1]:.0%} of the "
+                f"clips that it trains on "
+                f"and on {values[-1]:.0%} of those kept out: it learns by heart. More videos, or "
+                f"fewer epochs a round."
             )
     return found
 
@@ -123,7 +146,8 @@ def last_labels(run: Run, rounds: list[dict[str, Any]]) -> dict[str, tuple[np.nd
 
 
 def spread(labels_N: np.ndarray, num_clusters: int) -> dict[str, Any]:
-    """How sizes are spread: clusters, empty, largest (rows), share (of the largest), median, histogram.
+    """How sizes are spread: clusters, empty, largest (rows), share (of the largest), median,
+    histogram.
 
     The histogram has up to `BARS` bins of equal width from 0 up: {"edges": [...], "counts": [...]}.
     """

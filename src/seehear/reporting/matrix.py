@@ -1,8 +1,10 @@
-"""Where do video clusters and audio clusters meet? A table of counts, sorted so that agreement forms blocks.
+"""Where do video clusters and audio clusters meet? A table of counts, sorted so that agreement
+forms blocks.
 
-Clusters are paired so that as many rows as possible lie in a pair (an assignment problem), and pairs that share rows
-are placed side by side (average linkage), so that blocks along the diagonal are groups that both modalities see, and
-what lies outside sounds alike and looks different, or the reverse.
+Clusters are paired so that as many rows as possible lie in a pair (an assignment problem), and
+pairs that share rows are placed side by side (average linkage), so that blocks along the diagonal
+are groups that both modalities see, and what lies outside sounds alike and looks different, or the
+reverse.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ def meeting(video: Grouping, audio: Grouping) -> dict[str, Any]:
     """The table as the page shows it.
 
     Returns:
-        video, audio: names of the clusterings; rows, columns: their clusters that are not empty, in order; cells:
+        video, audio: names of the clusterings; rows, columns: their clusters that are not empty, in
+            order; cells:
         [row, column, count] by place in that order, without zeros; nmi: of both labellings.
     """
     table_VA = counts(video.labels_N, video.num_clusters, audio.labels_N, audio.num_clusters)
@@ -53,7 +56,9 @@ def order(table_VA: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pair_order(table: np.ndarray, r: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """An order of pairs (r[i], c[i]) in which those that share rows are neighbours, the largest group first."""
+    """An order of pairs (r[i], c[i]) in which those that share rows are neighbours, the largest
+    group first.
+    """
     shared = table[np.ix_(r, c)]
     size = np.diag(shared)
     if not 2 < len(r) <= MOST_LINKED:
@@ -65,14 +70,17 @@ def pair_order(table: np.ndarray, r: np.ndarray, c: np.ndarray) -> np.ndarray:
     scale = np.sqrt(np.maximum(1, shared.sum(axis=1)) * np.maximum(1, shared.sum(axis=0)))
     distance = 1 - np.minimum(1, both / np.sqrt(np.outer(scale, scale)))
     np.fill_diagonal(distance, 0)
-    tree = linkage(squareform(distance, checks=False), method="average", optimal_ordering=len(r) <= 256)
+    tree = linkage(
+        squareform(distance, checks=False), method="average", optimal_ordering=len(r) <= 256
+    )
     places: np.ndarray = leaves_list(tree)
     half = len(places) // 2
     return places if size[places[:half]].sum() >= size[places[half:]].sum() else places[::-1]
 
 
 def with_the_rest(paired: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Paired clusters in their order, each followed by the unpaired ones that share most rows with its partner.
+    """Paired clusters in their order, each followed by the unpaired ones that share most rows with
+    its partner.
 
     Args:
         paired: clusters, in order.
@@ -84,7 +92,9 @@ def with_the_rest(paired: np.ndarray, shared: np.ndarray) -> np.ndarray:
 
 
 def standing_rows(video: Grouping, audio: Grouping, count: int) -> np.ndarray:
-    """Rows that stand for the cells of the table: of each, largest first, the row nearest to its video centroid."""
+    """Rows that stand for the cells of the table: of each, largest first, the row nearest to its
+    video centroid.
+    """
     cell_N = video.labels_N.astype(np.int64) * audio.num_clusters + audio.labels_N
     good = np.flatnonzero((video.labels_N >= 0) & (audio.labels_N >= 0))
     good = good[np.argsort(video.distance_N[good], kind="stable")]

@@ -1,9 +1,10 @@
-"""Which segments are shown as pictures and sound, and how are they cut, once, from the original files?
+"""Which segments are shown as pictures and sound, and how are they cut, once, from the original
+files?
 
-A preview is three small files (`media/previews.py`), named by a key: a digest of which stretch of which file it is,
-with size and time of change, so a file that changed gets new previews. They are kept in RUN/previews, and a later
-report cuts only what is not there. Worker processes cut, so a file that crashes or hangs the decoder costs only its
-own preview.
+A preview is three small files (`media/previews.py`), named by a key: a digest of which stretch of
+which file it is, with size and time of change, so a file that changed gets new previews. They are
+kept in RUN/previews, and a later report cuts only what is not there. Worker processes cut, so a
+file that crashes or hangs the decoder costs only its own preview.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from seehear.data.index.examination import Rejection
 from seehear.data.media.previews import SECONDS, SUFFIXES
 from seehear.machine.console import Console
 
-RECIPE = 1  # raised when previews are made in another way, so that old ones are not taken for new ones
+RECIPE = (
+    1  # raised when previews are made in another way, so that old ones are not taken for new ones
+)
 TIMEOUT_S = 30.0
 
 
@@ -33,7 +36,8 @@ TIMEOUT_S = 30.0
 class Previews:
     """What could be cut.
 
-    keys: row -> key; failed: row -> reason; wanted: how many were asked for; cut: how many were not there already.
+    keys: row -> key; failed: row -> reason; wanted: how many were asked for; cut: how many were not
+    there already.
     """
 
     keys: dict[int, str] = field(default_factory=dict)
@@ -50,11 +54,13 @@ class Previews:
 def choose(ranks: Mapping[str, np.ndarray], cells: np.ndarray, budget: int) -> np.ndarray:
     """The rows that get a preview, in the order in which they matter.
 
-    First the row nearest to each centroid of each space, then the second nearest, and so on to the sixth; then the rows
-    that stand for the cells of the matrix; then further neighbours; then rows spread evenly over the rest.
+    First the row nearest to each centroid of each space, then the second nearest, and so on to the
+    sixth; then the rows that stand for the cells of the matrix; then further neighbours; then rows
+    spread evenly over the rest.
 
     Args:
-        ranks: space -> (N,) int, 0 for the row nearest to its centroid; negative for rows without a label.
+        ranks: space -> (N,) int, 0 for the row nearest to its centroid; negative for rows without a
+            label.
         cells: rows that stand for cells of the matrix.
         budget: so many at most.
     """
@@ -67,7 +73,9 @@ def choose(ranks: Mapping[str, np.ndarray], cells: np.ndarray, budget: int) -> n
     return rows[first][:budget]
 
 
-def make(index: Index, rows: Sequence[int] | np.ndarray, cache: Path, workers: int, console: Console) -> Previews:
+def make(
+    index: Index, rows: Sequence[int] | np.ndarray, cache: Path, workers: int, console: Console
+) -> Previews:
     """Cut the previews of some rows that are not in `cache` yet."""
     previews = Previews(wanted=len(rows))
     cache.mkdir(parents=True, exist_ok=True)
@@ -85,7 +93,9 @@ def make(index: Index, rows: Sequence[int] | np.ndarray, cache: Path, workers: i
             size = (int(index.width[row]), int(index.height[row]))
             jobs.append((path, stamp, size, begin_s, seconds, str(cache), key))
     count = console.watch("previews", len(jobs))
-    for done, (number, answer) in enumerate(in_workers("seehear.data.media.previews:cut", jobs, workers, TIMEOUT_S), 1):
+    for done, (number, answer) in enumerate(
+        in_workers("seehear.data.media.previews:cut", jobs, workers, TIMEOUT_S), 1
+    ):
         if isinstance(answer, Rejection):
             row = missing[number]
             previews.failed[row] = answer.reason

@@ -1,7 +1,8 @@
 """Where does each segment lie on a plane? Features of a modality in two dimensions, by PCA or UMAP.
 
-Features are centred and scaled to unit length first, so that directions are compared, as clustering does. UMAP keeps
-neighbours and distorts distances between groups; it is not installed by default (`pip install 'seehear[umap]'`).
+Features are centred and scaled to unit length first, so that directions are compared, as clustering
+does. UMAP keeps neighbours and distorts distances between groups; it is not installed by default
+(`pip install 'seehear[umap]'`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ MOST_POINTS = 50_000
 def check_projection(kind: str) -> None:
     """Raise SettingsError for a projection that there is not, or that is not installed."""
     if kind not in PROJECTIONS:
-        raise SettingsError(f"The projection is {kind!r}. It must be one of: {', '.join(PROJECTIONS)}.")
+        raise SettingsError(
+            f"The projection is {kind!r}. It must be one of: {', '.join(PROJECTIONS)}."
+        )
     if kind == "umap" and find_spec("umap") is None:
-        raise SettingsError("UMAP is not installed. `pip install 'seehear[umap]'`, or take --map pca.")
+        raise SettingsError(
+            "UMAP is not installed. `pip install 'seehear[umap]'`, or take --map pca."
+        )
 
 
 def choose_points(readable_N: np.ndarray, first: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
-    """The rows on the map, ascending: all that could be read, or those of `first` and a random draw of the others.
+    """The rows on the map, ascending: all that could be read, or those of `first` and a random draw
+    of the others.
 
     Args:
         readable_N: (N,) bool.
@@ -51,7 +57,9 @@ def project(features_nD: np.ndarray, kind: str) -> tuple[np.ndarray, float | Non
 
 
 def by_pca(centred_nD: np.ndarray) -> tuple[np.ndarray, float]:
-    """The two principal components with the most variance; of each axis the side with the longer tail is positive."""
+    """The two principal components with the most variance; of each axis the side with the longer
+    tail is positive.
+    """
     covariance_DD = centred_nD.T @ centred_nD / max(1, len(centred_nD))
     variances_D, axes_DD = np.linalg.eigh(covariance_DD.astype(np.float64))
     points_n2 = (centred_nD @ axes_DD[:, ::-1][:, :2].astype(np.float32)).astype(np.float32)

@@ -1,7 +1,9 @@
-"""How does data reach a page that is opened from disk? As scripts that hand it over: such a page may fetch nothing.
+"""How does data reach a page that is opened from disk? As scripts that hand it over: such a page
+may fetch nothing.
 
-A file `data/NAME.js` is one call, `SEEHEAR.put("NAME", DATA);`. All of it is ASCII, and `<`, `>` and `&` are escaped,
-so that no name of a file can end a script or begin a tag, wherever the text is put.
+A file `data/NAME.js` is one call, `SEEHEAR.put("NAME", DATA);`. All of it is ASCII, and `<`, `>`
+and `&` are escaped, so that no name of a file can end a script or begin a tag, wherever the text is
+put.
 """
 
 from __future__ import annotations
@@ -38,4 +40,6 @@ def as_script(data: Any) -> str:
 
 def packed(array: np.ndarray) -> str:
     """Numbers as base64, little-endian, for a typed array on the page."""
-    return base64.b64encode(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii")
+    return base64.b64encode(
+        np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+    ).decode("ascii")

@@ -39,8 +39,9 @@ class Rows:
     def columns(self, rows: np.ndarray, grouping: Grouping | None = None) -> dict[str, Any]:
         """Some rows as columns of plain data.
 
-        Keys: row, key ("" without a preview), failed (the reason, "" if none), labels {clustering: [...]}; with an
-        index path (relative to its root), start, seconds; with classes class; with a grouping distance.
+        Keys: row, key ("" without a preview), failed (the reason, "" if none), labels {clustering:
+        [...]}; with an index path (relative to its root), start, seconds; with classes class; with
+        a grouping distance.
         """
         numbers = rows.tolist()
         found: dict[str, Any] = {
@@ -79,21 +80,32 @@ def find_index(run: Run, given: str | Path | None) -> tuple[Index | None, str]:
         index = Index.open(given)
         if index.digest != run.field("index", "digest"):
             raise IndexFileError(
-                f"{given} is not the index that {run.path} was trained on ({len(index)} rows; the run has "
-                f"{run.field('index', 'rows')}, and another digest). Give that one, or leave --index out."
+                f"{given} is not the index that {run.path} was trained on ({len(index)} rows; the "
+                f"run has "
+                f"{run.field('index', 'rows')}, and another digest). Give that one, or leave "
+                f"--index out."
             )
         return index, ""
-    path, missing = run.field("index", "path"), "so files, previews and classes are missing. Name it with --index."
+    path, missing = (
+        run.field("index", "path"),
+        "so files, previews and classes are missing. Name it with --index.",
+    )
     try:
         return index_of_run(run), ""
     except RunError:
         return None, f"The index of this run was not found at {path}, {missing}"
     except IndexFileError:
-        return None, f"The index at {path} has changed since the run began, or is damaged, {missing}"
+        return (
+            None,
+            f"The index at {path} has changed since the run began, or is damaged, {missing}",
+        )
 
 
-def find_classes(index: Index | None, given: str | Path | None) -> tuple[Classes, np.ndarray] | None:
-    """Classes, and that of every row (N,) int64, -1 without one; None where no file or no index is there.
+def find_classes(
+    index: Index | None, given: str | Path | None
+) -> tuple[Classes, np.ndarray] | None:
+    """Classes, and that of every row (N,) int64, -1 without one; None where no file or no index is
+    there.
 
     Raises:
         SettingsError: the file cannot be read or is malformed.
@@ -104,5 +116,7 @@ def find_classes(index: Index | None, given: str | Path | None) -> tuple[Classes
     if index is None:
         return None
     _, first = np.unique(index.video, return_index=True)
-    of_video = np.array([classes.of.get(real(index.original_path(row)), -1) for row in first], np.int64)
+    of_video = np.array(
+        [classes.of.get(real(index.original_path(row)), -1) for row in first], np.int64
+    )
     return classes, of_video[index.video]

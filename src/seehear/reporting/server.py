@@ -1,8 +1,9 @@
-"""How can a page save names into the run, and nobody else? A server for this machine alone, of a folder and one file.
+"""How can a page save names into the run, and nobody else? A server for this machine alone, of a
+folder and one file.
 
-It listens on 127.0.0.1, answers only requests that name it by that address (so no other name can be pointed at it),
-that come from its own page, and, to write, that carry a token which the page alone is given. It reads nothing but
-regular files below the report and writes nothing but `names.json`.
+It listens on 127.0.0.1, answers only requests that name it by that address (so no other name can be
+pointed at it), that come from its own page, and, to write, that carry a token which the page alone
+is given. It reads nothing but regular files below the report and writes nothing but `names.json`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ KINDS = {
     ".webp": "image/webp",
     ".svg": "image/svg+xml",
 }
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self'; "
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self'; "
+)
 POLICY += "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
@@ -66,7 +70,8 @@ class Server(ThreadingHTTPServer):
 
 
 def serve(report: Path, run: Path, port: int = 0) -> Server:
-    """A server that is bound and not yet serving: call `serve_forever`, and `server_close` at the end.
+    """A server that is bound and not yet serving: call `serve_forever`, and `server_close` at the
+    end.
 
     Raises:
         UsageError: the port is taken or not allowed.
@@ -80,18 +85,23 @@ def serve(report: Path, run: Path, port: int = 0) -> Server:
 
 
 def read_below(folder: Path, target: str) -> tuple[bytes, str] | None:
-    """The content and the ending of the regular file below `folder` that a request's target names; otherwise None.
+    """The content and the ending of the regular file below `folder` that a request's target names;
+    otherwise None.
 
-    Each part of the path is opened from the one before it, and no link is followed: what is looked at is what is read,
-    whatever is put in its place meanwhile. Names that begin with a dot are refused.
+    Each part of the path is opened from the one before it, and no link is followed: what is looked
+    at is what is read, whatever is put in its place meanwhile. Names that begin with a dot are
+    refused.
     """
     try:
-        parts = [part for part in unquote(urlsplit(target).path).split("/") if part] or ["index.html"]
+        parts = [part for part in unquote(urlsplit(target).path).split("/") if part] or [
+            "index.html"
+        ]
         if any(part.startswith(".") or "\\" in part or "\0" in part for part in parts):
             return None
         place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         for number, part in enumerate(parts):
-            kind = os.O_DIRECTORY if number < len(parts) - 1 else os.O_NONBLOCK  # a pipe would wait for a writer
+            # a pipe would wait for a writer
+            kind = os.O_DIRECTORY if number < len(parts) - 1 else os.O_NONBLOCK
             try:
                 inner = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | kind, dir_fd=place)
             finally:
@@ -105,9 +115,11 @@ def read_below(folder: Path, target: str) -> tuple[bytes, str] | None:
 
 
 def part_of(asked: str, total: int) -> tuple[int, int] | None:
-    """The first byte and the one after the last that a `Range` asks for (RFC 9110, 14.1.2); None is all of them.
+    """The first byte and the one after the last that a `Range` asks for (RFC 9110, 14.1.2); None is
+    all of them.
 
-    Other units than bytes, and several ranges of which one could be had, are answered with everything, as servers may.
+    Other units than bytes, and several ranges of which one could be had, are answered with
+    everything, as servers may.
 
     Args:
         asked: the header's value.
@@ -123,9 +135,8 @@ def part_of(asked: str, total: int) -> tuple[int, int] | None:
         match = re.fullmatch(r"[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*", one)
         if not match:
             raise ValueError(f"{one!r} is no range")
-        first, last, suffix = (
-            int(x.lstrip("0")[:18] or 0) if x else None for x in match.groups()
-        )  # 18: beyond any file
+        # 18: beyond any file
+        first, last, suffix = (int(x.lstrip("0")[:18] or 0) if x else None for x in match.groups())
         if first is not None and last is not None and last < first:
             raise ValueError(f"{one!r} ends before it begins")
         if first is not None and first < total:
@@ -164,7 +175,9 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True  # what was not read of the body is no next request
         if not self._is_ours() or self.headers.get("Origin", "") not in self._origins():
             return self._refuse(HTTPStatus.FORBIDDEN)
-        if not hmac.compare_digest(self.headers.get("X-Seehear-Token", "").encode(), self.server.token.encode()):
+        if not hmac.compare_digest(
+            self.headers.get("X-Seehear-Token", "").encode(), self.server.token.encode()
+        ):
             return self._refuse(HTTPStatus.FORBIDDEN)
         if urlsplit(self.path).path != "/names":
             return self._refuse(HTTPStatus.NOT_FOUND)
@@ -175,14 +188,22 @@ class Handler(BaseHTTPRequestHandler):
             names = checked_names(json.loads(self.rfile.read(int(length))))
             path = write_names(self.server.run, names)
         except (ValueError, RecursionError) as error:
-            return self._answer(json.dumps({"error": f"Not saved: {error}."}).encode(), ".json", HTTPStatus.BAD_REQUEST)
+            return self._answer(
+                json.dumps({"error": f"Not saved: {error}."}).encode(),
+                ".json",
+                HTTPStatus.BAD_REQUEST,
+            )
         except OSError as error:
             text = f"Not saved: {error.strerror or error}."
-            return self._answer(json.dumps({"error": text}).encode(), ".json", HTTPStatus.INTERNAL_SERVER_ERROR)
+            return self._answer(
+                json.dumps({"error": text}).encode(), ".json", HTTPStatus.INTERNAL_SERVER_ERROR
+            )
         return self._answer(json.dumps({"saved": str(path)}).encode(), ".json")
 
     def _session(self) -> dict[str, Any]:
-        """What the page gets here and not from disk: the token, where names go, and the names as they are now."""
+        """What the page gets here and not from disk: the token, where names go, and the names as
+        they are now.
+        """
         try:
             names, problem = read_names(self.server.run), ""
         except RunError as error:
@@ -195,12 +216,19 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def _origins(self) -> tuple[str, ...]:
-        return tuple(f"http://{host}:{self.server.server_port}" for host in ("127.0.0.1", "localhost"))
+        return tuple(
+            f"http://{host}:{self.server.server_port}" for host in ("127.0.0.1", "localhost")
+        )
 
     def _is_ours(self) -> bool:
-        """Whether the request names this server by its address, and comes from its page or was typed."""
+        """Whether the request names this server by its address, and comes from its page or was
+        typed.
+        """
         host = f"http://{self.headers.get('Host', '')}"
-        return host in self._origins() and self.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
+        return host in self._origins() and self.headers.get("Sec-Fetch-Site", "none") in (
+            "none",
+            "same-origin",
+        )
 
     def _refuse(self, status: HTTPStatus) -> None:
         self._answer(f"{status.value} {status.phrase}\n".encode(), ".txt", status)
@@ -212,10 +240,17 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 part = part_of(self.headers.get("Range", ""), len(body))
             except ValueError:
-                where, body, status = f"bytes */{len(body)}", b"", HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+                where, body, status = (
+                    f"bytes */{len(body)}",
+                    b"",
+                    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                )
             else:
                 if part:
-                    where, status = f"bytes {part[0]}-{part[1] - 1}/{len(body)}", HTTPStatus.PARTIAL_CONTENT
+                    where, status = (
+                        f"bytes {part[0]}-{part[1] - 1}/{len(body)}",
+                        HTTPStatus.PARTIAL_CONTENT,
+                    )
                     body = body[slice(*part)]
         self.send_response(status)
         if where:

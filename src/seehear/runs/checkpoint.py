@@ -1,12 +1,13 @@
 """How does one file hold all that going on needs, and how is damage to it found?
 
-A round's folder holds `checkpoint.pt` (weights, labels, position; a dictionary of tensors and plain data), the labels
-and centroids again in formats for other programs, the line of the log as `round.json`, and the SHA-256 of the
-checkpoint, by which truncation and flipped bits are found. The folder appears whole or not at all. Loading uses
-`weights_only=True`: a checkpoint from a stranger is data, never code.
+A round's folder holds `checkpoint.pt` (weights, labels, position; a dictionary of tensors and plain
+data), the labels and centroids again in formats for other programs, the line of the log as
+`round.json`, and the SHA-256 of the checkpoint, by which truncation and flipped bits are found. The
+folder appears whole or not at all. Loading uses `weights_only=True`: a checkpoint from a stranger
+is data, never code.
 
-Within a round a checkpoint is one file, `midway/ROUND-STEP-DIGEST.pt`; its name ends with the first 16 digits of its
-own SHA-256.
+Within a round a checkpoint is one file, `midway/ROUND-STEP-DIGEST.pt`; its name ends with the first
+16 digits of its own SHA-256.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping
     """Write one round's folder; `summary` becomes `round.json`.
 
     Args:
-        state: tensors and plain data; `state["last"][name]` holds "labels" (N,) and "centroids" (K, D) of the round.
+        state: tensors and plain data; `state["last"][name]` holds "labels" (N,) and "centroids" (K,
+            D) of the round.
     """
     with whole_folder(run.round_path(number), replaces=outputs.ROUND) as folder:
         write_state(folder, state)
@@ -47,7 +49,9 @@ def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping
 
 
 def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> Path:
-    """Write a checkpoint within round `number`, after `step` steps of it; only the last two are kept."""
+    """Write a checkpoint within round `number`, after `step` steps of it; only the last two are
+    kept.
+    """
     folder = run.path / "midway"
     name = f"{number:03d}-{step:09d}"
     with unfinished(folder / name) as temporary:
@@ -65,7 +69,9 @@ def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> P
 def midways(run: Run) -> list[Path]:
     """The checkpoints within rounds, the newest last."""
     name = re.compile(outputs.MIDWAY.names[0])
-    return sorted(path for path in (run.path / "midway").glob("[0-9]*.pt") if name.fullmatch(path.name))
+    return sorted(
+        path for path in (run.path / "midway").glob("[0-9]*.pt") if name.fullmatch(path.name)
+    )
 
 
 def newest(run: Run) -> tuple[int, bool, bytes] | None:
@@ -80,7 +86,11 @@ def newest(run: Run) -> tuple[int, bool, bytes] | None:
     for number, step, path in furthest_first(run):
         try:
             data = path.read_bytes()
-            wanted = path.stem[-16:] if step < math.inf else path.with_suffix(".sha256").read_text("ascii").strip()
+            wanted = (
+                path.stem[-16:]
+                if step < math.inf
+                else path.with_suffix(".sha256").read_text("ascii").strip()
+            )
             if not hashlib.sha256(data).hexdigest().startswith(wanted) or len(wanted) < 16:
                 raise CheckpointError(f"{path} is damaged: its SHA-256 is not {wanted[:12]}...")
             parse(data)
@@ -90,13 +100,20 @@ def newest(run: Run) -> tuple[int, bool, bytes] | None:
         except (OSError, ValueError) as error:
             problems.append(f"{path} cannot be read ({error}).")
     if problems:
-        raise CheckpointError(" ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite.")
+        raise CheckpointError(
+            " ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite."
+        )
     return None
 
 
 def furthest_first(run: Run) -> list[tuple[int, float, Path]]:
-    """All checkpoints: round, step within it (infinite where it is over) and file; the furthest first."""
-    whole = [(number, math.inf, run.round_path(number) / "checkpoint.pt") for number in run.rounds()[-KEPT:]]
+    """All checkpoints: round, step within it (infinite where it is over) and file; the furthest
+    first.
+    """
+    whole = [
+        (number, math.inf, run.round_path(number) / "checkpoint.pt")
+        for number in run.rounds()[-KEPT:]
+    ]
     within = [(int(p.name.split("-")[0]), float(p.name.split("-")[1]), p) for p in midways(run)]
     return sorted(whole + within, reverse=True)
 
@@ -113,23 +130,32 @@ def parse(data: bytes, name: str = "This") -> dict[str, Any]:
     except CheckpointError:
         raise
     except Exception as error:  # of whatever kind the bytes lead to
-        raise CheckpointError(f"{name} is no checkpoint of tensors and data ({first_line(error)}).") from None
+        raise CheckpointError(
+            f"{name} is no checkpoint of tensors and data ({first_line(error)})."
+        ) from None
     if not isinstance(state, dict):
-        raise CheckpointError(f"{name} is no checkpoint of tensors and data, but a {type(state).__name__}.")
+        raise CheckpointError(
+            f"{name} is no checkpoint of tensors and data, but a {type(state).__name__}."
+        )
     return state
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write `checkpoint.pt`, tensors and plain data, and its SHA-256 into a folder that is being made."""
+    """Write `checkpoint.pt`, tensors and plain data, and its SHA-256 into a folder that is being
+    made.
+    """
     _save(state, folder / "checkpoint.pt")
-    (folder / "checkpoint.sha256").write_text(digest_of(folder / "checkpoint.pt") + "\n", encoding="ascii")
+    (folder / "checkpoint.sha256").write_text(
+        digest_of(folder / "checkpoint.pt") + "\n", encoding="ascii"
+    )
 
 
 def read_state(folder: Path) -> dict[str, Any]:
     """The inverse of `write_state`; never runs code.
 
     Raises:
-        CheckpointError: the checkpoint is missing, truncated, changed, or holds something else than data.
+        CheckpointError: the checkpoint is missing, truncated, changed, or holds something else than
+            data.
     """
     path = folder / "checkpoint.pt"
     try:
@@ -139,12 +165,16 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read ({error}).") from None
     found = hashlib.sha256(data).hexdigest()
     if found != wanted:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is {found[:12]}..., not {wanted[:12]}...")
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 is {found[:12]}..., not {wanted[:12]}..."
+        )
     return parse(data, str(path))
 
 
 def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Any]]) -> None:
-    """`labels.parquet` (row and one column a clustering; -1: not readable) and `centroids.safetensors`."""
+    """`labels.parquet` (row and one column a clustering; -1: not readable) and
+    `centroids.safetensors`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors.torch import save_file
@@ -155,10 +185,14 @@ def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Any]]) -> N
     with pq.ParquetWriter(folder / "labels.parquet", schema, compression="zstd") as writer:
         for start in range(0, max(count, 1), GROUP_ROWS):
             columns = {"row": np.arange(start, min(start + GROUP_ROWS, count), dtype=np.int64)}
-            columns |= {name: labels_N[start : start + GROUP_ROWS] for name, labels_N in labels.items()}
+            columns |= {
+                name: labels_N[start : start + GROUP_ROWS] for name, labels_N in labels.items()
+            }
             writer.write_table(pa.table(columns, schema))
     tensors = {
-        f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)  # several of a space share its preparation
+        f"{name}.{key}": value.clone(
+            memory_format=torch.contiguous_format
+        )  # several of a space share its preparation
         for name, c in clusters.items()
         for key, value in c.items()
         if key not in ("labels", "numbers")
@@ -167,6 +201,7 @@ def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Any]]) -> N
 
 
 def _save(state: Mapping[str, Any], path: Path) -> None:
-    # A file of Python's: PyTorch's own writer refuses some names, and does not say what the system said.
+    # A file of Python's: PyTorch's own writer refuses some names, and does not say what the system
+    # said.
     with path.open("wb") as file:
         torch.save(dict(state), file)

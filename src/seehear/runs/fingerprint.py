@@ -1,7 +1,7 @@
 """Is this the index that a run began with, and if not, what changed?
 
-A digest says that two indexes differ, and not in what. So a run records a few facts of each aspect of its index; a copy
-would be as long as the list of files.
+A digest says that two indexes differ, and not in what. So a run records a few facts of each aspect
+of its index; a copy would be as long as the list of files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ ASPECTS = {
 
 
 def fingerprint(index: Index) -> dict[str, Any]:
-    """What a run records of its index, beside its place: digest, counts, settings, and a digest of each aspect."""
+    """What a run records of its index, beside its place: digest, counts, settings, and a digest of
+    each aspect.
+    """
     first_rows = np.flatnonzero(np.diff(index.video, prepend=-1))
     names = hashlib.sha256("\0".join(index.original_names(first_rows).to_pylist()).encode())
     return {
@@ -45,7 +47,8 @@ def fingerprint(index: Index) -> dict[str, Any]:
 def place_of(index: Index, run: Path) -> dict[str, str]:
     """Where an index is, for the record of a run: the way there from the run, and the place itself.
 
-    So either may be moved alone, or both together. Where they have only the root in common, there is no such way.
+    So either may be moved alone, or both together. Where they have only the root in common, there
+    is no such way.
     """
     here, there = real(run), real(index.folder)
     shared = os.path.commonpath([here, there]) != os.sep
@@ -53,17 +56,22 @@ def place_of(index: Index, run: Path) -> dict[str, str]:
 
 
 def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index:
-    """The index that a run was trained on: the one that is given, else where the run was told it is.
+    """The index that a run was trained on: the one that is given, else where the run was told it
+    is.
 
     Raises:
         RunError: it is not there.
         IndexFileError: it is, and is another one, or damaged.
     """
-    digest, places = run.field("index", "digest"), [Path(given)] if given is not None else places_of(run)
+    digest, places = (
+        run.field("index", "digest"),
+        [Path(given)] if given is not None else places_of(run),
+    )
     there = [place for place in places if (place / "index.json").exists()]
     if not there and given is None:
         raise RunError(
-            f"{places[0]}, the index that {run.path} was trained on, is not there. Name it with --index (of search: "
+            f"{places[0]}, the index that {run.path} was trained on, is not there. Name it with "
+            f"--index (of search: "
             f"--in), or bring it back."
         )
     opened = [Index.open(place) for place in there or places]
@@ -71,8 +79,10 @@ def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index
     if not fitting:
         rows = run.record["index"].get("rows")
         raise IndexFileError(
-            f"{opened[0].folder} has changed since {run.path} was trained on it, or is another index ({rows} rows "
-            f"then, {len(opened[0])} now). Name the run's with --index (of search: --in), or search another gallery."
+            f"{opened[0].folder} has changed since {run.path} was trained on it, or is another "
+            f"index ({rows} rows "
+            f"then, {len(opened[0])} now). Name the run's with --index (of search: --in), or "
+            f"search another gallery."
         )
     return fitting[0]
 
@@ -80,24 +90,39 @@ def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index
 def places_of(run: Run) -> list[Path]:
     """Where the index of a run may be, the likeliest first."""
     record = run.field("index")
-    texts = [text for text in (record.get("path"), record.get("absolute")) if isinstance(text, str) and text]
+    texts = [
+        text
+        for text in (record.get("path"), record.get("absolute"))
+        if isinstance(text, str) and text
+    ]
     if not texts:
         run.field("index", "path")
     return [run.path / texts[0], *(Path(text) for text in texts)]
 
 
 def what_changed(before: Mapping[str, Any], index: Index) -> str:
-    """In words, what differs between the index that `fingerprint` gave `before` and this one; never empty."""
+    """In words, what differs between the index that `fingerprint` gave `before` and this one; never
+    empty.
+    """
     now = fingerprint(index)
     then = {**now, **before}  # of a run by an older program, what it did not record
-    found = [f"{then[name]} {name} then, {now[name]} now" for name in ("rows", "videos") if then[name] != now[name]]
+    found = [
+        f"{then[name]} {name} then, {now[name]} now"
+        for name in ("rows", "videos")
+        if then[name] != now[name]
+    ]
     old, new = then["settings"] or {}, now["settings"] or {}
     both = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
     found += [f"{name} was {old[name]:g} and is {new[name]:g}" for name in both]
     if then["root"] != now["root"]:
         found.append(f"its folder of videos was {then['root']} and is {now['root']}")
-    found += [f"other than then: {words}" for name, words in ASPECTS.items() if then[name] != now[name]]
-    return "; ".join(found) or f"its digest was {before['digest'][:19]}... and is {now['digest'][:19]}..."
+    found += [
+        f"other than then: {words}" for name, words in ASPECTS.items() if then[name] != now[name]
+    ]
+    return (
+        "; ".join(found)
+        or f"its digest was {before['digest'][:19]}... and is {now['digest'][:19]}..."
+    )
 
 
 def _digest(*columns: np.ndarray) -> str:

@@ -24,7 +24,15 @@ from typing import Any
 from seehear.config import Settings, from_dict
 from seehear.errors import RunError
 from seehear.machine import outputs
-from seehear.machine.files import TEMPORARY, atomic_file, commit, now, versions, write_anew, write_json
+from seehear.machine.files import (
+    TEMPORARY,
+    atomic_file,
+    commit,
+    now,
+    versions,
+    write_anew,
+    write_json,
+)
 from seehear.machine.outputs import check_folder
 from seehear.machine.reading import readable
 
@@ -66,19 +74,37 @@ class Run:
         try:
             record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{path} is no run: it has no run.json. Make one with `seehear pretrain`.") from None
+            raise RunError(
+                f"{path} is no run: it has no run.json. Make one with `seehear pretrain`."
+            ) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path}/run.json cannot be read ({error}). Restore it, or use another run.") from None
+            raise RunError(
+                f"{path}/run.json cannot be read ({error}). Restore it, or use another run."
+            ) from None
         if not isinstance(record, dict):
-            raise RunError(f"{path}/run.json is no record of a run. Restore it, or use another run.")
-        for name, kind in {"settings": dict, "index": dict, "numerics": dict, "created": str, "resumed": list}.items():
+            raise RunError(
+                f"{path}/run.json is no record of a run. Restore it, or use another run."
+            )
+        for name, kind in {
+            "settings": dict,
+            "index": dict,
+            "numerics": dict,
+            "created": str,
+            "resumed": list,
+        }.items():
             if not isinstance(record.get(name, kind()), kind):
-                raise RunError(f"{path}/run.json has no {name} of a run. Restore it, or use another run.")
-        if any(not isinstance(record.get("index", {}).get(name, ""), str) for name in ("path", "absolute", "digest")):
+                raise RunError(
+                    f"{path}/run.json has no {name} of a run. Restore it, or use another run."
+                )
+        if any(
+            not isinstance(record.get("index", {}).get(name, ""), str)
+            for name in ("path", "absolute", "digest")
+        ):
             raise RunError(f"{path}/run.json names no index. Restore it, or use another run.")
         if record.get("format") != FORMAT:
             raise RunError(
-                f"{path}/run.json has run format {record.get('format')}; this seehear reads {FORMAT}. Install the "
+                f"{path}/run.json has run format {record.get('format')}; this seehear reads "
+                f"{FORMAT}. Install the "
                 f"version that made it ({record.get('seehear')})."
             )
         return cls(path, record)
@@ -92,7 +118,10 @@ class Run:
         found: Any = self.record
         for name in names:
             if not isinstance(found, dict) or name not in found:
-                raise RunError(f"{self.path}/run.json has no {' '.join(names)}. Restore it, or use another run.")
+                raise RunError(
+                    f"{self.path}/run.json has no {' '.join(names)}. Restore it, or use another "
+                    f"run."
+                )
             found = found[name]
         return found
 
@@ -106,8 +135,13 @@ class Run:
             return from_dict(self.field("settings"))
 
     def went_on(self, settings: Mapping[str, Any]) -> None:
-        """Record that the run was resumed, when, by which command and program, and with which settings."""
-        resumed = [*self.record.get("resumed", []), {"time": now(), "command": sys.argv, "commit": commit()}]
+        """Record that the run was resumed, when, by which command and program, and with which
+        settings.
+        """
+        resumed = [
+            *self.record.get("resumed", []),
+            {"time": now(), "command": sys.argv, "commit": commit()},
+        ]
         self.record.update(settings=settings, resumed=resumed)
         write_json(self.path / "run.json", self.record)
 
@@ -128,7 +162,8 @@ class Run:
         for number, entry in enumerate(entries, 1):
             if not isinstance(entry, dict) or not isinstance(entry.get("round"), int):
                 raise RunError(
-                    f"{path} is damaged: line {number} is no record of a round. It is written anew from the rounds by: "
+                    f"{path} is damaged: line {number} is no record of a round. It is written "
+                    f"anew from the rounds by: "
                     f"seehear pretrain ... --resume"
                 )
         return entries
@@ -154,25 +189,39 @@ class Run:
     def forget_after(self, number: int) -> None:
         """Cut `rounds/` and `log.jsonl` back to rounds up to `number`, before going on from there.
 
-        The log is written anew from the rounds, since a crash may have come between a round and its line. Of what was
-        being written when a process was killed, nothing is left.
+        The log is written anew from the rounds, since a crash may have come between a round and its
+        line. Of what was being written when a process was killed, nothing is left.
         """
         for folder in (self.path, self.path / "midway", self.path / "rounds"):
             for left in folder.glob(f"{TEMPORARY}*"):
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        logged = {entry["round"]: entry for entry in self._lines() if isinstance(entry, dict) and "round" in entry}
+        logged = {
+            entry["round"]: entry
+            for entry in self._lines()
+            if isinstance(entry, dict) and "round" in entry
+        }
         for later in [n for n in self.rounds() if n > number]:
             outputs.remove(self.round_path(later), outputs.ROUND)
         noted = {n: outputs.read_marker(self.round_path(n) / "round.json") for n in self.rounds()}
-        entries = [entry if entry.get("round") == n else logged.get(n) for n, entry in noted.items()]
+        entries = [
+            entry if entry.get("round") == n else logged.get(n) for n, entry in noted.items()
+        ]
         with atomic_file(self.path / "log.jsonl") as temporary:
             lines = [json.dumps(entry) + "\n" for entry in entries if entry]
             temporary.write_text("".join(lines), encoding="utf-8")
 
     def rounds(self) -> list[int]:
-        """Numbers of the whole rounds, ascending; what others have put beside them has no such name."""
-        found = [path for path in (self.path / "rounds").glob("[0-9]*") if re.fullmatch(r"[0-9]{3,9}", path.name)]
-        return sorted(int(path.name) for path in found if any((path / name).exists() for name in _OF_A_ROUND))
+        """Numbers of the whole rounds, ascending; what others have put beside them has no such
+        name.
+        """
+        found = [
+            path
+            for path in (self.path / "rounds").glob("[0-9]*")
+            if re.fullmatch(r"[0-9]{3,9}", path.name)
+        ]
+        return sorted(
+            int(path.name) for path in found if any((path / name).exists() for name in _OF_A_ROUND)
+        )
 
     def round_path(self, number: int) -> Path:
         """The folder of one round."""

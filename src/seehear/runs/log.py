@@ -1,6 +1,8 @@
-"""What is worth knowing of a round, and when should a person worry? One flat record a round, as `log.jsonl` holds it.
+"""What is worth knowing of a round, and when should a person worry? One flat record a round, as
+`log.jsonl` holds it.
 
-NMI is normalised mutual information (arithmetic mean), 0 for independent clusterings, 1 for equal ones.
+NMI is normalised mutual information (arithmetic mean), 0 for independent clusterings, 1 for equal
+ones.
 """
 
 from __future__ import annotations
@@ -40,13 +42,15 @@ def summary(
         teachers: student -> the spaces that teach it.
         heldout_videos: kept out of training.
 
-    Keys: round, steps, skipped (steps beside these, from which nothing was learned), clips; per student epochs, loss,
-    accuracy, heldout_loss, heldout_accuracy, seen (the share of the training rows that were drawn; one number an epoch;
-    losses in nats, accuracies in [0, 1]) and guessing (the accuracy of naming the largest cluster each time);
-    heldout_videos; per clustering num_clusters, sizes (largest, smallest), effective (so many even clusters hold the
-    same entropy), reseeded, inertia, nmi_last (with the last round's labels, null in the first); stable (rounds in a
-    row whose clusters agreed with the last ones' by more than stop_nmi); nmi_video_audio (null where either is not
-    clustered); unreadable (reason -> times in this round); timing (clips_per_second, waiting_share, seconds).
+    Keys: round, steps, skipped (steps beside these, from which nothing was learned), clips; per
+    student epochs, loss, accuracy, heldout_loss, heldout_accuracy, seen (the share of the training
+    rows that were drawn; one number an epoch; losses in nats, accuracies in [0, 1]) and guessing
+    (the accuracy of naming the largest cluster each time); heldout_videos; per clustering
+    num_clusters, sizes (largest, smallest), effective (so many even clusters hold the same
+    entropy), reseeded, inertia, nmi_last (with the last round's labels, null in the first); stable
+    (rounds in a row whose clusters agreed with the last ones' by more than stop_nmi);
+    nmi_video_audio (null where either is not clustered); unreadable (reason -> times in this
+    round); timing (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
     clusterings = {}
@@ -89,17 +93,23 @@ def summary(
 
 
 def effective_number(sizes_K: np.ndarray) -> float:
-    """exp of the entropy of cluster sizes: K for even ones, 1 for one that holds all; 0 without rows."""
+    """exp of the entropy of cluster sizes: K for even ones, 1 for one that holds all; 0 without
+    rows.
+    """
     share_K = sizes_K[sizes_K > 0] / max(1, sizes_K.sum())
     return math.exp(-float((share_K * np.log(share_K)).sum())) if len(share_K) else 0.0
 
 
 def guessing(now: Round, teachers: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Student -> the accuracy of always naming the largest cluster, a mean over its heads as accuracies are."""
+    """Student -> the accuracy of always naming the largest cluster, a mean over its heads as
+    accuracies are.
+    """
     found = {}
     for student, heads in heads_of(now.clusters, teachers).items():
         sizes = [now.clusters[name].clustering.sizes for name in heads]
-        found[student] = round(float(np.mean([int(s.max()) / max(1, int(s.sum())) for s in sizes])), 4)
+        found[student] = round(
+            float(np.mean([int(s.max()) / max(1, int(s.sum())) for s in sizes])), 4
+        )
     return found
 
 
@@ -125,35 +135,46 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
     for student, losses in entry["loss"].items():
         if losses[-1] > chance - LEARNED_NATS:
             text = (
-                f"The {student} encoder learns nothing: its loss ends at {losses[-1]:.2f}, and guessing gives "
+                f"The {student} encoder learns nothing: its loss ends at {losses[-1]:.2f}, and "
+                f"guessing gives "
                 f"ln K = {chance:.2f}. Try another --train.lr, more --train.epochs, or more videos."
             )
             found.append(("not learning", text))
     for student, values in entry["heldout_accuracy"].items():
-        if values and entry["heldout_videos"] >= FEW_VIDEOS and values[-1] <= chance_bound(entry, student):
+        if (
+            values
+            and entry["heldout_videos"] >= FEW_VIDEOS
+            and values[-1] <= chance_bound(entry, student)
+        ):
             text = (
-                f"The {student} encoder names the clusters of {entry['heldout_videos']} videos kept out no better than "
-                f"guessing: {values[-1]:.1%}, and always naming the largest gets {entry['guessing'][student]:.1%}. "
+                f"The {student} encoder names the clusters of {entry['heldout_videos']} videos "
+                f"kept out no better than "
+                f"guessing: {values[-1]:.1%}, and always naming the largest gets "
+                f"{entry['guessing'][student]:.1%}. "
                 f"More videos, or fewer epochs a round (--train.epochs)."
             )
             found.append(("not generalising", text))
     if skipped := entry.get("skipped", 0):
         text = (
-            f"{skipped} of {skipped + entry['steps']} steps were skipped: the loss was not finite. Should it "
+            f"{skipped} of {skipped + entry['steps']} steps were skipped: the loss was not "
+            f"finite. Should it "
             f"go on, lower --train.lr, or take --compute.precision fp32."
         )
         found.append(("not finite", text))
     if entry["timing"]["waiting_share"] > WAITING_SHARE:
         known = entry.get("data")
         text = f"Training waits for data {entry['timing']['waiting_share']:.0%} of the time. " + (
-            advice(known) if known else "Raise --data.workers, or --data.cache_gigabytes if the segments fit in memory."
+            advice(known)
+            if known
+            else "Raise --data.workers, or --data.cache_gigabytes if the segments fit in memory."
         )
         found.append(("waiting", text))
     return found
 
 
 def alarming_share(num_clusters: int) -> float:
-    """The share of all rows from which on a largest cluster is a collapse: half-way, in logarithms, from 1 / K to 1.
+    """The share of all rows from which on a largest cluster is a collapse: half-way, in logarithms,
+    from 1 / K to 1.
 
     Half of the rows for 4 clusters, a quarter for 16, a sixteenth for 256.
     """
@@ -161,10 +182,12 @@ def alarming_share(num_clusters: int) -> float:
 
 
 def collapse(sizes: Mapping[str, Any], rows: int) -> str | None:
-    """In what way cluster sizes are a collapse, or None. Two ways, since a few large clusters need no largest one.
+    """In what way cluster sizes are a collapse, or None. Two ways, since a few large clusters need
+    no largest one.
 
-    Sizes of healthy k-means spread by a factor of e^0.5 to e^1 or so (deviation s of their logarithm), which is worth
-    K e^(-s^2 / 2) even clusters: 0.88 K to 0.61 K. A quarter of K means s = 1.7.
+    Sizes of healthy k-means spread by a factor of e^0.5 to e^1 or so (deviation s of their
+    logarithm), which is worth K e^(-s^2 / 2) even clusters: 0.88 K to 0.61 K. A quarter of K means
+    s = 1.7.
 
     Args:
         sizes: "num_clusters", "largest" (rows) and "effective".
@@ -178,7 +201,9 @@ def collapse(sizes: Mapping[str, Any], rows: int) -> str | None:
 
 
 def chance_bound(entry: Mapping[str, Any], student: str) -> float:
-    """The accuracy that guessing exceeds in one of 20 cases on the videos kept out; clips of one video count once."""
+    """The accuracy that guessing exceeds in one of 20 cases on the videos kept out; clips of one
+    video count once.
+    """
     from scipy.stats import binom
 
     videos = entry["heldout_videos"]
@@ -186,7 +211,9 @@ def chance_bound(entry: Mapping[str, Any], student: str) -> float:
 
 
 def line(entry: dict[str, Any], rounds: int) -> str:
-    """A round in one line, for a person: losses and accuracies are those of the last epoch, video / audio."""
+    """A round in one line, for a person: losses and accuracies are those of the last epoch, video /
+    audio.
+    """
 
     def ends(key: str, form: str) -> str:
         return "/".join(format(values[-1], form) for values in entry[key].values())
@@ -198,7 +225,9 @@ def line(entry: dict[str, Any], rounds: int) -> str:
         f"loss {ends('loss', '.2f')}",
         f"accuracy {ends('accuracy', '.0%')}"
         + (f" (held out {ends('heldout_accuracy', '.0%')})" if entry["heldout_accuracy"] else ""),
-        "NMI " + (f"with last {moved}, " if moved else "") + f"video-audio {entry['nmi_video_audio']:.2f}"
+        "NMI "
+        + (f"with last {moved}, " if moved else "")
+        + f"video-audio {entry['nmi_video_audio']:.2f}"
         if entry["nmi_video_audio"] is not None
         else f"NMI with last {moved or '-'}",
         "sizes " + ", ".join(f"{c['smallest']}-{c['largest']}" for c in clusters),
@@ -218,7 +247,9 @@ def line(entry: dict[str, Any], rounds: int) -> str:
 def check_tensorboard() -> None:
     """Raise SettingsError when TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
-        raise SettingsError("TensorBoard is not installed. `pip install 'seehear[tensorboard]'`, or leave it out.")
+        raise SettingsError(
+            "TensorBoard is not installed. `pip install 'seehear[tensorboard]'`, or leave it out."
+        )
 
 
 def summary_writer(folder: Path) -> SummaryWriter:
@@ -229,7 +260,9 @@ def summary_writer(folder: Path) -> SummaryWriter:
 
 
 def write_scalars(writer: SummaryWriter, entry: dict[str, Any], prefix: str = "") -> None:
-    """Every number of a round as a scalar named by its path; the last epoch's where there is one for each."""
+    """Every number of a round as a scalar named by its path; the last epoch's where there is one
+    for each.
+    """
     for key, value in entry.items():
         if isinstance(value, dict):
             write_scalars(writer, {"round": entry["round"], **value}, f"{prefix}{key}/")

@@ -2,7 +2,8 @@
 
     {"format": 1, "names": {"video": {"3": "rain"}, "audio": {"0": "dog"}}}
 
-Clusterings by name (video, audio, joint), in each the cluster's number as text, and its name: 1 to 80 characters.
+Clusterings by name (video, audio, joint), in each the cluster's number as text, and its name: 1 to
+80 characters.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ Names = dict[str, dict[int, str]]
 
 
 def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
-    """The names that were given to a run's clusters: clustering -> cluster -> name; empty where none were.
+    """The names that were given to a run's clusters: clustering -> cluster -> name; empty where
+    none were.
 
     Args:
         run: the run's folder.
-        sizes: clustering -> how many clusters it has: names are checked against it, and each has an entry.
+        sizes: clustering -> how many clusters it has: names are checked against it, and each has an
+            entry.
     Raises:
-        RunError: the file is there and is not what it should be, or names clusters that the run does not have.
+        RunError: the file is there and is not what it should be, or names clusters that the run
+            does not have.
     """
     path = run / FILE
     try:
@@ -41,7 +45,9 @@ def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
         names = {}
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read ({error}). Correct it, or move it away.") from None
-    return {clustering: names.get(clustering, {}) for clustering in (names if sizes is None else sizes)}
+    return {
+        clustering: names.get(clustering, {}) for clustering in (names if sizes is None else sizes)
+    }
 
 
 def check_clusters(names: Names, sizes: Mapping[str, int]) -> None:
@@ -50,7 +56,9 @@ def check_clusters(names: Names, sizes: Mapping[str, int]) -> None:
         if clustering not in sizes:
             raise ValueError(f"the run has no clustering {clustering}, only {', '.join(sizes)}")
         if of and max(of) >= sizes[clustering]:
-            raise ValueError(f"{clustering} has clusters 0 to {sizes[clustering] - 1}, and {max(of)} is named")
+            raise ValueError(
+                f"{clustering} has clusters 0 to {sizes[clustering] - 1}, and {max(of)} is named"
+            )
 
 
 def label_of(names: Names, clustering: str, cluster: int) -> str:
@@ -82,7 +90,11 @@ def checked_names(data: Any) -> Names:
     Raises:
         ValueError: it is not in the format.
     """
-    if not isinstance(data, Mapping) or data.get("format") != FORMAT or not isinstance(data.get("names"), Mapping):
+    if (
+        not isinstance(data, Mapping)
+        or data.get("format") != FORMAT
+        or not isinstance(data.get("names"), Mapping)
+    ):
         raise ValueError(f'it is not {{"format": {FORMAT}, "names": ...}}')
     names: Names = {}
     for clustering, of in data["names"].items():
@@ -95,7 +107,10 @@ def checked_names(data: Any) -> Names:
             if not (number.isascii() and number.isdigit() and len(number) < 9):
                 raise ValueError(f"{number!r} is no number of a cluster")
             if not isinstance(name, str) or len(name) > LONGEST:
-                raise ValueError(f"the name of {clustering} {number} is not a text of at most {LONGEST} characters")
+                raise ValueError(
+                    f"the name of {clustering} {number} is not a text of at most {LONGEST} "
+                    f"characters"
+                )
             name.encode()  # half of a surrogate pair is no text; UnicodeEncodeError is a ValueError
             if text := " ".join(name.split()):
                 names[clustering][int(number)] = text

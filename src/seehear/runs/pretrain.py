@@ -1,8 +1,9 @@
-"""A folder of indexed videos in, trained encoders out: builds everything from the settings, drives the method's rounds,
-logs each, saves each, and goes on after a crash from the last checkpoint.
+"""A folder of indexed videos in, trained encoders out: builds everything from the settings, drives
+the method's rounds, logs each, saves each, and goes on after a crash from the last checkpoint.
 
-The method itself is in `method.py`; this file only feeds it and keeps its results. The run's folder: `folder.py`. Under
-torchrun every rank runs this file; rank 0 alone reads and writes the run's folder and says anything.
+The method itself is in `method.py`; this file only feeds it and keeps its results. The run's
+folder: `folder.py`. Under torchrun every rank runs this file; rank 0 alone reads and writes the
+run's folder and says anything.
 """
 
 from __future__ import annotations
@@ -40,7 +41,14 @@ from seehear.presets import preset_settings
 from seehear.runs.checkpoint import save_round, write_clusters
 from seehear.runs.fingerprint import fingerprint, place_of, what_changed
 from seehear.runs.folder import Run
-from seehear.runs.log import check_tensorboard, line, summary, summary_writer, warnings_of, write_scalars
+from seehear.runs.log import (
+    check_tensorboard,
+    line,
+    summary,
+    summary_writer,
+    warnings_of,
+    write_scalars,
+)
 from seehear.runs.saving import Saver, content, naming, restore
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
@@ -72,17 +80,19 @@ def pretrain(
     console: Console | None = None,
     clips: Clips | None = None,
 ) -> Run:
-    """Train a video and an audio encoder on the segments of an index, by cross-modal deep clustering.
+    """Train a video and an audio encoder on the segments of an index, by cross-modal deep
+    clustering.
 
-    Under torchrun all processes call it alike; the group that it joins stays until the process ends.
+    Under torchrun all processes call it alike; the group that it joins stays until the process
+    ends.
 
     Args:
         index: the folder that `seehear.index` wrote.
         out: the run's folder; must not exist, unless `resume` or `overwrite` is set.
         preset: the settings to start from: a name of `seehear.presets.PRESETS`.
         settings: changes by dotted name, such as {"variant": "sdc", "train.lr": 0.01}.
-        resume: go on from the last checkpoint of `out`, with the settings recorded there, of which only
-            `FREE_ON_RESUME` may be changed. "if there" begins where there is no run yet.
+        resume: go on from the last checkpoint of `out`, with the settings recorded there, of which
+            only `FREE_ON_RESUME` may be changed. "if there" begins where there is no run yet.
         overwrite: remove the run at `out` first.
         tensorboard: also write TensorBoard's files to `out/tensorboard`.
         console: where progress is shown; stderr by default.
@@ -90,7 +100,8 @@ def pretrain(
     Returns:
         The run. Its encoders are in `out/encoders`; `seehear.load(out)` loads them.
     Raises:
-        UsageError: wrong settings, an index that does not fit, an existing run (see its subclasses).
+        UsageError: wrong settings, an index that does not fit, an existing run (see its
+            subclasses).
         TrainingError: the loss is not finite, or too many rows cannot be read.
         Interrupted: SIGTERM, SIGINT or SIGUSR1 came; training is saved.
         RankError: another rank is gone.
@@ -106,11 +117,16 @@ def pretrain(
     with (
         nullcontext(console) if console else Console() as console,
         Interruptions(
-            f"{distributed.launcher()} pretrain {shlex.join([str(index.folder), '--out', str(out)])} --resume"
+            f"{distributed.launcher()} pretrain "
+            f"{shlex.join([str(index.folder), '--out', str(out)])} --resume"
         ) as requests,
         ExitStack() as held,  # on rank 0 the lock of the one who writes
     ):
-        prepare = partial(go_on, held) if resume else partial(begin, held, preset=preset, overwrite=overwrite)
+        prepare = (
+            partial(go_on, held)
+            if resume
+            else partial(begin, held, preset=preset, overwrite=overwrite)
+        )
         record = distributed.by_first(partial(prepare, out, index, changes))
         run, cfg = Run(out, record), from_dict(record["settings"])
         set_threads(cfg.compute)
@@ -121,7 +137,8 @@ def pretrain(
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(pair)  # type: ignore[no-untyped-call]
         state = State(pair, numerics)
         with readable(
-            out / "run.json", "It, or the last checkpoint, is damaged: restore them, or --overwrite the run."
+            out / "run.json",
+            "It, or the last checkpoint, is damaged: restore them, or --overwrite the run.",
         ):
             failures = restore(run, state) if resume else {}
         if is_over(run, state, cfg):
@@ -134,7 +151,9 @@ def pretrain(
         if distributed.rank() == 0:
             clips.failures.update(failures)
         with kernels(cfg.compute):
-            train_rounds(run, cfg, clips, tensorboard, Saver(run, cfg, state, clips, console, requests))
+            train_rounds(
+                run, cfg, clips, tensorboard, Saver(run, cfg, state, clips, console, requests)
+            )
             finish(run, cfg, state, clips, console)
         distributed.barrier()
     return run
@@ -148,13 +167,23 @@ def join(compute_settings: Mapping[str, Any]) -> None:
 
 
 def begin(
-    held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any], *, preset: str, overwrite: bool
+    held: ExitStack,
+    out: Path,
+    index: Index,
+    changes: Mapping[str, Any],
+    *,
+    preset: str,
+    overwrite: bool,
 ) -> dict[str, Any]:
-    """Make the folder of a new run, which this process alone writes until `held` is closed; returns its record."""
+    """Make the folder of a new run, which this process alone writes until `held` is closed; returns
+    its record.
+    """
     cfg = override(preset_settings(preset), changes)
     check_size(cfg, index)
     index.check()
-    outputs.check_folder(out, outputs.RUN, overwrite=overwrite, inputs=[index.folder], in_place=True)
+    outputs.check_folder(
+        out, outputs.RUN, overwrite=overwrite, inputs=[index.folder], in_place=True
+    )
     held.enter_context(one_writer(out, inside=True))
     set_threads(cfg.compute)
     numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
@@ -162,7 +191,9 @@ def begin(
 
 
 def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Open a run that is to go on, which this process alone writes until `held` is closed; returns its record."""
+    """Open a run that is to go on, which this process alone writes until `held` is closed; returns
+    its record.
+    """
     Run.open(out)
     held.enter_context(one_writer(out, inside=True))
     run, cfg = reopen(out, index, changes)
@@ -177,13 +208,18 @@ def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) 
 def is_over(run: Run, state: State, cfg: Settings) -> bool:
     """Whether a run has nothing left to do."""
     rounds_are = state.round > 0 and not state.clusters and state.is_over(cfg.rounds, cfg.stop_nmi)
-    return rounds_are and distributed.by_first(lambda: (run.path / "encoders" / "encoders.json").is_file())
+    return rounds_are and distributed.by_first(
+        lambda: (run.path / "encoders" / "encoders.json").is_file()
+    )
 
 
 def end_of(out: Path, state: State, cfg: Settings) -> str:
     """What to say of a run that has nothing left to do."""
     if state.round < cfg.rounds:
-        return f"{out} ended when its clusters stopped changing, in round {state.round}. More: --resume --stop_nmi 0."
+        return (
+            f"{out} ended when its clusters stopped changing, in round {state.round}. More: "
+            f"--resume --stop_nmi 0."
+        )
     return f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}."
 
 
@@ -203,14 +239,16 @@ def introduction(run: Run, cfg: Settings, state: State, rows: int) -> list[str]:
     if ranks > 1 or train.batch_parts > 1:
         over = "all ranks" if cfg.compute.sync_batch_norm else "a part"
         lines.append(
-            f"{ranks} ranks; {train.batch_size} clips a step over all of them in {parts} parts, learning rate "
+            f"{ranks} ranks; {train.batch_size} clips a step over all of them in {parts} parts, "
+            f"learning rate "
             f"{train.lr:g} for that batch; batch norm over {over}"
         )
     lines += [numerics.note] if numerics.note else []
     gpus = torch.cuda.device_count() if numerics.device.startswith("cuda") else 0
     if ranks == 1 and gpus > 1:
         lines.append(
-            f"This machine has {gpus} GPUs, and one is used. To use all: torchrun --nproc-per-node {gpus} -m seehear "
+            f"This machine has {gpus} GPUs, and one is used. To use all: torchrun "
+            f"--nproc-per-node {gpus} -m seehear "
             f"pretrain ..."
         )
     return lines
@@ -226,7 +264,11 @@ def prepare_clips(clips: Clips, cfg: Settings, numerics: Numerics, console: Cons
 def train_rounds(run: Run, cfg: Settings, clips: Clips, tensorboard: bool, saver: Saver) -> None:
     """Drive the method: between two steps and two rounds all that is not method is done."""
     state, console = saver.state, saver.console
-    writer = summary_writer(run.path / "tensorboard") if tensorboard and distributed.rank() == 0 else None
+    writer = (
+        summary_writer(run.path / "tensorboard")
+        if tensorboard and distributed.rank() == 0
+        else None
+    )
     facts = facts_of(clips) if distributed.rank() == 0 else {}  # which no round changes
     heldout_videos = len(np.unique(clips.index.video[clips.split(cfg.train.heldout_share)[1]]))
     with naming(saver.last_good):
@@ -237,7 +279,9 @@ def train_rounds(run: Run, cfg: Settings, clips: Clips, tensorboard: bool, saver
             failures = saver.failures()
             clips.failures.clear()  # the next round counts its own
             if distributed.rank() == 0:
-                entry = summary(now, failures, TEACHERS[cfg.variant], heldout_videos) | {"data": facts}
+                entry = summary(now, failures, TEACHERS[cfg.variant], heldout_videos) | {
+                    "data": facts
+                }
                 save_round(run, now.number, content(state, run, {}), entry)
                 run.log(entry)
                 console.say(line(entry, cfg.rounds))
@@ -251,7 +295,9 @@ def train_rounds(run: Run, cfg: Settings, clips: Clips, tensorboard: bool, saver
 
 
 def finish(run: Run, cfg: Settings, state: State, clips: Clips, console: Console) -> None:
-    """Keep what the finished encoders say of every row and the clusters of every space, and write the encoders."""
+    """Keep what the finished encoders say of every row and the clusters of every space, and write
+    the encoders.
+    """
     rows = len(distributed.rows_of_rank(len(clips)))
     features, final = final_clusters(state, clips, cfg, console.watch("features", rows))
     everything = Features(*distributed.gather_rows(features.rows, features.of))
@@ -287,10 +333,15 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
     run = Run.open(out)
     recorded = run.settings()
     cfg = override(recorded, changes)
-    changed = {name: both for name, both in differences(recorded, cfg).items() if name not in FREE_ON_RESUME}
+    changed = {
+        name: both
+        for name, both in differences(recorded, cfg).items()
+        if name not in FREE_ON_RESUME
+    }
     if changed:
         what = "; ".join(
-            f"{name} is {new}, and the run at {out} was made with {old}" for name, (old, new) in changed.items()
+            f"{name} is {new}, and the run at {out} was made with {old}"
+            for name, (old, new) in changed.items()
         )
         raise RunError(
             f"{what}. Leave it out to go on, or choose another --out. These may change: "
@@ -299,7 +350,8 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
     if run.field("index", "digest") != index.digest:
         what = what_changed(run.record["index"], index)
         raise RunError(
-            f"The index {index.folder} has changed since the run at {out} began ({what}), so its labels "
+            f"The index {index.folder} has changed since the run at {out} began ({what}), so its "
+            f"labels "
             f"belong to other rows. Use --overwrite or another --out."
         )
     return run, cfg
@@ -320,4 +372,6 @@ def check_size(cfg: Settings, index: Index) -> None:
             f"Lower it (--cluster.num_clusters {max(2, len(index) // 20)}), or index more videos."
         )
     if len(index) < 2:
-        raise IndexFileError(f"{index.folder} has {len(index)} row(s). Training needs at least 2; index more videos.")
+        raise IndexFileError(
+            f"{index.folder} has {len(index)} row(s). Training needs at least 2; index more videos."
+        )

@@ -1,7 +1,8 @@
-"""When is training saved, and where does a run go on? Between two steps of the method, as clock and signals ask.
+"""When is training saved, and where does a run go on? Between two steps of the method, as clock and
+signals ask.
 
-A checkpoint is what `State.state_dict` gives, with the index and settings that it belongs to and the failures so far;
-`checkpoint.py` has the files.
+A checkpoint is what `State.state_dict` gives, with the index and settings that it belongs to and
+the failures so far; `checkpoint.py` has the files.
 """
 
 from __future__ import annotations
@@ -26,10 +27,18 @@ from seehear.runs.folder import Run
 
 
 class Saver:
-    """What a run does between two steps: it shows them, saves when its time has come, and stops when asked to."""
+    """What a run does between two steps: it shows them, saves when its time has come, and stops
+    when asked to.
+    """
 
     def __init__(
-        self, run: Run, cfg: Settings, state: State, clips: Clips, console: Console, requests: Interruptions
+        self,
+        run: Run,
+        cfg: Settings,
+        state: State,
+        clips: Clips,
+        console: Console,
+        requests: Interruptions,
     ) -> None:
         self.run, self.cfg, self.state, self.clips = run, cfg, state, clips
         self.console, self.requests = console, requests
@@ -38,9 +47,11 @@ class Saver:
         self._count: Count = lambda done: None
 
     def after(self, now: Step) -> None:
-        """Look at a step: do what ranks have agreed on in it, and request what is due after the next.
+        """Look at a step: do what ranks have agreed on in it, and request what is due after the
+        next.
 
-        While features are extracted nothing is worth saving, and a request to stop ends the run at once.
+        While features are extracted nothing is worth saving, and a request to stop ends the run at
+        once.
         """
         self.requests.patient = now.stage != FEATURES
         self._show(now)
@@ -67,14 +78,18 @@ class Saver:
         return SAVE if is_late or (cfg.steps and step % cfg.steps == 0) else GO_ON
 
     def save(self, request: int) -> None:
-        """Write a checkpoint; to LEAVE also raise `Interrupted`, on every rank, after it is written."""
+        """Write a checkpoint; to LEAVE also raise `Interrupted`, on every rank, after it is
+        written.
+        """
         state, failures = self.state, self.failures()
 
         def write() -> bool:
             try:
                 save_midway(self.run, state.round, state.steps, content(state, self.run, failures))
             except OSError as error:  # a full disk, say: the checkpoints before are still there
-                self.console.say(f"warning: no checkpoint could be written ({error}); the one before stays.")
+                self.console.say(
+                    f"warning: no checkpoint could be written ({error}); the one before stays."
+                )
                 return False
             return True
 
@@ -86,15 +101,21 @@ class Saver:
 
     def last_good(self) -> str:
         """The file of the furthest checkpoint, for a message; on every rank."""
-        return distributed.by_first(lambda: next((str(path) for *_, path in furthest_first(self.run)), "none yet"))
+        return distributed.by_first(
+            lambda: next((str(path) for *_, path in furthest_first(self.run)), "none yet")
+        )
 
     def failures(self) -> dict[str, int]:
         """Rows that could not be read in this round so far, by reason, over all ranks."""
         return dict(distributed.add_up(self.clips.failures))
 
     def round_is_saved(self, number: int) -> None:
-        """From here on to the next training a request ends the run at once; one that came before ends it now."""
-        asked = distributed.all_reduce(torch.tensor(bool(self.requests.asked), dtype=torch.int32), "max")
+        """From here on to the next training a request ends the run at once; one that came before
+        ends it now.
+        """
+        asked = distributed.all_reduce(
+            torch.tensor(bool(self.requests.asked), dtype=torch.int32), "max"
+        )
         self.requests.patient, self.saved_s, self._stage = False, time.monotonic(), ""
         if asked:
             raise self.requests.error(f"Round {number + 1} is over and saved.")
@@ -107,9 +128,11 @@ def content(state: State, run: Run, failures: dict[str, int]) -> dict[str, Any]:
 
 
 def restore(run: Run, state: State) -> dict[str, int]:
-    """Set `state` to a run's last good checkpoint, and remove what came after it; returns the failures until then.
+    """Set `state` to a run's last good checkpoint, and remove what came after it; returns the
+    failures until then.
 
-    Rank 0 reads the file, and all ranks get its content. A run without a checkpoint begins again, in the same folder.
+    Rank 0 reads the file, and all ranks get its content. A run without a checkpoint begins again,
+    in the same folder.
 
     Raises:
         CheckpointError: there are checkpoints, and none can be used.
@@ -127,7 +150,8 @@ def restore(run: Run, state: State) -> dict[str, int]:
     if index != run.record["index"]["digest"]:
         raise CheckpointError(
             f"A checkpoint in {run.path} belongs to the index {index[:12]}..., and the run to "
-            f"{run.record['index']['digest'][:12]}... Remove the folder midway to go on from the last whole round."
+            f"{run.record['index']['digest'][:12]}... Remove the folder midway to go on from the "
+            f"last whole round."
         )
     state.load_state_dict(found)
     return failures
@@ -135,11 +159,14 @@ def restore(run: Run, state: State) -> dict[str, int]:
 
 @contextmanager
 def naming(last_good: Callable[[], str]) -> Iterator[None]:
-    """Where training stops because of losses that are not finite, on all ranks, name the last checkpoint."""
+    """Where training stops because of losses that are not finite, on all ranks, name the last
+    checkpoint.
+    """
     try:
         yield
     except NotFiniteError as error:
         raise TrainingError(
-            f"{error} Last good checkpoint: {last_good()}. --resume repeats the same steps from it, and helps only if "
+            f"{error} Last good checkpoint: {last_good()}. --resume repeats the same steps from "
+            f"it, and helps only if "
             f"the machine was at fault."
         ) from None

@@ -1,11 +1,13 @@
 """How does a file that crashes, hangs or starves the decoder cost a run nothing but its own row?
 
-Files are decoded in processes that answer one request after the other, so that it is known which file each was at. A
-process that dies, or takes longer than the time limit and is killed, is replaced, and its request is tried once more; a
-file that does it again is given up with a reason. The memory of each process is limited (`workers`).
+Files are decoded in processes that answer one request after the other, so that it is known which
+file each was at. A process that dies, or takes longer than the time limit and is killed, is
+replaced, and its request is tried once more; a file that does it again is given up with a reason.
+The memory of each process is limited (`workers`).
 
-Answers come in the order of the requests. Requests are drawn as they are needed and are small: no process holds an
-index, and nothing here grows with its length. One thread of this process serves each of the others.
+Answers come in the order of the requests. Requests are drawn as they are needed and are small: no
+process holds an index, and nothing here grows with its length. One thread of this process serves
+each of the others.
 """
 
 from __future__ import annotations
@@ -30,13 +32,16 @@ LOST = frozenset({"crashed the decoder", "timed out"})
 """Reasons for which the process is gone."""
 
 IN_HAND_SECONDS = 0.1
-"""A process has requests for so long at once, so that it need not wait for the next, nor this process wake for each."""
+"""A process has requests for so long at once, so that it need not wait for the next, nor this
+process wake for each."""
 
 FEWEST_IN_HAND, MOST_IN_HAND = 2, 16
 """So many at least and at most."""
 
 _TASK = "seehear.data.decoding.request:decode"
-_LOOK_UP_SECONDS = 0.1  # how soon a thread that waits for an answer sees that nobody wants it any more
+_LOOK_UP_SECONDS = (
+    0.1  # how soon a thread that waits for an answer sees that nobody wants it any more
+)
 _NEWEST = 0.2  # weight of the last request in the mean of what one takes
 
 
@@ -59,11 +64,17 @@ class Decoders:
         self._close = weakref.finalize(self, _let_go, self._hands)
 
     def close(self) -> None:
-        """End all processes; they are also ended with the last use of this object and with this process."""
+        """End all processes; they are also ended with the last use of this object and with this
+        process.
+        """
         self._close()
 
     def run(
-        self, requests: Iterable[Request], *, ahead: int, say: Callable[[str], None] = lambda line: None
+        self,
+        requests: Iterable[Request],
+        *,
+        ahead: int,
+        say: Callable[[str], None] = lambda line: None,
     ) -> Generator[Decoded | MediaError]:
         """One pass: an answer for each request, in their order.
 
@@ -79,7 +90,9 @@ class Decoders:
                 yield _unpacked(request, decode(request, self._cache_gigabytes))
             return
         work = _Pass(requests, max(ahead, FEWEST_IN_HAND * len(self._hands)), len(self._hands))
-        threads = [threading.Thread(target=_serve, args=(hand, work), daemon=True) for hand in self._hands]
+        threads = [
+            threading.Thread(target=_serve, args=(hand, work), daemon=True) for hand in self._hands
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -103,12 +116,15 @@ class _Answer:
 
 
 class _Pass:
-    """What the threads of one pass share: requests that are still to be done, and answers that nobody took yet."""
+    """What the threads of one pass share: requests that are still to be done, and answers that
+    nobody took yet.
+    """
 
     def __init__(self, requests: Iterable[Request], ahead: int, hands: int) -> None:
         self._requests = iter(requests)
         self._ahead = ahead
-        self.share = ahead // hands  # of the requests that can be done now, so that there are some for all
+        # of the requests that can be done now, so that there are some for all
+        self.share = ahead // hands
         self._changed = threading.Condition()
         self._answers: dict[int, _Answer] = {}
         self._given = self._taken = 0
@@ -130,8 +146,11 @@ class _Pass:
             try:
                 request = next(self._requests, None)
                 self._is_drawn = request is None
-            except Exception as error:  # whatever it is, whoever takes answers raises it: noted before another thread
-                self._error = error  # can look, which would find no more requests and take that for the end
+            # whatever it is, whoever takes answers raises it: noted before another thread
+            except Exception as error:
+                self._error = (
+                    error  # can look, which would find no more requests and take that for the end
+                )
             self._changed.notify_all()
             if request is None:
                 return None
@@ -153,7 +172,9 @@ class _Pass:
     def next_answer(self) -> _Answer | None:
         """The answer to the next request, in their order; None after the last."""
         with self._changed:
-            self._changed.wait_for(lambda: self._taken in self._answers or self._error or self._is_at_end())
+            self._changed.wait_for(
+                lambda: self._taken in self._answers or self._error or self._is_at_end()
+            )
             if self._error is not None:
                 raise self._error
             if self._is_at_end():
@@ -190,17 +211,22 @@ class _Job:
 class _Hand:
     """One process, or the place of one; used by one thread at a time."""
 
-    def __init__(self, timeout_s: float, quarantine: dict[int, Rejection], cache_gigabytes: float) -> None:
+    def __init__(
+        self, timeout_s: float, quarantine: dict[int, Rejection], cache_gigabytes: float
+    ) -> None:
         self._timeout_s = timeout_s
         self._cache_gigabytes = cache_gigabytes
         self._quarantine = quarantine
         self._worker: Worker | None = None
-        self._sent: deque[tuple[Request, int]] = deque()  # what it did not answer yet, and in which place it will
+        # what it did not answer yet, and in which place it will
+        self._sent: deque[tuple[Request, int]] = deque()
         self._seconds = IN_HAND_SECONDS  # that a request takes
 
     def serve(self, work: _Pass) -> None:
         """Do this process's share of a pass."""
-        while self._worker is not None and self._sent:  # an earlier pass did not wait for its answers
+        while (
+            self._worker is not None and self._sent
+        ):  # an earlier pass did not wait for its answers
             if self._hear(self._worker, work) is None:
                 return
         jobs: deque[_Job] = deque()
@@ -221,7 +247,9 @@ class _Hand:
 
     def _has_drawn(self, jobs: deque[_Job], work: _Pass) -> bool:
         """Whether there are jobs, once there are as many as there are to be."""
-        wanted = max(FEWEST_IN_HAND, min(round(IN_HAND_SECONDS / self._seconds), MOST_IN_HAND, work.share))
+        wanted = max(
+            FEWEST_IN_HAND, min(round(IN_HAND_SECONDS / self._seconds), MOST_IN_HAND, work.share)
+        )
         while len(jobs) < wanted and (following := work.next_request(wait=not jobs)):
             number, request = following
             if request.row in self._quarantine:
@@ -231,7 +259,9 @@ class _Hand:
         return bool(jobs)
 
     def _let_answers_gather(self) -> None:
-        """Sleep over some answers, while the process still has something to do: to be woken by each costs more."""
+        """Sleep over some answers, while the process still has something to do: to be woken by each
+        costs more.
+        """
         time.sleep(min(IN_HAND_SECONDS, (len(self._sent) - 1) * self._seconds) / 2)
 
     def end(self) -> None:
@@ -246,7 +276,11 @@ class _Hand:
         if not isinstance(content, Rejection) or content.reason not in LOST:
             return False
         again = len(job.losses) + 1 < TRIES
-        then = "It is tried once more." if again else f"Row {job.request.row} is left out from here on."
+        then = (
+            "It is tried once more."
+            if again
+            else f"Row {job.request.row} is left out from here on."
+        )
         job.losses.append(f"{job.request.path} {content.reason} ({content.detail}). {then}")
         if not again:
             self._quarantine[job.request.row] = content
@@ -258,7 +292,9 @@ class _Hand:
             worker = self._worker or self._started(work)
             taken = {place for _, place in self._sent}
             free = (place for place in itertools.count() if place not in taken)
-            new = [(job.request, next(free)) for job in itertools.islice(jobs, len(self._sent), None)]
+            new = [
+                (job.request, next(free)) for job in itertools.islice(jobs, len(self._sent), None)
+            ]
             try:
                 if new:
                     worker.send([((request,), place) for request, place in new])
@@ -273,7 +309,9 @@ class _Hand:
             return worker
 
     def _started(self, work: _Pass) -> Worker:
-        for _ in range(START_TRIES):  # one that dies before it is ready is replaced: the machine may be short of memory
+        for _ in range(
+            START_TRIES
+        ):  # one that dies before it is ready is replaced: the machine may be short of memory
             worker = self._worker = Worker.start(_TASK, self._timeout_s, self._cache_gigabytes)
             ready = self._hear(worker, work, is_report=True)
             if not isinstance(ready, Rejection):
@@ -281,8 +319,12 @@ class _Hand:
             why = ready.detail
         raise worker.did_not_start(why)
 
-    def _hear(self, worker: Worker, work: _Pass, *, is_report: bool = False) -> Decoded | Rejection | None:
-        """What the process says, or how it was lost; None if work has stopped (a report of readiness is waited for)."""
+    def _hear(
+        self, worker: Worker, work: _Pass, *, is_report: bool = False
+    ) -> Decoded | Rejection | None:
+        """What the process says, or how it was lost; None if work has stopped (a report of
+        readiness is waited for).
+        """
         while True:
             try:
                 if worker.has_spoken(_LOOK_UP_SECONDS):

@@ -24,12 +24,14 @@ class Request:
     Args:
         row: what is decoded, by number: it is given up when it has cost too many processes.
         path: of the file.
-        times_s: (T,) float64, when frames are wanted, in seconds since the container's start; None: no frames.
+        times_s: (T,) float64, when frames are wanted, in seconds since the container's start; None:
+            no frames.
         short_side_pixels: frames are scaled to this shorter side.
         sound_s: start and length of the stretch to be heard; None: no sound.
         sample_rate_hz: of the sound.
         hearing: which of the file's sound; None has that found out.
-        place: where on the longer side a square is cut from the frames, a share in [0, 1) of the way; None: no square.
+        place: where on the longer side a square is cut from the frames, a share in [0, 1) of the
+            way; None: no square.
     """
 
     row: int
@@ -58,7 +60,9 @@ def _read(request: Request, path: str) -> Decoded:
     reader, frames, sound = Reader(path, request.hearing), None, None
     try:
         if request.times_s is not None:
-            frames = reader.frames(request.times_s.tolist(), short_side_pixels=request.short_side_pixels)
+            frames = reader.frames(
+                request.times_s.tolist(), short_side_pixels=request.short_side_pixels
+            )
         if request.sound_s is not None:
             sound = reader.sound(*request.sound_s, sample_rate_hz=request.sample_rate_hz)
     finally:
@@ -67,7 +71,9 @@ def _read(request: Request, path: str) -> Decoded:
 
 
 def square(frames_THWC: np.ndarray, place: float, side_pixels: int) -> np.ndarray:
-    """A view of a square out of frames that are longer on one side, at a share in [0, 1) of the way along it."""
+    """A view of a square out of frames that are longer on one side, at a share in [0, 1) of the way
+    along it.
+    """
     height, width = frames_THWC.shape[1:3]
     top, left = int(place * (height - side_pixels + 1)), int(place * (width - side_pixels + 1))
     return frames_THWC[:, top : top + side_pixels, left : left + side_pixels]

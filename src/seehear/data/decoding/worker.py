@@ -1,4 +1,5 @@
-"""What does a worker do? Its jobs, one after the other; the first thing that it says is that it is ready.
+"""What does a worker do? Its jobs, one after the other; the first thing that it says is that it is
+ready.
 
 What it is for, and who gives it jobs, says `workers`.
 """
@@ -29,13 +30,16 @@ WORKER_BYTES = 4 * 2**30
 ARRIVED = "arrived"
 """What a worker says when the remote file of its job is here; no answer is a text."""
 
-PLACE_BYTES = 2 * WORKER_BYTES  # of the file in memory, for one answer; what is not written takes no room
+# of the file in memory, for one answer; what is not written takes no room
+PLACE_BYTES = 2 * WORKER_BYTES
 _GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
 
 Job = tuple[Any, ...]  # the arguments of the task
 
 
-def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigabytes: float) -> None:
+def serve(
+    descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigabytes: float
+) -> None:
     """Do one job after the other; the whole life of a worker.
 
     Args:
@@ -45,7 +49,8 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigab
         task: "module:function".
         cache_gigabytes: what copies of remote files may take.
     """
-    # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is this one's.
+    # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is
+    # this one's.
     for request in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(request, signal.SIG_IGN)
     connection = Connection(descriptor)
@@ -54,7 +59,8 @@ def serve(descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigab
     function = getattr(import_module(module), name)
     _be_silent()
     _limit_memory()
-    patience_s = math.ceil(timeout_s) + _GRACE_SECONDS  # should the parent not be there any more to end this process
+    # should the parent not be there any more to end this process
+    patience_s = math.ceil(timeout_s) + _GRACE_SECONDS
     fetching_s = patience_s + math.ceil(FETCH_SECONDS)
     arrived = partial(_tell_of_arrival, reply, patience_s)
     reply.send(None)  # ready
@@ -79,7 +85,9 @@ def _tell_of_arrival(reply: _Reply, patience_s: int) -> None:
 
 
 class _Reply:
-    """How the parent gets answers: by the pipe, and their arrays by a place of the file in memory."""
+    """How the parent gets answers: by the pipe, and their arrays by a place of the file in
+    memory.
+    """
 
     def __init__(self, connection: Connection, arrays: int) -> None:
         self._connection, self._arrays = connection, arrays
@@ -101,19 +109,27 @@ class _Reply:
         self._connection.send((content, sizes, start, seconds))
 
 
-def _do_safely(function: Callable[..., Any], job: Job, cache_gigabytes: float, arrived: Callable[[], None]) -> Any:
+def _do_safely(
+    function: Callable[..., Any], job: Job, cache_gigabytes: float, arrived: Callable[[], None]
+) -> Any:
     try:
         path = path_of(job)
         if not is_remote(path):
             return function(*job)
         with local(path, cache_gigabytes) as copy:
             arrived()
-            return function(copy if isinstance(job[0], str) else replace(job[0], path=copy), *job[1:])
+            return function(
+                copy if isinstance(job[0], str) else replace(job[0], path=copy), *job[1:]
+            )
     except MediaError as error:
         return Rejection(error.reason, error.detail)
     except MemoryError:
-        return Rejection("absurd size", f"it takes more than {WORKER_BYTES / 2**30:g} GiB of memory")
-    except Exception as error:  # one file costs its own row, whatever it does to the decoder's wrapper
+        return Rejection(
+            "absurd size", f"it takes more than {WORKER_BYTES / 2**30:g} GiB of memory"
+        )
+    except (
+        Exception
+    ) as error:  # one file costs its own row, whatever it does to the decoder's wrapper
         return Rejection("unreadable", f"{type(error).__name__}: {error}")
 
 
@@ -129,7 +145,9 @@ def _limit_memory() -> None:
     try:
         import resource
 
-        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
     except (ImportError, OSError):  # another system than Linux
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -1,19 +1,20 @@
 """How does one file that crashes or hangs the decoder cost nothing but its own row?
 
-Each worker is a process that does one job at a time (here: examine a file), in the order in which it got them, so it is
-known which file it was. One that dies, or takes longer than the time limit and is killed, is replaced by a new one; no
-process is started for each file.
+Each worker is a process that does one job at a time (here: examine a file), in the order in which
+it got them, so it is known which file it was. One that dies, or takes longer than the time limit
+and is killed, is replaced by a new one; no process is started for each file.
 
-Workers are programmes of their own, started by `subprocess`: nothing is forked from a process that may have threads,
-and a script that calls seehear is not run again in each of them, as `multiprocessing` would. They end themselves when
-their parent is gone, and may not take more than `worker.WORKER_BYTES` of memory beyond what they start with.
+Workers are programmes of their own, started by `subprocess`: nothing is forked from a process that
+may have threads, and a script that calls seehear is not run again in each of them, as
+`multiprocessing` would. They end themselves when their parent is gone, and may not take more than
+`worker.WORKER_BYTES` of memory beyond what they start with.
 
-Arrays in an answer travel by a file in memory that both have open: a pipe would cost as much as decoding a small clip.
-Who sends a job says in which place of it they go.
+Arrays in an answer travel by a file in memory that both have open: a pipe would cost as much as
+decoding a small clip. Who sends a job says in which place of it they go.
 
-The first argument of a task is the path of its file, or has it as `path`. Where that is an address, the worker fetches
-the file first and the task gets the path of the copy; the time limit counts from the moment when the copy is there, and
-fetching has a limit of its own, `remote.FETCH_SECONDS`.
+The first argument of a task is the path of its file, or has it as `path`. Where that is an address,
+the worker fetches the file first and the task gets the path of the copy; the time limit counts from
+the moment when the copy is there, and fetching has a limit of its own, `remote.FETCH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ START_SECONDS = 120.0
 """A worker that does not report for work within this time is a fault of the machine."""
 
 START_TRIES = 3
-"""So often a worker may be lost before it reports for work, one after the other: then it is no accident."""
+"""So often a worker may be lost before it reports for work, one after the other: then it is no
+accident."""
 
 _PROGRAMME = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -58,7 +60,8 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # Memory of one file is kept for the next: to give it back and fault it in again took a tenth of a clip's time.
+    # Memory of one file is kept for the next: to give it back and fault it in again took a tenth of
+    # a clip's time.
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
 }
@@ -89,7 +92,9 @@ class Worker:
 
     @classmethod
     def start(cls, task: str, timeout_s: float, cache_gigabytes: float = -1.0) -> Worker:
-        """Start a process for "module:function"; the first thing that it sends is None, when it is ready."""
+        """Start a process for "module:function"; the first thing that it sends is None, when it is
+        ready.
+        """
         limit = cache_gigabytes if cache_gigabytes >= 0 else default_gigabytes()
         ours, theirs = Pipe()
         arrays = _file_in_memory()
@@ -133,8 +138,9 @@ class Worker:
         self.expect(job, timeout_s)
 
     def send(self, jobs: Sequence[tuple[Job, int]]) -> None:
-        """Send jobs, to be done after those that it has, each with the place for the arrays of its answer: a number, of
-        no other job that was not answered yet. Raises `OSError` where the process is gone.
+        """Send jobs, to be done after those that it has, each with the place for the arrays of its
+        answer: a number, of no other job that was not answered yet. Raises `OSError` where the
+        process is gone.
         """
         self.connection.send(jobs)
 
@@ -144,7 +150,9 @@ class Worker:
         self.deadline = time.monotonic() + timeout_s + (FETCH_SECONDS if self.is_fetching else 0.0)
 
     def has_fetched(self, message: object, timeout_s: float) -> bool:
-        """Whether a message only says that the file of the job is here; if so, the time for decoding begins."""
+        """Whether a message only says that the file of the job is here; if so, the time for
+        decoding begins.
+        """
         if not (isinstance(message, str) and message == ARRIVED):
             return False
         self.is_fetching, self.deadline = False, time.monotonic() + timeout_s
@@ -153,7 +161,8 @@ class Worker:
     def is_late(self, timeout_s: float) -> Rejection:
         """The answer in the place of the one that did not come in time."""
         return Rejection(
-            "timed out", f"not fetched in {FETCH_SECONDS:g} s" if self.is_fetching else f"after {timeout_s:g} s"
+            "timed out",
+            f"not fetched in {FETCH_SECONDS:g} s" if self.is_fetching else f"after {timeout_s:g} s",
         )
 
     def how_it_ended(self) -> str:
@@ -181,17 +190,22 @@ class Worker:
     def did_not_start(self, detail: str) -> SeehearError:
         """The error to raise when it was lost before it was ready."""
         return SeehearError(
-            f"A worker process did not start ({detail}). What does this say: {sys.executable} -c 'import "
+            f"A worker process did not start ({detail}). What does this say: {sys.executable} -c "
+            f"'import "
             f"seehear.data.index'"
         )
 
 
-def examine_all(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[tuple[int, Answer]]:
+def examine_all(
+    jobs: Sequence[Job], workers: int, timeout_s: float
+) -> Iterator[tuple[int, Answer]]:
     """Examine files in parallel processes; `jobs` are arguments of `examine`. See `in_workers`."""
     return in_workers("seehear.data.index.examination:examine", jobs, workers, timeout_s)
 
 
-def in_workers(task: str, jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[tuple[int, Any]]:
+def in_workers(
+    task: str, jobs: Sequence[Job], workers: int, timeout_s: float
+) -> Iterator[tuple[int, Any]]:
     """Do one thing with many files in parallel processes.
 
     Args:
@@ -201,8 +215,8 @@ def in_workers(task: str, jobs: Sequence[Job], workers: int, timeout_s: float) -
         timeout_s: a file that takes longer counts as one that hangs the decoder.
 
     Yields:
-        The number of a job and its answer, in the order in which they come. Where the function raised, hung or
-        crashed, the answer is a `Rejection`.
+        The number of a job and its answer, in the order in which they come. Where the function
+        raised, hung or crashed, the answer is a `Rejection`.
     """
     pool = _Pool(task, jobs, timeout_s)
     try:
@@ -232,7 +246,10 @@ class _Pool:
     def step(self) -> Iterator[tuple[int, Any]]:
         """Wait until something happens, and hand out what came of it."""
         first_deadline = min(worker.deadline for worker in self.workers)
-        ready = wait([worker.connection for worker in self.workers], max(0.0, first_deadline - time.monotonic()))
+        ready = wait(
+            [worker.connection for worker in self.workers],
+            max(0.0, first_deadline - time.monotonic()),
+        )
         for worker in list(self.workers):
             if worker.connection in ready:
                 yield from self._hear(worker)

@@ -1,10 +1,11 @@
 """Which videos can be used, and why not the others?
 
-`index` (`making`) finds files at any depth (`discovery`), looks at each in a worker process (`decoding.workers`,
-`examination`), cuts the usable ones into segments, and writes a folder (`table`).
+`index` (`making`) finds files at any depth (`discovery`), looks at each in a worker process
+(`decoding.workers`, `examination`), cuts the usable ones into segments, and writes a folder
+(`table`).
 
-Names are imported when they are first used: processes that decode come by here and need none of them, and nothing of
-pyarrow, which nearly halves the time that they take to start.
+Names are imported when they are first used: processes that decode come by here and need none of
+them, and nothing of pyarrow, which nearly halves the time that they take to start.
 """
 
 from __future__ import annotations

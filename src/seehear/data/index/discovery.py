@@ -1,11 +1,13 @@
 """Which files may be videos? A walk over folders of any depth, in the same order everywhere.
 
-Names that begin with a dot are passed over. Links are followed; a folder or a file that is reached in several ways is
-taken once, and a real file is preferred to a link to it. What cannot be looked at costs its own line and nothing else.
-Folders that seehear made (`ours`) are passed over unless they were named.
+Names that begin with a dot are passed over. Links are followed; a folder or a file that is reached
+in several ways is taken once, and a real file is preferred to a link to it. What cannot be looked
+at costs its own line and nothing else. Folders that seehear made (`ours`) are passed over unless
+they were named.
 
-Of folders on other machines (`remote`) only names that promise a video are taken, since looking at the others would
-mean fetching them. A text file that is named, not found, may list addresses, one a line.
+Of folders on other machines (`remote`) only names that promise a video are taken, since looking at
+the others would mean fetching them. A text file that is named, not found, may list addresses, one a
+line.
 """
 
 from __future__ import annotations
@@ -31,13 +33,45 @@ from seehear.data.remote.storage import Facts, all_facts, files_below, is_folder
 from seehear.errors import MediaError, UsageError
 
 VIDEO_ENDINGS = (
-    *(".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gxf", ".ivf", ".m2t", ".m2ts", ".m2v"),
-    *(".m4v", ".mj2", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm"),
+    *(
+        ".3g2",
+        ".3gp",
+        ".amv",
+        ".asf",
+        ".avi",
+        ".divx",
+        ".dv",
+        ".f4v",
+        ".flv",
+        ".gxf",
+        ".ivf",
+        ".m2t",
+        ".m2ts",
+        ".m2v",
+    ),
+    *(
+        ".m4v",
+        ".mj2",
+        ".mjpeg",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mxf",
+        ".nut",
+        ".ogm",
+        ".ogv",
+        ".qt",
+        ".rm",
+    ),
     *(".rmvb", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
 )
-"""Names with these endings are promises: when such a file cannot be used, it is listed with the reason.
+"""Names with these endings are promises: when such a file cannot be used, it is listed with the
+reason.
 
-Endings that are also those of programmes, .ts and .mts, are no promises; such files are known by their content."""
+Endings that are also those of programmes, .ts and .mts, are no promises; such files are known by
+their content."""
 
 MAX_LIST_BYTES = 2**28
 """Of a list of addresses."""
@@ -74,16 +108,22 @@ def absolute_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
             continue
         if "://" in os.fspath(path) and not os.path.lexists(path):
             schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-            raise UsageError(f"{os.fspath(path)} cannot be read. Addresses may begin with {schemes}.")
+            raise UsageError(
+                f"{os.fspath(path)} cannot be read. Addresses may begin with {schemes}."
+            )
         name = os.fspath(path)
         try:
             os.stat(path)  # noqa: PTH116
         except FileNotFoundError:
-            raise UsageError(f"{name} does not exist. Name video files, or folders that hold them.") from None
+            raise UsageError(
+                f"{name} does not exist. Name video files, or folders that hold them."
+            ) from None
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             why = getattr(error, "strerror", None) or error
             raise UsageError(f"{name} cannot be looked at: {why}. Name another.") from None
-    return sorted({checked(os.fspath(path)) if is_remote(path) else absolute(path) for path in paths})
+    return sorted(
+        {checked(os.fspath(path)) if is_remote(path) else absolute(path) for path in paths}
+    )
 
 
 def common_root(paths: Sequence[str]) -> str:
@@ -92,7 +132,10 @@ def common_root(paths: Sequence[str]) -> str:
     if not here:
         ends = (*VIDEO_ENDINGS, *LIST_ENDINGS)
         return common_folder(
-            [path.rsplit("/", 1)[0] if file_name(path).lower().endswith(ends) else path for path in paths]
+            [
+                path.rsplit("/", 1)[0] if file_name(path).lower().endswith(ends) else path
+                for path in paths
+            ]
         )
     folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in here]  # noqa: PTH112, PTH120
     return os.path.commonpath(folders)
@@ -111,7 +154,9 @@ def find_candidates(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
     walk = _Walk([path for path in paths if not is_remote(path)])
     elsewhere, passed_over = _find_remote(remote)
     found = [*_found_here(walk), *elsewhere]
-    return sorted(found, key=lambda candidate: candidate.path), sorted([*walk.passed_over, *passed_over])
+    return sorted(found, key=lambda candidate: candidate.path), sorted(
+        [*walk.passed_over, *passed_over]
+    )
 
 
 def but_for(passed_over: Sequence[str]) -> str:
@@ -119,7 +164,10 @@ def but_for(passed_over: Sequence[str]) -> str:
     if not passed_over:
         return ""
     folders = f"{len(passed_over)} {'folder' if len(passed_over) == 1 else 'folders'}"
-    return f", but for {folders} that seehear made ({', '.join(passed_over[:3])}{', ...' * (len(passed_over) > 3)})"
+    return (
+        f", but for {folders} that seehear made "
+        f"({', '.join(passed_over[:3])}{', ...' * (len(passed_over) > 3)})"
+    )
 
 
 def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[int, int] | str]:
@@ -127,8 +175,8 @@ def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[
 
     Args:
         paths: absolute, or addresses.
-        named: the folders and files by which these were found. Remote ones are listed anew, which is quicker than a
-            question for each file; None asks for each.
+        named: the folders and files by which these were found. Remote ones are listed anew, which
+            is quicker than a question for each file; None asks for each.
     """
     asked = [path for path in paths if is_remote(path)]
     lists = [path for path in named or () if is_listed(path)]
@@ -142,7 +190,11 @@ def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[
         if found is not None and found.failure not in ("", "not found"):
             yield f"cannot be asked about: {found.failure} ({found.detail})"
         elif is_remote(path):
-            yield "has vanished" if found is None or found.failure else (found.file_bytes, found.modified_ns)
+            yield (
+                "has vanished"
+                if found is None or found.failure
+                else (found.file_bytes, found.modified_ns)
+            )
         else:
             yield _stamp_here(path)
 
@@ -217,7 +269,9 @@ class _Walk:
     def _entries(self, folder: str, is_linked: bool) -> Iterator[tuple[str, bool]]:
         """The files in a folder; the folders in it are kept for later."""
         with os.scandir(folder) as found:
-            entries = sorted((e for e in found if e.name[0] != "."), key=lambda e: e.name, reverse=True)
+            entries = sorted(
+                (e for e in found if e.name[0] != "."), key=lambda e: e.name, reverse=True
+            )
         if is_ours(folder, {entry.name for entry in entries}):
             if folder not in self.named:
                 self.passed_over.append(folder)
@@ -234,7 +288,9 @@ class _Walk:
 
 
 def leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """Is it a folder, or a link to one? A link that leads nowhere, to itself or into a closed folder is none."""
+    """Is it a folder, or a link to one? A link that leads nowhere, to itself or into a closed
+    folder is none.
+    """
     try:
         return entry.is_dir()
     except OSError:
@@ -242,7 +298,9 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _find_remote(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
-    """The files of remote folders and of lists, and remote files that were named; and folders that were passed over."""
+    """The files of remote folders and of lists, and remote files that were named; and folders that
+    were passed over.
+    """
     found: dict[str, Facts | MediaError | None] = {}
     passed_over: set[str] = set()
     for path in paths:
@@ -252,23 +310,35 @@ def _find_remote(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
             elif is_folder(path):
                 below = dict(files_below(path))
                 ours = ours_among(below, path)
-                wanted = {address: folder_of(address, ours) for address in below if _is_wanted(address, path)}
-                found |= {address: below[address] for address, folder in wanted.items() if folder is None}
+                wanted = {
+                    address: folder_of(address, ours)
+                    for address in below
+                    if _is_wanted(address, path)
+                }
+                found |= {
+                    address: below[address] for address, folder in wanted.items() if folder is None
+                }
                 passed_over |= {folder for folder in wanted.values() if folder is not None}
             else:
                 found.setdefault(path)
         except MediaError as error:
             if _is_list(path) or not file_name(path).lower().endswith(VIDEO_ENDINGS):
-                raise UsageError(f"{error}. Check the address, and whether it may be read from here.") from None
+                raise UsageError(
+                    f"{error}. Check the address, and whether it may be read from here."
+                ) from None
             found[path] = error
     unknown = [address for address, facts in found.items() if facts is None]
     found |= dict(zip(unknown, all_facts(unknown), strict=True))
-    candidates = [_candidate(address, facts) for address, facts in found.items() if facts is not None]
+    candidates = [
+        _candidate(address, facts) for address, facts in found.items() if facts is not None
+    ]
     return candidates, sorted(passed_over)
 
 
 def _is_list(path: str) -> bool:
-    return file_name(path).lower().endswith(LIST_ENDINGS) and (is_remote(path) or os.path.isfile(path))  # noqa: PTH113
+    return file_name(path).lower().endswith(LIST_ENDINGS) and (
+        is_remote(path) or os.path.isfile(path)  # noqa: PTH113
+    )
 
 
 def _is_wanted(address: str, folder: str) -> bool:
@@ -288,11 +358,19 @@ def _listed(path: str) -> list[str]:
     for number, line in enumerate(lines, 1):
         if not line or line.startswith("#"):
             continue
-        address = line if is_remote(line) or not is_remote(path) else f"{path.rsplit('/', 1)[0]}/{line}"
-        if not is_remote(address) or "://" in address.split("://", 1)[1].split("?", 1)[0] or line.startswith("/"):
+        address = (
+            line if is_remote(line) or not is_remote(path) else f"{path.rsplit('/', 1)[0]}/{line}"
+        )
+        if (
+            not is_remote(address)
+            or "://" in address.split("://", 1)[1].split("?", 1)[0]
+            or line.startswith("/")
+        ):
             if not is_remote(path) and not addresses:
                 return []  # a text that is no list: notes beside the videos
-            raise UsageError(f"{path}, line {number}: {line[:80]!r} is no address. Write one a line.")
+            raise UsageError(
+                f"{path}, line {number}: {line[:80]!r} is no address. Write one a line."
+            )
         addresses.append(checked(address))
     return addresses
 

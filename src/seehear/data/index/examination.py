@@ -1,11 +1,13 @@
 """Can one file be used, and when do its picture and its sound run? Runs in a worker process.
 
-Frames and sound are decoded at several places up to the end, so that what is in the index can be read:
+Frames and sound are decoded at several places up to the end, so that what is in the index can be
+read:
 
-- silent: every channel of every track, below -60 dB wherever it was sampled: `seehear.data.media.hearing`
-- still: no pixel of the shrunken picture changes by more than `STILL_LEVELS` between frames sampled, four first and, if
-  these are alike, up to forty. Coding noise of usual quality stays below that; stills whose coding visibly pumps are
-  not recognised.
+- silent: every channel of every track, below -60 dB wherever it was sampled:
+  `seehear.data.media.hearing`
+- still: no pixel of the shrunken picture changes by more than `STILL_LEVELS` between frames
+  sampled, four first and, if these are alike, up to forty. Coding noise of usual quality stays
+  below that; stills whose coding visibly pumps are not recognised.
 
 A longer film may thus be called silent or still for what happens between the samples only.
 """
@@ -35,7 +37,9 @@ _FIRST_FRAMES, _MORE_FRAMES = 4, 40
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a file is left out: a key of `seehear.data.media.REASONS`, and what is known beyond it."""
+    """Why a file is left out: a key of `seehear.data.media.REASONS`, and what is known beyond
+    it.
+    """
 
     reason: str
     detail: str = ""
@@ -48,13 +52,15 @@ def examine(
 
     Args:
         path: the file.
-        is_promised: its name says that it is a video. Other files are of interest only if they have a picture.
-        wanted: streams that must be there, of "video" and "audio", whatever is to be seen or heard in them; by default
-            both, and neither still nor silent.
+        is_promised: its name says that it is a video. Other files are of interest only if they have
+            a picture.
+        wanted: streams that must be there, of "video" and "audio", whatever is to be seen or heard
+            in them; by default both, and neither still nor silent.
         any_of_them: one of `wanted` is enough.
 
     Returns:
-        What it holds, or why it cannot be used, or None for a file that nobody would take for a video.
+        What it holds, or why it cannot be used, or None for a file that nobody would take for a
+        video.
     """
     has_video = False
     try:
@@ -77,7 +83,9 @@ def _begins_like_media(path: str) -> bool:
 
 def _with_streams(reader: Reader, wanted: Sequence[str], any_of_them: bool = False) -> MediaInfo:
     info = reader.info(listens="audio" in wanted)
-    missing = [kind for kind in wanted if not (info.video_codec if kind == "video" else info.audio_codec)]
+    missing = [
+        kind for kind in wanted if not (info.video_codec if kind == "video" else info.audio_codec)
+    ]
     if missing and (not any_of_them or len(missing) == len(wanted)):
         raise MediaError(info.path, f"no {missing[0]} stream")
     return info
@@ -86,16 +94,22 @@ def _with_streams(reader: Reader, wanted: Sequence[str], any_of_them: bool = Fal
 def _examine(reader: Reader) -> MediaInfo:
     info = _with_streams(reader, ("video", "audio"))
     if info.seconds < LEAST_SECONDS:
-        raise MediaError(info.path, "too short", f"{info.seconds:.2f} s with both picture and sound")
+        raise MediaError(
+            info.path, "too short", f"{info.seconds:.2f} s with both picture and sound"
+        )
     if _is_still(reader, info, _FIRST_FRAMES) and _is_still(reader, info, _MORE_FRAMES):
         raise MediaError(info.path, "still picture")
     heard = reader.listen()
     if heard.failure is not None:
         raise heard.failure
     if heard.is_silent:
-        level = "zeros only" if math.isinf(heard.loudest_db) else f"at most {heard.loudest_db:.0f} dB"
+        level = (
+            "zeros only" if math.isinf(heard.loudest_db) else f"at most {heard.loudest_db:.0f} dB"
+        )
         tracks = f"in all {reader.num_sounds} tracks" if reader.num_sounds > 1 else ""
-        raise MediaError(info.path, "silent audio", ", ".join(filter(None, (level, tracks, heard.detail))))
+        raise MediaError(
+            info.path, "silent audio", ", ".join(filter(None, (level, tracks, heard.detail)))
+        )
     return info
 
 

@@ -1,7 +1,7 @@
 """What does an index say of itself, in index.json, and how is it read as the data that it is?
 
-Others name files by it and count by it, and it may have been damaged or tampered with: everything in it has
-a form, and `check` is the SHA-256 of all the rest.
+Others name files by it and count by it, and it may have been damaged or tampered with: everything
+in it has a form, and `check` is the SHA-256 of all the rest.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ _FORM: dict[str, Callable[[Any], object]] = {
         isinstance(value, str) and (os.path.isabs(value) or is_remote(value)) and "\0" not in value  # noqa: PTH117
     ),
     "paths": lambda value: isinstance(value, list) and all(isinstance(path, str) for path in value),
-    "shards": lambda value: value is None or (isinstance(value, list) and all(map(_is_shard, value))),
+    "shards": lambda value: (
+        value is None or (isinstance(value, list) and all(map(_is_shard, value)))
+    ),
     "shards_at": lambda value: value is None or (isinstance(value, str) and is_remote(value)),
     "settings": lambda value: (
         value is None
@@ -71,13 +73,18 @@ _FORM: dict[str, Callable[[Any], object]] = {
             and all(isinstance(x, float | int) for x in value.values())
         )
     ),
-    "rejected": lambda value: isinstance(value, dict) and all(type(count) is int for count in value.values()),
+    "rejected": lambda value: (
+        isinstance(value, dict) and all(type(count) is int for count in value.values())
+    ),
 }
-"""What is in index.json, by which others name files and count: it is data, and may have been tampered with."""
+"""What is in index.json, by which others name files and count: it is data, and may have been
+tampered with."""
 
 
 def _to_be_indexed(folder: Path) -> str:
-    """What to index, and where to: a folder that somebody took for an index may be one of videos, or a run."""
+    """What to index, and where to: a folder that somebody took for an index may be one of videos,
+    or a run.
+    """
     if not folder.exists() or is_empty_folder(folder):
         return f"VIDEOS --out {folder}"
     is_videos = folder.is_dir() and not (folder / "run.json").exists()
@@ -96,14 +103,19 @@ def read_info(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         what = "does not exist" if not folder.exists() else "is no index: it has no index.json"
         if (folder / PACKING).exists():
-            raise IndexFileError(f"{folder} is not packed to the end. Go on with the same `seehear pack`.") from None
-        raise IndexFileError(f"{folder} {what}. Make one: seehear index {_to_be_indexed(folder)}") from None
+            raise IndexFileError(
+                f"{folder} is not packed to the end. Go on with the same `seehear pack`."
+            ) from None
+        raise IndexFileError(
+            f"{folder} {what}. Make one: seehear index {_to_be_indexed(folder)}"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(folder, f"index.json cannot be read: {error}") from None
     if not isinstance(info, dict) or info.get("format") not in (FORMAT, PACKED_FORMAT):
         found = info.get("format") if isinstance(info, dict) else None
         raise IndexFileError(
-            f"{folder} has index format {found}; this seehear reads {FORMAT} and {PACKED_FORMAT}. Install the version "
+            f"{folder} has index format {found}; this seehear reads {FORMAT} and {PACKED_FORMAT}. "
+            f"Install the version "
             f"that made it, or make the index anew: seehear index VIDEOS --out {folder} --overwrite"
         )
     for name, is_right in _FORM.items():
@@ -135,7 +147,9 @@ def damaged(folder: Path, what: str) -> IndexFileError:
     """The error for an index whose files are not what they should be."""
     is_packed = next(folder.glob("shard-*.tar"), None) is not None
     how = f"seehear {'pack INDEX' if is_packed else 'index VIDEOS'} --out {folder} --overwrite"
-    return IndexFileError(f"The index {folder} is damaged: {' '.join(what.split())}. Make it anew: {how}")
+    return IndexFileError(
+        f"The index {folder} is damaged: {' '.join(what.split())}. Make it anew: {how}"
+    )
 
 
 def open_newest(folder: Path, name: str) -> BufferedReader:

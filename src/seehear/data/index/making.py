@@ -1,4 +1,6 @@
-"""Making an index, or bringing one up to date: look at what is new or has changed, drop what has vanished."""
+"""Making an index, or bringing one up to date: look at what is new or has changed, drop what has
+vanished.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ from numpy.typing import NDArray
 
 from seehear.data.decoding.worker import Job
 from seehear.data.decoding.workers import Answer, examine_all
-from seehear.data.index.discovery import Candidate, absolute_paths, but_for, common_root, find_candidates
+from seehear.data.index.discovery import (
+    Candidate,
+    absolute_paths,
+    but_for,
+    common_root,
+    find_candidates,
+)
 from seehear.data.index.examination import Rejection
 from seehear.data.index.info import PACKING, command, read_info
 from seehear.data.index.moved import told, way_to
@@ -47,9 +55,10 @@ Look = Callable[[list[Job]], Iterator[tuple[int, Answer]]]
 
 _EXAMPLES = 3  # of passed-over folders in a summary
 
+# may be the machine's fault
 _TRY_AGAIN = frozenset(
     {"timed out", "crashed the decoder", "no permission", "not found", "unreachable"}
-)  # may be the machine's fault
+)
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,10 @@ class IndexSummary:
     changed: int  # usable files that are not as they were before
     dropped: int  # files that have vanished, or cannot be used any more
     digest: str
-    passed_over: list[str] = field(default_factory=list)  # folders that seehear made: runs, reports, other indexes
-    joined: list[str] = field(default_factory=list)  # files of several recordings, of which the first is used
+    # folders that seehear made: runs, reports, other indexes
+    passed_over: list[str] = field(default_factory=list)
+    # files of several recordings, of which the first is used
+    joined: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -77,16 +88,24 @@ class IndexSummary:
         what = f"{counted(self.rows, 'segment')} of {counted(self.videos, 'video')}"
         lines = [f"{self.folder}: {what}, {_duration(self.seconds)} in all."]
         if self.dropped or self.changed or self.added != self.videos:
-            lines.append(f"Videos: {self.added} new, {self.changed} changed, {self.dropped} dropped.")
+            lines.append(
+                f"Videos: {self.added} new, {self.changed} changed, {self.dropped} dropped."
+            )
         if self.rejected:
             total = sum(self.rejected.values())
-            lines.append(f"Left out: {total} ({_listing(self.rejected)}). Which: {self.folder}/rejected.parquet")
+            lines.append(
+                f"Left out: {total} ({_listing(self.rejected)}). Which: "
+                f"{self.folder}/rejected.parquet"
+            )
         if self.passed_over:
-            folders = "1 folder" if len(self.passed_over) == 1 else f"{len(self.passed_over)} folders"
+            folders = (
+                "1 folder" if len(self.passed_over) == 1 else f"{len(self.passed_over)} folders"
+            )
             lines.append(f"Passed over {folders} that seehear made: {_some(self.passed_over)}")
         if self.joined:
             lines.append(
-                f"Used only in part, since their clock starts again: {len(self.joined)} files ({_some(self.joined)}). "
+                f"Used only in part, since their clock starts again: {len(self.joined)} files "
+                f"({_some(self.joined)}). "
                 "docs/files.md says more."
             )
         return "\n".join(map(printable, lines))
@@ -105,21 +124,26 @@ def index(
 ) -> IndexSummary:
     """List the usable segments of video files, and a reason for each file left out.
 
-    Where `out` is an index already, what is new or has changed is looked at, what has vanished is dropped, and the
-    rest is left alone: old files keep their order and new ones follow, sorted by path. Rows are numbered anew, so
-    dropping a file moves the rows after it; the digest tells runs of the old index that this is another one.
+    Where `out` is an index already, what is new or has changed is looked at, what has vanished is
+    dropped, and the rest is left alone: old files keep their order and new ones follow, sorted by
+    path. Rows are numbered anew, so dropping a file moves the rows after it; the digest tells runs
+    of the old index that this is another one.
 
     Args:
-        paths: video files, or folders that hold them at any depth, here or at an address (s3://, gs://, hf://,
-            https://), or text files that list addresses. Names that begin with a dot, and folders that seehear
-            made (runs, reports, indexes), are passed over, but for folders that are named here. The address of
-            a packed index makes an index here whose shards stay there.
+        paths: video files, or folders that hold them at any depth, here or at an address (s3://,
+            gs://, hf://, https://), or text files that list addresses. Names that begin with a dot,
+            and folders that seehear made (runs, reports, indexes), are passed over, but for folders
+            that are named here. The address of a packed index makes an index here whose shards stay
+            there.
         out: the folder to write.
         segment_seconds: the longest segment a video is cut into.
-        min_seconds: a shorter last segment is dropped; a video that is shorter as a whole is one segment.
-        workers: processes; by default as many as there are cores for this process. Under torchrun, where all
-            processes call this alike, each rank has so many, and looks at its share of the files.
-        timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does not count.
+        min_seconds: a shorter last segment is dropped; a video that is shorter as a whole is one
+            segment.
+        workers: processes; by default as many as there are cores for this process. Under torchrun,
+            where all processes call this alike, each rank has so many, and looks at its share of
+            the files.
+        timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does
+            not count.
         progress: show a bar on stderr where that is a terminal.
         overwrite: look at everything anew, with other settings or paths than before perhaps.
 
@@ -127,7 +151,8 @@ def index(
         Counts, and what has changed.
 
     Raises:
-        UsageError: a path does not exist, `out` is something else, or its settings or paths differ from these.
+        UsageError: a path does not exist, `out` is something else, or its settings or paths differ
+            from these.
         IndexFileError: no file can be used.
     """
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
@@ -150,17 +175,31 @@ def _make(
     examine: Examine,
 ) -> IndexSummary:
     """`index`, with `examine` in place of `examine_all`."""
-    if len(named) == 1 and is_remote(named[0]) and copy_packed(named[0], folder, overwrite=overwrite):
+    if (
+        len(named) == 1
+        and is_remote(named[0])
+        and copy_packed(named[0], folder, overwrite=overwrite)
+    ):
         return _summary_of_packed(Index.open(folder))
     _check_free(folder)
     with one_writer(folder, inside=folder.is_dir()):
         return _look_and_write(
-            named, folder, settings, lambda jobs: examine(jobs, workers, timeout_s), progress, overwrite
+            named,
+            folder,
+            settings,
+            lambda jobs: examine(jobs, workers, timeout_s),
+            progress,
+            overwrite,
         )
 
 
 def _look_and_write(
-    named: list[str], folder: Path, settings: dict[str, float], look: Look, progress: bool, overwrite: bool
+    named: list[str],
+    folder: Path,
+    settings: dict[str, float],
+    look: Look,
+    progress: bool,
+    overwrite: bool,
 ) -> IndexSummary:
     """`_make`, once nobody else writes to the folder."""
     old = None if overwrite else _open_old(folder, settings, named)
@@ -177,11 +216,17 @@ def _look_and_write(
         (file for file in found.values() if isinstance(file, Video)),
         key=lambda video: (order.get(video.path, len(order)), video.path),
     )
-    rejected = sorted((file for file in found.values() if isinstance(file, Rejected)), key=lambda file: file.path)
+    rejected = sorted(
+        (file for file in found.values() if isinstance(file, Rejected)), key=lambda file: file.path
+    )
     root = common_root(named)
     if not videos:
         raise _nothing_usable(folder, named, rejected, root, passed_over)
-    same = old is not None and (videos, rejected, named) == (old_videos, old_rejected, old.info["paths"])
+    same = old is not None and (videos, rejected, named) == (
+        old_videos,
+        old_rejected,
+        old.info["paths"],
+    )
     if old is not None and same and read_info(folder)["root"] == old.info["root"]:
         return replace(_summary(folder, old.info, videos, old_videos), passed_over=passed_over)
     info = {
@@ -198,8 +243,11 @@ def _look_and_write(
     return replace(_summary(folder, written, videos, old_videos), passed_over=passed_over)
 
 
-def cut(start_s: float, seconds: float, segment_seconds: float, min_seconds: float) -> tuple[Times, Times]:
-    """Cut a stretch into segments of equal length; the last may be shorter, but not shorter than `min_seconds`.
+def cut(
+    start_s: float, seconds: float, segment_seconds: float, min_seconds: float
+) -> tuple[Times, Times]:
+    """Cut a stretch into segments of equal length; the last may be shorter, but not shorter than
+    `min_seconds`.
 
     Returns:
         Starts and lengths, float64 (N,), to the microsecond.
@@ -211,14 +259,21 @@ def cut(start_s: float, seconds: float, segment_seconds: float, min_seconds: flo
     return start_s_N.round(6), seconds_N.round(6)
 
 
-def _checked(segment_seconds: float, min_seconds: float, timeout_s: float, workers: int | None) -> dict[str, float]:
+def _checked(
+    segment_seconds: float, min_seconds: float, timeout_s: float, workers: int | None
+) -> dict[str, float]:
     """The settings that decide what is in an index."""
-    for name, value in (("segment_seconds", segment_seconds), ("min_seconds", min_seconds), ("timeout_s", timeout_s)):
+    for name, value in (
+        ("segment_seconds", segment_seconds),
+        ("min_seconds", min_seconds),
+        ("timeout_s", timeout_s),
+    ):
         if not 0 < value < math.inf:
             raise SettingsError(f"{name} is {value}. It must be positive.")
     if segment_seconds < min_seconds:
         raise SettingsError(
-            f"segment_seconds is {segment_seconds:g}, less than min_seconds, {min_seconds:g}: every segment would be "
+            f"segment_seconds is {segment_seconds:g}, less than min_seconds, {min_seconds:g}: "
+            f"every segment would be "
             "dropped. Make one longer or the other shorter."
         )
     if workers is not None and workers < 1:
@@ -233,12 +288,15 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
     finish_update(folder)  # that an earlier process could not
     info = read_info(folder)
     if info.get("settings") is None:  # a copy of a packed one, whose shards are elsewhere
-        raise UsageError(f"{folder} holds a packed index. Choose another --out; nothing was touched.")
+        raise UsageError(
+            f"{folder} holds a packed index. Choose another --out; nothing was touched."
+        )
     for name, value in settings.items():
         before = info["settings"][name]
         if before != value:
             raise UsageError(
-                f"{folder} was made with {name} = {before:g}, now it is {value:g}. Take the same value, another "
+                f"{folder} was made with {name} = {before:g}, now it is {value:g}. Take the same "
+                f"value, another "
                 "--out, or --overwrite to make the index anew."
             )
     old = Index.open(folder)
@@ -246,8 +304,10 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
     missing = [path for path in info["paths"] if not any(_is_within(path, new) for new in named)]
     if missing:
         raise UsageError(
-            f"{folder} holds videos of {', '.join(missing)}, which this command does not name, so all of them would be "
-            f"dropped. To add to the index: {command(sorted({*info['paths'], *named}), folder)}. To make it anew, add "
+            f"{folder} holds videos of {', '.join(missing)}, which this command does not name, so "
+            f"all of them would be "
+            f"dropped. To add to the index: {command(sorted({*info['paths'], *named}), folder)}. "
+            f"To make it anew, add "
             "--overwrite."
         )
     return old.with_info(info)
@@ -255,15 +315,21 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
 
 def _check_free(folder: Path) -> None:
     if (folder / PACKING).exists() or next(folder.glob("shard-*.tar"), None) is not None:
-        raise UsageError(f"{folder} holds a packed index. Choose another --out; nothing was touched.")
+        raise UsageError(
+            f"{folder} holds a packed index. Choose another --out; nothing was touched."
+        )
     check_place(folder, "Choose another --out; nothing was touched.")
     if not folder.exists() or is_empty_folder(folder):
         return
     if not INDEX.is_at(folder) and not is_like_index(folder):
-        raise UsageError(f"{folder} exists and is no index. Choose another --out; nothing was touched.")
+        raise UsageError(
+            f"{folder} exists and is no index. Choose another --out; nothing was touched."
+        )
     for name in ("index.json", "index.arrow", "rejected.parquet"):
         if (folder / name).is_dir() or (folder / name).is_symlink():
-            raise UsageError(f"{folder / name} is no file of an index. Move it away; nothing was touched.")
+            raise UsageError(
+                f"{folder / name} is no file of an index. Move it away; nothing was touched."
+            )
 
 
 def _is_within(path: str, folder: str) -> bool:
@@ -279,16 +345,23 @@ def _without(folder: Path, candidates: list[Candidate]) -> list[Candidate]:
 def _what_is_known(
     candidates: Sequence[Candidate], old_videos: Sequence[Video], old_rejected: Sequence[Rejected]
 ) -> dict[str, Video | Rejected]:
-    """What needs no look, by path: files that are as they were, and files that cannot be looked at."""
+    """What needs no look, by path: files that are as they were, and files that cannot be looked
+    at.
+    """
     old: dict[tuple[str, int, int], Video | Rejected] = {
-        (video.path, video.facts["file_bytes"], video.facts["modified_ns"]): video for video in old_videos
+        (video.path, video.facts["file_bytes"], video.facts["modified_ns"]): video
+        for video in old_videos
     }
-    old |= {(f.path, f.file_bytes, f.modified_ns): f for f in old_rejected if f.reason not in _TRY_AGAIN}
+    old |= {
+        (f.path, f.file_bytes, f.modified_ns): f for f in old_rejected if f.reason not in _TRY_AGAIN
+    }
     known: dict[str, Video | Rejected] = {}
     for candidate in candidates:
         before = old.get((candidate.path, candidate.file_bytes, candidate.modified_ns))
         if candidate.failure:
-            known[candidate.path] = _rejected(candidate, Rejection(candidate.failure, candidate.detail))
+            known[candidate.path] = _rejected(
+                candidate, Rejection(candidate.failure, candidate.detail)
+            )
         elif not _is_utf8(candidate.path):
             known[candidate.path] = _rejected(candidate, Rejection("unusable name"))
         elif before is not None:
@@ -329,7 +402,9 @@ def _video(candidate: Candidate, info: MediaInfo, settings: dict[str, float]) ->
 
 def _rejected(candidate: Candidate, rejection: Rejection) -> Rejected:
     path = os.fsencode(candidate.path).decode(errors="backslashreplace")
-    return Rejected(path, rejection.reason, rejection.detail, candidate.file_bytes, candidate.modified_ns)
+    return Rejected(
+        path, rejection.reason, rejection.detail, candidate.file_bytes, candidate.modified_ns
+    )
 
 
 def _is_utf8(path: str) -> bool:
@@ -340,7 +415,9 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _summary(folder: Path, info: dict[str, Any], videos: Sequence[Video], old_videos: Sequence[Video]) -> IndexSummary:
+def _summary(
+    folder: Path, info: dict[str, Any], videos: Sequence[Video], old_videos: Sequence[Video]
+) -> IndexSummary:
     before = {video.path: video for video in old_videos}
     now_there = {video.path for video in videos}
     return IndexSummary(
@@ -360,22 +437,32 @@ def _summary(folder: Path, info: dict[str, Any], videos: Sequence[Video], old_vi
 def _summary_of_packed(index: Index) -> IndexSummary:
     rejected = index.info["rejected"]
     seconds, count = float(index.seconds.sum()), index.num_videos
-    return IndexSummary(str(index.folder), len(index), count, seconds, rejected, count, 0, 0, index.digest)
+    return IndexSummary(
+        str(index.folder), len(index), count, seconds, rejected, count, 0, 0, index.digest
+    )
 
 
 def _nothing_usable(
-    folder: Path, named: Sequence[str], rejected: Sequence[Rejected], root: str, passed_over: Sequence[str]
+    folder: Path,
+    named: Sequence[str],
+    rejected: Sequence[Rejected],
+    root: str,
+    passed_over: Sequence[str],
 ) -> IndexFileError:
     if not rejected:
         where = ", ".join(named) + but_for(passed_over)
-        return IndexFileError(f"There is no video below {where}. Name files, or folders that hold them.")
+        return IndexFileError(
+            f"There is no video below {where}. Name files, or folders that hold them."
+        )
     listing = folder.with_name(f"{folder.name}-rejected.parquet")
     listing.parent.mkdir(parents=True, exist_ok=True)
     write_rejected(listing, rejected, root)
     first = rejected[0]
     return IndexFileError(
-        f"None of {len(rejected)} files below {', '.join(named)} can be used: {_listing(_tally(rejected))}. "
-        f"For example {first.path}: {REASONS[first.reason]} All of them are listed in {listing}. No index was written."
+        f"None of {len(rejected)} files below {', '.join(named)} can be used: "
+        f"{_listing(_tally(rejected))}. "
+        f"For example {first.path}: {REASONS[first.reason]} All of them are listed in {listing}. "
+        f"No index was written."
     )
 
 

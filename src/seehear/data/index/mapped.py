@@ -1,12 +1,13 @@
 """How is the table of an index kept, so that it is opened without being read into memory?
 
-`index.arrow` is an Arrow IPC file, not compressed and in one piece: a mapped column is an array (N,) as
-it stands, and memory holds what is looked at. What is the same for many rows is there once: `path` is a
-dictionary of strings, one a file, whose indices say which file a row is from; a row's number is its place.
+`index.arrow` is an Arrow IPC file, not compressed and in one piece: a mapped column is an array
+(N,) as it stands, and memory holds what is looked at. What is the same for many rows is there once:
+`path` is a dictionary of strings, one a file, whose indices say which file a row is from; a row's
+number is its place.
 
-Nothing in the file is believed before its SHA-256 is the one that index.json has, and nothing in the
-table before it makes sense: a wrong offset in a mapped file ends a process by a signal, and a wrong
-number trains on other rows without a word.
+Nothing in the file is believed before its SHA-256 is the one that index.json has, and nothing in
+the table before it makes sense: a wrong offset in a mapped file ends a process by a signal, and a
+wrong number trains on other rows without a word.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def open_mapped(file: BufferedReader, schema: pa.Schema, digest: str) -> pa.Reco
     """
     if sha256_of(file) != digest:
         raise ValueError("it is not as it was written, or another index's")
-    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # stays when the file is replaced
+    # stays when the file is replaced
+    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         reader = pa.ipc.open_file(pa.py_buffer(content))
         if reader.schema.remove_metadata() != schema or reader.num_record_batches != 1:
@@ -149,15 +151,22 @@ def check(batch: pa.RecordBatch) -> None:
         raise ValueError("a path has a zero byte")
 
 
-def digest_of(table: pa.RecordBatch, number: int, columns: Sequence[str], after: Sequence[str] = ()) -> str:
-    """SHA-256 over a format's number, the paths and what follows them, the column `video` and some others."""
+def digest_of(
+    table: pa.RecordBatch, number: int, columns: Sequence[str], after: Sequence[str] = ()
+) -> str:
+    """SHA-256 over a format's number, the paths and what follows them, the column `video` and some
+    others.
+    """
     digest = hashlib.sha256(f"seehear index {number}\n".encode())
     paths = table["path"].dictionary
     for start in range(0, len(paths), _GROUP_PATHS):
         part = paths.slice(start, _GROUP_PATHS)
-        ended = pc.binary_join_element_wise(part, pa.scalar("", part.type), pa.scalar("\0", part.type))
+        ended = pc.binary_join_element_wise(
+            part, pa.scalar("", part.type), pa.scalar("\0", part.type)
+        )
         data = memoryview(ended.buffers()[2])[: pc.sum(pc.binary_length(ended)).as_py()]
-        digest.update(data if start + _GROUP_PATHS < len(paths) else data[:-1])  # no zero byte after the last
+        # no zero byte after the last
+        digest.update(data if start + _GROUP_PATHS < len(paths) else data[:-1])
     digest.update("".join(f"\0{text}" for text in after).encode())
     for column in (table["path"].indices, *(table[name] for name in columns)):
         digest.update(column.to_numpy(zero_copy_only=False))
@@ -178,7 +187,11 @@ def _as_kept(values: Any, kind: pa.DataType) -> pa.Array:
         array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
         array = array.cast(kind)
     else:
-        words = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, pa.string())
+        words = (
+            values
+            if isinstance(values, pa.Array | pa.ChunkedArray)
+            else pa.array(values, pa.string())
+        )
         array = words.dictionary_encode()
         if isinstance(array, pa.ChunkedArray):
             array = array.unify_dictionaries()

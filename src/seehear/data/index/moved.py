@@ -1,7 +1,9 @@
-"""Where are the videos of an index that was moved? Where they were, or as far from the index as they were then.
+"""Where are the videos of an index that was moved? Where they were, or as far from the index as
+they were then.
 
-An index records the folder that its paths are relative to, and the way there from the index itself. So index and videos
-may be moved together. Where the videos alone have moved, `seehear index` with their new place is told where they are.
+An index records the folder that its paths are relative to, and the way there from the index itself.
+So index and videos may be moved together. Where the videos alone have moved, `seehear index` with
+their new place is told where they are.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ ASKED = 3  # files that are looked for at a place
 
 
 def way_to(root: str, folder: Path) -> str | None:
-    """The way from an index to the folder of its videos; None where they have only the root in common."""
+    """The way from an index to the folder of its videos; None where they have only the root in
+    common.
+    """
     here = os.path.abspath(folder)  # noqa: PTH100
     if is_remote(root) or os.path.commonpath([root, here]) == os.sep:
         return None
@@ -48,20 +52,26 @@ def at_its_videos(folder: Path, info: dict[str, Any], names: pa.Array) -> dict[s
 def at_root(info: Mapping[str, Any], root: str) -> dict[str, Any]:
     """What is in index.json, with its videos below another folder."""
     paths = [
-        root + path.removeprefix(info["root"]) if path.startswith(info["root"]) else path for path in info["paths"]
+        root + path.removeprefix(info["root"]) if path.startswith(info["root"]) else path
+        for path in info["paths"]
     ]
     return {**info, "root": root, "paths": paths}
 
 
 def told(old: Index, named: list[str], root: str) -> dict[str, Any]:
-    """What is in index.json, with the videos in the folder that is named now, if they were moved there.
+    """What is in index.json, with the videos in the folder that is named now, if they were moved
+    there.
 
     Args:
         named: the paths of a command.
         root: the folder that these are below.
     """
     names = old.original_names(np.arange(0, len(old), max(1, len(old) // ASKED)))
-    if is_remote(old.info["root"]) or os.path.lexists(old.info["root"]) or not are_there(root, names):
+    if (
+        is_remote(old.info["root"])
+        or os.path.lexists(old.info["root"])
+        or not are_there(root, names)
+    ):
         return old.info
     return at_root(old.info, root) | {"paths": named}
 
@@ -70,15 +80,22 @@ def are_there(root: str, names: pa.Array) -> bool:
     """Whether any of a few videos is below a folder."""
     chosen = {0, len(names) // 2, len(names) - 1} if len(names) else set()
     found = [names[i].as_py() for i in sorted(chosen)[:ASKED]]
-    return any(os.path.lexists(joined(root, name)) for name in found if "\0" not in name and not is_remote(name))
+    return any(
+        os.path.lexists(joined(root, name))
+        for name in found
+        if "\0" not in name and not is_remote(name)
+    )
 
 
 def check_root(folder: Path, info: Mapping[str, Any]) -> None:
-    """Raise IndexFileError where none of the videos is at its place any more, because their folder is not."""
+    """Raise IndexFileError where none of the videos is at its place any more, because their folder
+    is not.
+    """
     root = info["root"]
     if is_remote(root) or os.path.isdir(root):  # noqa: PTH112
         return
     raise IndexFileError(
-        f"The videos of the index {folder} were in {root}, which is not there. Where are they now? seehear index "
+        f"The videos of the index {folder} were in {root}, which is not there. Where are they "
+        f"now? seehear index "
         f"FOLDER --out {folder} takes their new folder, and keeps rows and digest."
     )

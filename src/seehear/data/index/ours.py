@@ -1,4 +1,5 @@
-"""Was a folder made by seehear? Then the videos in it are previews or copies of others, and no input.
+"""Was a folder made by seehear? Then the videos in it are previews or copies of others, and no
+input.
 
 `outputs` knows its own folders; the cache of remote files is known by its count of bytes.
 """
@@ -14,7 +15,11 @@ PREVIEWS = "previews"
 """The folder in runs and reports where their small films are."""
 
 _KINDS = (RUN, INDEX, REPORT, FINETUNE, EXPORT, LABELS, FEATURES)
-_PAIRS = (("run.json", "log.jsonl"), ("index.json", "index.arrow"), ("index.html", "data/report.js"))
+_PAIRS = (
+    ("run.json", "log.jsonl"),
+    ("index.json", "index.arrow"),
+    ("index.html", "data/report.js"),
+)
 
 
 def is_ours(folder: str, names: Collection[str]) -> bool:
@@ -30,7 +35,8 @@ def is_ours(folder: str, names: Collection[str]) -> bool:
 
 
 def ours_among(addresses: Iterable[str], named: str) -> set[str]:
-    """The folders that seehear made, by the names of all files below a remote one; to look into them costs requests.
+    """The folders that seehear made, by the names of all files below a remote one; to look into
+    them costs requests.
 
     Args:
         addresses: of the files.
@@ -39,7 +45,9 @@ def ours_among(addresses: Iterable[str], named: str) -> set[str]:
     there = set(addresses)
     found = set()
     for first, second in _PAIRS:
-        folders = (address.removesuffix(f"/{first}") for address in there if address.endswith(f"/{first}"))
+        folders = (
+            address.removesuffix(f"/{first}") for address in there if address.endswith(f"/{first}")
+        )
         found |= {folder for folder in folders if f"{folder}/{second}" in there}
     named = named.rstrip("/")
     return found - {named} | ({f"{named}/{PREVIEWS}"} if named in found else set())

@@ -1,14 +1,16 @@
 """How is an index kept whose segments were packed into shards?
 
-    shard-00000.tar ...   a plain tar file each, WebDataset's layout: KEY.json and KEY.mp4 of every segment
-    index.arrow           the columns of an index, and four more; `path` is still the original video
-    rejected.parquet      a line for each segment that could not be packed
+    shard-00000.tar ...   a plain tar file each, WebDataset's layout: KEY.json and KEY.mp4 of every
+    segment index.arrow           the columns of an index, and four more; `path` is still the
+    original video rejected.parquet      a line for each segment that could not be packed
     index.json            settings, counts, a digest, and the size and SHA-256 of each shard
 
-`KEY` is the segment's row in the index it was packed from. `start_s` is within the packed file, `original_start_s` in
-the video; `offset` is the packed file's first byte in its shard and `file_bytes` its length.
+`KEY` is the segment's row in the index it was packed from. `start_s` is within the packed file,
+`original_start_s` in the video; `offset` is the packed file's first byte in its shard and
+`file_bytes` its length.
 
-The shards may lie on another machine: `copy_packed` brings the three other files here, and index.json says `shards_at`.
+The shards may lie on another machine: `copy_packed` brings the three other files here, and
+index.json says `shards_at`.
 """
 
 from __future__ import annotations
@@ -42,9 +44,14 @@ MEMBERS = pa.schema(
 
 
 def write_packed(
-    folder: Path, source: Index, members: pa.Table, rejected: Sequence[Rejected], info: Mapping[str, Any]
+    folder: Path,
+    source: Index,
+    members: pa.Table,
+    rejected: Sequence[Rejected],
+    info: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the table of a packed index beside its shards; `index.json`, which makes it an index, comes last.
+    """Write the table of a packed index beside its shards; `index.json`, which makes it an index,
+    comes last.
 
     Args:
         folder: where the shards are.
@@ -66,7 +73,9 @@ def write_packed(
     }
     columns |= {name: members[name] for name in MEMBERS.names}
     schema = pa.schema([*SCHEMA, *PLACES])
-    table = assemble(columns, source.original_names(rows_N[first_rows]), video_N.astype(np.int32), schema)
+    table = assemble(
+        columns, source.original_names(rows_N[first_rows]), video_N.astype(np.int32), schema
+    )
     digest = _digest(table, [shard["sha256"] for shard in info["shards"]])
     full = {
         "format": PACKED_FORMAT,
@@ -110,7 +119,10 @@ def copy_packed(address: str, folder: Path, *, overwrite: bool) -> bool:
         if (old["digest"], old.get("shards_at")) == (info.get("digest"), place):
             return True
         if not overwrite or not old.get("shards_at"):
-            raise UsageError(f"{folder} holds another index. Choose another --out, or replace a copy: --overwrite.")
+            raise UsageError(
+                f"{folder} holds another index. Choose another --out, or replace a copy: "
+                f"--overwrite."
+            )
     try:
         with whole_folder(folder, replaces=INDEX) as target:
             for name in ("index.arrow", "rejected.parquet"):

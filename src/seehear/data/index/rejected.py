@@ -54,10 +54,14 @@ def read_rejected(folder: Path, info: Mapping[str, Any]) -> pa.Table:
         with open_newest(folder, "rejected.parquet") as file:
             content = file.read()
         if sha256_of(BytesIO(content)) != info["files"]["rejected.parquet"]:
-            raise ValueError("it is not as it was written, or the index was updated since it was opened")
+            raise ValueError(
+                "it is not as it was written, or the index was updated since it was opened"
+            )
         table = pq.read_table(pa.BufferReader(content))
         table.validate(full=True)
-        if table.schema.remove_metadata() != _SCHEMA or any(column.null_count for column in table.columns):
+        if table.schema.remove_metadata() != _SCHEMA or any(
+            column.null_count for column in table.columns
+        ):
             raise ValueError("it has not the columns and values of a list of files")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise damaged(folder, f"rejected.parquet cannot be used: {error}") from None

@@ -1,13 +1,14 @@
 """How is an index kept on disk, and what does its reader see?
 
-    index.arrow       a row for each segment (`mapped`); its number is the segment's identity everywhere
-    rejected.parquet  a row for each file left out, with the reason
-    index.json        settings, the folder that paths are relative to, counts, format, a digest of the
-                      rows, of the other two files' bytes, and of itself (`info`)
+    index.arrow       a row for each segment (`mapped`); its number is the segment's identity
+    everywhere rejected.parquet  a row for each file left out, with the reason
+    index.json        settings, the folder that paths are relative to, counts, format, a digest of
+                      the rows, of the other two files' bytes, and of itself (`info`)
 
-A new index is a folder that is renamed into place. An update is a folder `.update` inside it, renamed into place, whose
-files are then moved over the old ones; readers prefer what is in there. So a crash between any two lines leaves the old
-index or the new one, and other files in the folder stay.
+A new index is a folder that is renamed into place. An update is a folder `.update` inside it,
+renamed into place, whose files are then moved over the old ones; readers prefer what is in there.
+So a crash between any two lines leaves the old index or the new one, and other files in the folder
+stay.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from seehear.data.index.discovery import is_listed, stamps
-from seehear.data.index.info import FORMAT, PACKED_FORMAT, UPDATE, command, damaged, open_newest, read_info, write_info
+from seehear.data.index.info import (
+    FORMAT,
+    PACKED_FORMAT,
+    UPDATE,
+    command,
+    damaged,
+    open_newest,
+    read_info,
+    write_info,
+)
 from seehear.data.index.mapped import (
     PATHS,
     PLACES,
@@ -55,7 +65,8 @@ FACTS = {
     "audio_codec": WORDS,
     "audio_track": pa.int16(),  # which of the tracks of sound is heard, 0 up
     "audio_channel": pa.int16(),  # which of its channels, 0 up; -1: their mean
-    "parts": pa.int32(),  # recordings in the file, each with a clock of its own; one of them is used
+    # recordings in the file, each with a clock of its own; one of them is used
+    "parts": pa.int32(),
     "file_bytes": pa.int64(),
     "modified_ns": pa.int64(),
 }
@@ -94,8 +105,10 @@ class Index:
         digest: of the table; two indexes with the same digest have the same rows.
         video: int32 (N,), which file a row is from, 0 up; rows of one file are neighbours.
         start_s, seconds: float64 (N,), the segment, in seconds since the container's start.
-        fps, width, height, rotation_degrees, sample_rate_hz, channels, file_bytes, modified_ns: (N,), of the file.
-        original_start_s: float64 (N,), when the segment starts in its video: `start_s`, but where it was packed.
+        fps, width, height, rotation_degrees, sample_rate_hz, channels, file_bytes, modified_ns:
+            (N,), of the file.
+        original_start_s: float64 (N,), when the segment starts in its video: `start_s`, but where
+            it was packed.
     """
 
     def __init__(self, folder: Path, info: dict[str, Any], table: pa.RecordBatch) -> None:
@@ -119,7 +132,11 @@ class Index:
         self.original_start_s: NDArray[np.float64] = (
             self._column("original_start_s") if self.is_packed else self.start_s
         )
-        self._places = [self._column(name) for name in ("shard", "source_row", "offset")] if self.is_packed else []
+        self._places = (
+            [self._column(name) for name in ("shard", "source_row", "offset")]
+            if self.is_packed
+            else []
+        )
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Index:
@@ -139,11 +156,15 @@ class Index:
                     raise damaged(folder, f"index.arrow cannot be used: {error}") from None
             else:
                 return cls(folder, at_its_videos(folder, info, table["path"].dictionary), table)
-        raise IndexFileError(f"The index {folder} is updated again and again by others. Try again later.")
+        raise IndexFileError(
+            f"The index {folder} is updated again and again by others. Try again later."
+        )
 
     @classmethod
     def in_memory(cls, videos: Sequence[Video], root: str) -> Index:
-        """An index of these files that is in no folder; `root` is what its paths are relative to in the digest."""
+        """An index of these files that is in no folder; `root` is what its paths are relative to in
+        the digest.
+        """
         table = _table(videos, root)
         return cls(Path(root), {"root": root, "paths": [root], "digest": _digest(table)}, table)
 
@@ -165,7 +186,9 @@ class Index:
         return read_rejected(self.folder, self.info).select(["path", "reason", "detail"])
 
     def path(self, row: int) -> str:
-        """The file to read for a row, absolute or an address; of a packed one the place in a shard (`media.Member`)."""
+        """The file to read for a row, absolute or an address; of a packed one the place in a shard
+        (`media.Member`).
+        """
         if not self.is_packed:
             return self.original_path(row)
         shard, key, offset = (int(column_N[row]) for column_N in self._places)
@@ -174,12 +197,18 @@ class Index:
         return Member(path, f"{member_key(key)}.mp4", offset, int(self.file_bytes[row])).path
 
     def original_path(self, row: int) -> str:
-        """The video that a row is a segment of, absolute or an address; it may be gone where the segment was packed."""
+        """The video that a row is a segment of, absolute or an address; it may be gone where the
+        segment was packed.
+        """
         return joined(self.info["root"], self._names[int(self.video[row])].as_py())
 
     def hearing(self, row: int) -> Hearing | None:
-        """Which sound of a row's file is heard; None where that is not known, as in an index in memory perhaps."""
-        track, channel = (self._table[name][row].as_py() for name in ("audio_track", "audio_channel"))
+        """Which sound of a row's file is heard; None where that is not known, as in an index in
+        memory perhaps.
+        """
+        track, channel = (
+            self._table[name][row].as_py() for name in ("audio_track", "audio_channel")
+        )
         return None if track is None or channel is None else Hearing(track, channel)
 
     def original_names(self, rows: NDArray[np.int64]) -> pa.Array:
@@ -190,7 +219,8 @@ class Index:
         """See that the files of some rows, of all by default, are as they were.
 
         Raises:
-            IndexFileError: files have vanished, or differ in size or in the time of their last change.
+            IndexFileError: files have vanished, or differ in size or in the time of their last
+                change.
         """
         if self.is_packed:
             self._check_shards()
@@ -208,7 +238,8 @@ class Index:
             more = f", and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
             update = command(self.info["paths"], self.folder)
             raise IndexFileError(
-                f"{count} of {len(first_rows)} files of the index {self.folder} are not as they were: "
+                f"{count} of {len(first_rows)} files of the index {self.folder} are not as they "
+                f"were: "
                 f"{', '.join(wrong)}{more}. Bring them back, or update: {update}"
             )
 
@@ -218,10 +249,13 @@ class Index:
         return first_of_each(self.video)
 
     def _column(self, name: str) -> NDArray[Any]:
-        values: NDArray[Any] = self._table[name].to_numpy(zero_copy_only=False)  # a view, where nothing is missing
+        # a view, where nothing is missing
+        values: NDArray[Any] = self._table[name].to_numpy(zero_copy_only=False)
         return values
 
-    def _what_is_wrong(self, first_rows: NDArray[np.int64], named: list[str] | None) -> Iterator[str]:
+    def _what_is_wrong(
+        self, first_rows: NDArray[np.int64], named: list[str] | None
+    ) -> Iterator[str]:
         step = max(1, len(first_rows)) if any(map(is_listed, named or ())) else _ASKED_AT_ONCE
         for begin in range(0, len(first_rows), step):
             some = first_rows[begin : begin + step].tolist()
@@ -234,7 +268,10 @@ class Index:
 
     def _check_shards(self) -> None:
         shards = self.info["shards"]
-        paths = [joined(self.info.get("shards_at") or str(self.folder), shard["name"]) for shard in shards]
+        paths = [
+            joined(self.info.get("shards_at") or str(self.folder), shard["name"])
+            for shard in shards
+        ]
         wrong = []
         for path, shard, found in zip(paths, shards, stamps(paths, None), strict=True):
             if isinstance(found, str):
@@ -269,7 +306,9 @@ def shard_name(number: int) -> str:
 
 
 def member_key(source_row: int) -> str:
-    """What the files of a segment in a shard are called, without their endings, by its row in the index it is from."""
+    """What the files of a segment in a shard are called, without their endings, by its row in the
+    index it is from.
+    """
     return f"{source_row:09d}"
 
 
@@ -307,7 +346,9 @@ def write_table(
     if (folder / "index.json").exists():
         finish_update(folder)  # that an earlier process could not
         for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
-            shutil.rmtree(rest, ignore_errors=True) if rest.is_dir() else rest.unlink(missing_ok=True)
+            shutil.rmtree(rest, ignore_errors=True) if rest.is_dir() else rest.unlink(
+                missing_ok=True
+            )
         with whole_folder(folder / UPDATE) as target:
             write(target)
         finish_update(folder)
@@ -345,7 +386,9 @@ def _open_table(folder: Path, info: Mapping[str, Any]) -> pa.RecordBatch:
         table = open_mapped(file, schema, info["files"]["index.arrow"])
     if (len(table), len(table["path"].dictionary)) != (info["rows"], info["videos"]):
         raise ValueError("it has not as many rows and videos as index.json says")
-    if info["format"] == PACKED_FORMAT and table["shard"].to_numpy().max(initial=-1) >= len(info["shards"]):
+    if info["format"] == PACKED_FORMAT and table["shard"].to_numpy().max(initial=-1) >= len(
+        info["shards"]
+    ):
         raise ValueError("its rows are in more shards than index.json has")
     return table
 
@@ -359,7 +402,9 @@ def _table(videos: Sequence[Video], root: str) -> pa.RecordBatch:
         "seconds": np.concatenate(nothing + [video.seconds for video in videos]),
     }
     for name, kind in FACTS.items():
-        columns[name] = pa.array([video.facts[name] for video in videos], kind).take(pa.array(number_N))
+        columns[name] = pa.array([video.facts[name] for video in videos], kind).take(
+            pa.array(number_N)
+        )
     paths = pa.array([relative(video.path, root) for video in videos], pa.large_string())
     return assemble(columns, paths, number_N, SCHEMA)
 

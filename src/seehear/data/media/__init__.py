@@ -5,13 +5,14 @@ A file is opened once for both streams, by FFmpeg through PyAV, and gives two ar
     frames_THWC  uint8    (T, H, W, 3) RGB, upright, in display proportions
     sound_S      float32  (S,) one channel in [-1, 1]
 
-All times are seconds since the container's start: the start time of MPEG-TS (1.4 s) is subtracted, edit lists are
-honoured, and a gap between the streams stays one. A frame is chosen by its timestamp, never by `t * fps`, which is
-wrong for variable frame rates and edited files. One thread: parallelism belongs to the caller's processes.
+All times are seconds since the container's start: the start time of MPEG-TS (1.4 s) is subtracted,
+edit lists are honoured, and a gap between the streams stays one. A frame is chosen by its
+timestamp, never by `t * fps`, which is wrong for variable frame rates and edited files. One thread:
+parallelism belongs to the caller's processes.
 
-A path may lead into a shard (`members`). `opening` opens a file, `container` finds where to start, `clock` says
-when a frame is seen, `pictures` and `sound` decode, `hearing` chooses a track and a channel, `reader` puts all
-together.
+A path may lead into a shard (`members`). `opening` opens a file, `container` finds where to start,
+`clock` says when a frame is seen, `pictures` and `sound` decode, `hearing` chooses a track and a
+channel, `reader` puts all together.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def read_clip(
     short_side_pixels: int | None,
     sample_rate_hz: int = 16000,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Some frames of a file and a stretch of its sound, from one opening; see `Reader.frames` and `Reader.sound`.
+    """Some frames of a file and a stretch of its sound, from one opening; see `Reader.frames` and
+    `Reader.sound`.
 
     Returns:
         uint8 (T, H, W, 3) RGB and float32 (round(sound_seconds * sample_rate_hz),) in [-1, 1].
@@ -73,7 +75,9 @@ def read_clip(
     """
     with Reader(path) as reader:
         frames_THWC = reader.frames(frame_times_s, short_side_pixels=short_side_pixels)
-        return frames_THWC, reader.sound(sound_start_s, sound_seconds, sample_rate_hz=sample_rate_hz)
+        return frames_THWC, reader.sound(
+            sound_start_s, sound_seconds, sample_rate_hz=sample_rate_hz
+        )
 
 
 def read_frames(

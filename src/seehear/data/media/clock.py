@@ -1,16 +1,18 @@
 """When is a decoded frame to be seen? Which of a file's timestamps can be believed.
 
-A packet has two: when it is to be decoded (dts) and when its frame is to be seen (pts). With B-frames the two differ,
-since a frame is decoded after those that it refers to. Four cases:
+A packet has two: when it is to be decoded (dts) and when its frame is to be seen (pts). With
+B-frames the two differ, since a frame is decoded after those that it refers to. Four cases:
 
 - `presentation`: pts, nearly always.
-- `decoding`: a frame is seen when the packet is due that lets the decoder give it out. AVI and ASF know no other time;
-  what FFmpeg calls pts there is a guess. Programs that copied such a file to another kind wrote pts = dts: that shows
-  when frames come out in another order than their pts although the packets' pts only rise, or when packets hold two
-  frames of MPEG-4, as DivX packed them for AVI, which have one time between them. FFmpeg's best-effort
-  timestamps end up there as well (`guess_correct_pts` in libavcodec), after some frames; here it holds for all frames,
-  so that a frame has the same time wherever reading begins.
-- `arrival`: the same by the pts of that packet, where FFmpeg has worked out dts that do not rise from such pts.
+- `decoding`: a frame is seen when the packet is due that lets the decoder give it out. AVI and ASF
+  know no other time; what FFmpeg calls pts there is a guess. Programs that copied such a file to
+  another kind wrote pts = dts: that shows when frames come out in another order than their pts
+  although the packets' pts only rise, or when packets hold two frames of MPEG-4, as DivX packed
+  them for AVI, which have one time between them. FFmpeg's best-effort timestamps end up there as
+  well (`guess_correct_pts` in libavcodec), after some frames; here it holds for all frames, so that
+  a frame has the same time wherever reading begins.
+- `arrival`: the same by the pts of that packet, where FFmpeg has worked out dts that do not rise
+  from such pts.
 - `number`: bare streams have no timestamps; frame k is seen at k / fps.
 """
 
@@ -27,7 +29,8 @@ from av.video.stream import VideoStream
 from seehear.data.media.container import AnyPacket, Source, Track
 
 _DECODING_TIMES_ONLY = frozenset({"avi", "asf", "asf_o"})
-_FOREIGN_TIMES = frozenset({"vc1", "wmv3"})  # ASF has pts of these, since its inventor's own programs read them
+# ASF has pts of these, since its inventor's own programs read them
+_FOREIGN_TIMES = frozenset({"vc1", "wmv3"})
 _ONE_IN_ONE_OUT = frozenset({"mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs whose decoder holds one frame back, also while others are skipped."""
 
@@ -37,7 +40,9 @@ _USUAL_FPS = 25.0
 
 
 class Misordered(Exception):
-    """Timestamps of presentation are none. The stretch is to be read again; the clock goes by others from now on."""
+    """Timestamps of presentation are none. The stretch is to be read again; the clock goes by
+    others from now on.
+    """
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,19 @@ class Still:
 class Clock:
     """Gives the frames of a stretch their times, in ascending order.
 
-    While nothing shows whether pts are right, frames are held back, and `feed` allows no skipping: that is so where
-    the decoder reorders frames, and until the first packet whose pts falls, which is the second or third as a rule.
+    While nothing shows whether pts are right, frames are held back, and `feed` allows no skipping:
+    that is so where the decoder reorders frames, and until the first packet whose pts falls, which
+    is the second or third as a rule.
     """
 
     is_sure: bool  # which timestamps are right is known
 
     def __init__(self, source: Source, video: Track[VideoStream], fps: float) -> None:
         context = video.stream.codec_context
-        only_dts = source.container.format.name in _DECODING_TIMES_ONLY and context.name not in _FOREIGN_TIMES
+        only_dts = (
+            source.container.format.name in _DECODING_TIMES_ONLY
+            and context.name not in _FOREIGN_TIMES
+        )
         self._goes_by: Literal["presentation", "decoding", "arrival", "number"] = "presentation"
         if source.is_numbered:
             self._goes_by = "number"
@@ -84,7 +93,8 @@ class Clock:
         """Note a packet before it is decoded.
 
         Returns:
-            When its frame is to be seen, in ticks, so that it may be skipped; infinity if it must be decoded.
+            When its frame is to be seen, in ticks, so that it may be skipped; infinity if it must
+            be decoded.
 
         Raises:
             Misordered: pts are not what they seem.
@@ -95,7 +105,9 @@ class Clock:
         if self._pts_rise and packet.pts is not None:
             self._note_order(packet.pts, packet.dts)
         if self._may_be_packed and bytes(packet).count(_MPEG4_FRAME) > 1:
-            self._may_be_packed = self._may_skip_by_dts = False  # the decoder holds the second frame back
+            self._may_be_packed = self._may_skip_by_dts = (
+                False  # the decoder holds the second frame back
+            )
             if self._goes_by == "presentation":
                 raise self._misordered("decoding")
         if self._goes_by == "presentation":
@@ -115,7 +127,9 @@ class Clock:
             Misordered: pts are not what they seem.
         """
         tick = self._tick(frame)
-        if tick is None or tick <= self._last_tick:  # two frames for one time: the timestamps are damaged
+        if (
+            tick is None or tick <= self._last_tick
+        ):  # two frames for one time: the timestamps are damaged
             return
         self._last_tick = tick
         self._count += 1

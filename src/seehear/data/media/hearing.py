@@ -1,13 +1,15 @@
-"""Which of a file's sound is heard: which of its tracks, and the mean of the channels or one of them?
+"""Which of a file's sound is heard: which of its tracks, and the mean of the channels or one of
+them?
 
-One answer a file, from the file alone: every clip, preview and packed copy of it hears the same, wherever one reads. It
-takes a few reads, so an index keeps it.
+One answer a file, from the file alone: every clip, preview and packed copy of it hears the same,
+wherever one reads. It takes a few reads, so an index keeps it.
 
-The track is the likeliest one (`Source.sounds`) with any sound where it was sampled. The channel is `MEAN`, unless the
-channels cancel: then it is the first that is about as loud as the loudest. They cancel when the mean has less than
-`CANCELLED` of the power that it would have were the channels independent, which is the sum of theirs over the square
-of their number. For two channels of equal power this means a correlation below -0.75: a channel wired the wrong way
-round, "surround" effects, karaoke. A track of which only the low-frequency channel sounds is heard by that channel.
+The track is the likeliest one (`Source.sounds`) with any sound where it was sampled. The channel is
+`MEAN`, unless the channels cancel: then it is the first that is about as loud as the loudest. They
+cancel when the mean has less than `CANCELLED` of the power that it would have were the channels
+independent, which is the sum of theirs over the square of their number. For two channels of equal
+power this means a correlation below -0.75: a channel wired the wrong way round, "surround" effects,
+karaoke. A track of which only the low-frequency channel sounds is heard by that channel.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from seehear.data.media.sound import MEAN, Run, decode_runs
 from seehear.errors import MediaError
 
 SILENCE_DB = -60.0
-"""Of a second of the loudest channel, its root mean square without the constant part relative to full scale."""
+"""Of a second of the loudest channel, its root mean square without the constant part relative to
+full scale."""
 
 CANCELLED = 0.25
-"""Of the power that the mean of independent channels has: a mean with less has lost most of what is to be heard."""
+"""Of the power that the mean of independent channels has: a mean with less has lost most of what is
+to be heard."""
 
 _SILENCE = 10 ** (SILENCE_DB / 10)
-_AS_LOUD = 0.8  # a channel with so much of the loudest one's power is as loud: decoders differ in the last bits
+# a channel with so much of the loudest one's power is as loud: decoders differ in the last bits
+_AS_LOUD = 0.8
 _FIRST_READS, _FIRST_SECONDS = 9, 1.0  # evenly, the end first, to see that it is there
 _MORE_READS, _MORE_SECONDS = 60, 10.0  # where those are silent: all of a track of up to ten minutes
 
@@ -72,7 +77,9 @@ class Heard:
 
 @dataclass(frozen=True)
 class _Second:
-    """The power of about a second of sound: of each channel, of their mean, and which channels are meant for ears."""
+    """The power of about a second of sound: of each channel, of their mean, and which channels are
+    meant for ears.
+    """
 
     powers_C: NDArray[np.float64]
     mean: float
@@ -94,7 +101,8 @@ class _Second:
 def listen(source: Source) -> Heard:
     """Find out what is to be heard of an open file, and take that track.
 
-    The file must have a track of sound. It is sampled where its picture runs as well, if there is such a time.
+    The file must have a track of sound. It is sampled where its picture runs as well, if there is
+    such a time.
     """
     found: list[Heard] = []
     for number in source.sounds:
@@ -106,7 +114,11 @@ def listen(source: Source) -> Heard:
         if not found[-1].is_silent:
             break
     # All are silent: the likeliest one that can be read.
-    best = found[-1] if not found[-1].is_silent else next((h for h in found if h.failure is None), found[0])
+    best = (
+        found[-1]
+        if not found[-1].is_silent
+        else next((h for h in found if h.failure is None), found[0])
+    )
     source.take_sound(best.hearing.track)
     return best
 
@@ -123,7 +135,9 @@ def _listen_to_track(source: Source, number: int) -> Heard:
         except MediaError as error:
             failures.append(error)
             end_failed |= place == 0
-        if seconds and all(len(second.powers_C) == 1 and second.loudest >= _SILENCE for second in seconds):
+        if seconds and all(
+            len(second.powers_C) == 1 and second.loudest >= _SILENCE for second in seconds
+        ):
             break  # one channel cancels with nothing
     has_sound = any(second.loudest >= _SILENCE for second in seconds)
     if not failures and not has_sound:
@@ -155,7 +169,11 @@ def _sampled_span_s(source: Source) -> tuple[float, float]:
 
 def _first_reads(start_s: float, end_s: float) -> Iterator[tuple[float, float]]:
     seconds = min(_FIRST_SECONDS, end_s - start_s)
-    starts_s = np.linspace(end_s - seconds, start_s, _FIRST_READS) if end_s - start_s > seconds else [start_s]
+    starts_s = (
+        np.linspace(end_s - seconds, start_s, _FIRST_READS)
+        if end_s - start_s > seconds
+        else [start_s]
+    )
     yield from ((float(read_start_s), seconds) for read_start_s in starts_s if seconds > 0)
 
 
@@ -170,7 +188,11 @@ def _more_reads(start_s: float, end_s: float) -> Iterator[tuple[float, float]]:
 def _seconds(runs: list[Run]) -> Iterator[_Second]:
     """The power of each second; a rest is one of its own."""
     for run in runs:
-        samples_CS, mean_S, audible = run.channels().astype(np.float64), run.mono().astype(np.float64), run.audible()
+        samples_CS, mean_S, audible = (
+            run.channels().astype(np.float64),
+            run.mono().astype(np.float64),
+            run.audible(),
+        )
         for first in range(0, samples_CS.shape[1], run.rate_hz):
             part = slice(first, first + run.rate_hz)
             yield _Second(samples_CS[:, part].var(axis=1), float(mean_S[part].var()), audible)
@@ -183,6 +205,8 @@ def _channel(seconds: list[_Second]) -> int:
         return MEAN
     alike = [second for second in seconds if len(second.powers_C) == len(first.powers_C)]
     powers_C = np.sum([second.powers_C for second in alike], axis=0)
-    audible = first.audible if powers_C[first.audible].max() >= _SILENCE else list(range(len(powers_C)))
+    audible = (
+        first.audible if powers_C[first.audible].max() >= _SILENCE else list(range(len(powers_C)))
+    )
     loudest = float(powers_C[audible].max())
     return next(i for i in audible if powers_C[i] >= _AS_LOUD * loudest)

@@ -1,11 +1,14 @@
 """Where is a media file that lies inside a shard, and is it still the one that was packed there?
 
-A shard is a plain tar file. A place in it is written as one path, so that whatever takes the path of a file takes it:
+A shard is a plain tar file. A place in it is written as one path, so that whatever takes the path
+of a file takes it:
 
-    /data/packed/shard-00000.tar!000000017.mp4@1536+84211     shard, member, first byte, number of bytes
+    /data/packed/shard-00000.tar!000000017.mp4@1536+84211     shard, member, first byte, number of
+    bytes
 
-A file that really has such a name is that file. Before a member is opened, its header, the 512 bytes in front of it, is
-compared with the path: a shard that was replaced or shifted is found before anything of it is decoded.
+A file that really has such a name is that file. Before a member is opened, its header, the 512
+bytes in front of it, is compared with the path: a shard that was replaced or shifted is found
+before anything of it is decoded.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from seehear.errors import MediaError
 HEADER_BYTES = 512
 """Of a tar member; its name comes first, its size is in octal digits at byte 124."""
 
-_PLACE = re.compile(r"(?P<shard>.+\.tar)!(?P<name>[^/!@]+)@(?P<offset>\d{1,18})\+(?P<size>\d{1,18})", re.DOTALL)
+_PLACE = re.compile(
+    r"(?P<shard>.+\.tar)!(?P<name>[^/!@]+)@(?P<offset>\d{1,18})\+(?P<size>\d{1,18})", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,9 @@ class Member:
         """
         found = header[:100].rstrip(b"\0"), header[124:136].strip(b"\0 ")
         if found != (self.name.encode(), f"{self.size:o}".zfill(11).encode()):
-            raise MediaError(self.path, "unreadable", "the shard has something else there: it was replaced")
+            raise MediaError(
+                self.path, "unreadable", "the shard has something else there: it was replaced"
+            )
 
 
 def member_of(path: str) -> Member | None:
@@ -78,7 +85,9 @@ def member_of(path: str) -> Member | None:
 
 
 def parse(path: str) -> Member | None:
-    """The member that a path has the form of, whatever is there; None for a path of another form."""
+    """The member that a path has the form of, whatever is there; None for a path of another
+    form.
+    """
     found = _PLACE.fullmatch(path)
     if found is None:
         return None
@@ -86,7 +95,8 @@ def parse(path: str) -> Member | None:
 
 
 def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, by which a change is noticed; 0 ns in a shard, which is copied.
+    """Size in bytes and time of the last change in ns, by which a change is noticed; 0 ns in a
+    shard, which is copied.
 
     Raises:
         OSError: there is no such file.

@@ -1,13 +1,15 @@
-"""Where in a file does its clock start again? Recordings that were joined byte by byte, or cut, keep their clocks.
+"""Where in a file does its clock start again? Recordings that were joined byte by byte, or cut,
+keep their clocks.
 
-FFmpeg goes to a time in such a file by its timestamps, and finds pictures of one part and sound of another. Each part
-by itself is a file as any other, so one part is read: the first, unless it is a mere scrap. What follows is left out,
-and the index says so.
+FFmpeg goes to a time in such a file by its timestamps, and finds pictures of one part and sound of
+another. Each part by itself is a file as any other, so one part is read: the first, unless it is a
+mere scrap. What follows is left out, and the index says so.
 
 - Matroska, Ogg and FLV: each part has a header of its own.
-- MPEG transport and programme streams: the timestamps of the picture or the sound go back by more than `BACK_S`, or
-  jump ahead by more than `AHEAD_S` with no sound (no picture) for the time between. A clock of 33 bits that wraps
-  around goes on. A few stamps that are wrong, after which the clock is as before, are damage and no other part.
+- MPEG transport and programme streams: the timestamps of the picture or the sound go back by more
+  than `BACK_S`, or jump ahead by more than `AHEAD_S` with no sound (no picture) for the time
+  between. A clock of 33 bits that wraps around goes on. A few stamps that are wrong, after which
+  the clock is as before, are damage and no other part.
 
 All of such a stream is looked at once a process.
 """
@@ -31,7 +33,8 @@ from seehear.data.media.stamps import CLOCK_HZ, PES_HEADER_BYTES, WRAP_TICKS, de
 from seehear.errors import MediaError
 
 BACK_S = 0.5
-"""Decoding times rise; a stream that gives times of presentation alone goes back by a few frames."""
+"""Decoding times rise; a stream that gives times of presentation alone goes back by a few
+frames."""
 
 AHEAD_S = 10.0
 """As FFmpeg's `dts_delta_threshold`."""
@@ -40,7 +43,8 @@ MOST_PARTS = 200
 """What lies behind so many is left out: that is damage."""
 
 SCRAP = 0.1
-"""A part with less of the bytes of the longest is a scrap: what a receiver still had of another recording."""
+"""A part with less of the bytes of the longest is a scrap: what a receiver still had of another
+recording."""
 
 Span = tuple[int, int]
 """First byte, and the one after the last."""
@@ -64,11 +68,14 @@ class Stamps:
     positions: NDArray[np.int64]  # of the packets, in bytes
     kinds: NDArray[np.int64]  # which stream
     ticks: NDArray[np.int64]
-    begins: NDArray[np.int64]  # where the container's packets begin that belong to what follows: tables, headers
+    # where the container's packets begin that belong to what follows: tables, headers
+    begins: NDArray[np.int64]
 
 
 def part_to_read(path: str, format_name: str, stream_ids: Sequence[int]) -> tuple[Span | None, int]:
-    """Which bytes of a file are read, None for all, and how many parts it has; the arguments are `find_parts`'s."""
+    """Which bytes of a file are read, None for all, and how many parts it has; the arguments are
+    `find_parts`'s.
+    """
     if format_name.split(",")[0] not in _KINDS:
         return None, 1
     try:
@@ -82,7 +89,9 @@ def part_to_read(path: str, format_name: str, stream_ids: Sequence[int]) -> tupl
 
 
 @functools.lru_cache(_FILES_REMEMBERED)
-def _remembered(path: str, format_name: str, stream_ids: tuple[int, ...], _version: tuple[int, int]) -> list[Span]:
+def _remembered(
+    path: str, format_name: str, stream_ids: tuple[int, ...], _version: tuple[int, int]
+) -> list[Span]:
     return find_parts(path, format_name, stream_ids)
 
 
@@ -168,7 +177,9 @@ def _difference(later: NDArray[np.int64], earlier: NDArray[np.int64]) -> NDArray
 
 
 def _is_jump(delta: NDArray[np.int64] | int) -> NDArray[np.bool_]:
-    return np.asarray((np.asarray(delta) < -BACK_S * CLOCK_HZ) | (np.asarray(delta) > AHEAD_S * CLOCK_HZ))
+    return np.asarray(
+        (np.asarray(delta) < -BACK_S * CLOCK_HZ) | (np.asarray(delta) > AHEAD_S * CLOCK_HZ)
+    )
 
 
 def _matroska(content: mmap.mmap, first: int, end: int) -> list[int]:
@@ -177,7 +188,11 @@ def _matroska(content: mmap.mmap, first: int, end: int) -> list[int]:
     at = first
     while len(begins) <= MOST_PARTS:
         segment = content.find(_SEGMENT, at, min(at + 4096, end))
-        at = _end_of_element(content, segment + len(_SEGMENT), end) if segment >= 0 else at + len(_EBML)
+        at = (
+            _end_of_element(content, segment + len(_SEGMENT), end)
+            if segment >= 0
+            else at + len(_EBML)
+        )
         while (at := content.find(_EBML, at, end)) >= 0 and not _is_document(content, at, end):
             at += len(_EBML)
         if at < 0:
@@ -192,7 +207,9 @@ def _is_document(content: mmap.mmap, at: int, end: int) -> bool:
 
 
 def _end_of_element(content: mmap.mmap, at: int, end: int) -> int:
-    """Behind an element whose size stands here; right here if that is not known, as in a live recording."""
+    """Behind an element whose size stands here; right here if that is not known, as in a live
+    recording.
+    """
     head = content[at : at + 8]
     if not head or head[0] == 0:
         return at
@@ -207,7 +224,11 @@ def _ogg(content: mmap.mmap, first: int, end: int) -> list[int]:
     begins: list[int] = []
     was_beginning = True
     at = first
-    while len(begins) <= MOST_PARTS and (at := content.find(b"OggS\0", at, end)) >= 0 and at + 27 <= end:
+    while (
+        len(begins) <= MOST_PARTS
+        and (at := content.find(b"OggS\0", at, end)) >= 0
+        and at + 27 <= end
+    ):
         is_beginning = bool(content[at + 5] & 2)
         if is_beginning and not was_beginning:
             begins.append(at)
@@ -218,13 +239,17 @@ def _ogg(content: mmap.mmap, first: int, end: int) -> list[int]:
 
 
 def _transport_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[int]) -> Stamps:
-    """The stamps in packets of 188 bytes, or 192 with a time in front, or 204 with check bytes behind."""
+    """The stamps in packets of 188 bytes, or 192 with a time in front, or 204 with check bytes
+    behind.
+    """
     found: list[tuple[NDArray[np.int64], ...]] = []
     at, carried, most = first, first, _FEW_PACKETS
     while (sync := _synchronized(content, at, end)) is not None:
         start, size = sync
         count = min((end - start) // size, most)
-        packets = np.frombuffer(content[start : start + count * size], np.uint8).reshape(count, size)
+        packets = np.frombuffer(content[start : start + count * size], np.uint8).reshape(
+            count, size
+        )
         is_good = packets[:, 0] == 0x47
         good = count if is_good.all() else int(np.argmin(is_good))
         positions = start + size * np.arange(good)
@@ -234,10 +259,16 @@ def _transport_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[in
             carried = int(positions[np.flatnonzero(streams)[-1]]) + size
         at = start + good * size
         most = min(2 * most, _CHUNK_PACKETS) if good == count else _FEW_PACKETS
-        if good < count:  # the last good packet may have been cut, and hold the begin of the next part
+        if (
+            good < count
+        ):  # the last good packet may have been cut, and hold the begin of the next part
             at = max(at - size, start) + 1
             carried = min(carried, at - 1)
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)] if found else [np.zeros(0, np.int64)] * 4
+    columns = (
+        [np.concatenate(column) for column in zip(*found, strict=True)]
+        if found
+        else [np.zeros(0, np.int64)] * 4
+    )
     return Stamps(*columns)
 
 
@@ -259,16 +290,24 @@ def _ids_of(packets: NDArray[np.uint8]) -> NDArray[np.int64]:
 def _stamps_in(
     packets: NDArray[np.uint8], positions: NDArray[np.int64], ids: Sequence[int], carried: int
 ) -> tuple[NDArray[np.int64], ...]:
-    """The columns of `Stamps` for some packets; before them, packets of the streams end at `carried`."""
+    """The columns of `Stamps` for some packets; before them, packets of the streams end at
+    `carried`.
+    """
     of_streams = np.isin(_ids_of(packets), ids)
     behind = np.where(of_streams, positions + packets.shape[1], carried)
-    ends = np.concatenate([[carried], np.maximum.accumulate(behind)[:-1]]) if len(behind) else behind
+    ends = (
+        np.concatenate([[carried], np.maximum.accumulate(behind)[:-1]]) if len(behind) else behind
+    )
     rows = np.flatnonzero(of_streams & (packets[:, 1] & 0x40 > 0))
     fields = packets[rows, 4].astype(np.int64)
     headers = 4 + np.where(packets[rows, 3] & 0x20, 1 + fields, 0)
     kept: list[tuple[int, int, int, int]] = []
     for row, header in zip(rows.tolist(), headers.tolist(), strict=True):
-        tick = decoding_tick(packets[row, header : header + PES_HEADER_BYTES].tobytes()) if header < 170 else None
+        tick = (
+            decoding_tick(packets[row, header : header + PES_HEADER_BYTES].tobytes())
+            if header < 170
+            else None
+        )
         if tick is not None:
             number = int(packets[row, 1] & 0x1F) << 8 | int(packets[row, 2])
             kept.append((int(positions[row]), number, tick, int(ends[row])))
@@ -280,7 +319,9 @@ def _program_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[int]
     kept: list[tuple[int, int, int, int]] = []
     at, begin, before = first, -1, first
     while at + 14 <= end:
-        if content[at : at + 3] != b"\0\0\1":  # the packet before was cut, and the next part begins within it
+        if (
+            content[at : at + 3] != b"\0\0\1"
+        ):  # the packet before was cut, and the next part begins within it
             at = content.find(_PACK, before + 4, end)
             if at < 0:
                 break

@@ -1,11 +1,13 @@
 """Which frame is to be seen at each wanted time?
 
-The last one whose timestamp is not after it. Nearly all the time goes into decoding from the key frame before the first
-wanted time; on that way, frames that no other frame refers to are skipped (`skip_frame="NONREF"`), and only wanted
-frames are converted to RGB, which scales them in the same call.
+The last one whose timestamp is not after it. Nearly all the time goes into decoding from the key
+frame before the first wanted time; on that way, frames that no other frame refers to are skipped
+(`skip_frame="NONREF"`), and only wanted frames are converted to RGB, which scales them in the same
+call.
 
-Skipping changes no picture: every frame that starts within the lead before a wanted time is decoded, and when the frame
-found is older than that, so that a skipped one may lie in between, the stretch is read again without skipping.
+Skipping changes no picture: every frame that starts within the lead before a wanted time is
+decoded, and when the frame found is older than that, so that a skipped one may lie in between, the
+stretch is read again without skipping.
 
 Timestamps: `clock` says which of them are believed.
 """
@@ -33,7 +35,8 @@ from seehear.data.media.reasons import MAX_PIXELS
 Times = Sequence[float] | NDArray[np.float64]
 
 SKIP_LEAD_S = 0.3
-"""Everything is decoded from so long before a wanted time, and from three frames before at low frame rates."""
+"""Everything is decoded from so long before a wanted time, and from three frames before at low
+frame rates."""
 
 JUMP_S = 2.0
 """Between wanted times farther apart than this, a key frame in between is gone to."""
@@ -44,11 +47,13 @@ BLIND_JUMP_S = 10.0
 HOLD_S = 0.5
 """The last frame is still an answer so long after its end."""
 
-_SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})  # frames nothing refers to are marked so
+# frames nothing refers to are marked so
+_SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 _MOST_FPS = 1000  # more is a unit of time taken for a rate, as in DV
 _MAX_PIXEL_ASPECT = 8  # wider or taller pixels than this are a mistake in the header
 _UPRIGHT = np.eye(2, dtype=np.int32)
-_FIRST_BACK_S = 1.0  # how much earlier to start when nothing could be decoded in time, then twice as much, and so on
+# how much earlier to start when nothing could be decoded in time, then twice as much, and so on
+_FIRST_BACK_S = 1.0
 
 
 class _Outcome(Enum):
@@ -71,7 +76,9 @@ class Pictures:
         video = self._track.stream
         rates = video.average_rate or 0, video.guessed_rate or 0
         # Of a bare stream the mean is what FFmpeg presumes, and the guess is what the stream says.
-        self.fps = float(rates[1] if source.is_numbered or rates[0] > _MOST_FPS else rates[0] or rates[1])
+        self.fps = float(
+            rates[1] if source.is_numbered or rates[0] > _MOST_FPS else rates[0] or rates[1]
+        )
         self._clock = Clock(source, self._track, self.fps)
         self._lead_s = max(SKIP_LEAD_S, 3 / self.fps) if self.fps else SKIP_LEAD_S
         self._can_skip = _is_skippable(video)
@@ -81,7 +88,8 @@ class Pictures:
         """The frames to be seen at some times, in any order.
 
         Returns:
-            uint8 (T, H, W, 3) RGB. The shorter of H and W is `short_side_pixels`; with None nothing is scaled.
+            uint8 (T, H, W, 3) RGB. The shorter of H and W is `short_side_pixels`; with None nothing
+            is scaled.
 
         Raises:
             MediaError: a time past the end, or no frame can be decoded there.
@@ -112,7 +120,9 @@ class Pictures:
         return frames_THWC
 
     def upright(self) -> tuple[int, int, int]:
-        """Width and height as displayed, and by how many degrees the stored picture is turned clockwise for that."""
+        """Width and height as displayed, and by how many degrees the stored picture is turned
+        clockwise for that.
+        """
         _, packets = self._source.packets_from("video", -math.inf)
         for frame in self._frames(packets, lambda packet: False):
             matrix = display_matrix(frame)
@@ -137,11 +147,15 @@ class Pictures:
         may_skip: bool,
         images: list[NDArray[np.uint8]],
     ) -> _Outcome:
-        """Append the images at wanted times, which ascend, as far as one stretch of decoding goes."""
+        """Append the images at wanted times, which ascend, as far as one stretch of decoding
+        goes.
+        """
         at_start, packets = self._source.packets_from("video", wanted_s[0] - back_s)
         waiting = deque(self._track.last_tick(time_s) for time_s in wanted_s)
         lead_ticks = self._lead_s / self._track.tick_s if may_skip else math.inf
-        for shown, until_tick in _spans(self._decoded(packets, at_start, lambda: waiting[0] - lead_ticks), at_start):
+        for shown, until_tick in _spans(
+            self._decoded(packets, at_start, lambda: waiting[0] - lead_ticks), at_start
+        ):
             if waiting[0] < until_tick:
                 if shown is None:
                     return _Outcome.LATE
@@ -155,16 +169,22 @@ class Pictures:
                 waiting.popleft()
             if not waiting:
                 return _Outcome.DONE
-            if shown is not None and len(waiting) < len(wanted_s) and self._pays_to_jump(shown.tick, waiting[0]):
+            if (
+                shown is not None
+                and len(waiting) < len(wanted_s)
+                and self._pays_to_jump(shown.tick, waiting[0])
+            ):
                 return _Outcome.JUMP
         raise self._source.fail("unreadable", "no frame can be decoded")
 
     def _decoded(
         self, packets: Iterator[AnyPacket | None], at_start: bool, skip_before: Callable[[], float]
     ) -> Iterator[Still]:
-        """Frames in ascending order of their times, but before a tick none of those that nothing refers to.
+        """Frames in ascending order of their times, but before a tick none of those that nothing
+        refers to.
 
-        None at all where the packets end before it is known which timestamps are right, unless there are none before.
+        None at all where the packets end before it is known which timestamps are right, unless
+        there are none before.
         """
         clock = self._clock
         clock.restart()
@@ -191,14 +211,20 @@ class Pictures:
                 yield from context.decode(packet)
 
     def _pays_to_jump(self, now_tick: int, next_tick: int) -> bool:
-        """Is the next wanted time far away, and is there a key frame before it that has not been passed yet?"""
+        """Is the next wanted time far away, and is there a key frame before it that has not been
+        passed yet?
+        """
         track = self._track
         gap_s = (next_tick - now_tick) * track.tick_s
         if gap_s <= JUMP_S:
             return False
         entries = track.stream.index_entries
         # The index may hold decoding times, which are a little earlier than those of presentation.
-        key = entries.search_timestamp(next_tick - round(self._lead_s / track.tick_s)) if len(entries) else -1
+        key = (
+            entries.search_timestamp(next_tick - round(self._lead_s / track.tick_s))
+            if len(entries)
+            else -1
+        )
         if key >= 0 and entries[key].timestamp > now_tick:
             return True
         return gap_s > BLIND_JUMP_S and not self._source.lists_key_frames
@@ -210,7 +236,9 @@ class Pictures:
             return
         end_s = track.declared_end_s
         found = f"the last frame is at {track.seconds(shown.tick):.2f} s, wanted was {time_s:.2f} s"
-        raise self._source.fail("past the end" if end_s is None or time_s > end_s + HOLD_S else "truncated", found)
+        raise self._source.fail(
+            "past the end" if end_s is None or time_s > end_s + HOLD_S else "truncated", found
+        )
 
     def _scaled_size(self, short_side_pixels: int | None) -> tuple[int, int]:
         width, height = self._stored_size
@@ -218,7 +246,8 @@ class Pictures:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         if size[0] * size[1] > MAX_PIXELS:
             raise self._source.fail(
-                "absurd size", f"{size[0]}x{size[1]} after scaling; the limit is {MAX_PIXELS} pixels"
+                "absurd size",
+                f"{size[0]}x{size[1]} after scaling; the limit is {MAX_PIXELS} pixels",
             )
         return size
 
@@ -249,9 +278,15 @@ def _spans(decoded: Iterator[Still], at_start: bool) -> Iterator[tuple[Still | N
 def _is_skippable(video: VideoStream) -> bool:
     if video.codec_context.name in _SKIPPABLE_CODECS:
         return True
-    # HEVC marks what nothing of the same temporal layer refers to: safe where the header says that there is one layer.
+    # HEVC marks what nothing of the same temporal layer refers to: safe where the header says that
+    # there is one layer.
     header = video.codec_context.extradata or b""
-    return video.codec_context.name == "hevc" and len(header) > 22 and header[0] == 1 and header[21] >> 3 & 7 == 1
+    return (
+        video.codec_context.name == "hevc"
+        and len(header) > 22
+        and header[0] == 1
+        and header[21] >> 3 & 7 == 1
+    )
 
 
 def _with_square_pixels(video: VideoStream) -> tuple[float, float]:
@@ -263,7 +298,9 @@ def _with_square_pixels(video: VideoStream) -> tuple[float, float]:
 
 
 def display_matrix(frame: VideoFrame) -> NDArray[np.int32]:
-    """The linear part of the display matrix: rows are where the stored x and y axes point to, y downwards."""
+    """The linear part of the display matrix: rows are where the stored x and y axes point to, y
+    downwards.
+    """
     data = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(data, SideData):
         return _UPRIGHT
@@ -275,7 +312,9 @@ def _is_transposed(matrix: NDArray[np.int32]) -> bool:
 
 
 def turn(image_HWC: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """A view of the picture as the display matrix wants it, to the nearest right angle and with its mirroring."""
+    """A view of the picture as the display matrix wants it, to the nearest right angle and with its
+    mirroring.
+    """
     if _is_transposed(matrix):
         image_HWC = image_HWC.swapaxes(0, 1)
         flip_x, flip_y = matrix[1, 0] < 0, matrix[0, 1] < 0

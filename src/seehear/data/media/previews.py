@@ -1,7 +1,8 @@
-"""How does a stretch of a video become something small to look at and listen to? Three files, named by a key:
+"""How does a stretch of a video become something small to look at and listen to? Three files, named
+by a key:
 
-    KEY.mp4               2 s, at most 160 pixels wide and high, H.264 and AAC, which every browser plays
-    KEY.webp              the frame in the middle
+    KEY.mp4               2 s, at most 160 pixels wide and high, H.264 and AAC, which every browser
+    plays KEY.webp              the frame in the middle
     KEY.spectrogram.webp  what is heard, as a picture
 
 This module is imported by worker processes, so it imports little.
@@ -26,19 +27,27 @@ SECONDS = 2.0
 SIDE_PIXELS = 160  # of the longer side
 FRAME_RATE_HZ = 12
 SOUND_RATE_HZ = 32000
-SUFFIXES = (".webp", ".spectrogram.webp", ".mp4")  # the last is written last, so where it is, all are
+# the last is written last, so where it is, all are
+SUFFIXES = (".webp", ".spectrogram.webp", ".mp4")
 
 _BANDS = 48
 _WINDOW = 1024  # samples
 _TOP_HZ = 10000.0
 _RANGE_DB = 70.0  # from the loudest band down to black
 _PALETTE = np.array(  # dark to light, RGB
-    [[16, 19, 34], [31, 52, 92], [16, 104, 122], [61, 161, 132], [168, 205, 125], [253, 243, 190]], np.float64
+    [[16, 19, 34], [31, 52, 92], [16, 104, 122], [61, 161, 132], [168, 205, 125], [253, 243, 190]],
+    np.float64,
 )
 
 
 def cut(
-    path: str, stamp: tuple[int, int], size: tuple[int, int], begin_s: float, seconds: float, cache: str, key: str
+    path: str,
+    stamp: tuple[int, int],
+    size: tuple[int, int],
+    begin_s: float,
+    seconds: float,
+    cache: str,
+    key: str,
 ) -> Rejection | None:
     """Write one excerpt; runs in a worker process.
 
@@ -79,9 +88,13 @@ def cut(
 
 
 def write_film(path: Path, frames_THWC: np.ndarray, sound_S: np.ndarray) -> None:
-    """Write an MP4 file with H.264 and AAC. Frames are uint8 RGB with even sides, sound is float32 in [-1, 1]."""
+    """Write an MP4 file with H.264 and AAC. Frames are uint8 RGB with even sides, sound is float32
+    in [-1, 1].
+    """
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"crf": "30", "preset": "veryfast"})
+        video = container.add_stream(
+            "libx264", rate=FRAME_RATE_HZ, options={"crf": "30", "preset": "veryfast"}
+        )
         video.height, video.width = frames_THWC.shape[1:3]
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1
@@ -106,7 +119,9 @@ def picture(image_HWC: np.ndarray) -> bytes:
     context.height, context.width = image_HWC.shape[:2]
     context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
     context.options = {"quality": "70"}
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image_HWC), format="rgb24").reformat(format="yuv420p")
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image_HWC), format="rgb24").reformat(
+        format="yuv420p"
+    )
     return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode()])
 
 
@@ -115,14 +130,20 @@ def spectrogram(sound_S: np.ndarray) -> np.ndarray:
     columns = SIDE_PIXELS
     padded = np.pad(sound_S.astype(np.float64), _WINDOW // 2)
     starts = np.linspace(0, max(0, len(padded) - _WINDOW), columns).astype(int)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[starts] * np.hanning(_WINDOW)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[starts] * np.hanning(
+        _WINDOW
+    )
     power_SF = np.abs(np.fft.rfft(windows, axis=1)) ** 2
     mels = np.linspace(0, np.log1p(_TOP_HZ / 700), _BANDS + 1)  # 700 Hz: where the mel scale bends
     edges = (700 * np.expm1(mels) / SOUND_RATE_HZ * _WINDOW).astype(int)
-    bands_SM = np.stack([power_SF[:, a : max(b, a + 1)].mean(axis=1) for a, b in pairwise(edges)], axis=1)
+    bands_SM = np.stack(
+        [power_SF[:, a : max(b, a + 1)].mean(axis=1) for a, b in pairwise(edges)], axis=1
+    )
     level_db = 10 * np.log10(bands_SM + 1e-12)
     loudest_db = max(float(level_db.max()), -20.0)  # silence stays dark
     share = np.clip(1 + (level_db - loudest_db) / _RANGE_DB, 0, 1).T[::-1]
     at = share * (len(_PALETTE) - 1)
-    colours = np.stack([np.interp(at, np.arange(len(_PALETTE)), _PALETTE[:, c]) for c in range(3)], axis=-1)
+    colours = np.stack(
+        [np.interp(at, np.arange(len(_PALETTE)), _PALETTE[:, c]) for c in range(3)], axis=-1
+    )
     return colours.round().astype(np.uint8)

@@ -34,7 +34,9 @@ class MediaInfo:
     fps: float = 0.0  # mean frame rate; 0 if the file does not say
     width: int = 0  # as displayed: pixels made square, rotation applied
     height: int = 0
-    rotation_degrees: int = 0  # the stored picture is turned clockwise by 0, 90, 180 or 270 to stand upright
+    rotation_degrees: int = (
+        0  # the stored picture is turned clockwise by 0, 90, 180 or 270 to stand upright
+    )
     audio_codec: str = ""
     audio_start_s: float = 0.0
     audio_seconds: float = 0.0
@@ -45,7 +47,9 @@ class MediaInfo:
     parts: int = 1  # recordings in the file, each with a clock of its own; one of them is read
 
     def extent_s(self, wanted: Sequence[str]) -> tuple[float, float]:
-        """From when until when all wanted streams, of "video" and "audio", are there; if never, it ends too early."""
+        """From when until when all wanted streams, of "video" and "audio", are there; if never, it
+        ends too early.
+        """
         starts = {"video": self.video_start_s, "audio": self.audio_start_s}
         lengths = {"video": self.video_seconds, "audio": self.audio_seconds}
         return max(0.0, *(starts[m] for m in wanted)), min(starts[m] + lengths[m] for m in wanted)
@@ -67,7 +71,8 @@ class Reader:
 
     Args:
         path: a local, regular file. Playlists, pipes and network addresses are refused.
-        hearing: which of its sound is heard, where that is known; otherwise it is found out when it is needed.
+        hearing: which of its sound is heard, where that is known; otherwise it is found out when it
+            is needed.
 
     Raises:
         MediaError: here and in every method, with `path` and a `reason` out of `REASONS`.
@@ -78,14 +83,19 @@ class Reader:
         self._pictures: Pictures | None = None
         self._heard: Heard | None = None
         self._hearing = hearing
-        if hearing is not None and hearing.track in self._source.sounds:  # else the file is not what it was
+        if (
+            hearing is not None and hearing.track in self._source.sounds
+        ):  # else the file is not what it was
             self._source.take_sound(hearing.track)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -113,23 +123,30 @@ class Reader:
         """Which of the file's sound is heard; the file must have a track of sound."""
         if self._hearing is None:
             sounds, audio = self._source.sounds, self._source.audio
-            is_plain = len(sounds) == 1 and audio is not None and audio.stream.codec_context.channels == 1
+            is_plain = (
+                len(sounds) == 1 and audio is not None and audio.stream.codec_context.channels == 1
+            )
             self._hearing = Hearing(sounds[0]) if is_plain else self.listen().hearing
         return self._hearing
 
     def listen(self) -> Heard:
-        """Find out what is to be heard: the first track with sound, and one channel of it where the mean is nothing."""
+        """Find out what is to be heard: the first track with sound, and one channel of it where the
+        mean is nothing.
+        """
         if self._heard is None:
             self._heard = listen(self._source)
             self._hearing = self._heard.hearing
         return self._heard
 
     def frames(self, times_s: Times, *, short_side_pixels: int | None = None) -> NDArray[np.uint8]:
-        """The frame to be seen at each time: the last whose timestamp is not after it, or the first of the file.
+        """The frame to be seen at each time: the last whose timestamp is not after it, or the first
+        of the file.
 
         Args:
-            times_s: seconds since the container's start, in any order. Times close to each other are read in one pass.
-            short_side_pixels: scale so that the shorter side is this long, keeping the proportions; None: no scaling.
+            times_s: seconds since the container's start, in any order. Times close to each other
+                are read in one pass.
+            short_side_pixels: scale so that the shorter side is this long, keeping the proportions;
+                None: no scaling.
 
         Returns:
             uint8 (T, H, W, 3) RGB, upright, in display proportions; (0, 0, 0, 3) without times.
@@ -140,16 +157,20 @@ class Reader:
         assert short_side_pixels is None or short_side_pixels > 0, short_side_pixels
         return self._open_pictures().at(times_s, short_side_pixels)
 
-    def sound(self, start_s: float, seconds: float, *, sample_rate_hz: int = 16000) -> NDArray[np.float32]:
-        """The sound of a stretch, mixed to one channel, with zeros where the file has none: late or short audio.
+    def sound(
+        self, start_s: float, seconds: float, *, sample_rate_hz: int = 16000
+    ) -> NDArray[np.float32]:
+        """The sound of a stretch, mixed to one channel, with zeros where the file has none: late or
+        short audio.
 
         Args:
             start_s, seconds: the stretch, since the container's start.
             sample_rate_hz: of the result.
 
         Returns:
-            float32 (round(seconds * sample_rate_hz),) in [-1, 1]: the mean of all channels but the low-frequency one,
-            or one channel where they cancel in the file; of the first track with sound (`hearing`).
+            float32 (round(seconds * sample_rate_hz),) in [-1, 1]: the mean of all channels but the
+            low-frequency one, or one channel where they cancel in the file; of the first track with
+            sound (`hearing`).
         """
         assert math.isfinite(start_s), start_s
         assert 0 <= seconds < math.inf, seconds
@@ -158,10 +179,12 @@ class Reader:
         return read_samples(self._source, start_s, seconds, sample_rate_hz, channel)
 
     def info(self, *, listens: bool = True) -> MediaInfo:
-        """What the file holds; decodes one frame, and looks up in the packets what the file does not declare.
+        """What the file holds; decodes one frame, and looks up in the packets what the file does
+        not declare.
 
         Args:
-            listens: look for the track and the channel that are heard, if need be; otherwise the likeliest is told of.
+            listens: look for the track and the channel that are heard, if need be; otherwise the
+                likeliest is told of.
         """
         info = MediaInfo(self._source.path, parts=self._source.parts)
         hearing = self.hearing if listens and self.has_audio else None
@@ -173,7 +196,8 @@ class Reader:
                 info,
                 video_codec=self._source.track("video").stream.codec_context.name,
                 video_start_s=video_s[0],
-                # A single frame, where the file does not say how long it is seen, is seen for one frame spacing.
+                # A single frame, where the file does not say how long it is seen, is seen for one
+                # frame spacing.
                 video_seconds=max(video_s[1] - video_s[0], 0.0) or 1 / (pictures.fps or USUAL_FPS),
                 fps=pictures.fps,
                 width=width,

@@ -11,7 +11,8 @@ REASONS: dict[str, str] = {
     "unreachable": "It is on another machine, and could not be fetched from there.",
     "not a regular file": "It is a pipe, a device, a socket or a folder.",
     "empty file": "The file has no bytes.",
-    "not a media file": "The content is of no known format with moving pictures or sound, whatever the name says.",
+    "not a media file": "The content is of no known format with moving pictures or sound, "
+    "whatever the name says.",
     "playlist": "It points to other files or addresses, and those are not followed.",
     "unreadable": "The format is known, but the content is damaged or cannot be decoded.",
     "truncated": "The file ends before it says.",
@@ -21,7 +22,8 @@ REASONS: dict[str, str] = {
     "no audio stream": "There is no audio stream.",
     "past the end": "The wanted time is not within the file.",
     "too short": "There is less than 0.02 s with both picture and sound.",
-    "silent audio": "No channel of any track of sound reaches -60 dB wherever it was sampled, up to ten minutes of it.",
+    "silent audio": "No channel of any track of sound reaches -60 dB wherever it was sampled, up "
+    "to ten minutes of it.",
     "still picture": "The picture is the same wherever it was sampled.",
     "timed out": "Reading took longer than the time limit.",
     "crashed the decoder": "The process that read the file died of it.",

@@ -1,4 +1,6 @@
-"""What does a file look like from its first bytes? A cheap first look, so that not every file must be opened."""
+"""What does a file look like from its first bytes? A cheap first look, so that not every file must
+be opened.
+"""
 
 from __future__ import annotations
 
@@ -50,24 +52,50 @@ _STARTS = (
     b"\xff\xf2",
     b"\xff\xfa",
 )
-_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid", b"junk")  # MP4, QuickTime
+# MP4, QuickTime
+_BOXES = (
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"free",
+    b"skip",
+    b"wide",
+    b"pnot",
+    b"styp",
+    b"uuid",
+    b"junk",
+)
 _RIFF_KINDS = (b"AVI ", b"AVIX", b"WAVE", b"AMV ")
 _TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # length, offset of the first sync byte
 
-_PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat", b"v=0\r\n", b"v=0\n", b"[playlist]", b"[Reference]", b"[InternetShortcut]")
+_PLAYLIST_STARTS = (
+    b"#EXTM3U",
+    b"ffconcat",
+    b"v=0\r\n",
+    b"v=0\n",
+    b"[playlist]",
+    b"[Reference]",
+    b"[InternetShortcut]",
+)
 _PLAYLIST_TAGS = (b"<MPD", b"<SmoothStreamingMedia", b"<playlist", b"<smil", b"<asx", b"<ASX")
 
 
 def looks_like_media(head: bytes) -> bool:
-    """Do the first bytes look like a container or a stream of pictures or sound? Damaged files look like it, too."""
+    """Do the first bytes look like a container or a stream of pictures or sound? Damaged files look
+    like it, too.
+    """
     if head.startswith(_STARTS) or head[4:8] in _BOXES:
         return True
     if head[:4] in (b"RIFF", b"RF64"):
         return head[8:12] in _RIFF_KINDS
-    return any(head[offset : offset + 3 * size : size] == b"GGG" for size, offset in _TRANSPORT_PACKETS)
+    return any(
+        head[offset : offset + 3 * size : size] == b"GGG" for size, offset in _TRANSPORT_PACKETS
+    )
 
 
 def looks_like_playlist(head: bytes) -> bool:
     """Do the first bytes look like a text that only points to media?"""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    return text.startswith(_PLAYLIST_STARTS) or (text.startswith(b"<") and any(tag in text for tag in _PLAYLIST_TAGS))
+    return text.startswith(_PLAYLIST_STARTS) or (
+        text.startswith(b"<") and any(tag in text for tag in _PLAYLIST_TAGS)
+    )

@@ -1,11 +1,12 @@
 """What is to be heard from a time on?
 
-Decoded frames are laid end to end from their timestamps, made one channel (`hearing` says how), resampled, and put
-where they belong on the wanted grid of samples; where the file has no sound, there are zeros.
+Decoded frames are laid end to end from their timestamps, made one channel (`hearing` says how),
+resampled, and put where they belong on the wanted grid of samples; where the file has no sound,
+there are zeros.
 
-Alignment: the start of a run of frames is the middle of what all its timestamps say (Matroska rounds each to a
-millisecond, which leaves less than 0.1 ms so), and as many zeros are put in front as make its first sample fall on the
-grid, to within half a sample of the source at worst.
+Alignment: the start of a run of frames is the middle of what all its timestamps say (Matroska
+rounds each to a millisecond, which leaves less than 0.1 ms so), and as many zeros are put in front
+as make its first sample fall on the grid, to within half a sample of the source at worst.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from seehear.data.media.container import AnyTrack, Source
 from seehear.data.media.reasons import MAX_CHANNELS, MAX_SAMPLE_RATE_HZ
 
 PREROLL_S = 0.2
-"""Decoded and dropped before the wanted sound: AAC and Opus overlap frames, MP3 borrows bits from frames before."""
+"""Decoded and dropped before the wanted sound: AAC and Opus overlap frames, MP3 borrows bits from
+frames before."""
 
 POSTROLL_S = 0.02
 """Decoded beyond the wanted sound: the resampler looks ahead."""
 
 GAP_S = 0.02
-"""Frames whose timestamps are so far off the end of the frame before start anew, at their own time."""
+"""Frames whose timestamps are so far off the end of the frame before start anew, at their own
+time."""
 
 HOLD_S = 0.5
 """So much of the sound that a file declares may be missing at its end."""
@@ -41,14 +44,17 @@ HOLD_S = 0.5
 MEAN = -1
 """In place of the number of a channel: the mean of all but the low-frequency one."""
 
-_MAX_PADDING = 1000  # samples in front of a run; enough to meet the grid for all usual pairs of rates
+_MAX_PADDING = (
+    1000  # samples in front of a run; enough to meet the grid for all usual pairs of rates
+)
+# of samples
 _KINDS: dict[str, type[np.generic[Any]]] = {
     "u8": np.uint8,
     "s16": np.int16,
     "s32": np.int32,
     "flt": np.float32,
     "dbl": np.float64,
-}  # of samples
+}
 
 
 @dataclass
@@ -58,8 +64,10 @@ class Run:
     rate_hz: int
     sample_format: AudioFormat
     layout: AudioLayout
-    starts_s: list[float] = field(default_factory=list)  # of the run, as each frame's timestamp says it
-    chunks: list[list[NDArray[Any]]] = field(default_factory=list)  # planes of each frame, as decoded
+    # of the run, as each frame's timestamp says it
+    starts_s: list[float] = field(default_factory=list)
+    # planes of each frame, as decoded
+    chunks: list[list[NDArray[Any]]] = field(default_factory=list)
     samples: int = 0
 
     @property
@@ -68,20 +76,31 @@ class Run:
 
     @property
     def end_s(self) -> float:
-        """Where the next frame should start; by the first timestamp, which needs no look at all of them."""
+        """Where the next frame should start; by the first timestamp, which needs no look at all of
+        them.
+        """
         return self.starts_s[0] + self.samples / self.rate_hz
 
     def continues_with(self, frame: AudioFrame, time_s: float) -> bool:
         """Is the frame of the same kind, and does it come when it should?"""
         same = frame.sample_rate == self.rate_hz and frame.layout.name == self.layout.name
-        return same and frame.format.name == self.sample_format.name and abs(time_s - self.end_s) <= GAP_S
+        return (
+            same
+            and frame.format.name == self.sample_format.name
+            and abs(time_s - self.end_s) <= GAP_S
+        )
 
     def append(self, frame: AudioFrame, time_s: float) -> None:
         self.starts_s.append(time_s - self.samples / self.rate_hz)
-        kind, count, planes = _KINDS[frame.format.name.removesuffix("p")], frame.samples, frame.layout.nb_channels
+        kind, count, planes = (
+            _KINDS[frame.format.name.removesuffix("p")],
+            frame.samples,
+            frame.layout.nb_channels,
+        )
         if not frame.format.is_planar:
             count, planes = count * planes, 1
-        # Views of the frame's memory: `frame.to_ndarray` costs more than decoding it did. `frame.planes` counts planes
+        # Views of the frame's memory: `frame.to_ndarray` costs more than decoding it did.
+        # `frame.planes` counts planes
         # up to a null pointer, which does not follow when there are 8 or more: it reads past them.
         views = [memoryview(AudioPlane(frame, i)) for i in range(planes)]
         self.chunks.append([np.frombuffer(view, kind, count) for view in views])
@@ -107,16 +126,24 @@ class Run:
         return _scaled(self._by_channel())
 
     def audible(self) -> list[int]:
-        """The numbers of all channels but the low-frequency one, or of all where there is no other."""
+        """The numbers of all channels but the low-frequency one, or of all where there is no
+        other.
+        """
         names = [channel.name for channel in self.layout.channels]
-        return [i for i, name in enumerate(names) if not name.startswith("LFE")] or list(range(len(names)))
+        return [i for i, name in enumerate(names) if not name.startswith("LFE")] or list(
+            range(len(names))
+        )
 
     def _by_channel(self) -> NDArray[Any]:
         """The samples as decoded, (C, S)."""
         planes = [np.concatenate(chunks) for chunks in zip(*self.chunks, strict=True)]
         if self.layout.nb_channels == 1:
             return planes[0][None]
-        return np.stack(planes) if self.sample_format.is_planar else planes[0].reshape(-1, self.layout.nb_channels).T
+        return (
+            np.stack(planes)
+            if self.sample_format.is_planar
+            else planes[0].reshape(-1, self.layout.nb_channels).T
+        )
 
 
 def _scaled(samples: NDArray[Any], kind: np.dtype[Any] | None = None) -> NDArray[np.float32]:
@@ -128,7 +155,11 @@ def _scaled(samples: NDArray[Any], kind: np.dtype[Any] | None = None) -> NDArray
         samples = samples.astype(np.float32) / -float(np.iinfo(kind).min)
     with np.errstate(over="ignore"):  # of 64-bit samples
         samples = np.asarray(samples, np.float32)
-    return samples if np.isfinite(samples).all() else np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+    return (
+        samples
+        if np.isfinite(samples).all()
+        else np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+    )
 
 
 def read_samples(
@@ -137,7 +168,8 @@ def read_samples(
     """The sound of a stretch.
 
     Returns:
-        float32 (round(seconds * sample_rate_hz),) in [-1, 1]: a channel, or the mean of all but the low-frequency one.
+        float32 (round(seconds * sample_rate_hz),) in [-1, 1]: a channel, or the mean of all but the
+        low-frequency one.
 
     Raises:
         MediaError: no audio stream, a stretch past the end, or nothing of it can be decoded.
@@ -148,7 +180,9 @@ def read_samples(
     end_s = start_s + len(samples_S) / sample_rate_hz
     runs = decode_runs(source, start_s - PREROLL_S, end_s + POSTROLL_S)
     if not runs and start_s >= source.end_s:
-        raise source.fail("past the end", f"the file ends at {source.end_s:.2f} s, wanted was {start_s:.2f} s")
+        raise source.fail(
+            "past the end", f"the file ends at {source.end_s:.2f} s, wanted was {start_s:.2f} s"
+        )
     for run in runs:
         _place(samples_S, run, start_s, sample_rate_hz, channel)
     return samples_S
@@ -157,7 +191,8 @@ def read_samples(
 def decode_runs(source: Source, start_s: float, end_s: float) -> list[Run]:
     """All that can be decoded between two times, in runs without gaps.
 
-    A packet that cannot be decoded is passed over, as players do; where nothing else is, that is an error.
+    A packet that cannot be decoded is passed over, as players do; where nothing else is, that is an
+    error.
     """
     _, packets = source.packets_from("audio", start_s)
     track = source.track("audio")
@@ -181,13 +216,17 @@ def decode_runs(source: Source, start_s: float, end_s: float) -> list[Run]:
     else:
         _check_end(source, runs[-1].end_s if runs else start_s, end_s - POSTROLL_S)
     if failure is not None and not runs:
-        raise source.fail("unreadable", f"no sound at {start_s + PREROLL_S:.2f} s: {failure.strerror}")
+        raise source.fail(
+            "unreadable", f"no sound at {start_s + PREROLL_S:.2f} s: {failure.strerror}"
+        )
     return runs
 
 
 def _append(runs: list[Run], source: Source, track: AnyTrack, frame: AudioFrame) -> None:
     if frame.layout.nb_channels > MAX_CHANNELS or not 0 < frame.sample_rate <= MAX_SAMPLE_RATE_HZ:
-        raise source.fail("absurd size", f"{frame.layout.nb_channels} channels at {frame.sample_rate} Hz")
+        raise source.fail(
+            "absurd size", f"{frame.layout.nb_channels} channels at {frame.sample_rate} Hz"
+        )
     if frame.format.name.removesuffix("p") not in _KINDS:  # 64-bit integers
         pts, frame = frame.pts, AudioResampler(format="fltp").resample(frame)[0]
         frame.pts = pts
@@ -201,16 +240,22 @@ def _check_end(source: Source, heard_s: float, wanted_s: float) -> None:
     """Raise when the packets ended well before the file says they do."""
     declared_s = source.track("audio").declared_end_s
     if declared_s is not None and heard_s < min(declared_s, wanted_s) - HOLD_S:
-        raise source.fail("truncated", f"the sound ends at {heard_s:.2f} s, declared is {declared_s:.2f} s")
+        raise source.fail(
+            "truncated", f"the sound ends at {heard_s:.2f} s, declared is {declared_s:.2f} s"
+        )
 
 
-def _place(samples_S: NDArray[np.float32], run: Run, start_s: float, rate_hz: int, channel: int) -> None:
+def _place(
+    samples_S: NDArray[np.float32], run: Run, start_s: float, rate_hz: int, channel: int
+) -> None:
     """Resample a run and write it over the part of the grid that it covers."""
     padding = np.arange(min(run.rate_hz // math.gcd(run.rate_hz, rate_hz), _MAX_PADDING))
     positions = ((run.start_s - padding / run.rate_hz) - start_s) * rate_hz
     best = int(np.argmin(np.abs(positions - np.round(positions))))
     position = round(positions[best])
-    run_S = _resample(np.concatenate([np.zeros(best, np.float32), run.mono(channel)]), run.rate_hz, rate_hz)
+    run_S = _resample(
+        np.concatenate([np.zeros(best, np.float32), run.mono(channel)]), run.rate_hz, rate_hz
+    )
     first, last = max(position, 0), min(position + len(run_S), len(samples_S))
     if first < last:
         np.clip(run_S[first - position : last - position], -1, 1, out=samples_S[first:last])
@@ -223,5 +268,7 @@ def _resample(samples_S: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArr
     frame = AudioFrame.from_ndarray(samples_S[None], format="fltp", layout="mono")
     frame.sample_rate = from_hz
     resampler = AudioResampler(format="fltp", layout="mono", rate=to_hz)
-    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+    parts = [
+        part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))
+    ]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

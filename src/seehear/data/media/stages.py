@@ -1,6 +1,8 @@
-"""Where does the time of reading one clip go? Open, seek, decode, resize, sound: the reader's own code, with a clock.
+"""Where does the time of reading one clip go? Open, seek, decode, resize, sound: the reader's own
+code, with a clock.
 
-`resize` is the conversion to RGB, which scales in the same call; `decode` is what is left of reading the pictures.
+`resize` is the conversion to RGB, which scales in the same call; `decode` is what is left of
+reading the pictures.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def time_stages(
     short_side_pixels: int,
     sample_rate_hz: int,
 ) -> dict[str, float]:
-    """Read one clip and say how many seconds each of `STAGES` took; the arguments are those of `read_clip`.
+    """Read one clip and say how many seconds each of `STAGES` took; the arguments are those of
+    `read_clip`.
 
     Raises:
         MediaError: it cannot be read.

@@ -1,7 +1,9 @@
-"""What do MPEG streams say about time? The timestamps in the headers of their packetized elementary streams (PES).
+"""What do MPEG streams say about time? The timestamps in the headers of their packetized elementary
+streams (PES).
 
-Needed where FFmpeg does not tell: which packets of a programme stream have a timestamp of their own, and where in a
-file a clock starts again. ISO/IEC 13818-1, 2.4.3.6; ISO/IEC 11172-1, 2.4.3.3 for MPEG-1.
+Needed where FFmpeg does not tell: which packets of a programme stream have a timestamp of their
+own, and where in a file a clock starts again. ISO/IEC 13818-1, 2.4.3.6; ISO/IEC 11172-1, 2.4.3.3
+for MPEG-1.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ _PREFIX = b"\0\0\1"
 
 
 def decoding_tick(header: bytes) -> int | None:
-    """The decoding time in the header of a PES packet, or that of presentation where there is no other; None: neither.
+    """The decoding time in the header of a PES packet, or that of presentation where there is no
+    other; None: neither.
 
     Args:
         header: the packet's first bytes, `PES_HEADER_BYTES` if there are so many.
@@ -44,4 +47,10 @@ def decoding_tick(header: bytes) -> int | None:
 
 def _tick(field: bytes) -> int:
     """33 bits in three pieces, each followed by a marker bit."""
-    return (field[0] >> 1 & 7) << 30 | field[1] << 22 | field[2] >> 1 << 15 | field[3] << 7 | field[4] >> 1
+    return (
+        (field[0] >> 1 & 7) << 30
+        | field[1] << 22
+        | field[2] >> 1 << 15
+        | field[3] << 7
+        | field[4] >> 1
+    )

@@ -1,6 +1,7 @@
 """What does a picture file show? JPEG, PNG, WebP and BMP, decoded by FFmpeg like everything else.
 
-The bytes are handed to the decoder, never the name, so that a name with a pattern in it means nothing.
+The bytes are handed to the decoder, never the name, so that a name with a pattern in it means
+nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _OPTIONS = {"format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)}
 
 
 def is_still(path: str | os.PathLike[str]) -> bool:
-    """Whether the first bytes are those of a picture that does not move; False for what cannot be read."""
+    """Whether the first bytes are those of a picture that does not move; False for what cannot be
+    read.
+    """
     try:
         with Path(path).open("rb") as file:
             head = file.read(16)
@@ -59,11 +62,15 @@ def read_still(path: str | os.PathLike[str], *, short_side_pixels: int) -> NDArr
         raise MediaError(path, "no permission", error.strerror or "") from None
 
 
-def scaled(path: str | os.PathLike[str], frame: VideoFrame, short_side_pixels: int) -> NDArray[np.uint8]:
+def scaled(
+    path: str | os.PathLike[str], frame: VideoFrame, short_side_pixels: int
+) -> NDArray[np.uint8]:
     """A decoded frame as an array of the wanted size."""
     scale = short_side_pixels / min(frame.width, frame.height)
     width, height = (max(1, round(side * scale)) for side in (frame.width, frame.height))
     if width * height > MAX_PIXELS:
-        raise MediaError(path, "absurd size", f"{width}x{height} after scaling; the limit is {MAX_PIXELS} pixels")
+        raise MediaError(
+            path, "absurd size", f"{width}x{height} after scaling; the limit is {MAX_PIXELS} pixels"
+        )
     rgb = frame.reformat(width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
     return turn(np.asarray(rgb, np.uint8), display_matrix(frame))

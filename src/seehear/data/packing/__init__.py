@@ -1,12 +1,13 @@
-"""An index of videos -> the same segments, small and quick to read: re-encoded to what training reads, in shards.
+"""An index of videos -> the same segments, small and quick to read: re-encoded to what training
+reads, in shards.
 
-Decoding is most of what training on videos costs, and most of that is decoding pictures that nobody looks at: those
-between a key frame and the wanted frame, and pixels that are then scaled away. A packed index is an index: whatever
-takes an index takes it (`index.packed` has its files).
+Decoding is most of what training on videos costs, and most of that is decoding pictures that nobody
+looks at: those between a key frame and the wanted frame, and pixels that are then scaled away. A
+packed index is an index: whatever takes an index takes it (`index.packed` has its files).
 
-`pack` first packs a few segments, spread over the index, and says what all will take. Then worker processes write
-segments (`encoding`), and as soon as there are enough of them they become a shard (`shards`). What is done stays done:
-the same call goes on where a killed one stopped.
+`pack` first packs a few segments, spread over the index, and says what all will take. Then worker
+processes write segments (`encoding`), and as soon as there are enough of them they become a shard
+(`shards`). What is done stays done: the same call goes on where a killed one stopped.
 """
 
 from __future__ import annotations
@@ -69,9 +70,13 @@ class PackSummary:
         """A line or two for a person."""
         hours = self.seconds / 3600
         if not self.digest:
-            return f"{self.rows} segments, {hours:.1f} hours: about {_size(self.gigabytes * 1e9)} when packed."
+            return (
+                f"{self.rows} segments, {hours:.1f} hours: about {_size(self.gigabytes * 1e9)} "
+                f"when packed."
+            )
         lines = [
-            f"{self.folder}: {self.rows} segments, {_size(self.gigabytes * 1e9)} in {counted(self.shards, 'shard')}."
+            f"{self.folder}: {self.rows} segments, {_size(self.gigabytes * 1e9)} in "
+            f"{counted(self.shards, 'shard')}."
         ]
         if self.rejected:
             listing = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
@@ -111,16 +116,19 @@ def pack(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> PackSummary:
-    """Re-encode every segment of an index to what training reads, in shards, with a packed index beside them.
+    """Re-encode every segment of an index to what training reads, in shards, with a packed index
+    beside them.
 
-    Where `out` is partly packed with the same settings, the rest is packed; where it is packed, nothing is done.
+    Where `out` is partly packed with the same settings, the rest is packed; where it is packed,
+    nothing is done.
 
     Args:
         index: the folder that `seehear.index` wrote; its videos must be as they were.
         out: the folder to write.
         preset: whose clips the segments are packed for: short side, frame rate, sample rate.
         short_side_pixels: another short side, even; smaller pictures keep theirs.
-        frame_rate_hz: another frame rate. Frames are chosen as training chooses them: at each moment the last one.
+        frame_rate_hz: another frame rate. Frames are chosen as training chooses them: at each
+            moment the last one.
         quality: x264's constant rate factor, 0 to 51; lower is better and larger.
         shard_gigabytes: a shard is finished when it has so many.
         workers: processes; by default as many as there are cores for this process.
@@ -133,23 +141,41 @@ def pack(
         Counts and sizes.
 
     Raises:
-        UsageError: `out` is something else, was packed with other settings, or the disk is too small.
+        UsageError: `out` is something else, was packed with other settings, or the disk is too
+            small.
         IndexFileError: the index is none, its videos have changed, or no segment can be packed.
     """
     source = index if isinstance(index, Index) else Index.open(index)
-    recipe = _checked(preset, short_side_pixels, frame_rate_hz, quality, shard_gigabytes, timeout_s, workers)
+    recipe = _checked(
+        preset, short_side_pixels, frame_rate_hz, quality, shard_gigabytes, timeout_s, workers
+    )
     folder = Path(out)
-    settings = {"source": source.digest, "recipe": asdict(recipe), "shard_gigabytes": shard_gigabytes}
+    settings = {
+        "source": source.digest,
+        "recipe": asdict(recipe),
+        "shard_gigabytes": shard_gigabytes,
+    }
     done = what_is_there(folder, settings, overwrite=overwrite)
     if done is not None:
         return _summary(folder, done)
-    with contextlib.nullcontext(console) if console else Console() as console, one_writer(folder, inside=True):
+    with (
+        contextlib.nullcontext(console) if console else Console() as console,
+        one_writer(folder, inside=True),
+    ):
         what_is_there(folder, settings, overwrite=overwrite)
         source.check()
         if overwrite:
             remove_packed(folder)
         begin(folder, settings)
-        job = _Job(source, recipe, folder, round(shard_gigabytes * 1e9), workers or cores(), timeout_s, console)
+        job = _Job(
+            source,
+            recipe,
+            folder,
+            round(shard_gigabytes * 1e9),
+            workers or cores(),
+            timeout_s,
+            console,
+        )
         expected = _estimate(job)
         if estimate:
             return expected
@@ -170,13 +196,21 @@ def _checked(
     side = clip.short_side_pixels if side is None else side
     rate_hz = clip.frame_rate_hz if rate_hz is None else rate_hz
     if side < 8 or side % 2:
-        raise SettingsError(f"short_side_pixels is {side}. It must be even and at least 8; 128 and 256 are usual.")
+        raise SettingsError(
+            f"short_side_pixels is {side}. It must be even and at least 8; 128 and 256 are usual."
+        )
     if not 0.1 <= rate_hz <= 240:
-        raise SettingsError(f"frame_rate_hz is {rate_hz:g}. It must be from 0.1 to 240; 15 and 30 are usual.")
+        raise SettingsError(
+            f"frame_rate_hz is {rate_hz:g}. It must be from 0.1 to 240; 15 and 30 are usual."
+        )
     if not 0 <= quality <= 51:
-        raise SettingsError(f"quality is {quality}. It must be from 0 to 51; 18 to 28 is usual, lower is better.")
+        raise SettingsError(
+            f"quality is {quality}. It must be from 0 to 51; 18 to 28 is usual, lower is better."
+        )
     if not shard > 0 or not timeout_s > 0:
-        raise SettingsError(f"shard_gigabytes is {shard:g} and timeout_s {timeout_s:g}. They must be positive.")
+        raise SettingsError(
+            f"shard_gigabytes is {shard:g} and timeout_s {timeout_s:g}. They must be positive."
+        )
     if workers is not None and workers < 1:
         raise SettingsError(f"workers is {workers}. It must be at least 1.")
     return Recipe(side, float(rate_hz), sound_rate_hz(clip.sample_rate_hz), quality)
@@ -209,7 +243,8 @@ def _estimate(job: _Job) -> PackSummary:
     )
     if needed > free:
         raise UsageError(
-            f"Packing needs about {_size(needed)} more in {job.folder}, and {_size(free)} are free. Choose "
+            f"Packing needs about {_size(needed)} more in {job.folder}, and {_size(free)} are "
+            f"free. Choose "
             "an --out on a larger disk, or a smaller --short-side or --fps."
         )
     count = max(1, round(total / job.shard_bytes))
@@ -250,7 +285,9 @@ def _parts(job: _Job, rows: Sequence[int], what: str) -> Iterator[Part]:
         done += 1
         yield Part(row, known)
     jobs = _Jobs(job, missing)
-    for number, answer in in_workers("seehear.data.packing.encoding:encode", jobs, job.workers, job.timeout_s):
+    for number, answer in in_workers(
+        "seehear.data.packing.encoding:encode", jobs, job.workers, job.timeout_s
+    ):
         done += 1
         count(done)
         yield Part(missing[number], answer)
@@ -268,7 +305,9 @@ def _known_part(stem: Path) -> dict[str, Any] | None:
 
 
 class _Jobs(Sequence[tuple[Any, ...]]):
-    """The arguments of `encode` for some rows, each made when it is asked for: an index may have millions."""
+    """The arguments of `encode` for some rows, each made when it is asked for: an index may have
+    millions.
+    """
 
     def __init__(self, job: _Job, rows: Sequence[int]) -> None:
         self._job, self._rows = job, rows
@@ -278,9 +317,18 @@ class _Jobs(Sequence[tuple[Any, ...]]):
 
     def __getitem__(self, number: Any) -> Any:
         row, index = self._rows[number], self._job.source
-        path, start_s, seconds = index.path(row), float(index.start_s[row]), float(index.seconds[row])
+        path, start_s, seconds = (
+            index.path(row),
+            float(index.start_s[row]),
+            float(index.seconds[row]),
+        )
         name = index.original_names(np.array([row]))[0].as_py()
-        note = {"row": row, "path": name, "start_s": float(index.original_start_s[row]), "seconds": seconds}
+        note = {
+            "row": row,
+            "path": name,
+            "start_s": float(index.original_start_s[row]),
+            "seconds": seconds,
+        }
         size = int(index.width[row]), int(index.height[row])
         folder = str(self._job.work / "parts")
         text = json.dumps(note, ensure_ascii=False)
@@ -298,7 +346,10 @@ def _finish(job: _Job) -> dict[str, Any]:
     members = members_of(job.work, len(packed))
     if len(members) == 0:
         reasons = Counter(reason for _, reason, _ in failures)
-        raise IndexFileError(f"None of {len(failures)} segments can be packed: {dict(reasons)}. No index was written.")
+        raise IndexFileError(
+            f"None of {len(failures)} segments can be packed: {dict(reasons)}. No index was "
+            f"written."
+        )
     rejected = [_rejected(job.source, *failure) for failure in failures]
     shards = [done["shard"] for done in packed if done["shard"]["bytes"]]
     info = {
@@ -317,7 +368,13 @@ def _finish(job: _Job) -> dict[str, Any]:
 
 def _rejected(source: Index, row: int, reason: str, detail: str) -> Rejected:
     where = f"from {source.original_start_s[row]:g} s on" + (f": {detail}" if detail else "")
-    return Rejected(source.original_path(row), reason, where, int(source.file_bytes[row]), int(source.modified_ns[row]))
+    return Rejected(
+        source.original_path(row),
+        reason,
+        where,
+        int(source.file_bytes[row]),
+        int(source.modified_ns[row]),
+    )
 
 
 def _summary(folder: Path, info: dict[str, Any]) -> PackSummary:

@@ -1,9 +1,11 @@
-"""One segment of a video -> a small file that decodes fast: what is kept, what is lost, and is it what it was?
+"""One segment of a video -> a small file that decodes fast: what is kept, what is lost, and is it
+what it was?
 
-The picture is what training reads: the short side scaled down (never up), upright, square pixels, one frame at each
-moment of a grid of `frame_rate_hz` that begins with the segment, and none where the picture has not changed since the
-moment before. H.264 without B-frames, a key frame every `KEY_FRAMES` frames that nothing refers across, no loop filter
-and no arithmetic coding, which cost the decoder more than they save on disk. The sound is mono AAC.
+The picture is what training reads: the short side scaled down (never up), upright, square pixels,
+one frame at each moment of a grid of `frame_rate_hz` that begins with the segment, and none where
+the picture has not changed since the moment before. H.264 without B-frames, a key frame every
+`KEY_FRAMES` frames that nothing refers across, no loop filter and no arithmetic coding, which cost
+the decoder more than they save on disk. The sound is mono AAC.
 
 This module is imported by worker processes, so it imports little.
 """
@@ -37,15 +39,34 @@ ENCODER = {
     "keyint_min": str(KEY_FRAMES),
     "sc_threshold": "0",
     "bf": "0",
-    # With it the last macroblock of a frame was coded in one of several ways, from run to run (6 of 28 runs; 0 of 56
+    # With it the last macroblock of a frame was coded in one of several ways, from run to run (6 of
+    # 28 runs; 0 of 56
     # without, at 14 % more bytes): the same segments are to make the same bytes.
     "mbtree": "0",
 }
-SOUND_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # of AAC
+# of AAC
+SOUND_RATES_HZ = (
+    8000,
+    11025,
+    12000,
+    16000,
+    22050,
+    24000,
+    32000,
+    44100,
+    48000,
+    64000,
+    88200,
+    96000,
+)
 SOUND_BITS = 4  # a sample, which at 16 kHz is 64 kbit/s
 
-MAX_DIFFERENCE = 24.0  # levels of 255 by which a packed frame may differ from its original, on average
-MAX_SOUND_ERROR = 0.5  # root mean square of the difference, as a share of that of the sound, plus `SOUND_FLOOR`
+MAX_DIFFERENCE = (
+    24.0  # levels of 255 by which a packed frame may differ from its original, on average
+)
+MAX_SOUND_ERROR = (
+    0.5  # root mean square of the difference, as a share of that of the sound, plus `SOUND_FLOOR`
+)
 SOUND_FLOOR = 0.01
 _CHUNK_BYTES = 2**27  # of frames that are held at once
 _EDGE_S = 0.05  # of the sound, where coding may differ
@@ -69,7 +90,14 @@ class Recipe:
 
 
 def encode(
-    path: str, start_s: float, seconds: float, size: tuple[int, int], recipe: Recipe, folder: str, key: str, note: str
+    path: str,
+    start_s: float,
+    seconds: float,
+    size: tuple[int, int],
+    recipe: Recipe,
+    folder: str,
+    key: str,
+    note: str,
 ) -> dict[str, Any] | Rejection:
     """Write `KEY.mp4` and `KEY.json`, whole or not at all; runs in a worker process.
 
@@ -90,7 +118,9 @@ def encode(
         return Rejection(error.reason, error.detail)
     content = temporary.read_bytes()
     record: dict[str, Any] = (
-        json.loads(note) | facts | {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        json.loads(note)
+        | facts
+        | {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     )
     temporary.replace(target)
     temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
@@ -99,7 +129,9 @@ def encode(
 
 
 def packed_side(size: tuple[int, int], recipe: Recipe) -> int:
-    """The short side of a packed picture: that of the recipe, or of a smaller original, made even."""
+    """The short side of a packed picture: that of the recipe, or of a smaller original, made
+    even.
+    """
     return max(2, min(recipe.short_side_pixels, min(size) // 2 * 2))
 
 
@@ -117,12 +149,17 @@ def moments(start_s: float, seconds: float, recipe: Recipe) -> NDArray[np.float6
 def _chunks(
     reader: Reader, times_s: NDArray[np.float64], size: tuple[int, int], side: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The frames at some times, as many at once as memory allows, each stretch with the number of its first."""
+    """The frames at some times, as many at once as memory allows, each stretch with the number of
+    its first.
+    """
     width, height = size[0] * side / min(size), size[1] * side / min(size)
     step = max(1, int(_CHUNK_BYTES / (width * height * 3)))
     for first in range(0, len(times_s), step):
         frames_THWC = reader.frames(times_s[first : first + step].tolist(), short_side_pixels=side)
-        yield first, frames_THWC[:, : frames_THWC.shape[1] // 2 * 2, : frames_THWC.shape[2] // 2 * 2]
+        yield (
+            first,
+            frames_THWC[:, : frames_THWC.shape[1] // 2 * 2, : frames_THWC.shape[2] // 2 * 2],
+        )
 
 
 def _write(
@@ -133,9 +170,14 @@ def _write(
     rate_hz = recipe.sample_rate_hz
     last_frame, last_number = None, -math.inf
     times_s = moments(start_s, seconds, recipe)
-    with Reader(path) as reader, av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as file:
+    with (
+        Reader(path) as reader,
+        av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as file,
+    ):
         sound_S = reader.sound(start_s, seconds, sample_rate_hz=rate_hz)
-        video = file.add_stream("libx264", rate=rate, options=ENCODER | {"crf": str(recipe.quality)})
+        video = file.add_stream(
+            "libx264", rate=rate, options=ENCODER | {"crf": str(recipe.quality)}
+        )
         video.codec_context.thread_count = 1
         video.pix_fmt = "yuv420p"
         audio = file.add_stream("aac", rate=rate_hz, layout="mono", bit_rate=rate_hz * SOUND_BITS)
@@ -144,8 +186,15 @@ def _write(
             for number, frame_HWC in enumerate(frames_THWC, first):
                 is_last = number == len(times_s) - 1
                 is_old = number - last_number >= STILL_FRAMES_S * recipe.frame_rate_hz
-                if is_last or is_old or last_frame is None or not np.array_equal(frame_HWC, last_frame):
-                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+                if (
+                    is_last
+                    or is_old
+                    or last_frame is None
+                    or not np.array_equal(frame_HWC, last_frame)
+                ):
+                    frame = av.VideoFrame.from_ndarray(
+                        np.ascontiguousarray(frame_HWC), format="rgb24"
+                    )
                     frame.pts, frame.time_base, frame.duration = number, 1 / rate, 1
                     file.mux(video.encode(frame))
                     last_frame, last_number = frame_HWC, number
@@ -178,12 +227,16 @@ def _verify(
         ours = _chunks(reader, moments(0.0, seconds, recipe), size, side)
         for (first, wanted_THWC), (_, found_THWC) in zip(theirs, ours, strict=True):
             if wanted_THWC.shape != found_THWC.shape:
-                raise MediaError(path, "unreadable", f"packed {found_THWC.shape}, original {wanted_THWC.shape}")
+                raise MediaError(
+                    path, "unreadable", f"packed {found_THWC.shape}, original {wanted_THWC.shape}"
+                )
             difference_T = np.abs(wanted_THWC.astype(np.int16) - found_THWC).mean(axis=(1, 2, 3))
             if difference_T.max() > MAX_DIFFERENCE:
                 worst = first + int(difference_T.argmax())
                 raise MediaError(
-                    path, "unreadable", f"frame {worst} is {difference_T.max():.0f} levels off when packed"
+                    path,
+                    "unreadable",
+                    f"frame {worst} is {difference_T.max():.0f} levels off when packed",
                 )
         heard_S = reader.sound(0.0, seconds, sample_rate_hz=recipe.sample_rate_hz)
     edge = min(len(sound_S) // 4, round(_EDGE_S * recipe.sample_rate_hz))
@@ -191,7 +244,9 @@ def _verify(
     error = float(np.sqrt(np.mean((heard_S[inner] - sound_S[inner]) ** 2)))
     level = float(np.sqrt(np.mean(sound_S[inner] ** 2)))
     if error > MAX_SOUND_ERROR * level + SOUND_FLOOR:
-        raise MediaError(path, "unreadable", f"the packed sound differs by {error:.3f} at a level of {level:.3f}")
+        raise MediaError(
+            path, "unreadable", f"the packed sound differs by {error:.3f} at a level of {level:.3f}"
+        )
     return {
         "fps": info.fps,
         "width": info.width,

@@ -1,7 +1,8 @@
 """What is in the folder that is packed into, and what of it may go?
 
-A folder is known by what packing noted in `.packing/settings.json`, or in `index.json` when it was done. Shards have
-names that other programs give, too: of a packed folder only those are ours that its index lists.
+A folder is known by what packing noted in `.packing/settings.json`, or in `index.json` when it was
+done. Shards have names that other programs give, too: of a packed folder only those are ours that
+its index lists.
 """
 
 from __future__ import annotations
@@ -15,18 +16,32 @@ from typing import Any
 from seehear.data.index.info import PACKING, read_info
 from seehear.errors import UsageError
 from seehear.machine.files import TEMPORARY, write_json
-from seehear.machine.outputs import INDEX, check_place, foreign, is_empty_folder, is_like_index, read_marker
+from seehear.machine.outputs import (
+    INDEX,
+    check_place,
+    foreign,
+    is_empty_folder,
+    is_like_index,
+    read_marker,
+)
 
 SHARD = r"shard-\d{5,}\.tar"
-NAMES = (*INDEX.names, r"\.packing/(settings\.json|\d{5,}\.(json|parquet))", r"\.packing/parts/\d{9,}\.(json|mp4)")
+NAMES = (
+    *INDEX.names,
+    r"\.packing/(settings\.json|\d{5,}\.(json|parquet))",
+    r"\.packing/parts/\d{9,}\.(json|mp4)",
+)
 KEYS = frozenset({"source", "recipe", "shard_gigabytes"})  # of what is noted
 
 
-def what_is_there(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+def what_is_there(
+    folder: Path, settings: dict[str, Any], *, overwrite: bool
+) -> dict[str, Any] | None:
     """What is in index.json where all is packed already.
 
     Raises:
-        UsageError: `folder` is something else, or was packed with other settings that may not be replaced.
+        UsageError: `folder` is something else, or was packed with other settings that may not be
+            replaced.
     """
     refuse = "Choose another --out; nothing was touched."
     check_place(folder, refuse)
@@ -43,7 +58,9 @@ def what_is_there(folder: Path, settings: dict[str, Any], *, overwrite: bool) ->
         check_only_packed(folder, [] if noted.exists() or not index else index.get("shards"))
         return None
     if noted.exists() and not packed:
-        raise UsageError(f"{noted} cannot be read, or has no settings of packing. Pack anew with --overwrite.")
+        raise UsageError(
+            f"{noted} cannot be read, or has no settings of packing. Pack anew with --overwrite."
+        )
     if not noted.exists():
         index = read_info(folder)
     for name, value in settings.items():
@@ -65,19 +82,24 @@ def _different(was: Any, wanted: Any) -> tuple[str, str]:
 
 
 def check_only_packed(folder: Path, listed: Any) -> None:
-    """Raise UsageError for what packing did not write; of a finished folder only the listed shards are its own."""
+    """Raise UsageError for what packing did not write; of a finished folder only the listed shards
+    are its own.
+    """
     names = [str(shard.get("name")) for shard in listed or [] if isinstance(shard, dict)]
     kind = replace(INDEX, names=(*NAMES, "|".join(map(re.escape, names)) if names else SHARD))
     other = next(foreign(folder, kind), None)
     if other is not None:
         raise UsageError(
-            f"{folder} holds {other}, which is not seehear's. Move it away, or choose another --out; nothing "
+            f"{folder} holds {other}, which is not seehear's. Move it away, or choose another "
+            f"--out; nothing "
             f"was touched."
         )
 
 
 def remove_packed(folder: Path) -> None:
-    """Remove what packing wrote, and nothing else; the index first, so that nothing is left that looks whole."""
+    """Remove what packing wrote, and nothing else; the index first, so that nothing is left that
+    looks whole.
+    """
     settings = folder / PACKING / "settings.json"
     if not settings.exists():  # by it the folder is known, should this be killed
         settings.parent.mkdir(exist_ok=True)

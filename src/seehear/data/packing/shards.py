@@ -1,10 +1,11 @@
-"""Packed segments -> shards of about a gigabyte: plain tar files, written whole, read back and compared.
+"""Packed segments -> shards of about a gigabyte: plain tar files, written whole, read back and
+compared.
 
     KEY.json   what is known of the segment and its original
     KEY.mp4    the segment
 
-is WebDataset's layout, so other programs read a shard from its beginning; here a segment is read by its offset.
-Headers hold no time and no owner, so the same segments make the same bytes.
+is WebDataset's layout, so other programs read a shard from its beginning; here a segment is read by
+its offset. Headers hold no time and no owner, so the same segments make the same bytes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Part:
         if isinstance(self.answer, Rejection):
             return 0
         texts = len(json.dumps(self.answer, ensure_ascii=False).encode())
-        return sum(HEADER_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES for size in (texts, self.answer["bytes"]))
+        return sum(
+            HEADER_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
+            for size in (texts, self.answer["bytes"])
+        )
 
 
 def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Part]) -> None:
@@ -72,9 +76,16 @@ def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Part]) ->
         size = temporary.stat().st_size
     with atomic_file(work / f"{number:05d}.parquet") as temporary:
         pq.write_table(pa.Table.from_pylist(places, MEMBERS), temporary)
-    failures = [[p.row, p.answer.reason, p.answer.detail] for p in parts if isinstance(p.answer, Rejection)]
+    failures = [
+        [p.row, p.answer.reason, p.answer.detail] for p in parts if isinstance(p.answer, Rejection)
+    ]
     shard = {"name": shard_name(number), "bytes": size, "sha256": digest}
-    done = {"shard": shard, "first_row": parts[0].row, "end_row": parts[-1].row + 1, "failures": failures}
+    done = {
+        "shard": shard,
+        "first_row": parts[0].row,
+        "end_row": parts[-1].row + 1,
+        "failures": failures,
+    }
     done["members"] = _digest_of(work / f"{number:05d}.parquet")
     write_json(work / f"{number:05d}.json", done)
     for part in good:
@@ -92,15 +103,21 @@ def finished_shards(folder: Path, work: Path) -> list[dict[str, Any]]:
 
 def members_of(work: Path, count: int) -> pa.Table:
     """What is in the first so many shards."""
-    return pa.concat_tables([pq.read_table(work / f"{number:05d}.parquet") for number in range(count)])
+    return pa.concat_tables(
+        [pq.read_table(work / f"{number:05d}.parquet") for number in range(count)]
+    )
 
 
 def _finished(folder: Path, work: Path, number: int) -> dict[str, Any] | None:
-    """What is noted of a shard; None where it was not written, or removed or damaged since: it is packed again."""
+    """What is noted of a shard; None where it was not written, or removed or damaged since: it is
+    packed again.
+    """
     try:
         done: dict[str, Any] = json.loads((work / f"{number:05d}.json").read_text(encoding="utf-8"))
         sizes = [(folder / shard_name(number)).stat().st_size, done["shard"]["bytes"]]
-        is_whole = sizes[0] == sizes[1] and done["members"] == _digest_of(work / f"{number:05d}.parquet")
+        is_whole = sizes[0] == sizes[1] and done["members"] == _digest_of(
+            work / f"{number:05d}.parquet"
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return done if is_whole else None
@@ -138,7 +155,8 @@ def _read_back(shard: Path, places: Sequence[dict[str, Any]], digests: Sequence[
             whole.update(content)
             if hashlib.sha256(content).hexdigest() != wanted:
                 raise SeehearError(
-                    f"{shard.parent / shard_name(place['shard'])} does not hold what was written (segment "
+                    f"{shard.parent / shard_name(place['shard'])} does not hold what was written "
+                    f"(segment "
                     f"{place['source_row']}). Is the disk sound? Pack again: what is done is kept."
                 )
         whole.update(file.read())

@@ -1,11 +1,12 @@
-"""How is a file on another machine read like one on this disk? Through a copy in a cache of bounded size.
+"""How is a file on another machine read like one on this disk? Through a copy in a cache of bounded
+size.
 
-    with local("s3://bucket/videos/a.mp4") as path:     # a local path as it is; otherwise that of a copy
-        ...
+    with local("s3://bucket/videos/a.mp4") as path:     # a local path as it is; otherwise that of a
+        copy ...
 
-Only `addresses.SCHEMES` are remote, and only where a path itself is such an address: nothing inside a media file
-is followed (`seehear.data.media`). A copy has the size and the time of change of its original. Of a shard
-(`media.members`) only the wanted member is fetched.
+Only `addresses.SCHEMES` are remote, and only where a path itself is such an address: nothing inside
+a media file is followed (`seehear.data.media`). A copy has the size and the time of change of its
+original. Of a shard (`media.members`) only the wanted member is fetched.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ __all__ = [
 CACHE_GIGABYTES = 20.0
 
 FETCH_SECONDS = 1800.0
-"""A process that decodes may take so long to fetch one file, on top of the time limit for decoding it."""
+"""A process that decodes may take so long to fetch one file, on top of the time limit for decoding
+it."""
 
 KNOWN_SECONDS = 600.0
 """A process asks again after so long whether an original is still as it was."""
@@ -62,8 +64,8 @@ def local(path: str | os.PathLike[str], gigabytes: float = -1.0) -> Iterator[str
         path: a local path, which is given back as it is, or an address.
         gigabytes: what the cache may hold; -1 is `cache_gigabytes()`.
     Raises:
-        MediaError: it cannot be fetched; "not found", "no permission" or "unreachable". One that the block raises
-            about the copy is about the original.
+        MediaError: it cannot be fetched; "not found", "no permission" or "unreachable". One that
+            the block raises about the copy is about the original.
     """
     path = os.fspath(path)
     if not is_remote(path):
@@ -79,11 +81,13 @@ def local(path: str | os.PathLike[str], gigabytes: float = -1.0) -> Iterator[str
 
 
 def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, by which a change is noticed; see `seehear.data.media.stamp`.
+    """Size in bytes and time of the last change in ns, by which a change is noticed; see
+    `seehear.data.media.stamp`.
 
     Raises:
         OSError: there is no such local file.
-        MediaError: there is no such remote file, or it cannot be reached; or a member is not where its path says.
+        MediaError: there is no such remote file, or it cannot be reached; or a member is not where
+            its path says.
     """
     path = os.fspath(path)
     if not is_remote(path):
@@ -96,7 +100,9 @@ def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def cache_folder() -> Path:
-    """Where copies are kept: `$SEEHEAR_CACHE`, or `remote` in `$SEEHEAR_HOME` or `~/.cache/seehear`."""
+    """Where copies are kept: `$SEEHEAR_CACHE`, or `remote` in `$SEEHEAR_HOME` or
+    `~/.cache/seehear`.
+    """
     folder = os.environ.get("SEEHEAR_CACHE")
     return Path(folder) if folder else kept_at_home("remote")
 
@@ -113,7 +119,9 @@ def cache_gigabytes() -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e9:
-        raise SettingsError(f"SEEHEAR_CACHE_GIGABYTES is {text!r}. It must be a number of at least 0; 20 is usual.")
+        raise SettingsError(
+            f"SEEHEAR_CACHE_GIGABYTES is {text!r}. It must be a number of at least 0; 20 is usual."
+        )
     return value
 
 
@@ -160,15 +168,21 @@ def _facts(address: str) -> Facts:
 
 
 def _key(path: str, facts: Facts) -> str:
-    """The name of a copy: another for each version of the original; it keeps the ending, which decoders look at."""
+    """The name of a copy: another for each version of the original; it keeps the ending, which
+    decoders look at.
+    """
     version = f"{path}\n{facts.size}\n{facts.modified_ns}\n{facts.tag}"
     name = parse(path)
-    ending = re.fullmatch(r".*(\.[A-Za-z0-9]{1,8})", name.name if name else file_name(path), re.DOTALL)
+    ending = re.fullmatch(
+        r".*(\.[A-Za-z0-9]{1,8})", name.name if name else file_name(path), re.DOTALL
+    )
     return hashlib.sha256(version.encode()).hexdigest()[:40] + (ending[1].lower() if ending else "")
 
 
 def _fetch_member(member: Member, shard: Facts, target: Path) -> None:
-    """Write one member of a shard to a local path; its header, in front of it, is fetched and looked at with it."""
+    """Write one member of a shard to a local path; its header, in front of it, is fetched and
+    looked at with it.
+    """
     end = member.offset + member.size
     if shard.size is not None and shard.size < end:
         raise MediaError(member.path, "truncated", f"the shard has {shard.size} bytes")

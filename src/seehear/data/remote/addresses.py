@@ -1,6 +1,8 @@
-"""Which paths are addresses on other machines, and how do they stand to the folder that they are named by?
+"""Which paths are addresses on other machines, and how do they stand to the folder that they are
+named by?
 
-    s3://BUCKET/videos/a.mp4   gs://...   hf://datasets/OWNER/NAME/a.mp4   https://HOST/videos/a.mp4   http://...
+    s3://BUCKET/videos/a.mp4   gs://...   hf://datasets/OWNER/NAME/a.mp4   https://HOST/videos/a.mp4
+    http://...
 
 No local path looks like one of them: a path that is absolute and tidy has no two slashes in a row.
 """
@@ -32,17 +34,22 @@ def checked(address: str) -> str:
     """An address that a user or a list named, as it is kept.
 
     Raises:
-        UsageError: it has no host, leads upwards, holds a password, or characters that belong in none.
+        UsageError: it has no host, leads upwards, holds a password, or characters that belong in
+            none.
     """
     try:
         parts = urlsplit(address)
     except ValueError as error:
         raise UsageError(f"{address!r} is no address: {error}.") from None
     if not parts.netloc or not address.isprintable():
-        raise UsageError(f"{address!r} is no address. It must look like s3://BUCKET/FOLDER or https://HOST/FILE.mp4.")
+        raise UsageError(
+            f"{address!r} is no address. It must look like s3://BUCKET/FOLDER or "
+            f"https://HOST/FILE.mp4."
+        )
     if "@" in parts.netloc and parts.scheme in ("http", "https"):
         raise UsageError(
-            f"The address at {parts.hostname} holds a user name, which would stand in every table. Put it into "
+            f"The address at {parts.hostname} holds a user name, which would stand in every "
+            f"table. Put it into "
             "~/.netrc and leave it out of the address."
         )
     if ".." in parts.path.split("/"):
@@ -53,7 +60,9 @@ def checked(address: str) -> str:
 def file_name(path: str) -> str:
     """The last part of a path, without what follows ? and # in an address."""
     return (
-        urlsplit(path).path.rsplit("/", 1)[-1] if path.startswith(("https://", "http://")) else path.rsplit("/", 1)[-1]
+        urlsplit(path).path.rsplit("/", 1)[-1]
+        if path.startswith(("https://", "http://"))
+        else path.rsplit("/", 1)[-1]
     )
 
 

@@ -1,16 +1,19 @@
-"""Where are copies of remote files kept, so that the disk does not fill and no half of a file is ever read?
+"""Where are copies of remote files kept, so that the disk does not fill and no half of a file is
+ever read?
 
-    FOLDER/KEY             a whole copy; the time of its last use is its access time, that of the original its change
-    FOLDER/KEY-BYTES.part  a copy on its way; whoever fetches it holds a lock on it, so another process waits for it
-    FOLDER/KEY.once        a copy that is too large to be kept, until it is read
-    FOLDER/total           how many bytes are there or on their way, at most; counted anew when room is made
-    FOLDER/lock            held while room is made, and while a copy gets its name or is taken into use: otherwise one
-                           that was renamed meanwhile would not be counted, or all would seem to be in use at once
+    FOLDER/KEY             a whole copy; the time of its last use is its access time, that of the
+    original its change FOLDER/KEY-BYTES.part  a copy on its way; whoever fetches it holds a lock on
+    it, so another process waits for it FOLDER/KEY.once        a copy that is too large to be kept,
+    until it is read FOLDER/total           how many bytes are there or on their way, at most;
+    counted anew when room is made FOLDER/lock            held while room is made, and while a copy
+                           gets its name or is taken into use: otherwise one that was renamed
+                           meanwhile would not be counted, or all would seem to be in use at once
 
-Any number of processes share a folder. Locks are those of the operating system (flock), which end with the process that
-holds them: what a killed one left is known by having none, and is removed when room is made. Whoever reads a copy holds
-a shared lock on it, and only copies without a lock are removed, the least recently used first. (On Linux a file that
-is removed stays for those who have it open, but a reader may open its file again.)
+Any number of processes share a folder. Locks are those of the operating system (flock), which end
+with the process that holds them: what a killed one left is known by having none, and is removed
+when room is made. Whoever reads a copy holds a shared lock on it, and only copies without a lock
+are removed, the least recently used first. (On Linux a file that is removed stays for those who
+have it open, but a reader may open its file again.)
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from pathlib import Path
 from seehear.machine.locks import is_still
 
 ROOM_SHARE = 0.1
-"""When the cache is full, at least this share of it is cleared, so that not every file means a look at all others."""
+"""When the cache is full, at least this share of it is cleared, so that not every file means a look
+at all others."""
 
 _PART, _ONCE = ".part", ".once"
 _number = itertools.count()
@@ -37,8 +41,8 @@ Fetch = Callable[[Path], None]
 class Cache:
     """Copies of files in a folder, of no more than so many bytes.
 
-    The bound holds for all that is kept. Only what is being read at this moment is never removed; where that alone is
-    more, it stays until it is read.
+    The bound holds for all that is kept. Only what is being read at this moment is never removed;
+    where that alone is more, it stays until it is read.
 
     Args:
         folder: for nothing else; made when it is needed.
@@ -54,7 +58,8 @@ class Cache:
 
         Args:
             key: the name in the folder; another key for another version of a file.
-            size: in bytes. A file larger than the cache, or of unknown size (None), is removed after the block.
+            size: in bytes. A file larger than the cache, or of unknown size (None), is removed
+                after the block.
             modified_ns: the time of change that the copy gets.
             fetch: writes the file to a path; not called by two processes at once for one key.
         """
@@ -108,7 +113,9 @@ class Cache:
                 raise
 
     def _count(self, size: int, part: Path) -> None:
-        """Count a copy that is to come, after others were removed if there is no room for it; or one that does not."""
+        """Count a copy that is to come, after others were removed if there is no room for it; or
+        one that does not.
+        """
         note = self.folder / "total"
         with self._alone():
             try:
@@ -116,7 +123,9 @@ class Cache:
             except (OSError, ValueError):
                 total = self._clear(self.limit_bytes - size, part)
             if total + size > self.limit_bytes:
-                total = self._clear(min(self.limit_bytes - size, int(self.limit_bytes * (1 - ROOM_SHARE))), part)
+                total = self._clear(
+                    min(self.limit_bytes - size, int(self.limit_bytes * (1 - ROOM_SHARE))), part
+                )
             note.write_text(str(max(0, total + size)), encoding="ascii")
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
@@ -124,13 +133,15 @@ class Cache:
         return _locked(self.folder / "lock")
 
     def _clear(self, goal_bytes: int, part: Path) -> int:
-        """Remove what is left of killed processes, then the least recently used copies, until the rest is small enough.
+        """Remove what is left of killed processes, then the least recently used copies, until the
+        rest is small enough.
 
         Args:
             goal_bytes: of the rest.
             part: is not counted.
         Returns:
-            How many bytes are there or on their way: more than `goal_bytes` only where the rest is in use.
+            How many bytes are there or on their way: more than `goal_bytes` only where the rest is
+            in use.
         """
         total, kept = 0, []
         for entry in os.scandir(self.folder):
@@ -153,7 +164,9 @@ class Cache:
 
 
 def _hold(path: Path, size: int) -> int | None:
-    """A descriptor with a shared lock on a copy, which is then not removed; None where there is no whole copy."""
+    """A descriptor with a shared lock on a copy, which is then not removed; None where there is no
+    whole copy.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,8 +1,9 @@
-"""What is to be done when something on another machine fails: try again, or give up, and with which reason?
+"""What is to be done when something on another machine fails: try again, or give up, and with which
+reason?
 
-What is not there, or may not be read, is not asked for again. Everything else may pass: up to `tries()` tries, with
-pauses of 0.5, 1, 2, 4 s ..., each lengthened or shortened by up to a half, so that many processes do not come back at
-the same moment.
+What is not there, or may not be read, is not asked for again. Everything else may pass: up to
+`tries()` tries, with pauses of 0.5, 1, 2, 4 s ..., each lengthened or shortened by up to a half, so
+that many processes do not come back at the same moment.
 """
 
 from __future__ import annotations
@@ -38,11 +39,15 @@ def tries() -> int:
     """
     text = os.environ.get("SEEHEAR_REMOTE_TRIES", "") or str(TRIES)
     if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise SettingsError(f"SEEHEAR_REMOTE_TRIES is {text!r}. It must be a whole number from 1 to 100.")
+        raise SettingsError(
+            f"SEEHEAR_REMOTE_TRIES is {text!r}. It must be a whole number from 1 to 100."
+        )
     return int(text)
 
 
-def persist(path: str, action: Callable[[], T], *, pause: Callable[[float], None] = time.sleep) -> T:
+def persist(
+    path: str, action: Callable[[], T], *, pause: Callable[[float], None] = time.sleep
+) -> T:
     """Do something with a file on another machine, again where that may help.
 
     Args:
@@ -70,25 +75,38 @@ def persist(path: str, action: Callable[[], T], *, pause: Callable[[float], None
 
 
 def pause_seconds(number: int, luck: float) -> float:
-    """How long to wait after a try that failed, 1 being the first; luck in [0, 1) makes it 0.5 to 1.5 times as long."""
+    """How long to wait after a try that failed, 1 being the first; luck in [0, 1) makes it 0.5 to
+    1.5 times as long.
+    """
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (number - 1)) * (0.5 + luck)
 
 
 def judge(error: Exception) -> tuple[str, str, bool]:
-    """A reason out of `seehear.data.media.REASONS`, what is known beyond it, and whether another try is useless."""
+    """A reason out of `seehear.data.media.REASONS`, what is known beyond it, and whether another
+    try is useless.
+    """
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
         is_of_network = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")
-        error = cause if is_of_network else error  # fsspec says so whatever goes wrong with an http address
+        # fsspec says so whatever goes wrong with an http address
+        error = cause if is_of_network else error
     status = _status(error)
     detail = f"HTTP {status}" if status else _in_words(error)
     if isinstance(error, OSError) and error.errno in _FULL:
         return "unreachable", f"the cache cannot be written: {os.strerror(error.errno)}", True
     if status in _MISSING or (status is None and isinstance(error, FileNotFoundError)):
         return "not found", detail, True
-    if status in _FORBIDDEN or isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+    if (
+        status in _FORBIDDEN
+        or isinstance(error, PermissionError)
+        or "Credentials" in type(error).__name__
+    ):
         return "no permission", detail, True
-    return "unreachable", detail, status is not None and 400 <= status < 500 and status not in _PASSING
+    return (
+        "unreachable",
+        detail,
+        status is not None and 400 <= status < 500 and status not in _PASSING,
+    )
 
 
 def _status(error: Exception) -> int | None:

@@ -1,6 +1,8 @@
-"""What is known of a file on another machine, what is in a folder there, and how do its bytes come here? By fsspec.
+"""What is known of a file on another machine, what is in a folder there, and how do its bytes come
+here? By fsspec.
 
-fsspec and what it needs for each kind of address are the extra `remote`; they are imported when an address is used.
+fsspec and what it needs for each kind of address are the extra `remote`; they are imported when an
+address is used.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +27,15 @@ THREADS = 16
 CONNECT_SECONDS, SILENT_SECONDS = 10, 30
 """A connection that takes longer to come about, or is silent for longer, has failed."""
 
-_TIMES = ("LastModified", "Last-Modified", "updated", "mtime", "last_modified", "timeLastModified", "modified")
+_TIMES = (
+    "LastModified",
+    "Last-Modified",
+    "updated",
+    "mtime",
+    "last_modified",
+    "timeLastModified",
+    "modified",
+)
 _TAGS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "Content-MD5")
 _MAX_FOLDERS = 100_000  # of one http folder: pages may link without an end
 
@@ -38,7 +49,8 @@ class Facts:
     Args:
         address: of the file.
         size: in bytes; None where the server does not say.
-        modified_ns: when it was changed last; a number made of its tag where the server does not say; otherwise 0.
+        modified_ns: when it was changed last; a number made of its tag where the server does not
+            say; otherwise 0.
         tag: changes with the content, where the server has such a thing.
     """
 
@@ -149,7 +161,11 @@ def read_range(address: str, start: int, end: int) -> bytes:
     def once() -> bytes:
         content: bytes = system.cat_file(address, start=start, end=end)
         if len(content) > end - start:
-            raise MediaError(address, "unreachable", "the server gives no parts of files; shards are read by parts")
+            raise MediaError(
+                address,
+                "unreachable",
+                "the server gives no parts of files; shards are read by parts",
+            )
         if len(content) != end - start:
             raise ConnectionError(f"{len(content)} of {end - start} bytes came")
         return content
@@ -170,7 +186,8 @@ def file_system(address: str) -> Any:
         system = fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme))
     except ImportError as error:
         raise UsageError(
-            f"{address} is on another machine, and what reads from there is not installed ({error}). Type: "
+            f"{address} is on another machine, and what reads from there is not installed "
+            f"({error}). Type: "
             "pip install 'seehear[remote]'"
         ) from None
     if scheme == "s3":
@@ -185,7 +202,9 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme in ("http", "https"):
         import aiohttp
 
-        patience_of = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+        patience_of = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS
+        )
         # "identity": the size that the server says is that of what comes.
         headers = {"Accept-Encoding": "identity", "User-Agent": "seehear"}
         return {"client_kwargs": {"timeout": patience_of, "trust_env": True, "headers": headers}}
@@ -230,7 +249,7 @@ def _linked_below(system: Any, folder: str) -> Iterator[str]:
     waiting, seen = [folder], {folder}
     while waiting:
         page = waiting.pop()
-        entries: list[dict[str, Any]] = persist(page, lambda page=page: system.ls(page, detail=True))  # type: ignore[misc]
+        entries: list[dict[str, Any]] = persist(page, partial(system.ls, page, detail=True))
         for entry in entries:
             address = entry["name"]
             if address in seen or not _is_below(address, folder):

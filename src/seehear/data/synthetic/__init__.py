@@ -1,4 +1,5 @@
-"""Which videos have known classes? Twelve synthetic events, both seen and heard, behind strong nuisances.
+"""Which videos have known classes? Twelve synthetic events, both seen and heard, behind strong
+nuisances.
 
 timing.py     the one clock that a picture and its sound share
 pictures.py   how each event looks           sounds.py   how each event sounds

@@ -1,9 +1,10 @@
 """What does each event look like? Twelve small functions that draw one moving shape each.
 
-A painter gets a `Canvas` (where each pixel is), the `Timing` it shares with its sound and a generator for
-what is its own. It returns the shape as cover_THW, float32 in [0, 1]: 1 where the object hides what is
-behind it. The object is 2 units wide at most: x runs right, y runs down, and (0, 0) is its middle. Where that
-is in the frame, how large, in which colour and before what background, `scenes.py` decides.
+A painter gets a `Canvas` (where each pixel is), the `Timing` it shares with its sound and a
+generator for what is its own. It returns the shape as cover_THW, float32 in [0, 1]: 1 where the
+object hides what is behind it. The object is 2 units wide at most: x runs right, y runs down, and
+(0, 0) is its middle. Where that is in the frame, how large, in which colour and before what
+background, `scenes.py` decides.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def lamp(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
 
 
 def drips(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
-    """Drops fall, each at its own place; on the beat one meets the water and leaves a widening ripple."""
+    """Drops fall, each at its own place; on the beat one meets the water and leaves a widening
+    ripple.
+    """
     fall_s, ripple_s = 0.4, 0.45
     place = rng.uniform(-0.4, 0.4, len(timing.beats_s) + 1).astype(np.float32)
     last = timing.last(canvas.t_T11)
@@ -73,7 +76,9 @@ def drips(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
     y = -0.9 + 1.4 * np.maximum(fallen, 0) ** 2
     drop = disc(canvas, place[last + 1], y, 0.2) * (fallen > 0)
     age = timing.since(canvas.t_T11) / ripple_s
-    flat = Canvas(canvas.x_T1W - place[last], (canvas.y_TH1 - 0.6) / 0.35, canvas.t_T11, canvas.pixel)
+    flat = Canvas(
+        canvas.x_T1W - place[last], (canvas.y_TH1 - 0.6) / 0.35, canvas.t_T11, canvas.pixel
+    )
     ripple = ring(flat, 0, 0, 0.15 + 0.7 * np.sqrt(np.minimum(age, 1)), 0.13) * (age < 1)
     cover_THW: Array = np.maximum(drop, ripple)
     return cover_THW
@@ -96,7 +101,9 @@ def rain(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
 
 
 def beam(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
-    """A beam of light sweeps to and fro about a lamp on the ground; it points straight up on the beat."""
+    """A beam of light sweeps to and fro about a lamp on the ground; it points straight up on the
+    beat.
+    """
     angle = 0.95 * np.sin(2 * np.pi * timing.turns(canvas.t_T11))
     x, y = canvas.x_T1W, canvas.y_TH1 - 0.85
     along = x * np.sin(angle) - y * np.cos(angle)
@@ -153,7 +160,8 @@ def triangle(turns: Array) -> Array:
     return np.abs(turns % 1 - 0.5) * 4 - 1
 
 
-# Shapes, with edges one pixel soft. The places are numbers or arrays of one value a frame (T, 1, 1).
+# Shapes, with edges one pixel soft. The places are numbers or arrays of one value a frame (T, 1,
+# 1).
 
 Place = Array | float
 
@@ -176,7 +184,9 @@ def ring(canvas: Canvas, x: Place, y: Place, radius: Place, half_width: float) -
 
 def box(canvas: Canvas, x: Place, y: Place, half_width: float, half_height: float) -> Array:
     """A filled, upright rectangle."""
-    outside = np.maximum(np.abs(canvas.x_T1W - x) - half_width, np.abs(canvas.y_TH1 - y) - half_height)
+    outside = np.maximum(
+        np.abs(canvas.x_T1W - x) - half_width, np.abs(canvas.y_TH1 - y) - half_height
+    )
     return soft(outside, canvas.pixel)
 
 
@@ -185,4 +195,6 @@ def line(canvas: Canvas, x0: Place, y0: Place, x1: Place, y1: Place, half_width:
     right, down = x1 - x0, y1 - y0
     x, y = canvas.x_T1W - x0, canvas.y_TH1 - y0
     share = np.clip((x * right + y * down) / (right**2 + down**2), 0, 1)
-    return soft(np.sqrt((x - share * right) ** 2 + (y - share * down) ** 2) - half_width, canvas.pixel)
+    return soft(
+        np.sqrt((x - share * right) ** 2 + (y - share * down) ** 2) - half_width, canvas.pixel
+    )

@@ -1,16 +1,18 @@
-"""What does a whole video look and sound like? Twelve events behind nuisances private to each modality.
+"""What does a whole video look and sound like? Twelve events behind nuisances private to each
+modality.
 
-Picture and sound share the event and its `Timing`, and nothing else. The nuisances are drawn from a generator
-of that modality alone, the same way for every event, so that they say nothing about the class and nothing
-about the other modality:
+Picture and sound share the event and its `Timing`, and nothing else. The nuisances are drawn from a
+generator of that modality alone, the same way for every event, so that they say nothing about the
+class and nothing about the other modality:
 
-    picture   background kind (plain, gradient, stripes, checker, blobs), its two colours, scale, direction;
-              the object's colour, place and size; camera drift and sway; exposure that changes; grain
-    sound     pitch; gain; a hum of steady tones; a bed of noise with its own bands, tilt and slow swells;
-              the microphone, whose response rises and falls with frequency
+    picture   background kind (plain, gradient, stripes, checker, blobs), its two colours, scale,
+              direction; the object's colour, place and size; camera drift and sway; exposure that
+              changes; grain
+    sound     pitch; gain; a hum of steady tones; a bed of noise with its own bands, tilt and slow
+              swells; the microphone, whose response rises and falls with frequency
 
-Everything of video i is a function of (seed, i). Pictures are frames_THWC uint8 RGB, sound is mono float32 in
-[-1, 1].
+Everything of video i is a function of (seed, i). Pictures are frames_THWC uint8 RGB, sound is mono
+float32 in [-1, 1].
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ OBJECT_PLACE = 0.25  # the object's middle lies up to this far from the frame's,
 CAMERA_DRIFT = 0.7  # the background moves up to this far over the video, in units, each way
 PARALLAX = 0.3  # the object moves by this share of the background's movement: the camera follows it
 BACKGROUND_CONTRAST = (0.05, 0.45)  # luminance between the background's two colours, of 1
-OBJECT_CONTRAST = 0.36  # least luminance between the object and either colour of the background, of 1
+OBJECT_CONTRAST = (
+    0.36  # least luminance between the object and either colour of the background, of 1
+)
 EXPOSURE = (0.7, 1.15)  # brightness of the whole video, a factor
 FLICKER = 0.25  # the exposure changes by up to this share within the video
 GRAIN = (1.0, 8.0)  # standard deviation of the grain, in levels of 255
@@ -82,7 +86,9 @@ EVENTS: tuple[str, ...] = tuple(CATALOGUE)
 
 
 def event_of(seed: int, number: int, classes: int) -> str:
-    """The class of video `number`: each run of `classes` videos holds every class once, in its own order."""
+    """The class of video `number`: each run of `classes` videos holds every class once, in its own
+    order.
+    """
     order = np.random.default_rng([seed, number // classes, 1]).permutation(classes)
     return EVENTS[int(order[number % classes])]
 
@@ -107,10 +113,13 @@ def render(
         event: one of `EVENTS` instead of the video's own class.
 
     Returns:
-        frames_THWC uint8 RGB at 16 frames a second, waveform_S float32 mono in [-1, 1] at 16 kHz, the class.
+        frames_THWC uint8 RGB at 16 frames a second, waveform_S float32 mono in [-1, 1] at 16 kHz,
+        the class.
     """
     name = event_of(seed, number, classes) if event is None else event
-    shared, seen, heard = (np.random.default_rng(child) for child in np.random.SeedSequence([seed, number]).spawn(3))
+    shared, seen, heard = (
+        np.random.default_rng(child) for child in np.random.SeedSequence([seed, number]).spawn(3)
+    )
     kind = CATALOGUE[name]
     timing = draw_timing(shared, seconds, kind.period_s, kind.unevenness)
     t_T = np.arange(round(seconds * FRAMES_PER_SECOND), dtype=np.float32) / FRAMES_PER_SECOND
@@ -128,8 +137,12 @@ def render(
 # Nuisances of the picture.
 
 
-def set_stage(rng: np.random.Generator, t_T: Array, size_pixels: int) -> tuple[Canvas, Array, Array]:
-    """Draw camera, background and colours: the object's canvas, background_THWC and colour_C in [0, 1]."""
+def set_stage(
+    rng: np.random.Generator, t_T: Array, size_pixels: int
+) -> tuple[Canvas, Array, Array]:
+    """Draw camera, background and colours: the object's canvas, background_THWC and colour_C in [0,
+    1].
+    """
     place_P = ((np.arange(size_pixels, dtype=np.float32) + 0.5) / size_pixels) * 2 - 1
     camera_2T = camera_path(rng, t_T)
     far_x_T1W = place_P[None, None, :] - camera_2T[0, :, None, None]
@@ -160,7 +173,9 @@ def camera_path(rng: np.random.Generator, t_T: Array) -> Array:
 
 
 def background(rng: np.random.Generator, x_T1W: Array, y_TH1: Array) -> Array:
-    """Draw one of five kinds of background: mix_THW in [0, 1], 0 is the first colour, 1 the second."""
+    """Draw one of five kinds of background: mix_THW in [0, 1], 0 is the first colour, 1 the
+    second.
+    """
     kind = rng.integers(5)
     angle, per_unit = rng.uniform(0, np.pi), 2 * np.pi * rng.uniform(0.4, 1.4)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -177,12 +192,16 @@ def background(rng: np.random.Generator, x_T1W: Array, y_TH1: Array) -> Array:
     second: Array = np.sin(per_unit * across_THW + offset_2[1])
     if kind == 3:  # checker
         return (0.5 + 6 * first * second).clip(0, 1)
-    third: Array = np.sin(per_unit * (0.6 * along_THW - 1.3 * across_THW) + offset_2[0] + offset_2[1])
+    third: Array = np.sin(
+        per_unit * (0.6 * along_THW - 1.3 * across_THW) + offset_2[0] + offset_2[1]
+    )
     return (0.5 + 0.9 * (first + second + third)).clip(0, 1)  # blobs
 
 
 def colours(rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Draw the background's two colours and the object's, RGB in [0, 1], with the contrasts bounded."""
+    """Draw the background's two colours and the object's, RGB in [0, 1], with the contrasts
+    bounded.
+    """
     low, high = BACKGROUND_CONTRAST
     while True:  # about one draw in 24 fits
         some_NC = rng.uniform(0, 1, (3, 3)).astype(np.float32)
@@ -196,7 +215,9 @@ def colours(rng: np.random.Generator) -> tuple[Array, Array, Array]:
 def photograph(
     rng: np.random.Generator, background_THWC: Array, cover_THW: Array, colour_C: Array
 ) -> NDArray[np.uint8]:
-    """Put the object before the background, and take the picture with exposure, flicker and grain."""
+    """Put the object before the background, and take the picture with exposure, flicker and
+    grain.
+    """
     frames_THWC: Array = background_THWC + cover_THW[..., None] * (colour_C - background_THWC)
     frames = len(frames_THWC)
     hz, phase = rng.uniform(0.2, 1.5), rng.uniform(0, 2 * np.pi)
@@ -204,7 +225,9 @@ def photograph(
     flicker_T = rng.uniform(0, FLICKER) * np.sin(turn_T)
     exposure_T = (rng.uniform(*EXPOSURE) * (1 + flicker_T)).astype(np.float32)
     frames_THWC *= 255 * exposure_T[:, None, None, None]
-    grain_THW = rng.standard_normal(cover_THW.shape, dtype=np.float32) * np.float32(rng.uniform(*GRAIN))
+    grain_THW = rng.standard_normal(cover_THW.shape, dtype=np.float32) * np.float32(
+        rng.uniform(*GRAIN)
+    )
     frames_THWC += grain_THW[..., None]
     return frames_THWC.clip(0, 255).astype(np.uint8)
 
@@ -247,18 +270,25 @@ def hum(rng: np.random.Generator, samples: int) -> Array:
 
 
 def loudness(sound_S: Array) -> float:
-    """Root mean square of the loudest tenth of a second: a click and a drone then count as equally loud."""
+    """Root mean square of the loudest tenth of a second: a click and a drone then count as equally
+    loud.
+    """
     width = SAMPLE_RATE_HZ // 10
     power = np.cumsum(np.pad(sound_S.astype(np.float64) ** 2, (width, 0)))
     return float(np.sqrt(np.max(power[width:] - power[:-width]) / width)) + 1e-6
 
 
 def microphone(rng: np.random.Generator, sound_S: Array) -> Array:
-    """Filter with a smooth response in decibels: a few waves along the logarithm of the frequency."""
+    """Filter with a smooth response in decibels: a few waves along the logarithm of the
+    frequency.
+    """
     hz = np.fft.rfftfreq(len(sound_S), 1 / SAMPLE_RATE_HZ)
     octave = np.log2(np.maximum(hz, 40) / 40)
     gain_db = sum(
-        rng.uniform(-1, 1) * MICROPHONE_DB / 2 * np.sin(2 * np.pi * (octave / length + rng.uniform(0, 1)))
+        rng.uniform(-1, 1)
+        * MICROPHONE_DB
+        / 2
+        * np.sin(2 * np.pi * (octave / length + rng.uniform(0, 1)))
         for length in (16, 8, 5, 3.5)
     )
     filtered_S: Array = np.fft.irfft(np.fft.rfft(sound_S) * 10 ** (gain_db / 20), len(sound_S))

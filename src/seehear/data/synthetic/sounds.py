@@ -1,8 +1,8 @@
 """What does each event sound like? Twelve small functions, one for each painter of `pictures.py`.
 
-A sound gets the time of each sample t_S, the `Timing` it shares with its picture, `pitch` (a factor of the
-frequencies, drawn for the video) and a generator for its noise. It returns samples of any scale: `scenes.py`
-sets the level and adds gain, hum, a noise bed and a microphone.
+A sound gets the time of each sample t_S, the `Timing` it shares with its picture, `pitch` (a factor
+of the frequencies, drawn for the video) and a generator for its noise. It returns samples of any
+scale: `scenes.py` sets the level and adds gain, hum, a noise bed and a microphone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def tick(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> 
     """The clock of the pendulum: dry clicks, tick and tock in turn."""
     s = timing.since(t_S)
     tock = np.where(timing.last(t_S) % 2, 1, 0.8)
-    click = np.sin(2 * np.pi * 1700 * pitch * tock * s) + np.sin(2 * np.pi * 2800 * pitch * tock * s)
+    click = np.sin(2 * np.pi * 1700 * pitch * tock * s) + np.sin(
+        2 * np.pi * 2800 * pitch * tock * s
+    )
     return click * np.exp(-s / 0.008)
 
 
@@ -96,7 +98,10 @@ def drone(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) ->
 def surf(t_S: Array, timing: Timing, pitch: float, rng: np.random.Generator) -> Array:
     """Breakers: a wide band of low noise that swells slowly and draws back."""
     swell = 0.5 + 0.5 * np.cos(2 * np.pi * timing.turns(t_S))
-    low, high = noise(rng, len(t_S), 100, 900 * pitch), noise(rng, len(t_S), 900 * pitch, 3500 * pitch)
+    low, high = (
+        noise(rng, len(t_S), 100, 900 * pitch),
+        noise(rng, len(t_S), 900 * pitch, 3500 * pitch),
+    )
     return ((0.2 + swell) * low + 0.5 * swell**2 * high) * running(t_S, timing)
 
 
@@ -112,7 +117,9 @@ def running(t_S: Array, timing: Timing) -> Array:
 
 
 def cycles_of(hz_S: Array) -> Array:
-    """The cycles that a tone of changing frequency has gone through, added up in float64 and then wrapped."""
+    """The cycles that a tone of changing frequency has gone through, added up in float64 and then
+    wrapped.
+    """
     return (np.cumsum(hz_S, dtype=np.float64) / SAMPLE_RATE_HZ % 2).astype(np.float32)
 
 
@@ -123,10 +130,13 @@ def smooth(gate_S: Array, seconds: float) -> Array:
     return ((total[width:] - total[:-width]) / width).astype(np.float32)
 
 
-def noise(rng: np.random.Generator, samples: int, low_hz: float, high_hz: float, tilt: float = 0.0) -> Array:
+def noise(
+    rng: np.random.Generator, samples: int, low_hz: float, high_hz: float, tilt: float = 0.0
+) -> Array:
     """Noise of a band with soft ends, of about unit deviation.
 
-    `tilt` is the fall of the amplitude with the logarithm of the frequency: 0 white, 0.5 pink, 1 brown.
+    `tilt` is the fall of the amplitude with the logarithm of the frequency: 0 white, 0.5 pink, 1
+    brown.
     """
     hz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE_HZ).astype(np.float32)
     hz[0] = hz[1]

@@ -1,11 +1,13 @@
-"""How does a set of videos get to disk? As MP4 files, written by parallel processes, whole or not at all.
+"""How does a set of videos get to disk? As MP4 files, written by parallel processes, whole or not
+at all.
 
     OUT/classes.csv              path (relative to this file), class, split (train or test)
     OUT/synth.json               the settings, so that the same call finds its work done
     OUT/train/00/000123.mp4      H.264 and AAC; the names say nothing about the classes
     OUT/test/00/000124.mp4       apart, so that OUT/train can be indexed by itself
 
-A video is a function of (seed, number, classes): neither the workers nor the size of the set changes what it shows.
+A video is a function of (seed, number, classes): neither the workers nor the size of the set
+changes what it shows.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ from seehear.machine.outputs import check_place, real
 FORMAT = 1  # of the folder and of what the videos show; another number means another set of videos
 TEST_SHARE = 0.2
 VIDEOS_PER_FOLDER = 1000
-VIDEOS_PER_TASK = 8  # what a worker takes at once: large enough to be cheap, small enough for a smooth bar
+VIDEOS_PER_TASK = (
+    8  # what a worker takes at once: large enough to be cheap, small enough for a smooth bar
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def synth(
         UsageError: `out` exists and is something else.
         SeehearError: the videos could not be written.
     """
-    settings = Settings(FORMAT, int(videos), int(classes), int(seed), float(seconds), int(size_pixels))
+    settings = Settings(
+        FORMAT, int(videos), int(classes), int(seed), float(seconds), int(size_pixels)
+    )
     check(settings, workers)
     folder = real(out)
     check_place(folder, "Choose another folder.")
@@ -96,7 +102,9 @@ def synth(
         partial.mkdir(parents=True)
         write_videos(partial, settings, workers or cores(), progress)
         write_classes(partial / "classes.csv", settings)
-        (partial / "synth.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+        (partial / "synth.json").write_text(
+            json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8"
+        )
         if empty:
             folder.rmdir()
         partial.rename(folder)
@@ -107,7 +115,8 @@ def synth(
         ) from error
     except BrokenProcessPool as error:
         raise SeehearError(
-            f"{folder}: a worker died, and nothing was kept. A script that calls synth needs the line "
+            f"{folder}: a worker died, and nothing was kept. A script that calls synth needs the "
+            f"line "
             "`if __name__ == '__main__':` before the call; workers=1 does without other processes."
         ) from error
     finally:
@@ -127,11 +136,17 @@ def check(settings: Settings, workers: int | None) -> None:
     for name, (least, most, hint) in limits.items():
         value = getattr(settings, name)
         if not least <= value <= most:  # also refuses nan
-            raise SettingsError(f"{name} is {value} (synth). It must lie between {least} and {most}: {hint}.")
+            raise SettingsError(
+                f"{name} is {value} (synth). It must lie between {least} and {most}: {hint}."
+            )
     if settings.size_pixels % 2:
-        raise SettingsError(f"size_pixels is {settings.size_pixels} (synth). It must be even; 64 is usual.")
+        raise SettingsError(
+            f"size_pixels is {settings.size_pixels} (synth). It must be even; 64 is usual."
+        )
     if workers is not None and workers < 1:
-        raise SettingsError(f"workers is {workers} (synth). It must be at least 1; leave it out for one a core.")
+        raise SettingsError(
+            f"workers is {workers} (synth). It must be at least 1; leave it out for one a core."
+        )
 
 
 def check_same(folder: Path, settings: Settings) -> None:
@@ -150,7 +165,9 @@ def check_same(folder: Path, settings: Settings) -> None:
             for name, value in wanted.items()
             if there.get(name) != value
         )
-        raise UsageError(f"{folder} exists and was made with other settings ({differences}). {choose}")
+        raise UsageError(
+            f"{folder} exists and was made with other settings ({differences}). {choose}"
+        )
     lost = [path for path in video_paths(settings) if not (folder / path).is_file()]
     if lost or not (folder / "classes.csv").is_file():
         what = f"{len(lost)} of its {settings.videos} videos" if lost else "its classes.csv"
@@ -158,7 +175,9 @@ def check_same(folder: Path, settings: Settings) -> None:
 
 
 def video_paths(settings: Settings) -> list[str]:
-    """Where each video lies, relative to the folder: by its split, under a number that says nothing about the class."""
+    """Where each video lies, relative to the folder: by its split, under a number that says nothing
+    about the class.
+    """
     splits = draw_splits(settings.seed, class_names(settings))
     return [f"{split}/{i // VIDEOS_PER_FOLDER:02d}/{i:06d}.mp4" for i, split in enumerate(splits)]
 
@@ -180,18 +199,24 @@ def write_videos(folder: Path, settings: Settings, workers: int, progress: bool)
         if workers == 1:
             done: Iterator[int] = (write_some(*task) for task in tasks)
         else:
-            # Never fork: a process that has started threads (torch, a notebook) may hang in its children.
+            # Never fork: a process that has started threads (torch, a notebook) may hang in its
+            # children.
             methods = multiprocessing.get_all_start_methods()
-            context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+            context = multiprocessing.get_context(
+                "forkserver" if "forkserver" in methods else "spawn"
+            )
             pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
-            stack.callback(pool.shutdown, cancel_futures=True)  # an error or Ctrl-C does not wait for the rest
+            # an error or Ctrl-C does not wait for the rest
+            stack.callback(pool.shutdown, cancel_futures=True)
             done = pool.map(write_some, *zip(*tasks, strict=True))
         for written in done:
             count(written)
 
 
 def write_some(folder: Path, settings: Settings, start: int, paths: list[str]) -> int:
-    """Write the videos of one task, from number `start` on, and return how many; runs in a worker."""
+    """Write the videos of one task, from number `start` on, and return how many; runs in a
+    worker.
+    """
     for number, path in enumerate(paths, start):
         frames_THWC, waveform_S, _ = render(
             settings.seed,
@@ -205,11 +230,14 @@ def write_some(folder: Path, settings: Settings, start: int, paths: list[str]) -
 
 
 def write_video(path: Path, frames_THWC: NDArray[np.uint8], waveform_S: Array) -> None:
-    """Write an MP4 file: frames_THWC uint8 RGB as H.264 at 16 a second, waveform_S in [-1, 1] as AAC."""
+    """Write an MP4 file: frames_THWC uint8 RGB as H.264 at 16 a second, waveform_S in [-1, 1] as
+    AAC.
+    """
     import av
 
     with av.open(path, "w", format="mp4") as container:
-        # One thread: the processes are parallel already, and the bytes do not depend on the machine's cores.
+        # One thread: the processes are parallel already, and the bytes do not depend on the
+        # machine's cores.
         options = {"preset": "ultrafast", "crf": "20", "g": "16", "threads": "1"}
         video = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         video.height, video.width = frames_THWC.shape[1:3]
@@ -219,8 +247,13 @@ def write_video(path: Path, frames_THWC: NDArray[np.uint8], waveform_S: Array) -
             container.mux(video.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
         container.mux(video.encode(None))
         sound = av.AudioFrame.from_ndarray(waveform_S[None], format="fltp", layout="mono")
-        # Without a time of its own the sound is written 64 ms late: the encoder's lead-in counts as sound.
-        sound.sample_rate, sound.pts, sound.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
+        # Without a time of its own the sound is written 64 ms late: the encoder's lead-in counts as
+        # sound.
+        sound.sample_rate, sound.pts, sound.time_base = (
+            SAMPLE_RATE_HZ,
+            0,
+            Fraction(1, SAMPLE_RATE_HZ),
+        )
         container.mux(audio.encode(sound))
         container.mux(audio.encode(None))
 
@@ -231,11 +264,15 @@ def write_classes(path: Path, settings: Settings) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "class", "split"])
-        writer.writerows((path, name, path.split("/")[0]) for path, name in zip(paths, names, strict=True))
+        writer.writerows(
+            (path, name, path.split("/")[0]) for path, name in zip(paths, names, strict=True)
+        )
 
 
 def draw_splits(seed: int, names: list[str]) -> list[str]:
-    """Draw a fifth of each class for testing: at least one where a class has two, never all of them."""
+    """Draw a fifth of each class for testing: at least one where a class has two, never all of
+    them.
+    """
     rng = np.random.default_rng([seed, 0, 2])
     splits = ["train"] * len(names)
     for name in sorted(set(names)):
@@ -248,12 +285,20 @@ def draw_splits(seed: int, names: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def counting(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr where that is a terminal: call what it yields with what has been done."""
+    """A progress bar on stderr where that is a terminal: call what it yields with what has been
+    done.
+    """
     if not (progress and sys.stderr.isatty()):
         yield lambda done: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = TextColumn("writing videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as bar:

@@ -1,4 +1,5 @@
-"""What is a benchmark, once its lists are read? Items with classes, the official splits, and what is missing.
+"""What is a benchmark, once its lists are read? Items with classes, the official splits, and what
+is missing.
 
 The reading is in the other files of this folder; `read_benchmark` in `layouts.py` is the door.
 """
@@ -54,7 +55,8 @@ class Benchmark:
     Args:
         name: the layout: "ucf101", "esc50", ...
         root: the folder, absolute.
-        classes: the names of the classes, in the official order where there is one, otherwise sorted.
+        classes: the names of the classes, in the official order where there is one, otherwise
+            sorted.
         items: those whose file is there, in the order of the lists.
         missing: official names without a file.
         num_official: items in the official lists, there or not.

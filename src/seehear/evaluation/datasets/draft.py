@@ -1,4 +1,6 @@
-"""How does a reader put a benchmark together? Line by line, and contradictions are told where they are met."""
+"""How does a reader put a benchmark together? Line by line, and contradictions are told where they
+are met.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,25 @@ class Draft:
         SettingsError: fewer than two classes.
     """
 
-    def __init__(self, name: str, tree: Tree, file: str, classes: Iterable[str], source: str) -> None:
-        self.name, self.tree, self.file, self.classes, self.source = name, tree, file, tuple(classes), source
+    def __init__(
+        self, name: str, tree: Tree, file: str, classes: Iterable[str], source: str
+    ) -> None:
+        self.name, self.tree, self.file, self.classes, self.source = (
+            name,
+            tree,
+            file,
+            tuple(classes),
+            source,
+        )
         if len(self.classes) < 2:
             raise SettingsError(
-                f"{file} has {len(self.classes)} class(es), read as {name}. A classifier needs at least 2."
+                f"{file} has {len(self.classes)} class(es), read as {name}. A classifier needs at "
+                f"least 2."
             )
         self._number_of = {label: i for i, label in enumerate(self.classes)}
-        self._order: dict[str, int] = {}  # official name -> official number, in the order of the lists
+        self._order: dict[
+            str, int
+        ] = {}  # official name -> official number, in the order of the lists
         self._classes: list[tuple[int, ...]] = []
         self._found: list[Item | None] = []
         self._parts: dict[str, dict[int, str]] = {}
@@ -52,7 +65,9 @@ class Draft:
         if number is None:
             near = difflib.get_close_matches(label[:100], self.classes, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise wrong(file, line, f"{label[:100]!r} is not one of the {len(self.classes)} classes.{hint}")
+            raise wrong(
+                file, line, f"{label[:100]!r} is not one of the {len(self.classes)} classes.{hint}"
+            )
         return number
 
     def add(
@@ -76,11 +91,17 @@ class Draft:
         number = self._order.setdefault(name, len(self._order))
         if number == len(self._classes):
             self._classes.append(classes)
-            self._found.append(None if path is None else Item(name, path, classes, start_s, seconds))
+            self._found.append(
+                None if path is None else Item(name, path, classes, start_s, seconds)
+            )
         elif self._classes[number] != classes:
             before = ", ".join(self.classes[c] for c in self._classes[number])
             now = ", ".join(self.classes[c] for c in classes)
-            raise wrong(file, line, f"{name} has the class {now!r} here and {before!r} before. It must have one.")
+            raise wrong(
+                file,
+                line,
+                f"{name} has the class {now!r} here and {before!r} before. It must have one.",
+            )
         return number
 
     def put(self, file: str, line: int, split: str, part: str, number: int) -> None:
@@ -92,10 +113,18 @@ class Draft:
         before = self._parts.setdefault(split, {}).setdefault(number, part)
         if before != part:
             name = next(name for name, n in self._order.items() if n == number)
-            raise wrong(file, line, f"{name} is in {part} and in {before} of split {split}. Parts must not overlap.")
+            raise wrong(
+                file,
+                line,
+                f"{name} is in {part} and in {before} of split {split}. Parts must not overlap.",
+            )
 
     def finish(
-        self, modalities: tuple[str, ...] | None = None, *, multilabel: bool = False, num_official: int = 0
+        self,
+        modalities: tuple[str, ...] | None = None,
+        *,
+        multilabel: bool = False,
+        num_official: int = 0,
     ) -> Benchmark:
         """The benchmark.
 
@@ -103,7 +132,8 @@ class Draft:
             modalities: what the files can serve; by default what their endings say.
             num_official: how many items were published, where the lists do not say.
         Raises:
-            SettingsError: nothing is listed, no listed file is there, or a split has no train or no test part.
+            SettingsError: nothing is listed, no listed file is there, or a split has no train or no
+                test part.
         """
         items: list[Item] = []
         place_of: dict[int, int] = {}
@@ -111,11 +141,14 @@ class Draft:
             if item is not None:
                 place_of[number] = len(items)
                 items.append(item)
-        missing = tuple(name for name, item in zip(self._order, self._found, strict=True) if item is None)
+        missing = tuple(
+            name for name, item in zip(self._order, self._found, strict=True) if item is None
+        )
         if not items:
             example = f", for example {missing[0]}" if missing else ""
             raise SettingsError(
-                f"{self.file}: none of the {len(missing)} files of {self.name} is below {self.tree.root}{example}. "
+                f"{self.file}: none of the {len(missing)} files of {self.name} is below "
+                f"{self.tree.root}{example}. "
                 "Put them there, or name the folder that holds both lists and files."
             )
         return Benchmark(
@@ -136,7 +169,8 @@ class Draft:
         for part in ("train", "test"):
             if part not in parts.values():
                 raise SettingsError(
-                    f"{self.file}: split {name} of {self.name} has nothing to {VERBS[part]}. Complete the lists."
+                    f"{self.file}: split {name} of {self.name} has nothing to {VERBS[part]}. "
+                    f"Complete the lists."
                 )
         members: dict[str, list[int]] = {part: [] for part in PARTS}
         for number, part in parts.items():

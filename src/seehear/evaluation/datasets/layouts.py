@@ -1,4 +1,6 @@
-"""Which benchmark lies in a folder? The layouts by name, and how each is known by its characteristic files."""
+"""Which benchmark lies in a folder? The layouts by name, and how each is known by its
+characteristic files.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from pathlib import Path
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.actions import read_hmdb51, read_ucf101
 from seehear.evaluation.datasets.benchmark import Benchmark
-from seehear.evaluation.datasets.kinetics import SIZES, SOUNDS, kinetics_size, read_kinetics, read_kinetics_sounds
+from seehear.evaluation.datasets.kinetics import (
+    SIZES,
+    SOUNDS,
+    kinetics_size,
+    read_kinetics,
+    read_kinetics_sounds,
+)
 from seehear.evaluation.datasets.plain import has_class_folders, read_csv, read_folders
 from seehear.evaluation.datasets.scenes import dcase2014_part, read_dcase2014, read_tut
 from seehear.evaluation.datasets.sights_and_sounds import read_audioset, read_ave, read_vggsound
@@ -60,20 +68,23 @@ LAYOUTS: dict[str, Callable[[Path], Benchmark]] = {name: partial(_read, name) fo
 def read_benchmark(root: str | Path, layout: str = "auto") -> Benchmark:
     """Read a benchmark as its makers publish it, from the folder where its lists and files lie.
 
-    Nothing is opened but lists. Files that are listed and not there are counted, in `Benchmark.missing`.
+    Nothing is opened but lists. Files that are listed and not there are counted, in
+    `Benchmark.missing`.
 
     Args:
         root: the folder.
-        layout: a name of `LAYOUTS`, or "auto", which knows a layout by its characteristic files; a definition of
-            Kinetics-Sounds and "audioset-balanced" must be named.
+        layout: a name of `LAYOUTS`, or "auto", which knows a layout by its characteristic files; a
+            definition of Kinetics-Sounds and "audioset-balanced" must be named.
     Raises:
-        SettingsError: an unknown layout, none or several found, a malformed list (names file and line), or none of the
-            listed files there.
+        SettingsError: an unknown layout, none or several found, a malformed list (names file and
+            line), or none of the listed files there.
     """
     if layout != "auto" and layout not in _READERS:
         near = difflib.get_close_matches(layout.lower(), _READERS, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise SettingsError(f"There is no layout {layout}. {hint}Layouts: auto, {', '.join(_READERS)}.")
+        raise SettingsError(
+            f"There is no layout {layout}. {hint}Layouts: auto, {', '.join(_READERS)}."
+        )
     tree = Tree(root)
     return _READERS[_detected(tree) if layout == "auto" else layout](tree)
 
@@ -91,7 +102,10 @@ def _known(tree: Tree) -> list[str]:
         found.append("hmdb51")
     if size := kinetics_size(tree):
         found.append(f"kinetics{size}")
-    if {dcase2014_part(tree.relative(path)) for path in tree.media if "scenes_stereo" in path} >= {"train", "test"}:
+    if {dcase2014_part(tree.relative(path)) for path in tree.media if "scenes_stereo" in path} >= {
+        "train",
+        "test",
+    }:
         found.append("dcase2014")
     return found
 
@@ -100,7 +114,9 @@ def _detected(tree: Tree) -> str:
     """The one layout whose characteristic files are there."""
     found = _known(tree)
     if len(found) > 1:
-        raise SettingsError(f"{tree.root} has the lists of {' and '.join(found)}. Name the layout that is meant.")
+        raise SettingsError(
+            f"{tree.root} has the lists of {' and '.join(found)}. Name the layout that is meant."
+        )
     if found:
         return found[0]
     if str(Path(tree.root) / "classes.csv") in tree.lists:
@@ -108,7 +124,9 @@ def _detected(tree: Tree) -> str:
     if has_class_folders(tree):
         return "folders"
     raise SettingsError(
-        f"No benchmark was found in {tree.root}. Looked for: {', '.join(_KNOWN_BY.values())}, a CSV file that begins "
-        "with label,youtube_id,time_start,time_end, the folders scenes_stereo and scenes_stereo_testset, classes.csv, "
+        f"No benchmark was found in {tree.root}. Looked for: {', '.join(_KNOWN_BY.values())}, a "
+        f"CSV file that begins "
+        "with label,youtube_id,time_start,time_end, the folders scenes_stereo and "
+        "scenes_stereo_testset, classes.csv, "
         f"and two folders with media files. Layouts that can be named: {', '.join(_READERS)}."
     )

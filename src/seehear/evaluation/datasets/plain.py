@@ -17,11 +17,13 @@ PART_OF_FOLDER |= {"val": "validation", "valid": "validation", "validation": "va
 
 
 def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
-    """Folders named by class, with the files in them at any depth; no paper, the layout that most tools share.
+    """Folders named by class, with the files in them at any depth; no paper, the layout that most
+    tools share.
 
-    Either `<class>/...`, of which a quarter of each class is drawn for testing, or `train/<class>/...` and
-    `test/<class>/...`, with `val/<class>/...` if wanted; where there is a val and no test, val is what is tested on.
-    Names may also be training, testing, valid and validation. An item's name is its path.
+    Either `<class>/...`, of which a quarter of each class is drawn for testing, or
+    `train/<class>/...` and `test/<class>/...`, with `val/<class>/...` if wanted; where there is a
+    val and no test, val is what is tested on. Names may also be training, testing, valid and
+    validation. An item's name is its path.
 
     Args:
         tree: the folder.
@@ -30,25 +32,31 @@ def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
     names, tops, part_of = _folders(tree)
     if len(part_of) > 1 and set(part_of) == tops and "train" not in part_of.values():
         raise SettingsError(
-            f"{tree.root} has {' and '.join(sorted(tops))} and no train. Add train/<class>/..., or name "
+            f"{tree.root} has {' and '.join(sorted(tops))} and no train. Add train/<class>/..., "
+            f"or name "
             "folders by class."
         )
     if "train" not in part_of.values() or len(part_of) < 2:
         return _drawn(tree, names, seed)
     if stray := sorted(tops - set(part_of)):
         raise SettingsError(
-            f"{tree.root}/{stray[0]} lies beside {', '.join(sorted(part_of))}. Only those may be there."
+            f"{tree.root}/{stray[0]} lies beside {', '.join(sorted(part_of))}. Only those may be "
+            f"there."
         )
     if "test" not in part_of.values():
         part_of = {top: "test" if part == "validation" else part for top, part in part_of.items()}
     parted = [(name, *name.split("/")[:2]) for name in names if name.count("/") >= 2]
     classes = sorted({label for _, top, label in parted if part_of[top] == "train"})
-    source = f"folders {', '.join(sorted(part_of))} with one folder a class; {_tested(part_of)} is tested on"
+    source = (
+        f"folders {', '.join(sorted(part_of))} with one folder a class; {_tested(part_of)} "
+        f"is tested on"
+    )
     draft = Draft("folders", tree, tree.root, classes, source)
     for name, top, label in parted:
         if label not in classes:
             raise SettingsError(
-                f"{tree.root}/{top}/{label} is a class that train does not have. Add it, or remove this."
+                f"{tree.root}/{top}/{label} is a class that train does not have. Add it, or "
+                f"remove this."
             )
         number = draft.add(name, 1, name, (draft.class_of(name, 1, label),), _path(tree, name))
         draft.put(name, 1, "official", part_of[top], number)
@@ -56,10 +64,11 @@ def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
 
 
 def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
-    """`classes.csv` in the folder itself: the header path,class or path,class,split, and paths relative to the file.
+    """`classes.csv` in the folder itself: the header path,class or path,class,split, and paths
+    relative to the file.
 
-    The rules are those of `seehear.evaluation.classes.read_classes`; besides, a path must stay below the folder. An
-    item's name is its path as it is written.
+    The rules are those of `seehear.evaluation.classes.read_classes`; besides, a path must stay
+    below the folder. An item's name is its path as it is written.
 
     Args:
         tree: the folder.
@@ -74,23 +83,34 @@ def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
     for line, name, _, _ in classes_written(Path(file)):
         first.setdefault(real(os.path.join(tree.root, inside(file, line, name))), (line, name))  # noqa: PTH118
     there = set(tree.media)
-    for (path, (line, name)), is_test in zip(first.items(), classes.is_test(list(first), seed), strict=True):
+    for (path, (line, name)), is_test in zip(
+        first.items(), classes.is_test(list(first), seed), strict=True
+    ):
         place = os.path.normpath(os.path.join(tree.root, name))  # noqa: PTH118
         is_there = place in there or os.path.isfile(place)  # noqa: PTH113 (one look for what has no media ending)
         number = draft.add(file, line, name, (classes.of[path],), place if is_there else None)
-        draft.put(file, line, "official" if classes.split else "drawn", "test" if is_test else "train", number)
+        draft.put(
+            file,
+            line,
+            "official" if classes.split else "drawn",
+            "test" if is_test else "train",
+            number,
+        )
     return draft.finish()
 
 
 def read_files(tree: Tree) -> Benchmark:
-    """All media files of a folder as items without a class, for tasks that need none. An item's name is its path.
+    """All media files of a folder as items without a class, for tasks that need none. An item's
+    name is its path.
 
     Raises:
         SettingsError: there are none.
     """
     names = sorted(tree.relative(path) for path in tree.media)
     if not names:
-        raise SettingsError(f"{tree.root} has no videos and no sounds. Name the folder that holds them.")
+        raise SettingsError(
+            f"{tree.root} has no videos and no sounds. Name the folder that holds them."
+        )
     items = tuple(Item(name, _path(tree, name), (-1,)) for name in names)
     return Benchmark(
         name=Path(tree.root).name or "files",
@@ -121,10 +141,16 @@ def has_class_folders(tree: Tree) -> bool:
 
 
 def _folders(tree: Tree) -> tuple[list[str], set[str], dict[str, str]]:
-    """Files by name; the folders that hold them; and those of the folders that are named as parts -> the part."""
+    """Files by name; the folders that hold them; and those of the folders that are named as parts
+    -> the part.
+    """
     names = sorted(tree.relative(path) for path in tree.media)
     tops = {name.split("/")[0] for name in names if "/" in name}
-    return names, tops, {top: PART_OF_FOLDER[top.lower()] for top in tops if top.lower() in PART_OF_FOLDER}
+    return (
+        names,
+        tops,
+        {top: PART_OF_FOLDER[top.lower()] for top in tops if top.lower() in PART_OF_FOLDER},
+    )
 
 
 def _drawn(tree: Tree, names: list[str], seed: int) -> Benchmark:

@@ -8,25 +8,40 @@ from seehear.evaluation.datasets.benchmark import Benchmark
 from seehear.evaluation.datasets.draft import Draft
 from seehear.evaluation.datasets.tree import Tree
 from seehear.evaluation.datasets.youtube import Clips
-from seehear.evaluation.lists import inside, read_columns, read_lines, read_rows, time_s, whole_number, wrong
+from seehear.evaluation.lists import (
+    inside,
+    read_columns,
+    read_lines,
+    read_rows,
+    time_s,
+    whole_number,
+    wrong,
+)
 
 VGGSOUND_SECONDS = 10.0
 AVE_SECONDS = 10.0
 
 
 def read_vggsound(tree: Tree) -> Benchmark:
-    """VGG-Sound, of Chen, Xie, Vedaldi and Zisserman (2020), University of Oxford, ICASSP 2020, arXiv:2004.14368.
+    """VGG-Sound, of Chen, Xie, Vedaldi and Zisserman (2020), University of Oxford, ICASSP 2020,
+    arXiv:2004.14368.
 
-    About 200,000 clips of 309 classes. `vggsound.csv` has no header and the columns YouTube id, start in whole seconds,
-    label, train or test; labels with a comma are quoted. Every clip is ten seconds. Clips are usually stored as
-    `<id>_<start:06d>.mp4`, or as sound with the same name; `<id>.mp4` is taken as the whole video.
+    About 200,000 clips of 309 classes. `vggsound.csv` has no header and the columns YouTube id,
+    start in whole seconds, label, train or test; labels with a comma are quoted. Every clip is ten
+    seconds. Clips are usually stored as `<id>_<start:06d>.mp4`, or as sound with the same name;
+    `<id>.mp4` is taken as the whole video.
     """
     file = tree.needed("vggsound.csv")
-    rows = [(line, row) for line, row in read_rows(file, comment="#") if line > 1 or not _is_header(row)]
+    rows = [
+        (line, row) for line, row in read_rows(file, comment="#") if line > 1 or not _is_header(row)
+    ]
     for line, row in rows:
         if len(row) != 4 or not row[0] or not row[2]:
             raise wrong(
-                file, line, f"{','.join(row)[:80]!r} is no clip. Expected: youtube_id,start,label,train or test"
+                file,
+                line,
+                f"{','.join(row)[:80]!r} is no clip. Expected: youtube_id,start,label,train or "
+                f"test",
             )
     source = f"{Path(file).name} of VGG-Sound (Chen et al. 2020)"
     draft = Draft("vggsound", tree, file, sorted({row[2] for _, row in rows}), source)
@@ -45,15 +60,17 @@ def read_vggsound(tree: Tree) -> Benchmark:
 def read_audioset(tree: Tree, *, balanced: bool = False) -> Benchmark:
     """AudioSet, of Gemmeke et al. (2017), Google, ICASSP 2017.
 
-    Two million clips of ten seconds with one or more of 527 classes. `class_labels_indices.csv` has the header
-    index,mid,display_name. `balanced_train_segments.csv`, `unbalanced_train_segments.csv` and `eval_segments.csv` begin
-    with three lines of comment and have lines `<id>, 30.000, 40.000, "/m/09x0r,/t/dd00088"`. Files are found as
-    `<id>`, `Y<id>`, or the id with its times in seconds or milliseconds, in any folders; a bare id is a cut clip here,
+    Two million clips of ten seconds with one or more of 527 classes. `class_labels_indices.csv` has
+    the header index,mid,display_name. `balanced_train_segments.csv`,
+    `unbalanced_train_segments.csv` and `eval_segments.csv` begin with three lines of comment and
+    have lines `<id>, 30.000, 40.000, "/m/09x0r,/t/dd00088"`. Files are found as `<id>`, `Y<id>`, or
+    the id with its times in seconds or milliseconds, in any folders; a bare id is a cut clip here,
     as in the copies that go round. The measure is mean average precision.
 
     Args:
         tree: the folder.
-        balanced: train on the balanced list alone (the smaller task), not on all train lists that are there.
+        balanced: train on the balanced list alone (the smaller task), not on all train lists that
+            are there.
     """
     lists = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
     wanted = ("balanced_train", "eval") if balanced else tuple(lists)
@@ -69,33 +86,54 @@ def read_audioset(tree: Tree, *, balanced: bool = False) -> Benchmark:
     name = "audioset-balanced" if balanced else "audioset"
     draft = Draft(name, tree, labels_file, classes, source)
     clips = Clips(tree, bare_is_cut=True)
-    kinds_of: dict[str, tuple[int, ...]] = {}  # the same labels come again and again in two million lines
+    kinds_of: dict[
+        str, tuple[int, ...]
+    ] = {}  # the same labels come again and again in two million lines
     for part, file in files:
         for line, row in read_rows(file, comment="#"):
             if len(row) != 4 or not row[0]:
-                raise wrong(file, line, f'{len(row)} fields. Expected: youtube_id, start, end, "machine ids"')
-            start_s, end_s = time_s(file, line, row[1], "the start"), time_s(file, line, row[2], "the end")
+                raise wrong(
+                    file,
+                    line,
+                    f'{len(row)} fields. Expected: youtube_id, start, end, "machine ids"',
+                )
+            start_s, end_s = (
+                time_s(file, line, row[1], "the start"),
+                time_s(file, line, row[2], "the end"),
+            )
             if end_s <= start_s:
-                raise wrong(file, line, f"the clip is from {start_s:g} to {end_s:g} s. It must end after its start.")
+                raise wrong(
+                    file,
+                    line,
+                    f"the clip is from {start_s:g} to {end_s:g} s. It must end after its start.",
+                )
             kinds = kinds_of.get(row[3])
             if kinds is None:
                 numbers = {number_of.get(mid.strip(), -1) for mid in row[3].split(",")}
                 if -1 in numbers:
-                    raise wrong(file, line, f"{row[3][:80]!r} has an unknown class. Those known are in {labels_file}.")
+                    raise wrong(
+                        file,
+                        line,
+                        f"{row[3][:80]!r} has an unknown class. Those known are in {labels_file}.",
+                    )
                 kinds = kinds_of[row[3]] = tuple(sorted(numbers))
             place = clips.find(inside(file, line, row[0]), start_s, end_s)
-            draft.put(file, line, "official", lists[part], draft.add(file, line, row[0], kinds, *place))
+            draft.put(
+                file, line, "official", lists[part], draft.add(file, line, row[0], kinds, *place)
+            )
     return draft.finish(multilabel=True)
 
 
 def read_ave(tree: Tree) -> Benchmark:
-    """AVE, of Tian, Shi, Li, Duan and Xu (2018), University of Rochester, ECCV 2018, arXiv:1803.08842.
+    """AVE, of Tian, Shi, Li, Duan and Xu (2018), University of Rochester, ECCV 2018,
+    arXiv:1803.08842.
 
-    4,143 events of 28 classes in clips of ten seconds from AudioSet. `Annotations.txt` and the lists `trainSet.txt`,
-    `valSet.txt` and `testSet.txt` have lines "Church bell&RUhOCu3LNXM&good&0&10": category, YouTube id, quality, start
-    and end in seconds since the start of the clip; some copies begin with the header
-    Category&VideoID&Quality&StartTime&EndTime. Clips are `AVE/<id>.mp4`. A video may have several events, so an item is
-    an event and its name is the line. The stretch of the event counts; an event of no length counts its whole clip.
+    4,143 events of 28 classes in clips of ten seconds from AudioSet. `Annotations.txt` and the
+    lists `trainSet.txt`, `valSet.txt` and `testSet.txt` have lines "Church
+    bell&RUhOCu3LNXM&good&0&10": category, YouTube id, quality, start and end in seconds since the
+    start of the clip; some copies begin with the header Category&VideoID&Quality&StartTime&EndTime.
+    Clips are `AVE/<id>.mp4`. A video may have several events, so an item is an event and its name
+    is the line. The stretch of the event counts; an event of no length counts its whole clip.
     """
     folder = Path(tree.needed("trainSet.txt")).parent
     parts = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
@@ -125,9 +163,16 @@ def _audioset_classes(file: str) -> tuple[dict[str, int], list[str]]:
     number_of: dict[str, int] = {}
     names: list[str] = []
     for line, (index, mid, name) in read_columns(file, ("index", "mid", "display_name")):
-        if whole_number(file, line, index, "index", 0, 1_000_000) != len(names) or mid in number_of or name in names:
+        if (
+            whole_number(file, line, index, "index", 0, 1_000_000) != len(names)
+            or mid in number_of
+            or name in names
+        ):
             raise wrong(
-                file, line, f"{index},{mid},{name} is out of order, or there twice. Expected index {len(names)}."
+                file,
+                line,
+                f"{index},{mid},{name} is out of order, or there twice. Expected index "
+                f"{len(names)}.",
             )
         number_of[mid] = len(names)
         names.append(name)
@@ -142,9 +187,20 @@ def _events(file: str) -> list[tuple[int, str, str, float, float, str]]:
         if fields[0] == "Category" and line == 1:
             continue
         if len(fields) != 5 or not fields[0] or not fields[1]:
-            raise wrong(file, line, f"{text[:80]!r} is no event. Expected: Category&VideoID&Quality&StartTime&EndTime")
-        start_s, end_s = time_s(file, line, fields[3], "StartTime"), time_s(file, line, fields[4], "EndTime")
+            raise wrong(
+                file,
+                line,
+                f"{text[:80]!r} is no event. Expected: Category&VideoID&Quality&StartTime&EndTime",
+            )
+        start_s, end_s = (
+            time_s(file, line, fields[3], "StartTime"),
+            time_s(file, line, fields[4], "EndTime"),
+        )
         if end_s < start_s or end_s > AVE_SECONDS:
-            raise wrong(file, line, f"the event is from {start_s:g} to {end_s:g} s. Clips are {AVE_SECONDS:g} s long.")
+            raise wrong(
+                file,
+                line,
+                f"the event is from {start_s:g} to {end_s:g} s. Clips are {AVE_SECONDS:g} s long.",
+            )
         events.append((line, fields[0], fields[1], start_s, end_s, text))
     return events

@@ -1,9 +1,9 @@
 """Which files lie below a folder? One walk, then every question is answered from memory.
 
-A list of two million names must not cost two million looks at the disk: folders are scanned once with `os.scandir`, and
-media files are found by the last parts of their path without the ending, since people re-encode what they download.
-Links are followed, and a folder that is reached twice is walked once. Names that begin with a dot, and folders that
-seehear made, are passed over.
+A list of two million names must not cost two million looks at the disk: folders are scanned once
+with `os.scandir`, and media files are found by the last parts of their path without the ending,
+since people re-encode what they download. Links are followed, and a folder that is reached twice is
+walked once. Names that begin with a dot, and folders that seehear made, are passed over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,21 @@ from seehear.data.index.ours import is_ours
 from seehear.errors import SettingsError
 
 AUDIO_ENDINGS = (
-    *(".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".mka", ".mp2", ".mp3"),
+    *(
+        ".aac",
+        ".ac3",
+        ".aif",
+        ".aiff",
+        ".amr",
+        ".ape",
+        ".au",
+        ".caf",
+        ".flac",
+        ".m4a",
+        ".mka",
+        ".mp2",
+        ".mp3",
+    ),
     *(".oga", ".ogg", ".opus", ".snd", ".w64", ".wav", ".wma", ".wv"),
 )
 LIST_ENDINGS = (".txt", ".csv")
@@ -37,7 +51,10 @@ class Tree:
     def __init__(self, root: str | Path) -> None:
         self.root = os.path.abspath(root)  # noqa: PTH100 (links are kept)
         if not os.path.isdir(self.root):  # noqa: PTH112
-            raise SettingsError(f"{root} is not a folder. Name the folder that holds the benchmark's lists and files.")
+            raise SettingsError(
+                f"{root} is not a folder. Name the folder that holds the benchmark's lists and "
+                f"files."
+            )
         self.media: list[str] = []
         self.lists: list[str] = []
         for path in _files(self.root):
@@ -52,10 +69,13 @@ class Tree:
         """A path below the root, with forward slashes."""
         return path[len(self.root.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
 
-    def index(self, parts: int = 1, *, audio: bool = True, video: bool = True, fold: bool = False) -> dict[str, str]:
+    def index(
+        self, parts: int = 1, *, audio: bool = True, video: bool = True, fold: bool = False
+    ) -> dict[str, str]:
         """Absolute path of each media file by the last `parts` of its path, without the ending.
 
-        Where several files have the same key, a video comes before a sound, then the one nearest to the root.
+        Where several files have the same key, a video comes before a sound, then the one nearest to
+        the root.
 
         Args:
             parts: 1 is "name", 2 is "folder/name".
@@ -72,7 +92,8 @@ class Tree:
         return found
 
     def named(self, name: str) -> str | None:
-        """The list of this name that is nearest to the root, whatever the case of its letters; None without one.
+        """The list of this name that is nearest to the root, whatever the case of its letters; None
+        without one.
 
         Raises:
             SettingsError: two are equally near.
@@ -88,7 +109,10 @@ class Tree:
         """
         paths = sorted(paths, key=lambda path: (path.count(os.sep), path))
         if len(paths) > 1 and paths[0].count(os.sep) == paths[1].count(os.sep):
-            raise SettingsError(f"{paths[0]} and {paths[1]} are both there. Name the folder of the one that is meant.")
+            raise SettingsError(
+                f"{paths[0]} and {paths[1]} are both there. Name the folder of the one that is "
+                f"meant."
+            )
         return paths[0] if paths else None
 
     def needed(self, name: str) -> str:
@@ -99,7 +123,9 @@ class Tree:
         """
         path = self.named(name)
         if path is None:
-            raise SettingsError(f"There is no {name} in {self.root} or below. Put the benchmark's own list there.")
+            raise SettingsError(
+                f"There is no {name} in {self.root} or below. Put the benchmark's own list there."
+            )
         return path
 
 
@@ -155,4 +181,6 @@ def _files(root: str) -> Iterator[str]:
                     yield entry.path
         except OSError as error:
             if folder == root:
-                raise SettingsError(f"{root} cannot be read ({error.strerror}). Allow reading it.") from None
+                raise SettingsError(
+                    f"{root} cannot be read ({error.strerror}). Allow reading it."
+                ) from None

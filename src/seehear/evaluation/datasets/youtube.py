@@ -1,7 +1,8 @@
 """Where is the clip of a YouTube video? Sets that list ids and times are stored under many names.
 
-A name with times is a clip that was cut to them: all of it counts. A name that is the bare id is the whole video as it
-was downloaded, of which the listed stretch counts, except where cut clips are commonly passed on under the bare id.
+A name with times is a clip that was cut to them: all of it counts. A name that is the bare id is
+the whole video as it was downloaded, of which the listed stretch counts, except where cut clips are
+commonly passed on under the bare id.
 """
 
 from __future__ import annotations
@@ -26,10 +27,18 @@ class Clips:
         self._bare_is_cut = bare_is_cut
         # Most ids of a big list have no file with times: one look at this set settles it.
         self._timed = {stem[:ID_LENGTH] for stem in self._files if len(stem) > ID_LENGTH}
-        self._timed |= {stem[1 : ID_LENGTH + 1] for stem in self._files if len(stem) > ID_LENGTH + 1 and stem[0] == "Y"}
+        self._timed |= {
+            stem[1 : ID_LENGTH + 1]
+            for stem in self._files
+            if len(stem) > ID_LENGTH + 1 and stem[0] == "Y"
+        }
 
-    def find(self, video: str, start_s: float, end_s: float) -> tuple[str | None, float, float | None]:
-        """The file of a clip, and the stretch of it that counts: (path or None, start_s, seconds or None)."""
+    def find(
+        self, video: str, start_s: float, end_s: float
+    ) -> tuple[str | None, float, float | None]:
+        """The file of a clip, and the stretch of it that counts: (path or None, start_s, seconds or
+        None).
+        """
         video = key_of(video)
         if len(video) != ID_LENGTH or video in self._timed:
             for stem in _names(video, start_s, end_s):
@@ -43,7 +52,9 @@ class Clips:
 
 
 def _names(video: str, start_s: float, end_s: float) -> Iterator[str]:
-    """The names, without ending, under which a cut clip is stored: seconds with and without zeros, milliseconds."""
+    """The names, without ending, under which a cut clip is stored: seconds with and without zeros,
+    milliseconds.
+    """
     start, end = int(start_s), int(end_s)
     for name in (video, f"Y{video}"):
         yield f"{name}_{start:06d}_{end:06d}"

@@ -1,18 +1,25 @@
-"""How good do the encoders become when they are trained on classes? Fine-tuning, from pretrained or from new weights.
+"""How good do the encoders become when they are trained on classes? Fine-tuning, from pretrained or
+from new weights.
 
-For each split: the encoders and a new linear head for each modality learn the training items for a fixed number of
-epochs; then, once, the test items are scored by clips spread evenly over them. Nothing is chosen on a test part.
+For each split: the encoders and a new linear head for each modality learn the training items for a
+fixed number of epochs; then, once, the test items are scored by clips spread evenly over them.
+Nothing is chosen on a test part.
 
-`task.py` options of the evaluation · `run.py` a fine-tune · `settings.py` knobs and presets · `splits.py` one split ·
-`learning.py` training · `testing.py` scores of items · `results.py` intervals, the protocol in words ·
-`files.py` the folder, resuming, the finished classifier.
+`task.py` options of the evaluation · `run.py` a fine-tune · `settings.py` knobs and presets ·
+`splits.py` one split · `learning.py` training · `testing.py` scores of items · `results.py`
+intervals, the protocol in words · `files.py` the folder, resuming, the finished classifier.
 """
 
 from __future__ import annotations
 
 from seehear.evaluation.finetuning.files import Classifier, load_classifier
 from seehear.evaluation.finetuning.run import finetune
-from seehear.evaluation.finetuning.settings import PRESETS, Finetune, FinetunePreset, finetune_settings
+from seehear.evaluation.finetuning.settings import (
+    PRESETS,
+    Finetune,
+    FinetunePreset,
+    finetune_settings,
+)
 from seehear.evaluation.finetuning.task import evaluate_finetune
 
 __all__ = [

@@ -1,9 +1,11 @@
-"""What is in the folder of a fine-tune, how does it go on after a crash, and how is the finished classifier used?
+"""What is in the folder of a fine-tune, how does it go on after a crash, and how is the finished
+classifier used?
 
     finetune.json             settings, seed, digests of data and encoders, numerics, versions
     splits/00/steps/000250/   checkpoint.pt and its SHA-256 after 250 updates; the last two are kept
-    splits/00/finished/       encoders.json, video.safetensors, audio.safetensors, heads.safetensors, scores.npz,
-                              result.json; the folder that `load_classifier` and `seehear.load` open
+    splits/00/finished/       encoders.json, video.safetensors, audio.safetensors,
+                              heads.safetensors, scores.npz, result.json; the folder that
+                              `load_classifier` and `seehear.load` open
 
 Each folder appears whole or not at all. A finished split is never trained again.
 """
@@ -49,15 +51,21 @@ MUST_AGREE = {  # fields of the record beside the settings -> what they are, for
 }
 
 
-def open_folder(out: Path, record: Mapping[str, Any], *, resume: bool, overwrite: bool) -> dict[str, Any]:
-    """Make the folder with its record, or take up the one that is there; returns what its record says.
+def open_folder(
+    out: Path, record: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> dict[str, Any]:
+    """Make the folder with its record, or take up the one that is there; returns what its record
+    says.
 
     Raises:
-        RunError: something is at `out` already; or, to resume, nothing is, or it was made with other settings or data.
+        RunError: something is at `out` already; or, to resume, nothing is, or it was made with
+            other settings or data.
     """
     if resume:
         if not out.exists() or outputs.is_empty_folder(out):
-            raise RunError(f"There is no fine-tune to go on with at {out}. Leave --resume out to begin.")
+            raise RunError(
+                f"There is no fine-tune to go on with at {out}. Leave --resume out to begin."
+            )
         return taken_up(out, record)
     outputs.check_folder(out, outputs.FINETUNE, overwrite=overwrite, in_place=True)
     full = {"format": FORMAT, "created": now(), **versions(), **record}
@@ -71,18 +79,30 @@ def taken_up(out: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
             raise RunError(
-                f"{out} has format {found['format']}; this seehear reads {FORMAT}. Start anew with --overwrite."
+                f"{out} has format {found['format']}; this seehear reads {FORMAT}. Start anew "
+                f"with --overwrite."
             )
         then, today = (settings_from(r["settings"]) for r in (found, wanted))
-        changed = {k: v for k, v in differences(then, today, PREFIX).items() if k not in FREE_ON_RESUME}
-        changed |= {what: (found[key], wanted[key]) for key, what in MUST_AGREE.items() if found[key] != wanted[key]}
+        changed = {
+            k: v for k, v in differences(then, today, PREFIX).items() if k not in FREE_ON_RESUME
+        }
+        changed |= {
+            what: (found[key], wanted[key])
+            for key, what in MUST_AGREE.items()
+            if found[key] != wanted[key]
+        }
     except FileNotFoundError:
-        raise RunError(f"{out} exists and is no fine-tune of seehear. Move it away; nothing was touched.") from None
+        raise RunError(
+            f"{out} exists and is no fine-tune of seehear. Move it away; nothing was touched."
+        ) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise RunError(f"{out / RECORD} cannot be read ({error!r}). Move {out} away and begin anew.") from None
+        raise RunError(
+            f"{out / RECORD} cannot be read ({error!r}). Move {out} away and begin anew."
+        ) from None
     for name, (old, new) in changed.items():
         raise RunError(
-            f"{name} is {new}, and the fine-tune at {out} was begun with {old}. Give what it was begun with, or start "
+            f"{name} is {new}, and the fine-tune at {out} was begun with {old}. Give what it was "
+            f"begun with, or start "
             f"anew with --overwrite."
         )
     return found
@@ -108,8 +128,12 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any]) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of an unfinished split, the newest last; what others have put beside them has no such name."""
-    named = (path for path in (folder / "steps").glob("[0-9]*") if re.fullmatch(r"[0-9]{6,}", path.name))
+    """The checkpoints of an unfinished split, the newest last; what others have put beside them has
+    no such name.
+    """
+    named = (
+        path for path in (folder / "steps").glob("[0-9]*") if re.fullmatch(r"[0-9]{6,}", path.name)
+    )
     return sorted(named, key=lambda path: int(path.name))
 
 
@@ -126,12 +150,19 @@ def last_state(folder: Path) -> dict[str, Any] | None:
         except CheckpointError as error:
             problems.append(str(error))
     if problems:
-        raise CheckpointError(" ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite.")
+        raise CheckpointError(
+            " ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite."
+        )
     return None
 
 
 def save_finished(
-    folder: Path, pair: Pair, info: Mapping[str, Any], clip: Clip, found: ItemScores, result: Mapping[str, Any]
+    folder: Path,
+    pair: Pair,
+    info: Mapping[str, Any],
+    clip: Clip,
+    found: ItemScores,
+    result: Mapping[str, Any],
 ) -> None:
     """Write what a split came to, and remove its checkpoints.
 
@@ -144,7 +175,8 @@ def save_finished(
         for modality, encoder in pair.encoders.items():
             save_file(owned(encoder.state_dict()), temporary / f"{modality}.safetensors")
         save_file(
-            owned(nn.ModuleDict(heads_of(pair, list(found.scores))).state_dict()), temporary / "heads.safetensors"
+            owned(nn.ModuleDict(heads_of(pair, list(found.scores))).state_dict()),
+            temporary / "heads.safetensors",
         )
         write_json(temporary / "encoders.json", {**info, "clip": asdict(clip)})
         arrays: dict[str, Any] = {"items": found.items, **found.scores}
@@ -154,7 +186,9 @@ def save_finished(
 
 
 def forget_steps(folder: Path) -> None:
-    """Remove the checkpoints of a split that is finished, and what a process that died had begun to write."""
+    """Remove the checkpoints of a split that is finished, and what a process that died had begun to
+    write.
+    """
     shutil.rmtree(folder / "steps", ignore_errors=True)
     forget_unfinished(folder)
 
@@ -167,7 +201,10 @@ def forget_unfinished(folder: Path) -> None:
 
 def owned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors wants them: on the CPU, contiguous, each with memory of its own."""
-    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
 
 
 def read_finished(folder: Path) -> tuple[ItemScores, dict[str, Any]] | None:
@@ -184,7 +221,9 @@ def read_finished(folder: Path) -> tuple[ItemScores, dict[str, Any]] | None:
         with np.load(done / "scores.npz", allow_pickle=False) as arrays:
             scores = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError) as error:
-        raise CheckpointError(f"{done} cannot be read ({error}). Remove it to train the split again.") from None
+        raise CheckpointError(
+            f"{done} cannot be read ({error}). Remove it to train the split again."
+        ) from None
     return ItemScores(scores.pop("items"), scores, result["n_clips"]), result
 
 
@@ -236,20 +275,30 @@ def load_classifier(folder: str | Path, *, device: str = "auto") -> Classifier:
     path = Path(folder)
     path = path if (path / "heads.safetensors").exists() else split_folder(path, 0) / "finished"
     if not (path / "heads.safetensors").exists():
-        raise RunError(f"{folder} has no finished fine-tune. `seehear evaluate MODEL --task finetune` makes one.")
+        raise RunError(
+            f"{folder} has no finished fine-tune. `seehear evaluate MODEL --task finetune` makes "
+            f"one."
+        )
     try:
         record = json.loads((path / "encoders.json").read_text(encoding="utf-8"))
         classes, several = tuple(record["classes"]), bool(record["multilabel"])
         if "encoders" not in record:
             raise CheckpointError(
-                f"{path} holds weights of an architecture that is not ours. Load them with safetensors yourself."
+                f"{path} holds weights of an architecture that is not ours. Load them with "
+                f"safetensors yourself."
             )
         state = load_file(path / "heads.safetensors")
-        heads = {name.removesuffix(".weight"): head_from(state, name) for name in state if name.endswith(".weight")}
+        heads = {
+            name.removesuffix(".weight"): head_from(state, name)
+            for name in state
+            if name.endswith(".weight")
+        }
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{path} does not hold a classifier ({error}).") from None
     model = load(path, device=device)
-    return Classifier(model, {m: head.to(model.numerics.device) for m, head in heads.items()}, classes, several)
+    return Classifier(
+        model, {m: head.to(model.numerics.device) for m, head in heads.items()}, classes, several
+    )
 
 
 def head_from(state: Mapping[str, Tensor], name: str) -> nn.Linear:
@@ -273,6 +322,10 @@ def encoders_digest(pair: Pair, modalities: Sequence[str]) -> str:
 def set_digest(data: LabelledSet) -> str:
     """SHA-256 over what a result depends on: rows, their items, classes and splits."""
     digest = hashlib.sha256(f"{data.digest}\n{data.classes}\n{data.items}\n".encode())
-    for array in (data.item_N, data.target_V, *(a for s in data.splits for a in (s.train, s.validation, s.test))):
+    for array in (
+        data.item_N,
+        data.target_V,
+        *(a for s in data.splits for a in (s.train, s.validation, s.test)),
+    ):
         digest.update(np.ascontiguousarray(array).tobytes() + b"\n")
     return f"sha256:{digest.hexdigest()}"

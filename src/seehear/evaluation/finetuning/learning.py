@@ -1,8 +1,9 @@
 """How do encoders and a new head learn classes? By pretraining's loop, with classes for labels.
 
-What is its own: a loss for items of several classes, a schedule of the learning rate over a fixed number of updates,
-and heads that learn alone where encoders are frozen. All else, ranks, parts of a batch, losses that are not finite,
-going on within a pass, is `train.train`'s. Video and audio share the batches, and no weight is in both.
+What is its own: a loss for items of several classes, a schedule of the learning rate over a fixed
+number of updates, and heads that learn alone where encoders are frozen. All else, ranks, parts of a
+batch, losses that are not finite, going on within a pass, is `train.train`'s. Video and audio share
+the batches, and no weight is in both.
 """
 
 from __future__ import annotations
@@ -74,9 +75,11 @@ class Lesson:
 
 
 def learn_classes(state: State, lesson: Lesson) -> Iterator[Step]:
-    """Train `state.pair` in place on classes, through its heads named `HEAD`; yields after every step.
+    """Train `state.pair` in place on classes, through its heads named `HEAD`; yields after every
+    step.
 
-    What was learned is in `state.learning`: loss and accuracy of each modality and pass over the training rows.
+    What was learned is in `state.learning`: loss and accuracy of each modality and pass over the
+    training rows.
 
     Raises:
         TrainingError: too many losses that are not finite, or too many unreadable rows.
@@ -99,15 +102,21 @@ def learn_classes(state: State, lesson: Lesson) -> Iterator[Step]:
     yield from train(state, lesson.clips, course, replace(cfg.train, epochs=passes))
 
 
-def binary_cross_entropy(scores_BC: Tensor, targets_BC: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """The mean over classes of the binary cross-entropy and of right decisions, both summed over the clips."""
+def binary_cross_entropy(
+    scores_BC: Tensor, targets_BC: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The mean over classes of the binary cross-entropy and of right decisions, both summed over
+    the clips.
+    """
     losses_BC = F.binary_cross_entropy_with_logits(scores_BC, targets_BC.float(), reduction="none")
     hits_BC = (scores_BC.detach() > 0) == (targets_BC > 0)
     return losses_BC.mean(dim=1).sum(), hits_BC.float().mean(dim=1).sum()
 
 
 def rate(step: int, epoch_steps: int, cfg: Finetune) -> float:
-    """Linear warm-up, then constant, a cosine to zero, or a tenth after each `step_epochs`; step 0 is the first."""
+    """Linear warm-up, then constant, a cosine to zero, or a tenth after each `step_epochs`; step 0
+    is the first.
+    """
     steps = cfg.epochs * epoch_steps
     warmup = max(1.0, cfg.warmup_share * steps)
     if step < warmup:
@@ -119,7 +128,8 @@ def rate(step: int, epoch_steps: int, cfg: Finetune) -> float:
 
 
 def make_anew(pair: Pair, modalities: Sequence[str], seed: int) -> None:
-    """Give encoders new random weights, as if they had just been built, whatever architecture they are.
+    """Give encoders new random weights, as if they had just been built, whatever architecture they
+    are.
 
     Raises:
         SettingsError: a part of an encoder does not say how it is initialised.
@@ -134,7 +144,8 @@ def make_anew(pair: Pair, modalities: Sequence[str], seed: int) -> None:
                     reset()
                 elif next(module.parameters(recurse=False), None) is not None:
                     raise SettingsError(
-                        f"The {modality} encoder cannot be made anew: its {type(module).__name__} has weights and no "
+                        f"The {modality} encoder cannot be made anew: its {type(module).__name__} "
+                        f"has weights and no "
                         f"reset_parameters(). Leave --scratch out."
                     )
             if isinstance(encoder, VideoEncoder | AudioEncoder):

@@ -42,8 +42,8 @@ def finetune(
 ) -> dict[str, Any]:
     """Train the encoders of a model on the training items of each split, and score its test items.
 
-    Ranks call it alike, learn from every batch together and divide the test items; the first writes to `out`, which all
-    must see.
+    Ranks call it alike, learn from every batch together and divide the test items; the first writes
+    to `out`, which all must see.
 
     Args:
         model: the encoders; they stay as they are.
@@ -59,8 +59,9 @@ def finetune(
         clips: clips of the same rows, clip settings and seed, to share decoded segments.
         console: where progress is shown.
     Returns:
-        "values": modality -> top1, top1_interval, clip_top1 and, with more than 5 classes, top5 and clip_top5, means
-        over splits in [0, 1] (map and map_interval where items have several classes); "splits", "protocol", "settings".
+        "values": modality -> top1, top1_interval, clip_top1 and, with more than 5 classes, top5 and
+        clip_top5, means over splits in [0, 1] (map and map_interval where items have several
+        classes); "splits", "protocol", "settings".
     Raises:
         SettingsError: the model has no encoder for what the data has, or settings that do not fit.
         RunError: `out` is there already, or, to resume, was made with other settings.
@@ -75,7 +76,11 @@ def finetune(
     set_threads(Compute(threads=settings.threads))
     probe = partial(numerics_for, settings, model.pair, clip, device, modalities)
     numerics = opened(out, record, probe, device, resume=resume, overwrite=overwrite)
-    assert clips is None or (clips.clip, clips.seed, clips.modalities) == (clip, seed, modalities), "other clips"
+    assert clips is None or (clips.clip, clips.seed, clips.modalities) == (
+        clip,
+        seed,
+        modalities,
+    ), "other clips"
     clips = clips or Clips(data.index, clip, settings.data, seed, modalities)
     if not clips.cached:
         clips.fill(console.watch("decoding segments", len(clips)))
@@ -84,16 +89,26 @@ def finetune(
 
 
 def opened(
-    out: Path, record: dict[str, Any], probe: Callable[[], Numerics], device: str, *, resume: bool, overwrite: bool
+    out: Path,
+    record: dict[str, Any],
+    probe: Callable[[], Numerics],
+    device: str,
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> Numerics:
-    """Make or take up the folder, by the first rank; the numerics that its record holds, on this rank's device."""
+    """Make or take up the folder, by the first rank; the numerics that its record holds, on this
+    rank's device.
+    """
 
     def work() -> dict[str, Any]:
         found = {} if resume else {"numerics": probe().describe()}
         return open_folder(out, record | found, resume=resume, overwrite=overwrite)["numerics"]  # type: ignore[no-any-return]
 
     numerics = Numerics.from_record(distributed.by_first(work))
-    return replace(numerics, device=find_device(device)) if distributed.world_size() > 1 else numerics
+    return (
+        replace(numerics, device=find_device(device)) if distributed.world_size() > 1 else numerics
+    )
 
 
 def outcome(job: Job, done: Sequence[tuple[ItemScores, dict[str, Any]]]) -> dict[str, Any]:
@@ -130,7 +145,9 @@ def clip_of(pretrained: Clip, settings: Finetune) -> Clip:
     return replace(pretrained, frames=settings.frames or pretrained.frames)
 
 
-def numerics_for(settings: Finetune, pair: Pair, clip: Clip, device: str, modalities: tuple[str, ...]) -> Numerics:
+def numerics_for(
+    settings: Finetune, pair: Pair, clip: Clip, device: str, modalities: tuple[str, ...]
+) -> Numerics:
     """Device, precision and layout; probed where they are "auto", fp32 for sound alone."""
     compute = Compute(device, settings.precision, settings.memory_format)
     if "video" not in modalities:
@@ -139,7 +156,11 @@ def numerics_for(settings: Finetune, pair: Pair, clip: Clip, device: str, modali
 
 
 def check(
-    model: Model, data: LabelledSet, settings: Finetune, modalities: tuple[str, ...], low_shot: int | None
+    model: Model,
+    data: LabelledSet,
+    settings: Finetune,
+    modalities: tuple[str, ...],
+    low_shot: int | None,
 ) -> None:
     """Raise SettingsError for what cannot be done."""
     if not modalities:
@@ -148,11 +169,17 @@ def check(
             f"{' and '.join(model.pair.encoders)} only."
         )
     if low_shot is not None and low_shot < 1:
-        raise SettingsError(f"low_shot is {low_shot}. It must be at least 1; 1, 5, 10, 20 are usual.")
+        raise SettingsError(
+            f"low_shot is {low_shot}. It must be at least 1; 1, 5, 10, 20 are usual."
+        )
     if low_shot is not None and data.multilabel:
-        raise SettingsError(f"Items of {data.name} have several classes, so --low-shot cannot choose so many of each.")
+        raise SettingsError(
+            f"Items of {data.name} have several classes, so --low-shot cannot choose so many of "
+            f"each."
+        )
     if settings.label_smoothing and data.multilabel:
         raise SettingsError(
-            f"finetune.label_smoothing is {settings.label_smoothing:g}, and items of {data.name} have several classes. "
+            f"finetune.label_smoothing is {settings.label_smoothing:g}, and items of {data.name} "
+            f"have several classes. "
             f"Set it to 0."
         )

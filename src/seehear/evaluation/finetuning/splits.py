@@ -1,4 +1,6 @@
-"""How is one split done? Choose its training items, start, train, test, keep; or read what an earlier call came to."""
+"""How is one split done? Choose its training items, start, train, test, keep; or read what an
+earlier call came to.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,13 @@ from seehear.evaluation.finetuning.files import (
 from seehear.evaluation.finetuning.learning import Lesson, learn_classes, make_anew
 from seehear.evaluation.finetuning.results import passes, progress_line
 from seehear.evaluation.finetuning.settings import Finetune
-from seehear.evaluation.finetuning.testing import HEAD, ItemScores, item_scores, values_of, with_unread
+from seehear.evaluation.finetuning.testing import (
+    HEAD,
+    ItemScores,
+    item_scores,
+    values_of,
+    with_unread,
+)
 from seehear.evaluation.sets import LabelledSet
 from seehear.machine import distributed
 from seehear.machine.console import Console, Count
@@ -59,16 +67,24 @@ class Job:
 
 
 def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str, Any]]:
-    """Train and test on one split, or read what an earlier call came to. Ranks do it together; the first writes."""
+    """Train and test on one split, or read what an earlier call came to. Ranks do it together; the
+    first writes.
+    """
     folder, cfg, console = split_folder(job.out, number), job.settings, job.console
     if distributed.by_first(lambda: tidied(folder)):
         finished = read_finished(folder)
         assert finished is not None, folder
         return finished
     begin = time.perf_counter()
-    train, kept_out = training_items(job.data, split, job.low_shot, cfg.heldout_share, derive(job.seed, number))
-    lesson = lesson_of(job.data, job.clips, cfg, job.numerics, train, kept_out, f"split {split.name}")
-    pair = starting_pair(job.model.pair, lesson, len(job.data.classes), job.scratch, derive(job.seed, number))
+    train, kept_out = training_items(
+        job.data, split, job.low_shot, cfg.heldout_share, derive(job.seed, number)
+    )
+    lesson = lesson_of(
+        job.data, job.clips, cfg, job.numerics, train, kept_out, f"split {split.name}"
+    )
+    pair = starting_pair(
+        job.model.pair, lesson, len(job.data.classes), job.scratch, derive(job.seed, number)
+    )
     state = State(pair, job.numerics)
     kept = last_state(folder)
     if kept is not None:
@@ -99,8 +115,17 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
     validation = rows_of(job.data, split.validation)
     if len(validation):
         result["validation"] = values_of(scored(pair, job, validation), job.data.target_V)
-    origin = {**job.model.info, "classes": list(job.data.classes), "multilabel": job.data.multilabel}
-    origin["finetuned"] = {"data": job.data.name, "split": split.name, "scratch": job.scratch, "settings": asdict(cfg)}
+    origin = {
+        **job.model.info,
+        "classes": list(job.data.classes),
+        "multilabel": job.data.multilabel,
+    }
+    origin["finetuned"] = {
+        "data": job.data.name,
+        "split": split.name,
+        "scratch": job.scratch,
+        "settings": asdict(cfg),
+    }
     distributed.by_first(lambda: save_finished(folder, pair, origin, job.clips.clip, found, result))
     return found, result
 
@@ -134,7 +159,9 @@ class Saver:
     def save(self, step: int) -> None:
         """Write a checkpoint; called on every rank."""
         distributed.by_first(lambda: save_state(self.folder, step, self.state.state_dict()))
-        self.console.say(progress_line(self.lesson.name, step, self.lesson.steps, self.state.learning))
+        self.console.say(
+            progress_line(self.lesson.name, step, self.lesson.steps, self.state.learning)
+        )
         self.saved_s = time.monotonic()
 
     def last_good(self) -> str:
@@ -144,18 +171,28 @@ class Saver:
         )
 
 
-def scored(pair: Pair, job: Job, rows: np.ndarray, progress: Count = lambda done: None) -> ItemScores:
+def scored(
+    pair: Pair, job: Job, rows: np.ndarray, progress: Count = lambda done: None
+) -> ItemScores:
     """Test some rows as the settings say."""
     data = job.data
     return item_scores(
-        pair, job.clips, job.numerics, data.item_N, data.target_V, rows, job.settings.clips, progress=progress
+        pair,
+        job.clips,
+        job.numerics,
+        data.item_N,
+        data.target_V,
+        rows,
+        job.settings.clips,
+        progress=progress,
     )
 
 
 def training_items(
     data: LabelledSet, split: Split, low_shot: int | None, heldout_share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Items to train on and items of the training part that are only looked at, ascending, of those that can be read.
+    """Items to train on and items of the training part that are only looked at, ascending, of those
+    that can be read.
 
     Low-shot choices are nested: what is drawn for 5 a class holds what is drawn for 1.
     """
@@ -164,7 +201,9 @@ def training_items(
     count = round(heldout_share * len(items))
     kept_out, items = np.sort(order[:count]), np.sort(order[count:])
     if low_shot is not None:
-        items = items[few_of_each(data.target_V[items], low_shot, np.random.default_rng((seed, 0xF05)))]
+        items = items[
+            few_of_each(data.target_V[items], low_shot, np.random.default_rng((seed, 0xF05)))
+        ]
     return items, kept_out
 
 
@@ -185,25 +224,40 @@ def lesson_of(
     rows = rows_of(data, train)
     if len(rows) < 2:
         raise SettingsError(
-            f"{name} of {data.name} has {len(rows)} row(s) to train on. Batch norm needs 2: raise --low-shot or lower "
+            f"{name} of {data.name} has {len(rows)} row(s) to train on. Batch norm needs 2: raise "
+            f"--low-shot or lower "
             f"finetune.heldout_share."
         )
-    return Lesson(clips, data.item_N, data.target_V, rows, rows_of(data, kept_out), settings, numerics, name)
+    return Lesson(
+        clips, data.item_N, data.target_V, rows, rows_of(data, kept_out), settings, numerics, name
+    )
 
 
-def starting_pair(pretrained: Pair, lesson: Lesson, num_classes: int, scratch: bool, seed: int) -> Pair:
-    """What a split begins with: copies of the encoders, or new ones, and a new head for each modality of the clips.
+def starting_pair(
+    pretrained: Pair, lesson: Lesson, num_classes: int, scratch: bool, seed: int
+) -> Pair:
+    """What a split begins with: copies of the encoders, or new ones, and a new head for each
+    modality of the clips.
 
-    New encoders have their batch norms set to the statistics of the training rows, as pretraining begins.
+    New encoders have their batch norms set to the statistics of the training rows, as pretraining
+    begins.
     """
     modalities, numerics = lesson.clips.modalities, lesson.numerics
     pair = copy.deepcopy(pretrained).cpu()
     if scratch:
         make_anew(pair, modalities, derive(seed, 1))
-    pair.renew_heads({m: {HEAD: num_classes} for m in modalities}, torch.Generator().manual_seed(derive(seed, 2)))
+    pair.renew_heads(
+        {m: {HEAD: num_classes} for m in modalities}, torch.Generator().manual_seed(derive(seed, 2))
+    )
     numerics.place(pair)
     if scratch:
-        calibrate(pair, lesson.clips, numerics, rows=lesson.train_rows, batch_size=min(64, len(lesson.train_rows)))
+        calibrate(
+            pair,
+            lesson.clips,
+            numerics,
+            rows=lesson.train_rows,
+            batch_size=min(64, len(lesson.train_rows)),
+        )
     return pair
 
 

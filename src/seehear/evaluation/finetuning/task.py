@@ -1,4 +1,6 @@
-"""Fine-tuning as one of the evaluation's tasks: its options, its folder, and what its result is called."""
+"""Fine-tuning as one of the evaluation's tasks: its options, its folder, and what its result is
+called.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,13 @@ def evaluate_finetune(
     """
     counts = [low_shot] if isinstance(low_shot, int) else list(low_shot)
     if len(counts) > 1:
-        raise SettingsError(f"--low-shot is {counts}. A fine-tune takes one number; run it once for each.")
-    wanted = {name if name.startswith(PREFIX) else PREFIX + name: value for name, value in (changes or {}).items()}
+        raise SettingsError(
+            f"--low-shot is {counts}. A fine-tune takes one number; run it once for each."
+        )
+    wanted = {
+        name if name.startswith(PREFIX) else PREFIX + name: value
+        for name, value in (changes or {}).items()
+    }
     given = {"frames": frames, "freeze": freeze or None, "clips": context.num_clips}
     wanted |= {PREFIX + name: value for name, value in given.items() if value is not None}
     settings = finetune_settings(preset, wanted)
@@ -55,7 +62,9 @@ def evaluate_finetune(
     variant += ["frozen"] * settings.freeze + ["scratch"] * scratch
     name = "-".join(["finetune", *variant, re.sub(r"[^\w.-]", "_", context.data.name)])
     with ExitStack() as held:  # by the first rank, which writes
-        distributed.by_first(lambda: held.enter_context(one_writer(context.results / name, inside=True)))
+        distributed.by_first(
+            lambda: held.enter_context(one_writer(context.results / name, inside=True))
+        )
         found = finetune(
             context.model,
             context.data,
@@ -70,4 +79,9 @@ def evaluate_finetune(
             console=context.console,
         )
     clip = found.pop("clip")
-    return {**found, "preset": preset, "variant": variant, "clips": {**clip, "per_item": settings.clips}}
+    return {
+        **found,
+        "preset": preset,
+        "variant": variant,
+        "clips": {**clip, "per_item": settings.clips},
+    }

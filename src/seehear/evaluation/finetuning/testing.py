@@ -1,7 +1,7 @@
 """What does a classifier say of each item? Scores of clips spread evenly over it, averaged.
 
-A clip's scores are the softmax over classes, or where items have several classes the sigmoid of each. Shapes: scores
-(n, C) in [0, 1] for n items; hits are counted over clips too.
+A clip's scores are the softmax over classes, or where items have several classes the sigmoid of
+each. Shapes: scores (n, C) in [0, 1] for n items; hits are counted over clips too.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ class ItemScores:
 
     Args:
         items: (n,) int64 numbers of the items, ascending.
-        scores: modality -> (n, C) float64, the mean over clips; minus infinity where none could be read.
+        scores: modality -> (n, C) float64, the mean over clips; minus infinity where none could be
+            read.
         clips: how many clips were read.
-        clip_hits: modality -> k -> share of the clips whose class is among the k best; empty for several classes.
+        clip_hits: modality -> k -> share of the clips whose class is among the k best; empty for
+            several classes.
     """
 
     items: np.ndarray
@@ -54,13 +56,15 @@ def item_scores(
     num_clips: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> ItemScores:
-    """Score the items that some rows belong to, without augmentation, in evaluation mode; ranks divide the items.
+    """Score the items that some rows belong to, without augmentation, in evaluation mode; ranks
+    divide the items.
 
     Args:
         item_N: the item of each row.
         target_V: (V,) int64 or (V, C) bool.
         rows: the rows to read, ascending; all rows of an item, as a rule.
-        num_clips: at least so many clips of each item. An item of R rows gives `clips_a_row` of each.
+        num_clips: at least so many clips of each item. An item of R rows gives `clips_a_row` of
+            each.
         progress: called with the number of clips done.
     """
     pair.eval()
@@ -81,25 +85,32 @@ def item_scores(
             for modality, scores in found.items():
                 raw_BC = scores[HEAD].double()
                 scores_BC = (raw_BC.sigmoid() if several else raw_BC.softmax(dim=1)).cpu().numpy()
-                tally[modality].add(places, scores_BC, None if several else target_V[item_N[batch.rows_B]])
+                tally[modality].add(
+                    places, scores_BC, None if several else target_V[item_N[batch.rows_B]]
+                )
             done += len(places)
             progress(done)
     for array in [counts, *(array for one in tally.values() for array in (one.sum_nC, one.hits_K))]:
-        distributed.all_reduce(torch.from_numpy(array))  # each rank has zeros for the items of others
+        # each rank has zeros for the items of others
+        distributed.all_reduce(torch.from_numpy(array))
     there, total = counts > 0, round(counts.sum())
     return ItemScores(
         items[there],
         {m: one.sum_nC[there] / counts[there, None] for m, one in tally.items()},
         total,
         {
-            m: {} if several else dict(zip(ks(one.num_classes), one.hits_K / max(1, total), strict=True))
+            m: {}
+            if several
+            else dict(zip(ks(one.num_classes), one.hits_K / max(1, total), strict=True))
             for m, one in tally.items()
         },
     )
 
 
 def with_unread(found: ItemScores, items: np.ndarray) -> ItemScores:
-    """The scores of all items that should have been tested; those that could not be read count as wrong."""
+    """The scores of all items that should have been tested; those that could not be read count as
+    wrong.
+    """
     at = np.searchsorted(items := np.sort(items), found.items)
     scores = {m: np.full((len(items), part.shape[1]), -np.inf) for m, part in found.scores.items()}
     for modality, part in found.scores.items():
@@ -108,7 +119,9 @@ def with_unread(found: ItemScores, items: np.ndarray) -> ItemScores:
 
 
 class Tally:
-    """Scores of one modality, summed over the clips of each item, and clips whose class is among the k best."""
+    """Scores of one modality, summed over the clips of each item, and clips whose class is among
+    the k best.
+    """
 
     def __init__(self, num_items: int, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -123,10 +136,14 @@ class Tally:
 
 
 def plan(rows: np.ndarray, item_n: np.ndarray, num_clips: int) -> list[tuple[np.ndarray, Any]]:
-    """(rows, position) of every pass: rows of items with equally many rows have the same positions."""
+    """(rows, position) of every pass: rows of items with equally many rows have the same
+    positions.
+    """
     rows_of_item = np.bincount(item_n)
     each_n = np.array([clips_a_row(num_clips, int(count)) for count in rows_of_item[item_n]])
-    return [(rows[each_n == each], place) for each in np.unique(each_n) for place in evenly(int(each))]
+    return [
+        (rows[each_n == each], place) for each in np.unique(each_n) for place in evenly(int(each))
+    ]
 
 
 def clips_a_row(num_clips: int, num_rows: int) -> int:
@@ -140,7 +157,9 @@ def ks(num_classes: int) -> tuple[int, ...]:
 
 
 def values_of(found: ItemScores, target_V: np.ndarray) -> dict[str, dict[str, float]]:
-    """modality -> top1, clip_top1 and, with more than 5 classes, top5, clip_top5, in [0, 1]; or map."""
+    """modality -> top1, clip_top1 and, with more than 5 classes, top5, clip_top5, in [0, 1]; or
+    map.
+    """
     values: dict[str, dict[str, float]] = {}
     for modality, scores_nC in found.scores.items():
         targets = target_V[found.items]
@@ -156,6 +175,9 @@ def values_of(found: ItemScores, target_V: np.ndarray) -> dict[str, dict[str, fl
 def mean_values(splits: list[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
     """The mean over splits of each value of each modality."""
     return {
-        modality: {key: float(np.mean([split[modality][key] for split in splits])) for key in splits[0][modality]}
+        modality: {
+            key: float(np.mean([split[modality][key] for split in splits]))
+            for key in splits[0][modality]
+        }
         for modality in splits[0]
     }

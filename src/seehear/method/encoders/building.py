@@ -17,12 +17,20 @@ _GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
 
 def pair_of(e: Encoders, modalities: Sequence[str] = MODALITIES, bn_eps: float = BN_EPS) -> Pair:
     """Encoders of the given shapes; random weights from PyTorch's global generator."""
-    video = VideoEncoder(e.video_width, e.video_depth, e.midplanes, bn_eps) if "video" in modalities else None
-    return Pair(video, AudioEncoder(e.audio_width, e.audio_depth) if "audio" in modalities else None)
+    video = (
+        VideoEncoder(e.video_width, e.video_depth, e.midplanes, bn_eps)
+        if "video" in modalities
+        else None
+    )
+    return Pair(
+        video, AudioEncoder(e.audio_width, e.audio_depth) if "audio" in modalities else None
+    )
 
 
 def build_pair(settings: Settings) -> Pair:
-    """Two encoders as the settings say, with random weights drawn from `settings.seed`, without heads."""
+    """Two encoders as the settings say, with random weights drawn from `settings.seed`, without
+    heads.
+    """
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return pair_of(settings.encoders)

@@ -1,4 +1,6 @@
-"""Which encoders learn together? One for each modality, with a linear head for every space that teaches it."""
+"""Which encoders learn together? One for each modality, with a linear head for every space that
+teaches it.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,14 @@ class Pair(nn.Module):
     """The two encoders and their heads: one linear head for every space that teaches an encoder.
 
     Args:
-        video: any module, frames -> (B, D) features, with an integer `feature_dim`; None where there is none.
-        audio: the same for log-mel spectrograms. One with a true attribute `takes_waveform` gets waveforms (B, L).
+        video: any module, frames -> (B, D) features, with an integer `feature_dim`; None where
+            there is none.
+        audio: the same for log-mel spectrograms. One with a true attribute `takes_waveform` gets
+            waveforms (B, L).
 
-    `heads["video"]["audio"]` maps the video encoder's features to scores over the clusters of the audio space. A pair
-    of one encoder has a feature for one modality; it can be used, but nothing can teach it across modalities.
+    `heads["video"]["audio"]` maps the video encoder's features to scores over the clusters of the
+    audio space. A pair of one encoder has a feature for one modality; it can be used, but nothing
+    can teach it across modalities.
 
     Raises:
         ValueError: neither is given.
@@ -29,7 +34,11 @@ class Pair(nn.Module):
 
     def __init__(self, video: nn.Module | None = None, audio: nn.Module | None = None) -> None:
         super().__init__()
-        given = {name: encoder for name, encoder in zip(MODALITIES, (video, audio), strict=True) if encoder is not None}
+        given = {
+            name: encoder
+            for name, encoder in zip(MODALITIES, (video, audio), strict=True)
+            if encoder is not None
+        }
         if not given:
             raise ValueError("A pair needs a video encoder, an audio encoder, or both.")
         self.is_frozen = False
@@ -48,7 +57,10 @@ class Pair(nn.Module):
             UsageError: there is none.
         """
         if modality not in self.encoders:
-            raise UsageError(f"There is no {modality} encoder here, only one for {' and '.join(self.modalities)}.")
+            raise UsageError(
+                f"There is no {modality} encoder here, only one for "
+                f"{' and '.join(self.modalities)}."
+            )
         return self.encoders[modality]
 
     def feature_dim(self, modality: str) -> int:
@@ -56,19 +68,25 @@ class Pair(nn.Module):
         return int(self.encoder(modality).feature_dim)  # type: ignore[arg-type]
 
     def recompute(self, recompute: bool) -> None:
-        """Have the video encoder compute its activations again in the backward pass instead of keeping them, or not."""
+        """Have the video encoder compute its activations again in the backward pass instead of
+        keeping them, or not.
+        """
         for encoder in self.encoders.values():
             if isinstance(encoder, VideoEncoder):
                 encoder.recompute = recompute
 
     def freeze(self) -> None:
-        """From now on train the heads alone: weights and running statistics of the encoders stay as they are."""
+        """From now on train the heads alone: weights and running statistics of the encoders stay as
+        they are.
+        """
         self.is_frozen = True
         self.encoders.requires_grad_(False)
         self.encoders.eval()
 
     def train(self, mode: bool = True) -> Pair:
-        """As every module's, but frozen encoders stay in evaluation mode, in which their batch norms count nothing."""
+        """As every module's, but frozen encoders stay in evaluation mode, in which their batch
+        norms count nothing.
+        """
         super().train(mode)
         if self.is_frozen:
             self.encoders.eval()
@@ -97,13 +115,20 @@ class Pair(nn.Module):
 
     def state_of(self, students: Sequence[str]) -> dict[str, Tensor]:
         """The part of the state dictionary that some students have, by the names it has there."""
-        return {name: value for name, value in self.state_dict().items() if name.split(".")[1] in students}
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if name.split(".")[1] in students
+        }
 
-    def renew_heads(self, heads: Mapping[str, Mapping[str, int]], generator: torch.Generator) -> None:
+    def renew_heads(
+        self, heads: Mapping[str, Mapping[str, int]], generator: torch.Generator
+    ) -> None:
         """Replace all heads by new ones.
 
         Args:
-            heads: for each student ("video", "audio") the clusterings that teach it, with their number of clusters.
+            heads: for each student ("video", "audio") the clusterings that teach it, with their
+                number of clusters.
             generator: draws the weights, on the CPU.
         """
         device = next(self.parameters()).device

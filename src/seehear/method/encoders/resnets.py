@@ -1,12 +1,13 @@
 """Which networks are trained here: R(2+1)D for frames, and a ResNet for log-mel sound.
 
-R(2+1)D factors each 3-D convolution into a spatial one (1xkxk), batch norm, ReLU, and a temporal one (kx1x1)
-(Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018). Parameter names are those of torchvision's
-`VideoResNet`, so that released checkpoints load key by key. The audio encoder is ResNet-18 (He et al., CVPR 2016)
-with one input channel.
+R(2+1)D factors each 3-D convolution into a spatial one (1xkxk), batch norm, ReLU, and a temporal
+one (kx1x1) (Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018). Parameter
+names are those of torchvision's `VideoResNet`, so that released checkpoints load key by key. The
+audio encoder is ResNet-18 (He et al., CVPR 2016) with one input channel.
 
 Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1] -> features (B, 8 * width);
-        log-mel (B, 1, M, S) float -> features (B, 8 * width). Width 64 and depth 18 are the paper's: 512-d features.
+        log-mel (B, 1, M, S) float -> features (B, 8 * width). Width 64 and depth 18 are the
+        paper's: 512-d features.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from torch.utils.checkpoint import checkpoint
 Midplanes = Literal["conv", "block"]
 BLOCKS_PER_STAGE = {10: 1, 18: 2}  # depth -> residual blocks in each of the four stages
 
-# Statistics of the RGB values, in [0, 1], that XDC's and torchvision's video weights were trained with.
+# Statistics of the RGB values, in [0, 1], that XDC's and torchvision's video weights were trained
+# with.
 RGB_MEAN = (0.43216, 0.394666, 0.37645)
 RGB_STD = (0.22803, 0.22145, 0.216989)
 
@@ -35,17 +37,21 @@ class VideoEncoder(nn.Module):
     Args:
         width: channels of the first stage; 64 is the published network, 8 or 16 train on a CPU.
         depth: 18 (two blocks a stage) or 10 (one block a stage).
-        midplanes: how wide the convolution between space and time is. "conv" counts it for every convolution, as XDC's
-            weights do; "block" counts it once a block, as torchvision's `r2plus1d_18` does. See `midplanes()`.
+        midplanes: how wide the convolution between space and time is. "conv" counts it for every
+            convolution, as XDC's weights do; "block" counts it once a block, as torchvision's
+            `r2plus1d_18` does. See `midplanes()`.
         bn_eps: added to the variance in batch norm; XDC uses 1e-3, torchvision 1e-5.
 
     Frames are uint8 (0..255) or float in [0, 1]; the RGB mean and deviation are applied here.
 
     Attributes:
-        recompute: keep only what goes into each block and compute the rest again in the backward pass.
+        recompute: keep only what goes into each block and compute the rest again in the backward
+            pass.
     """
 
-    def __init__(self, width: int = 64, depth: int = 18, midplanes: Midplanes = "conv", bn_eps: float = 1e-3) -> None:
+    def __init__(
+        self, width: int = 64, depth: int = 18, midplanes: Midplanes = "conv", bn_eps: float = 1e-3
+    ) -> None:
         super().__init__()
         check_shape("video", width, depth)
         self.feature_dim = 8 * width
@@ -59,10 +65,14 @@ class VideoEncoder(nn.Module):
             nn.BatchNorm3d(width, eps=bn_eps),
             nn.ReLU(inplace=True),
         )
-        for i, stage in enumerate(stages(width, depth, partial(VideoBlock, rule=midplanes, bn_eps=bn_eps))):
+        for i, stage in enumerate(
+            stages(width, depth, partial(VideoBlock, rule=midplanes, bn_eps=bn_eps))
+        ):
             setattr(self, f"layer{i + 1}", stage)
         self.pool = nn.AdaptiveAvgPool3d(1)
-        self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1, 1), persistent=False)
+        self.register_buffer(
+            "rgb_mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1, 1), persistent=False
+        )
         self.register_buffer("rgb_std", torch.tensor(RGB_STD).view(1, 3, 1, 1, 1), persistent=False)
         initialise(self)
 
@@ -87,8 +97,8 @@ class AudioEncoder(nn.Module):
         width: channels of the first stage; 64 and depth 18 make ResNet-18.
         depth: 18 (two blocks a stage) or 10 (one block a stage).
 
-    The spectrograms are standardised here by a running mean and deviation (a batch norm without weights), so that a
-    change of recording level between data sets needs no setting.
+    The spectrograms are standardised here by a running mean and deviation (a batch norm without
+    weights), so that a change of recording level between data sets needs no setting.
     """
 
     def __init__(self, width: int = 64, depth: int = 18) -> None:
@@ -124,7 +134,9 @@ def forgetful(block: nn.Module, x: Tensor) -> Tensor:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), statistics_left_alone(block)
 
-    y: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    y: Tensor = checkpoint(
+        block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+    )
     return y
 
 
@@ -138,7 +150,9 @@ def statistics_left_alone(module: nn.Module) -> Iterator[None]:
         if norm.num_batches_tracked is not None
     ]
     for norm, _, _ in before:
-        norm.momentum = 0.0  # switching them off instead would save other tensors than the first pass
+        norm.momentum = (
+            0.0  # switching them off instead would save other tensors than the first pass
+        )
     try:
         yield
     finally:
@@ -148,7 +162,8 @@ def statistics_left_alone(module: nn.Module) -> Iterator[None]:
 
 
 def midplanes(c_in: int, c_out: int) -> int:
-    """Channels between the spatial and the temporal convolution that keep the parameters of a 3x3x3 one.
+    """Channels between the spatial and the temporal convolution that keep the parameters of a 3x3x3
+    one.
 
     27 Cin Cout parameters = M (9 Cin + 3 Cout), solved for M and rounded down.
     """
@@ -156,12 +171,14 @@ def midplanes(c_in: int, c_out: int) -> int:
 
 
 class Conv2Plus1D(nn.Conv3d):
-    """A 3-D convolution that is purely spatial (1, k, k), purely temporal (k, 1, 1), or a point (1, 1, 1).
+    """A 3-D convolution that is purely spatial (1, k, k), purely temporal (k, 1, 1), or a point (1,
+    1, 1).
 
-    On a CPU it is computed as a 2-D one on a view: (1, k, k) over B * T images, (k, 1, 1) over planes of T x (H * W).
-    The weights are the same; on channels-last frames nothing is copied. The reason is correctness: with bf16 on CPUs
-    with AMX, PyTorch 2.13's 3-D weight gradients are wrong for some shapes (128 to 230 channels at 28x28: 7 % off;
-    others not finite), and its 2-D ones are right (0.3 %, the rounding of bf16).
+    On a CPU it is computed as a 2-D one on a view: (1, k, k) over B * T images, (k, 1, 1) over
+    planes of T x (H * W). The weights are the same; on channels-last frames nothing is copied. The
+    reason is correctness: with bf16 on CPUs with AMX, PyTorch 2.13's 3-D weight gradients are wrong
+    for some shapes (128 to 230 channels at 28x28: 7 % off; others not finite), and its 2-D ones are
+    right (0.3 %, the rounding of bf16).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,12 +213,15 @@ class VideoBlock(nn.Module):
             nn.BatchNorm3d(c_out, eps=bn_eps),
             nn.ReLU(inplace=True),
         )
-        self.conv2 = nn.Sequential(conv2plus1d(c_out, second, c_out, 1, bn_eps), nn.BatchNorm3d(c_out, eps=bn_eps))
+        self.conv2 = nn.Sequential(
+            conv2plus1d(c_out, second, c_out, 1, bn_eps), nn.BatchNorm3d(c_out, eps=bn_eps)
+        )
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != 1 or c_in != c_out:
             self.downsample = nn.Sequential(
-                Conv2Plus1D(c_in, c_out, 1, stride=stride, bias=False), nn.BatchNorm3d(c_out, eps=bn_eps)
+                Conv2Plus1D(c_in, c_out, 1, stride=stride, bias=False),
+                nn.BatchNorm3d(c_out, eps=bn_eps),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -210,9 +230,13 @@ class VideoBlock(nn.Module):
 
 
 def conv2plus1d(c_in: int, c_mid: int, c_out: int, stride: int, bn_eps: float) -> nn.Sequential:
-    """Spatial 1x3x3, batch norm, ReLU, temporal 3x1x1; both strided by `stride`, none with a bias."""
+    """Spatial 1x3x3, batch norm, ReLU, temporal 3x1x1; both strided by `stride`, none with a
+    bias.
+    """
     return nn.Sequential(
-        Conv2Plus1D(c_in, c_mid, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False),
+        Conv2Plus1D(
+            c_in, c_mid, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
+        ),
         nn.BatchNorm3d(c_mid, eps=bn_eps),
         nn.ReLU(inplace=True),
         Conv2Plus1D(c_mid, c_out, (3, 1, 1), stride=(stride, 1, 1), padding=(1, 0, 0), bias=False),
@@ -231,7 +255,9 @@ class AudioBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != 1 or c_in != c_out:
-            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False), nn.BatchNorm2d(c_out))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False), nn.BatchNorm2d(c_out)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -239,8 +265,12 @@ class AudioBlock(nn.Module):
         return self.relu(self.bn2(self.conv2(x)) + shortcut)  # type: ignore[no-any-return]
 
 
-def stages(width: int, depth: int, block: Callable[[int, int, int], nn.Module]) -> Iterator[nn.Sequential]:
-    """The four stages of a residual network, of `block(channels in, channels out, stride)`: widths 1, 2, 4, 8 times."""
+def stages(
+    width: int, depth: int, block: Callable[[int, int, int], nn.Module]
+) -> Iterator[nn.Sequential]:
+    """The four stages of a residual network, of `block(channels in, channels out, stride)`: widths
+    1, 2, 4, 8 times.
+    """
     channels = width
     for stage in range(4):
         blocks = []

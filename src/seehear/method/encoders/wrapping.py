@@ -1,7 +1,8 @@
-"""How does any PyTorch module become an encoder? By saying how it takes its input and where its feature is.
+"""How does any PyTorch module become an encoder? By saying how it takes its input and where its
+feature is.
 
-Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1], or log-mel (B, 1, M, S), or waveforms (B, L) in
-        [-1, 1] -> features (B, D).
+Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1], or log-mel (B, 1, M, S), or
+        waveforms (B, L) in [-1, 1] -> features (B, D).
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 
 Layout = Literal["BCTHW", "BTCHW"]
 Takes = Literal["spectrogram", "waveform"]
-PROBES = {"frames": (1, 3, 16, 112, 112), "spectrogram": (1, 1, 40, 100), "waveform": (1, 32000)}  # a usual input
+# a usual input
+PROBES = {"frames": (1, 3, 16, 112, 112), "spectrogram": (1, 1, 40, 100), "waveform": (1, 32000)}
 
 
 class WrappedEncoder(nn.Module):
-    """A module as an encoder, with `feature_dim` and, for sound, `takes_waveform`. Made by `wrap`."""
+    """A module as an encoder, with `feature_dim` and, for sound, `takes_waveform`. Made by
+    `wrap`.
+    """
 
     def __init__(
         self,
@@ -29,10 +33,19 @@ class WrappedEncoder(nn.Module):
         output: Callable[[Any], Tensor] | None,
     ) -> None:
         super().__init__()
-        self.module, self.layout, self.takes_waveform, self.output = module, layout, takes_waveform, output
+        self.module, self.layout, self.takes_waveform, self.output = (
+            module,
+            layout,
+            takes_waveform,
+            output,
+        )
         self.feature_dim = 0  # set by `wrap`
-        self.register_buffer("rgb_mean", normalisation[0] if normalisation else None, persistent=False)
-        self.register_buffer("rgb_std", normalisation[1] if normalisation else None, persistent=False)
+        self.register_buffer(
+            "rgb_mean", normalisation[0] if normalisation else None, persistent=False
+        )
+        self.register_buffer(
+            "rgb_std", normalisation[1] if normalisation else None, persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if self.rgb_mean is not None:
@@ -41,9 +54,14 @@ class WrappedEncoder(nn.Module):
             x = x.transpose(1, 2).contiguous() if self.layout == "BTCHW" else x
         y = self.module(x)
         features_BD = y if self.output is None else self.output(y)
-        if not isinstance(features_BD, Tensor) or features_BD.ndim != 2 or len(features_BD) != len(x):
+        if (
+            not isinstance(features_BD, Tensor)
+            or features_BD.ndim != 2
+            or len(features_BD) != len(x)
+        ):
             raise ValueError(
-                f"{type(self.module).__name__} gave {describe(features_BD)} for {len(x)} clips. It must be one (B, D) "
+                f"{type(self.module).__name__} gave {describe(features_BD)} for {len(x)} clips. "
+                f"It must be one (B, D) "
                 f"tensor of features; take them out with wrap(..., output=lambda y: ...)."
             )
         return features_BD
@@ -62,25 +80,36 @@ def wrap(
     """Make an encoder of any PyTorch module, for `Pair`, `Model`, extraction and evaluation.
 
     Args:
-        module: a video network if `rgb_mean` and `rgb_std` are given, an audio network if `takes` is.
+        module: a video network if `rgb_mean` and `rgb_std` are given, an audio network if `takes`
+            is.
         feature_dim: D; None runs the module once on zeros of a usual size to see.
-        rgb_mean, rgb_std: the module was trained on (RGB - mean) / std, RGB in [0, 1]; three numbers each.
-            (0, 0, 0) and (1, 1, 1) give it plain RGB in [0, 1].
+        rgb_mean, rgb_std: the module was trained on (RGB - mean) / std, RGB in [0, 1]; three
+            numbers each. (0, 0, 0) and (1, 1, 1) give it plain RGB in [0, 1].
         layout: the axes that a video network takes its frames in.
-        takes: what an audio network takes: log-mel "spectrogram" (B, 1, M, S), or "waveform" (B, L) in [-1, 1].
-        output: takes the features (B, D) out of what the module returns; None where it returns them.
+        takes: what an audio network takes: log-mel "spectrogram" (B, 1, M, S), or "waveform" (B, L)
+            in [-1, 1].
+        output: takes the features (B, D) out of what the module returns; None where it returns
+            them.
     Raises:
-        ValueError: arguments of neither or both kinds, an unknown layout, or a module that gives no (B, D) features.
+        ValueError: arguments of neither or both kinds, an unknown layout, or a module that gives no
+            (B, D) features.
     """
     is_video = rgb_mean is not None and rgb_std is not None
     if is_video == (takes is not None) or (rgb_mean is None) != (rgb_std is None):
         raise ValueError(
-            "A video network needs rgb_mean and rgb_std; an audio network needs takes='spectrogram' or "
+            "A video network needs rgb_mean and rgb_std; an audio network needs "
+            "takes='spectrogram' or "
             "takes='waveform' and neither of them."
         )
     if layout not in ("BCTHW", "BTCHW") or takes not in (None, "spectrogram", "waveform"):
-        raise ValueError(f"layout is {layout!r} and takes is {takes!r}. See wrap() for what they may be.")
-    normalisation = (channels(rgb_mean), channels(rgb_std)) if rgb_mean is not None and rgb_std is not None else None
+        raise ValueError(
+            f"layout is {layout!r} and takes is {takes!r}. See wrap() for what they may be."
+        )
+    normalisation = (
+        (channels(rgb_mean), channels(rgb_std))
+        if rgb_mean is not None and rgb_std is not None
+        else None
+    )
     encoder = WrappedEncoder(module, normalisation, layout, takes == "waveform", output)
     encoder.training = module.training
     encoder.feature_dim = feature_dim or probe_dim(encoder, PROBES[takes or "frames"])
@@ -105,7 +134,8 @@ def probe_dim(encoder: WrappedEncoder, shape: tuple[int, ...]) -> int:
     except (RuntimeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{type(encoder.module).__name__} cannot take {shape} ({reason}). Give feature_dim, so that it need not "
+            f"{type(encoder.module).__name__} cannot take {shape} ({reason}). Give feature_dim, "
+            f"so that it need not "
             f"be tried out."
         ) from None
     finally:
@@ -115,4 +145,6 @@ def probe_dim(encoder: WrappedEncoder, shape: tuple[int, ...]) -> int:
 
 def describe(y: Any) -> str:
     """What a module returned, in words."""
-    return f"a tensor of shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+    return (
+        f"a tensor of shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+    )

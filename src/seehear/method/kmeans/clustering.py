@@ -12,7 +12,8 @@ class Clustering:
     """What k-means found.
 
     Attributes:
-        labels: (N,) int32, the cluster of each row of this rank, 0 to K - 1; where the features are.
+        labels: (N,) int32, the cluster of each row of this rank, 0 to K - 1; where the features
+            are.
         centroids: (K, D) float32, the same on every rank; `labels` are the nearest of these.
         sizes: (K,) int64, rows in each cluster over all ranks; 0 only where no row could be spared,
             as with fewer distinct rows than K.

@@ -1,7 +1,8 @@
-"""Which rows start as centroids? A function of the seed and the number of rows, whatever rank holds them.
+"""Which rows start as centroids? A function of the seed and the number of rows, whatever rank holds
+them.
 
-Rows are drawn without replacement by hashing a counter (splitmix64), so no generator state exists and any
-rank can work out the draw alone, in memory that grows with the draw and not with N.
+Rows are drawn without replacement by hashing a counter (splitmix64), so no generator state exists
+and any rank can work out the draw alone, in memory that grows with the draw and not with N.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ def draw_rows(seed: int, num_rows: int, count: int, stream: int = 0) -> NDArray[
     """
     assert 0 <= count <= num_rows, (count, num_rows)
     if 2 * count >= num_rows:  # most rows are wanted: order them all by their hash
-        return np.argsort(hashes(seed, np.arange(num_rows, dtype=np.uint64), stream), kind="stable")[:count]
+        return np.argsort(
+            hashes(seed, np.arange(num_rows, dtype=np.uint64), stream), kind="stable"
+        )[:count]
     drawn = np.empty(0, dtype=np.int64)
     start = 0
     while len(drawn) < count:  # each pass keeps at least half of what it draws
         counter = np.arange(start, start + 2 * count + 16, dtype=np.uint64)
-        drawn = np.concatenate([drawn, (hashes(seed, counter, stream) % np.uint64(num_rows)).astype(np.int64)])
+        drawn = np.concatenate(
+            [drawn, (hashes(seed, counter, stream) % np.uint64(num_rows)).astype(np.int64)]
+        )
         first = np.unique(drawn, return_index=True)[1]
         drawn = drawn[np.sort(first)]
         start += len(counter)
@@ -39,7 +44,9 @@ def draw_rows(seed: int, num_rows: int, count: int, stream: int = 0) -> NDArray[
 
 
 def hashes(seed: int, numbers: NDArray[np.integer], stream: int = 0) -> NDArray[np.uint64]:
-    """Hash numbers to uniform uint64 (two rounds of the splitmix64 finaliser); any shape, the same out."""
+    """Hash numbers to uniform uint64 (two rounds of the splitmix64 finaliser); any shape, the same
+    out.
+    """
     key = np.uint64(_mix(_mix(seed & _MASK) ^ (stream & _MASK)))
     with np.errstate(over="ignore"):
         z = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + key

@@ -1,9 +1,9 @@
 """Which cluster does each row belong to? Lloyd's algorithm over rows sharded on ranks.
 
 Each rank holds its own rows, features_ND, any number of them; row numbers run through the ranks in
-order. One pass scores the rows in chunks and adds those that changed their cluster to running totals;
-then one all-reduce of [sums | counts | changed] gives every rank the same means, and the inertia with
-them. Nothing else travels, and labels stay where their rows are.
+order. One pass scores the rows in chunks and adds those that changed their cluster to running
+totals; then one all-reduce of [sums | counts | changed] gives every rank the same means, and the
+inertia with them. Nothing else travels, and labels stay where their rows are.
 Reference: S. Lloyd, "Least squares quantization in PCM", 1982.
 """
 
@@ -46,28 +46,36 @@ def kmeans(
         features_ND: this rank's rows, (N, D) float32, float16, bfloat16 or float64, in a tensor, an
             array or a memory-mapped array. N may differ between ranks and may be 0; D is the same.
         num_clusters: K, from 1 to the number of rows over all ranks.
-        seed: with the rows in their order it decides the clustering (docs/kmeans.md says how exactly).
+        seed: with the rows in their order it decides the clustering (docs/kmeans.md says how
+            exactly).
         iterations: at most so many moves of the centroids; it stops when no label changes.
-        init: None for rows drawn at random; (K, D) floats are the first centroids (those of rank 0);
-            (N,) integers are the labels of a former clustering of the same rows (a warm start; -1 for
-            rows without), whose means are the first centroids.
-        points_per_centroid: search on so many rows times K, drawn at random, then make one move on all.
-        device: where to compute; None for where the features are. Features elsewhere are streamed there.
+        init: None for rows drawn at random; (K, D) floats are the first centroids (those of rank
+            0); (N,) integers are the labels of a former clustering of the same rows (a warm start;
+            -1 for rows without), whose means are the first centroids.
+        points_per_centroid: search on so many rows times K, drawn at random, then make one move on
+            all.
+        device: where to compute; None for where the features are. Features elsewhere are streamed
+            there.
 
     Returns:
         The labels of this rank's rows, and what all ranks agree on.
 
     Raises:
-        SettingsError: an argument is out of range, or rows hold NaN or infinite numbers (the first are
-            named).
+        SettingsError: an argument is out of range, or rows hold NaN or infinite numbers (the first
+            are named).
     """
     if iterations < 0:
         raise SettingsError(f"iterations is {iterations}. It must be 0 or more; 20 is usual.")
     if points_per_centroid is not None and points_per_centroid < 1:
-        raise SettingsError(f"points_per_centroid is {points_per_centroid}. It must be positive; 1024 is usual.")
+        raise SettingsError(
+            f"points_per_centroid is {points_per_centroid}. It must be positive; 1024 is usual."
+        )
     rows = Rows(features_ND, device)
     if not 1 <= num_clusters <= rows.total:
-        raise SettingsError(f"num_clusters is {num_clusters}. It must be from 1 to the number of rows, {rows.total}.")
+        raise SettingsError(
+            f"num_clusters is {num_clusters}. It must be from 1 to the number of rows, "
+            f"{rows.total}."
+        )
     check_finite(rows)
     known_N = first_labels(init, rows, num_clusters)
     first_KD = first_centroids(None if known_N is not None else init, rows, num_clusters, seed)
@@ -107,7 +115,10 @@ def assign(
     check_finite(rows)
     centroids = torch.as_tensor(centroids_KD).to(rows.device, torch.float64)
     if centroids.ndim != 2 or centroids.shape[1] != rows.width:
-        raise SettingsError(f"The centroids have the shape {tuple(centroids.shape)}; rows have {rows.width} columns.")
+        raise SettingsError(
+            f"The centroids have the shape {tuple(centroids.shape)}; rows have {rows.width} "
+            f"columns."
+        )
     return _nearest(rows, centroids).to(rows.data.device)
 
 
@@ -121,7 +132,9 @@ class _Search:
     converged: bool = False
     history: list[float] = field(default_factory=list)
 
-    def run(self, rows: Rows, iterations: int, first_KD: Tensor, known_N: Tensor | None = None) -> Tensor:
+    def run(
+        self, rows: Rows, iterations: int, first_KD: Tensor, known_N: Tensor | None = None
+    ) -> Tensor:
         """Move the centroids at most `iterations` times; known labels, if any, make the first ones.
 
         Returns:
@@ -170,12 +183,16 @@ class _Search:
         lengths_K = torch.linalg.vector_norm(means_KD, dim=1)
         within = squares - float((mass_K * lengths_K.square()).sum())
         scatter = max(within / float(mass_K.sum()) / means_KD.shape[1], 0.0) ** 0.5
-        reseeded = split_largest(moved_KD, all_ranks.counts_K, spread=scatter, seed=self.seed, move=len(self.history))
+        reseeded = split_largest(
+            moved_KD, all_ranks.counts_K, spread=scatter, seed=self.seed, move=len(self.history)
+        )
         self.reseeded += reseeded
         return moved_KD, reseeded == 0
 
     def finish(self, rows: Rows, centroids_KD: Tensor) -> Clustering:
-        """Assign each row to the nearest of the final centroids, (K, D) float32; measure inertia."""
+        """Assign each row to the nearest of the final centroids, (K, D) float32; measure
+        inertia.
+        """
         labels_N = _nearest(rows, centroids_KD.double())
         totals = torch.zeros(self.num_clusters + 1, dtype=torch.float64, device=rows.device)
         buffer = torch.empty(min(rows.cache_rows, len(rows)), rows.width, device=rows.device)

@@ -1,9 +1,9 @@
 """How are features centred, whitened and normalised, when no rank has them all?
 
-The fit is one pass and one all-reduce of [sum | products], D + D^2 float64 numbers; then every rank can
-transform its own rows: subtract the mean, rotate to principal axes divided by their standard deviation
-(whitening), divide by the length. Reference for whitening before k-means: M. Caron et al., "Deep
-Clustering for Unsupervised Learning of Visual Features", 2018.
+The fit is one pass and one all-reduce of [sum | products], D + D^2 float64 numbers; then every rank
+can transform its own rows: subtract the mean, rotate to principal axes divided by their standard
+deviation (whitening), divide by the length. Reference for whitening before k-means: M. Caron et
+al., "Deep Clustering for Unsupervised Learning of Visual Features", 2018.
 
 Shapes: features (N, D), axes (D, D), columns are axes.
 """
@@ -40,7 +40,9 @@ class Preprocessing:
     axes_DD: Tensor | None
     unit_length: bool
 
-    def __call__(self, features_ND: Features, *, device: str | torch.device | None = None) -> Tensor:
+    def __call__(
+        self, features_ND: Features, *, device: str | torch.device | None = None
+    ) -> Tensor:
         """Transform rows, chunk by chunk; no rank waits for another.
 
         Args:
@@ -55,7 +57,9 @@ class Preprocessing:
         """
         rows = Rows(features_ND, device, alone=True)
         if self.mean_D is not None and len(self.mean_D) != rows.width:
-            raise SettingsError(f"The features have {rows.width} columns; the fit had {len(self.mean_D)}.")
+            raise SettingsError(
+                f"The features have {rows.width} columns; the fit had {len(self.mean_D)}."
+            )
         out_ND = torch.empty(len(rows), rows.width, device=rows.data.device)
         mean_D = None if self.mean_D is None else self.mean_D.to(rows.device, torch.float32)
         axes_DD = None if self.axes_DD is None else self.axes_DD.to(rows.device, torch.float32)
@@ -90,7 +94,8 @@ def fit_preprocessing(
         features_ND: this rank's rows, (N, D) floats, as for `kmeans`.
         whiten: rotate to the principal axes and divide each by its standard deviation.
         unit_length: divide each row by its length at the end.
-        seed: draws the rows about which products are taken, so that a mean far from 0 swamps nothing.
+        seed: draws the rows about which products are taken, so that a mean far from 0 swamps
+            nothing.
         device: as in `kmeans`.
 
     Returns:
@@ -123,7 +128,9 @@ def _moments(rows: Rows, seed: int, products: bool) -> tuple[Tensor, Tensor]:
     few_nD = rows.by_number(draw_rows(seed, rows.total, min(rows.total, 64), stream=5))
     shift_D = few_nD.mean(0).float()
     size = rows.width
-    totals = torch.zeros(size + (size * size if products else 0), dtype=torch.float64, device=rows.device)
+    totals = torch.zeros(
+        size + (size * size if products else 0), dtype=torch.float64, device=rows.device
+    )
     sum_D, product_DD = totals[:size], totals[size:].view(-1, size)
     buffer = torch.empty(min(rows.block_rows, len(rows)), size, device=rows.device)
     for start, stop in rows.blocks():

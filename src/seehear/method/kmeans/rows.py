@@ -1,7 +1,8 @@
-"""How does k-means look at rows that are a tensor, an array or a file larger than memory, sharded over ranks?
+"""How does k-means look at rows that are a tensor, an array or a file larger than memory, sharded
+over ranks?
 
-`Rows` hands out float32 chunks of this rank's rows and knows the global number of its first one (row
-numbers run through the ranks in order).
+`Rows` hands out float32 chunks of this rank's rows and knows the global number of its first one
+(row numbers run through the ranks in order).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from seehear.machine import distributed
 
 Features = Tensor | NDArray[np.generic]
 
-# float32 numbers in one block of rows, and in one step of arithmetic that should stay in a cache; GPUs want more
+# float32 numbers in one block of rows, and in one step of arithmetic that should stay in a cache;
+# GPUs want more
 _BLOCK_NUMBERS = {"cpu": 2**22, "cuda": 2**25}
 _CACHE_NUMBERS = {"cpu": 2**19, "cuda": 2**23}
 _SPAN_ROWS = 32768
@@ -31,7 +33,8 @@ class Rows:
     """This rank's rows, (N, D), as float32 chunks on the device that computes.
 
     Args:
-        features: (N, D) float32, float16, bfloat16 or float64, as a tensor, an array or a memory-mapped array.
+        features: (N, D) float32, float16, bfloat16 or float64, as a tensor, an array or a
+            memory-mapped array.
         device: where to compute; None for where the features are.
         alone: these rows have nothing to do with those of other ranks; no rank waits for another.
 
@@ -53,7 +56,9 @@ class Rows:
         self.block_rows = max(1, _BLOCK_NUMBERS[kind] // self.width)  # 16 MB in float32 on a CPU
         self.cache_rows = min(self.block_rows, max(1, _CACHE_NUMBERS[kind] // self.width))
         self.alone = alone
-        self.first, self.total = (0, len(self.data)) if alone else _place(len(self.data), self.width)
+        self.first, self.total = (
+            (0, len(self.data)) if alone else _place(len(self.data), self.width)
+        )
 
     def __len__(self) -> int:
         return len(self.data)
@@ -67,13 +72,17 @@ class Rows:
         yield from _steps(len(self), _SPAN_ROWS)
 
     def cache_blocks(self) -> Iterator[tuple[int, int]]:
-        """The same in smaller steps, of at most `cache_rows` rows, that stay in a processor's cache."""
+        """The same in smaller steps, of at most `cache_rows` rows, that stay in a processor's
+        cache.
+        """
         yield from _steps(len(self), self.cache_rows)
 
     def take(self, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Rows start to stop - 1 as (n, D) float32 on the device; a view of the features where nothing has to change.
+        """Rows start to stop - 1 as (n, D) float32 on the device; a view of the features where
+        nothing has to change.
 
-        With `out`, (at least n, D) float32 on the device, they are always written there, so that they may be changed.
+        With `out`, (at least n, D) float32 on the device, they are always written there, so that
+        they may be changed.
         """
         rows = self.data[start:stop]
         if out is not None:
@@ -86,7 +95,9 @@ class Rows:
         return picked.to(self.device, torch.float32)
 
     def local(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which of these global row numbers lie here: their positions in `numbers`, and their local row numbers."""
+        """Which of these global row numbers lie here: their positions in `numbers`, and their local
+        row numbers.
+        """
         here = np.flatnonzero((numbers >= self.first) & (numbers < self.first + len(self)))
         return here, numbers[here] - self.first
 
@@ -98,7 +109,9 @@ class Rows:
         return distributed.all_reduce(rows)
 
     def sample(self, numbers: NDArray[np.int64]) -> Rows:
-        """The rows with these global numbers, in ascending order, copied into memory, as rows of their own."""
+        """The rows with these global numbers, in ascending order, copied into memory, as rows of
+        their own.
+        """
         local = torch.from_numpy(np.sort(self.local(numbers)[1]))
         return Rows(self.data.index_select(0, local.to(self.data.device)), self.device)
 
@@ -117,9 +130,13 @@ def as_matrix(features: Features) -> Tensor:
     else:
         tensor = torch.as_tensor(features).detach()
     if tensor.ndim != 2 or tensor.shape[1] == 0:
-        raise SettingsError(f"The features have the shape {tuple(tensor.shape)}. They must be (rows, columns).")
+        raise SettingsError(
+            f"The features have the shape {tuple(tensor.shape)}. They must be (rows, columns)."
+        )
     if not tensor.is_floating_point():
-        raise SettingsError(f"The features are {tensor.dtype}. They must be float32, float16 or bfloat16.")
+        raise SettingsError(
+            f"The features are {tensor.dtype}. They must be float32, float16 or bfloat16."
+        )
     return tensor
 
 
@@ -135,21 +152,26 @@ def check_finite(rows: Rows) -> None:
     for start, stop in rows.cache_blocks():
         lengths = torch.linalg.vector_norm(rows.take(start, stop, None if as_is else buffer), dim=1)
         if not math.isfinite(float(lengths.sum())):
-            bad_rows += (torch.nonzero(~torch.isfinite(lengths)).flatten() + rows.first + start).tolist()
+            bad_rows += (
+                torch.nonzero(~torch.isfinite(lengths)).flatten() + rows.first + start
+            ).tolist()
         if len(bad_rows) >= _NAMED_ROWS:
             break
     named = bad_rows[:_NAMED_ROWS]
     if not rows.alone:
         found = torch.full((distributed.world_size(), _NAMED_ROWS), -1, dtype=torch.int64)
         found[distributed.rank(), : len(named)] = torch.tensor(named, dtype=torch.int64)
-        named = sorted(row for row in distributed.all_reduce(found, "max").flatten().tolist() if row >= 0)
+        named = sorted(
+            row for row in distributed.all_reduce(found, "max").flatten().tolist() if row >= 0
+        )
         named = named[:_NAMED_ROWS]
     if named:
         what = f"Row {named[0]} is" if len(named) == 1 else f"Rows {', '.join(map(str, named))} are"
         more = " (there may be more)" if len(named) == _NAMED_ROWS else ""
         raise SettingsError(
             f"{what} not finite{more}: NaN, infinite, or beyond 1e18, whose square overflows. "
-            "Rows are counted from 0 through all ranks. Find what wrote them, or leave these rows out."
+            "Rows are counted from 0 through all ranks. Find what wrote them, or leave these rows "
+            "out."
         )
 
 
@@ -161,7 +183,9 @@ def _steps(num_rows: int, step: int) -> Iterator[tuple[int, int]]:
 def _share(array: NDArray[np.generic]) -> Tensor:
     if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    with warnings.catch_warnings():  # a read-only file is welcome: nothing here writes to the features
+    with (
+        warnings.catch_warnings()
+    ):  # a read-only file is welcome: nothing here writes to the features
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
 
@@ -173,5 +197,7 @@ def _place(local_rows: int, width: int) -> tuple[int, int]:
     distributed.all_reduce(lengths)
     widths = sorted(set(lengths[:, 1].tolist()))
     if len(widths) > 1:
-        raise SettingsError(f"The features have {widths} columns on different ranks. All ranks need the same width.")
+        raise SettingsError(
+            f"The features have {widths} columns on different ranks. All ranks need the same width."
+        )
     return int(lengths[: distributed.rank(), 0].sum()), int(lengths[:, 0].sum())

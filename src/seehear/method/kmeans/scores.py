@@ -1,9 +1,9 @@
 """Which centroid is nearest to each row, and what do the rows of each cluster add up to?
 
 The nearest centroid of a row x has the largest score x . c - |c|^2 / 2: one matrix product with a
-bias, and no distance is ever formed. Scores are made in tiles of about two million numbers, which stay
-in the cache, and only winners leave. Products are true float32; sums of up to 32 rows are float32, and
-sums of these float64 (`totals`).
+bias, and no distance is ever formed. Scores are made in tiles of about two million numbers, which
+stay in the cache, and only winners leave. Products are true float32; sums of up to 32 rows are
+float32, and sums of these float64 (`totals`).
 
 Shapes: rows (n, D), centroids (K, D), labels (n,) int32 with -1 for "none yet".
 """
@@ -76,10 +76,11 @@ class Scorer:
         return float(distributed.all_reduce(total))
 
     def nearest(self, start: int, stop: int, known_n: Tensor | None = None) -> Tensor:
-        """The nearest centroid of rows start to stop - 1, (n,) int32; the lowest number among equals.
+        """The nearest centroid of rows start to stop - 1, (n,) int32; the lowest number among
+        equals.
 
-        With `known_n`, the labels of the last pass, and many clusters, a row whose known centroid is
-        among the nearest keeps it: for most rows no maximum has to be located, which is faster.
+        With `known_n`, the labels of the last pass, and many clusters, a row whose known centroid
+        is among the nearest keeps it: for most rows no maximum has to be located, which is faster.
         """
         winners_n = torch.empty(stop - start, dtype=torch.int32, device=self.rows.device)
         tries_known = len(self.tiles) == 1 and self.num_clusters >= _KEEPS_FROM
@@ -127,10 +128,14 @@ class Scorer:
         out_nk = self._scores[: (stop - start) * (last - first)].view(stop - start, last - first)
         rows_nD = self._centred(start, stop)
         with exact_products(self.rows.device):
-            return torch.addmm(self._bias_K[first:last], rows_nD, self._weights_KD[first:last].T, out=out_nk)
+            return torch.addmm(
+                self._bias_K[first:last], rows_nD, self._weights_KD[first:last].T, out=out_nk
+            )
 
     def _centred(self, start: int, stop: int) -> Tensor:
-        """Rows start to stop - 1 in float32 without the centre; a view where nothing has to change."""
+        """Rows start to stop - 1 in float32 without the centre; a view where nothing has to
+        change.
+        """
         data = self.rows.data
         as_is = data.dtype == torch.float32 and data.device == self.rows.device
         if self.centre_D is None and as_is:
@@ -164,9 +169,11 @@ def centre_if_far(points_nD: Tensor) -> Tensor | None:
 
 
 def _keep_or_find(scores_nK: Tensor, known_n: Tensor) -> Tensor:
-    """Winners of rows that mostly keep their cluster, (n,) int32; a known one among the best is kept.
+    """Winners of rows that mostly keep their cluster, (n,) int32; a known one among the best is
+    kept.
 
-    The maximum alone is cheap; its position is looked for only where the known cluster does not have it.
+    The maximum alone is cheap; its position is looked for only where the known cluster does not
+    have it.
     """
     if scores_nK.is_cuda:  # where positions are cheap, and looking at how many moved is not
         best_n, winner_n = scores_nK.max(dim=1)
@@ -186,8 +193,8 @@ def _keep_or_find(scores_nK: Tensor, known_n: Tensor) -> Tensor:
 def exact_products(device: torch.device) -> Iterator[None]:
     """Within the block, float32 matrix products on the device round no operand.
 
-    PyTorch may round float32 operands to TF32 or bfloat16 when told to. On CPUs where oneDNN is faster
-    than MKL and exact all the same (without AMX), float32 products are sent there.
+    PyTorch may round float32 operands to TF32 or bfloat16 when told to. On CPUs where oneDNN is
+    faster than MKL and exact all the same (without AMX), float32 products are sent there.
     """
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     holder: Any = getattr(backend, "matmul", None)
@@ -207,9 +214,10 @@ def _cpu_route() -> str:
     """With which setting float32 products are exact and fastest on this CPU: "ieee" or "bf16".
 
     "bf16" permits oneDNN to round the operands, which it does where AMX is there and nowhere else
-    known; without AMX it brings oneDNN's own float32 kernels, 1.1 to 2 times as fast as MKL on AMD's
-    processors. So: there, and where a trial shows that nothing is rounded. Nothing is timed, since the
-    route changes the last bits of a score, and two processes of one run must take the same.
+    known; without AMX it brings oneDNN's own float32 kernels, 1.1 to 2 times as fast as MKL on
+    AMD's processors. So: there, and where a trial shows that nothing is rounded. Nothing is timed,
+    since the route changes the last bits of a score, and two processes of one run must take the
+    same.
     """
     holder: Any = getattr(torch.backends.mkldnn, "matmul", None)
     if not _is_amd():

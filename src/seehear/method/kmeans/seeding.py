@@ -1,4 +1,6 @@
-"""Where do the centroids start, and where does an empty cluster start again? From hashes of the seed."""
+"""Where do the centroids start, and where does an empty cluster start again? From hashes of the
+seed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from seehear.method.kmeans.hashing import draw_rows, hashes
 from seehear.method.kmeans.rows import Rows
 
 
-def first_centroids(init: Tensor | NDArray[np.generic] | None, rows: Rows, num_clusters: int, seed: int) -> Tensor:
+def first_centroids(
+    init: Tensor | NDArray[np.generic] | None, rows: Rows, num_clusters: int, seed: int
+) -> Tensor:
     """The first centroids, (K, D) float64, the same on every rank: rows drawn at random, or `init`.
 
     Raises:
@@ -29,7 +33,8 @@ def first_centroids(init: Tensor | NDArray[np.generic] | None, rows: Rows, num_c
     centroids_KD = torch.as_tensor(init).to(rows.device, torch.float64).contiguous()
     if centroids_KD.shape != (num_clusters, rows.width):
         raise SettingsError(
-            f"init has the shape {tuple(centroids_KD.shape)}. First centroids are ({num_clusters}, {rows.width})."
+            f"init has the shape {tuple(centroids_KD.shape)}. First centroids are "
+            f"({num_clusters}, {rows.width})."
         )
     centroids_KD = distributed.broadcast(centroids_KD.clone())
     if not bool(torch.isfinite(centroids_KD).all()):
@@ -37,7 +42,9 @@ def first_centroids(init: Tensor | NDArray[np.generic] | None, rows: Rows, num_c
     return centroids_KD
 
 
-def first_labels(init: Tensor | NDArray[np.generic] | None, rows: Rows, num_clusters: int) -> Tensor | None:
+def first_labels(
+    init: Tensor | NDArray[np.generic] | None, rows: Rows, num_clusters: int
+) -> Tensor | None:
     """The labels to start from, (N,) int32, if `init` is labels, else None.
 
     Raises:
@@ -48,8 +55,10 @@ def first_labels(init: Tensor | NDArray[np.generic] | None, rows: Rows, num_clus
     labels_N = torch.as_tensor(init).to(rows.device)
     if labels_N.is_floating_point() or labels_N.shape != (len(rows),):
         raise SettingsError(
-            f"init has the shape {tuple(labels_N.shape)} and the type {labels_N.dtype}. Labels to start "
-            f"from are integers, one for each of the {len(rows)} rows; centroids have two dimensions."
+            f"init has the shape {tuple(labels_N.shape)} and the type {labels_N.dtype}. Labels to "
+            f"start "
+            f"from are integers, one for each of the {len(rows)} rows; centroids have two "
+            f"dimensions."
         )
     bounds = torch.tensor([-1, -1], dtype=torch.int64)
     if len(labels_N):
@@ -57,17 +66,22 @@ def first_labels(init: Tensor | NDArray[np.generic] | None, rows: Rows, num_clus
     lowest, highest = (-1, 1) * distributed.all_reduce(bounds, "max").numpy()
     if lowest < -1 or highest >= num_clusters:
         raise SettingsError(
-            f"init holds labels from {lowest} to {highest}. They must be from -1 (none) to {num_clusters - 1}."
+            f"init holds labels from {lowest} to {highest}. They must be from -1 (none) to "
+            f"{num_clusters - 1}."
         )
     return labels_N.int()
 
 
-def split_largest(centroids_KD: Tensor, sizes_K: Tensor, *, spread: float, seed: int, move: int) -> int:
-    """Re-seed each empty cluster, in place, with a copy of the largest cluster's centroid moved a little.
+def split_largest(
+    centroids_KD: Tensor, sizes_K: Tensor, *, spread: float, seed: int, move: int
+) -> int:
+    """Re-seed each empty cluster, in place, with a copy of the largest cluster's centroid moved a
+    little.
 
     The copy moves by about `spread`, which is how far the rows of a cluster scatter along any one
-    direction, in a direction hashed from the seed, so that it takes over up to half of them. The donor
-    stays, counts as halved, and may be split again. Every rank computes the same from the same totals.
+    direction, in a direction hashed from the seed, so that it takes over up to half of them. The
+    donor stays, counts as halved, and may be split again. Every rank computes the same from the
+    same totals.
 
     Args:
         centroids_KD: (K, D) float64, changed where a cluster is empty.
@@ -89,13 +103,17 @@ def split_largest(centroids_KD: Tensor, sizes_K: Tensor, *, spread: float, seed:
         heapq.heapreplace(heap, (size / 2, donor))
         heapq.heappush(heap, (size / 2, cluster))
         step_D = _step(centroids_KD.shape[1], spread, seed, move * len(sizes_K) + cluster)
-        centroids_KD[cluster] = centroids_KD[donor] + torch.from_numpy(step_D).to(centroids_KD.device)
+        centroids_KD[cluster] = centroids_KD[donor] + torch.from_numpy(step_D).to(
+            centroids_KD.device
+        )
         reseeded += 1
     return reseeded
 
 
 def _step(width: int, spread: float, seed: int, stream: int) -> NDArray[np.float64]:
-    """A step of length `spread` in a hashed direction, all coordinates alike but for their signs."""
+    """A step of length `spread` in a hashed direction, all coordinates alike but for their
+    signs.
+    """
     if spread > 0:  # to an eighth of an octave, so that the order of a sum cannot show
         spread = 2.0 ** (round(math.log2(spread) * 8) / 8)
     bits_D = hashes(seed, np.arange(width, dtype=np.uint64), stream)

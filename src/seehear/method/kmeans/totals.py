@@ -2,8 +2,8 @@
 
 Sums are kept from pass to pass and follow only the rows that change their cluster, a few percent in
 most passes. Rows sorted by cluster are added as bags, which is faster than scattered additions (3
-times), and each bag in a fixed order. A bag adds at most 32 rows in float32, so that its error is that
-of a few roundings; totals are float64, and counts int64 (float32 stops counting at 2^24 rows).
+times), and each bag in a fixed order. A bag adds at most 32 rows in float32, so that its error is
+that of a few roundings; totals are float64, and counts int64 (float32 stops counting at 2^24 rows).
 
 Shapes: rows (n, D), sums (K, D), labels (n,) with -1 for no cluster.
 """
@@ -22,7 +22,8 @@ _BAG_ROWS = 32  # rows added in float32 before they join the float64 totals
 
 
 class Totals:
-    """Running sums of this rank's rows per cluster: kept from pass to pass, changed by rows that move.
+    """Running sums of this rank's rows per cluster: kept from pass to pass, changed by rows that
+    move.
 
     Attributes:
         sums_KD: float64.
@@ -33,7 +34,9 @@ class Totals:
         self.sums_KD = torch.zeros(num_clusters, width, dtype=torch.float64, device=device)
         self.counts_K = torch.zeros(num_clusters, dtype=torch.int64, device=device)
 
-    def move(self, values_mD: Tensor, old_n: Tensor, new_n: Tensor, where_n: Tensor | None = None) -> None:
+    def move(
+        self, values_mD: Tensor, old_n: Tensor, new_n: Tensor, where_n: Tensor | None = None
+    ) -> None:
         """Take rows out of clusters `old_n` and put them into `new_n`.
 
         Args:
@@ -52,7 +55,9 @@ class Totals:
         clusters = clusters[order]
         offsets = _bag_starts(clusters)
         picked = index[order] if where_n is None else where_n[index[order]]
-        bags = functional.embedding_bag(picked, values_mD, offsets, mode="sum", per_sample_weights=sign[order])
+        bags = functional.embedding_bag(
+            picked, values_mD, offsets, mode="sum", per_sample_weights=sign[order]
+        )
         self.sums_KD.index_add_(0, clusters[offsets], bags.double())
 
     def over_ranks(self, changed: int) -> AllRanks:

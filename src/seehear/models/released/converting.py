@@ -1,7 +1,7 @@
 """How does a checkpoint file become an encoder with its clip settings, and an `encoders/` folder?
 
-Which of the two rules of mid-planes a file follows is seen from its shapes, and with it the epsilon of batch norm. A
-file that was released is known by its SHA-256, whatever it is called.
+Which of the two rules of mid-planes a file follows is seen from its shapes, and with it the epsilon
+of batch norm. A file that was released is known by its SHA-256, whatever it is called.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from seehear.models.released.released import BN_EPS, RELEASED, TORCHVISION_CLIP,
 if TYPE_CHECKING:
     from seehear.method.encoders import Pair
 
-CLIPS = {"conv": XDC_CLIP, "block": TORCHVISION_CLIP}  # of a file that nobody knows, by its mid-planes
+# of a file that nobody knows, by its mid-planes
+CLIPS = {"conv": XDC_CLIP, "block": TORCHVISION_CLIP}
 
 
 @dataclass(frozen=True)
 class Opened:
     """A checkpoint as an encoder.
 
-    pair: of the video encoder alone, in evaluation mode, on the CPU; clip: what it is used with; record: for
-    `encoders.json`, with its origin as "source"; accounting: of every key.
+    pair: of the video encoder alone, in evaluation mode, on the CPU; clip: what it is used with;
+    record: for `encoders.json`, with its origin as "source"; accounting: of every key.
     """
 
     pair: Pair
@@ -38,14 +39,17 @@ class Opened:
     accounting: Accounting
 
 
-def open_checkpoint(file: str | Path, *, midplanes: Literal["auto", "conv", "block"] = "auto") -> Opened:
+def open_checkpoint(
+    file: str | Path, *, midplanes: Literal["auto", "conv", "block"] = "auto"
+) -> Opened:
     """An R(2+1)D-18 checkpoint as an encoder.
 
     Args:
         file: a .pth (or .safetensors) file with the weights of XDC's or torchvision's r2plus1d_18.
         midplanes: "auto" sees it from the shapes.
     Raises:
-        CheckpointError: the file cannot be read, or is of another architecture; see `read_state` and `load_into`.
+        CheckpointError: the file cannot be read, or is of another architecture; see `read_state`
+            and `load_into`.
     """
     import torch
 
@@ -54,7 +58,9 @@ def open_checkpoint(file: str | Path, *, midplanes: Literal["auto", "conv", "blo
     from seehear.models.files import record_of
 
     state = read_state(file)
-    rules: tuple[Literal["conv", "block"], ...] = ("conv", "block") if midplanes == "auto" else (midplanes,)
+    rules: tuple[Literal["conv", "block"], ...] = (
+        ("conv", "block") if midplanes == "auto" else (midplanes,)
+    )
     with torch.device("meta"):  # shapes alone
         expected = {rule: VideoEncoder(midplanes=rule).state_dict() for rule in rules}
     state = dict(unwrapped(state, expected[rules[0]]))  # names are the same by both rules

@@ -1,7 +1,9 @@
-"""How does a released file come here? Downloaded once, gone on with after an interruption, checked, then cached.
+"""How does a released file come here? Downloaded once, gone on with after an interruption, checked,
+then cached.
 
-The bytes go to `NAME.part`, which a later call goes on with (HTTP Range), whoever made it. Only when the SHA-256 is
-right does the file get its name, so that what is in the cache is whole. A lock keeps processes from writing at once.
+The bytes go to `NAME.part`, which a later call goes on with (HTTP Range), whoever made it. Only
+when the SHA-256 is right does the file get its name, so that what is in the cache is whole. A lock
+keeps processes from writing at once.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ CHUNK_BYTES = 1 << 20
 AGENT = "seehear"
 FINAL_STATUSES = frozenset({400, 401, 403, 404, 410, 451})  # asking again would not help
 
-OUR_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS})  # no fault of the network
+# no fault of the network
+OUR_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS})
 
 
 class _Passing(Exception):
@@ -34,7 +37,9 @@ class _Passing(Exception):
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `weights` in `$SEEHEAR_HOME`, `~/.cache/seehear`, or a folder of the system's."""
+    """Where downloads are kept: `weights` in `$SEEHEAR_HOME`, `~/.cache/seehear`, or a folder of
+    the system's.
+    """
     return kept_at_home("weights")
 
 
@@ -58,7 +63,8 @@ def fetch(
         timeout_s: a connection that is silent for so long has failed.
     Raises:
         UsageError: there are no such weights.
-        SeehearError: no network, or the server does not have the file; what was loaded stays for the next call.
+        SeehearError: no network, or the server does not have the file; what was loaded stays for
+            the next call.
         CheckpointError: the file came whole, but is another one than was published.
     """
     released = name if isinstance(name, Released) else find(name)
@@ -74,7 +80,8 @@ def fetch(
                 download(released.url, part, shown, tries, pause_s, timeout_s)
             except _Passing as error:
                 raise SeehearError(
-                    f"{released.url} could not be downloaded ({error}). What came so far is kept; try again, or load "
+                    f"{released.url} could not be downloaded ({error}). What came so far is kept; "
+                    f"try again, or load "
                     f"the file elsewhere and give its path instead of {released.name}."
                 ) from None
             check_hash(part, released)
@@ -83,8 +90,12 @@ def fetch(
     return path
 
 
-def download(url: str, part: Path, console: Console, tries: int, pause_s: float, timeout_s: float) -> None:
-    """Fill `part` from `url`, going on from what it has; a try that brought bytes does not count against `tries`."""
+def download(
+    url: str, part: Path, console: Console, tries: int, pause_s: float, timeout_s: float
+) -> None:
+    """Fill `part` from `url`, going on from what it has; a try that brought bytes does not count
+    against `tries`.
+    """
     failed = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -109,10 +120,14 @@ def transfer(url: str, part: Path, console: Console, timeout_s: float) -> None:
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": AGENT, **({"Range": f"bytes={have}-"} if have else {})}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=timeout_s
+        )
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing lies beyond what we have: it is whole, or not of this file
+        if (
+            error.code == 416 and have
+        ):  # nothing lies beyond what we have: it is whole, or not of this file
             total = error.headers.get("Content-Range", "").rsplit("/", 1)[-1]
             if total == str(have):
                 return
@@ -120,18 +135,23 @@ def transfer(url: str, part: Path, console: Console, timeout_s: float) -> None:
             raise _Passing("the part file was of another length; starting again") from None
         if error.code in FINAL_STATUSES:
             raise SeehearError(
-                f"{url} could not be downloaded: the server says {error.code} {error.reason}. Load the file elsewhere "
+                f"{url} could not be downloaded: the server says {error.code} {error.reason}. "
+                f"Load the file elsewhere "
                 f"and give its path."
             ) from None
         raise _Passing(f"the server says {error.code} {error.reason}") from None
     with response:
-        goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(
+            f"bytes {have}-"
+        )
         have = have if goes_on else 0
         receive(response, part, have, console)
 
 
 def receive(response: Any, part: Path, have: int, console: Console) -> None:
-    """Write a response's body to `part` from byte `have` on, and see that it is as long as was announced."""
+    """Write a response's body to `part` from byte `have` on, and see that it is as long as was
+    announced.
+    """
     announced = response.headers.get("Content-Length")
     total = have + int(announced) if announced is not None else 0
     count = console.watch("downloading (MB)", total // 1_000_000)
@@ -152,7 +172,8 @@ def check_hash(part: Path, released: Released) -> None:
     if not found.startswith(released.sha256):
         part.unlink()
         raise CheckpointError(
-            f"{released.url} gave a file whose SHA-256 begins with {found[:8]}, not {released.sha256}: it is not what "
+            f"{released.url} gave a file whose SHA-256 begins with {found[:8]}, not "
+            f"{released.sha256}: it is not what "
             f"was published (a proxy's page, perhaps). It was removed."
         )
 

@@ -1,7 +1,9 @@
-"""What is in a checkpoint from a stranger, and does all of it fit? Strict: every key is accounted for.
+"""What is in a checkpoint from a stranger, and does all of it fit? Strict: every key is accounted
+for.
 
-A checkpoint is a dictionary of tensors by the names of torchvision's `VideoResNet` (`stem.0.weight`, ...), or holds one
-as `state_dict` or `model`. How files are read as data, and never as code, is in `seehear.machine.tensors`.
+A checkpoint is a dictionary of tensors by the names of torchvision's `VideoResNet`
+(`stem.0.weight`, ...), or holds one as `state_dict` or `model`. How files are read as data, and
+never as code, is in `seehear.machine.tensors`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seehear.errors import CheckpointError
-from seehear.machine.tensors import check_values, describe, read_pickle, read_safetensors, tensors_of, unwrapped
+from seehear.machine.tensors import (
+    check_values,
+    describe,
+    read_pickle,
+    read_safetensors,
+    tensors_of,
+    unwrapped,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +31,8 @@ if TYPE_CHECKING:
 
 NESTED = ("state_dict", "model")  # under which trainers keep the weights
 CLASSIFIER = ("fc.",)  # of the labels that the network was trained with: no part of an encoder
-COUNTERS = ("num_batches_tracked",)  # of batch norms; old files lack them, and features do not depend on them
+# of batch norms; old files lack them, and features do not depend on them
+COUNTERS = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,8 @@ class Accounting:
         matched: in both, with the same shape.
         missing: only in the encoder.
         unexpected: only in the checkpoint.
-        mismatched: in both, with another shape: key -> (shape in the checkpoint, shape in the encoder).
+        mismatched: in both, with another shape: key -> (shape in the checkpoint, shape in the
+            encoder).
     """
 
     matched: tuple[str, ...]
@@ -48,7 +59,9 @@ class Accounting:
 
     @property
     def not_there(self) -> tuple[str, ...]:
-        """Keys of the encoder that a checkpoint may lack: counters of batch norms, which start at 0."""
+        """Keys of the encoder that a checkpoint may lack: counters of batch norms, which start at
+        0.
+        """
         return tuple(key for key in self.missing if key.endswith(COUNTERS))
 
     def check(self, path: str | Path) -> None:
@@ -61,17 +74,21 @@ class Accounting:
             key = next(iter(self.mismatched))
             theirs, ours = self.mismatched[key]
             raise CheckpointError(
-                f"{path} counts mid-planes otherwise: {key} has {theirs[0]} where the encoder has {ours[0]}. Use "
+                f"{path} counts mid-planes otherwise: {key} has {theirs[0]} where the encoder has "
+                f"{ours[0]}. Use "
                 f'midplanes="{rule}".'
             )
         found = describe(self.matched, missing, unexpected, self.mismatched)
         raise CheckpointError(
-            f"{path} is not of this architecture, R(2+1)D-18: {found}. Give a checkpoint of XDC's or torchvision's "
+            f"{path} is not of this architecture, R(2+1)D-18: {found}. Give a checkpoint of XDC's "
+            f"or torchvision's "
             f"r2plus1d_18, or use your own network with seehear.method.encoders.wrap."
         )
 
     def other_rule(self) -> str | None:
-        """The rule of mid-planes by which the checkpoint counts, if that explains every shape that does not fit."""
+        """The rule of mid-planes by which the checkpoint counts, if that explains every shape that
+        does not fit.
+        """
         from seehear.method.encoders import midplanes
 
         rules = set()
@@ -79,7 +96,10 @@ class Accounting:
             if ".conv2." not in key or len(theirs) != len(ours):
                 return None
             stage = int(key[len("layer")])
-            by_block, by_conv = midplanes(32 << (stage - 1), 64 << (stage - 1)), midplanes(*2 * (64 << (stage - 1),))
+            by_block, by_conv = (
+                midplanes(32 << (stage - 1), 64 << (stage - 1)),
+                midplanes(*2 * (64 << (stage - 1),)),
+            )
             pairs = {(a, b) for a, b in zip(theirs, ours, strict=True) if a != b}
             if pairs == {(by_block, by_conv)}:
                 rules.add("block")
@@ -98,7 +118,9 @@ def account(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Acco
         matched=tuple(key for key, (theirs, ours) in shapes.items() if theirs == ours),
         missing=tuple(key for key in expected if key not in state),
         unexpected=tuple(key for key in state if key not in expected),
-        mismatched={key: (theirs, ours) for key, (theirs, ours) in shapes.items() if theirs != ours},
+        mismatched={
+            key: (theirs, ours) for key, (theirs, ours) in shapes.items() if theirs != ours
+        },
     )
 
 

@@ -1,9 +1,10 @@
-"""Which checkpoints are known by name, of which architecture are they, and what should a clip for them look like?
+"""Which checkpoints are known by name, of which architecture are they, and what should a clip for
+them look like?
 
-XDC's weights: H. Alwassel et al., "Self-Supervised Learning by Cross-Modal Audio-Video Clustering", NeurIPS 2020, video
-encoders only; the audio encoders were never released. torchvision's: trained with labels on Kinetics-400. Both are
-R(2+1)D-18, but differ in the planes between space and time and in the epsilon of batch norm, so that neither fits into
-the other.
+XDC's weights: H. Alwassel et al., "Self-Supervised Learning by Cross-Modal Audio-Video Clustering",
+NeurIPS 2020, video encoders only; the audio encoders were never released. torchvision's: trained
+with labels on Kinetics-400. Both are R(2+1)D-18, but differ in the planes between space and time
+and in the epsilon of batch norm, so that neither fits into the other.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from seehear.errors import UsageError
 # Each rule of mid-planes comes with the epsilon that its weights were trained with.
 BN_EPS: Mapping[str, float] = {"conv": 1e-3, "block": 1e-5}
 
-# The accuracies of the release were reached with clips of 32 frames. Neither its page nor its code states rate or size:
+# The accuracies of the release were reached with clips of 32 frames. Neither its page nor its code
+# states rate or size:
 # these are usual for this family of networks, and our choice.
 XDC_CLIP = Clip(frames=32, frame_rate_hz=30.0, short_side_pixels=128, crop_pixels=112)
 XDC_INPUT = (
-    "RGB statistics are confirmed by the authors, 32 frames are what the accuracies were reached with; 30 frames a "
-    "second and a crop of 112 out of a short side of 128 are our choice, since the release does not say."
+    "RGB statistics are confirmed by the authors, 32 frames are what the accuracies were reached "
+    "with; 30 frames a "
+    "second and a crop of 112 out of a short side of 128 are our choice, since the release does "
+    "not say."
 )
 TORCHVISION_CLIP = Clip(frames=16, frame_rate_hz=15.0, short_side_pixels=128, crop_pixels=112)
 
@@ -39,10 +43,12 @@ class Released:
         sha256: how the file's SHA-256 begins, in hexadecimal.
         licence: of the weights.
         home: where its makers describe it.
-        about: what it was trained on, and which of its clip settings are known and which are our choice.
+        about: what it was trained on, and which of its clip settings are known and which are our
+            choice.
         midplanes: "conv" or "block", see `seehear.method.encoders.VideoEncoder`.
         clip: frames, rate and crop that it is used with here.
-        published: accuracies in % that its makers publish for it, by benchmark; full fine-tuning, mean of all splits.
+        published: accuracies in % that its makers publish for it, by benchmark; full fine-tuning,
+            mean of all splits.
     """
 
     name: str
@@ -84,18 +90,43 @@ def xdc(name: str, sha256: str, trained_on: str, ucf101: float, hmdb51: float) -
 RELEASED: Mapping[str, Released] = {
     entry.name: entry
     for entry in (
-        xdc("r2plus1d_18_xdc_ig65m_kinetics", "f24f6ffb", "XDC on IG-Kinetics, without labels", 95.5, 68.9),
-        xdc("r2plus1d_18_xdc_ig65m_random", "189d23f4", "XDC on IG-Random, without labels", 94.6, 66.5),
+        xdc(
+            "r2plus1d_18_xdc_ig65m_kinetics",
+            "f24f6ffb",
+            "XDC on IG-Kinetics, without labels",
+            95.5,
+            68.9,
+        ),
+        xdc(
+            "r2plus1d_18_xdc_ig65m_random",
+            "189d23f4",
+            "XDC on IG-Random, without labels",
+            94.6,
+            66.5,
+        ),
         xdc("r2plus1d_18_xdc_audioset", "f29ffe8f", "XDC on AudioSet, without labels", 93.0, 63.7),
-        xdc("r2plus1d_18_fs_kinetics", "622bdad9", "fully supervised on Kinetics, XDC's baseline", 94.2, 65.1),
-        xdc("r2plus1d_18_fs_imagenet", "ff446670", "fully supervised on ImageNet, XDC's baseline", 84.0, 48.1),
+        xdc(
+            "r2plus1d_18_fs_kinetics",
+            "622bdad9",
+            "fully supervised on Kinetics, XDC's baseline",
+            94.2,
+            65.1,
+        ),
+        xdc(
+            "r2plus1d_18_fs_imagenet",
+            "ff446670",
+            "fully supervised on ImageNet, XDC's baseline",
+            84.0,
+            48.1,
+        ),
         Released(
             name="r2plus1d_18_kinetics400",
             url="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
             sha256="91a641e6",
             licence="BSD-3-Clause",
             home="https://docs.pytorch.org/vision/stable/models/video_resnet.html",
-            about="torchvision's R(2+1)D-18, trained with labels on Kinetics-400. 16 frames at 15 a second and a crop "
+            about="torchvision's R(2+1)D-18, trained with labels on Kinetics-400. 16 frames at 15 "
+            "a second and a crop "
             "of 112 are torchvision's; it resizes frames to 128 x 171, we keep their proportions.",
             midplanes="block",
             clip=TORCHVISION_CLIP,
