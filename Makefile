@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 CASES ?= 2000
-FAULTS := $(addprefix tests/test_,kills.py lost_ranks.py two_nodes.py ranks.py resume.py storage.py not_finite.py decoding.py indexing_faults.py)
+FAULTS := tests/faults tests/runs/test_resume.py
 
 .PHONY: demo test test-thorough test-slow test-gpu check format faults fuzz bench bench-kmeans bench-report bench-decode bench-train bench-scale real-media environment clean help
 
@@ -38,7 +38,7 @@ check: $(READY)      ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layers.py
+	$(BIN)/python -m pytest tests/promises/test_layers.py
 
 format: $(READY)     ## put files into the format that check wants
 	$(BIN)/ruff format .
@@ -48,7 +48,7 @@ faults: $(READY)     ## kills, lost ranks, two nodes, full disks, in full; root 
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "not gpu" $(FAULTS)
 
 fuzz: $(READY)       ## mutilated videos and files of data: make fuzz CASES=10000
-	PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(CASES)
+	PYTHONPATH=tests/helpers $(BIN)/python -m fuzz --cases $(CASES)
 
 bench-kmeans: $(READY) ## k-means against faiss and scikit-learn
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

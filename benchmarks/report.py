@@ -311,7 +311,7 @@ def measure_page(folder: Path) -> dict[str, Any]:
         from selenium.webdriver.support.ui import WebDriverWait
     except ImportError:
         return {}
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
     from browser import open_browser
 
     try:

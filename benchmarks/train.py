@@ -492,7 +492,7 @@ def work_as_rank(told: Path) -> None:
     import torch
     from torch import nn
 
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
     from planted import planted_clips, tiny_settings
     from seehear.machine import distributed
     from seehear.machine.devices import Numerics

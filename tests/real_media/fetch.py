@@ -155,7 +155,9 @@ def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     for source in SOURCES:
         print(fetch(source), flush=True)
-    print(f"Real media are in {TARGET}. The tests that use them: pytest tests/test_real_media.py")
+    print(
+        f"Real media are in {TARGET}. The tests that use them: pytest tests/data/test_real_media.py"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""The page about using a run and the notebook do what they say, from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_promises import ROOT, blocks
+
+
+def execute(script: str, folder: Path) -> str:
+    """What a script prints, run as in a notebook, which worker processes do not import; it must not
+    fail or warn.
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.thorough
+def test_the_python_of_the_page_runs(finished_run, videos, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "videos").mkdir()
+    for path in sorted(videos.rglob("*.mp4"))[:3]:
+        shutil.copy(path, tmp_path / "videos")
+    shutil.copy(next(videos.rglob("*.mp4")), tmp_path / "query.mp4")
+    shown = execute(
+        "\n".join(blocks("python", [ROOT / "docs" / "using.md"])[i][1] for i in range(4)), tmp_path
+    )
+    assert "'rank': 1" in shown
+    assert shown.splitlines()[-1] == "40"
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_holds_no_results(tmp_path):
+    notebook = json.loads((ROOT / "examples" / "folder_to_names.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    shown = execute("\n".join("".join(cell["source"]) for cell in cells), tmp_path)
+    assert "{0: 'ticking', 1: 'whooshing'}" in shown
+    assert shown.count("looks alike") == shown.count("sounds alike") == 3
+    assert shown.splitlines()[-1] == "24 segments in labels.csv"

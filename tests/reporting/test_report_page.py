@@ -1,0 +1,522 @@
+"""Does the page of a run work in a real browser, opened from disk: seen, heard, walked by mouse and
+by keyboard?
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from report_run import CLASSES, CLUSTERS, NAMES, VIDEOS, data
+
+pytest.importorskip("selenium", reason="Selenium is not installed")
+
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+import seehear
+from browser import browser_path, complaints, open_browser, prefer, requests, resize
+from seehear.reporting import serve
+from seehear.runs.names import read_names
+
+pytestmark = pytest.mark.skipif(
+    browser_path() is None, reason="no Chromium with its driver is installed"
+)
+
+VIEWS = ("health", "clusters", "matrix", "map", "names")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    driver = open_browser(tmp_path_factory.mktemp("browser") / "profile", 1280, 900)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run with 40 clusters and 2,600 rows, made by the benchmark."""
+    path = Path(__file__).parents[2] / "benchmarks" / "report.py"
+    spec = importlib.util.spec_from_file_location("report_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    run = benchmark.simulate(
+        tmp_path_factory.mktemp("sim"), rows=2600, clusters=40, width=8, files=1, seconds=4
+    )
+    seehear.report(run, previews=12, workers=1)
+    return Path(run / "report")
+
+
+@pytest.fixture
+def page(browser: Chrome, shown: Path) -> Iterator[Chrome]:
+    """The browser with nothing open; at the end, nothing was complained of and nobody else was
+    asked for anything.
+    """
+    resize(browser, 1280, 900)
+    prefer(browser)
+    browser.get("about:blank")
+    requests(browser)
+    complaints(browser)
+    yield browser
+    asked = requests(browser)
+    assert any(url.endswith("/page.css") for url in asked)
+    assert [
+        url for url in asked if not url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:"))
+    ] == []
+    assert complaints(browser) == []
+
+
+def visit(driver: Chrome, report: Path, view: str = "") -> None:
+    """Open a view from disk; from another page, since a change of what follows # loads nothing."""
+    driver.get("about:blank")
+    driver.get((report / "index.html").as_uri() + (f"#{view}" if view else ""))
+
+
+def until(check: Callable[[], Any], seconds: float = 15) -> Any:
+    """Wait until something holds, and give it back."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(
+            StaleElementReferenceException
+        ):  # the page has drawn it anew meanwhile
+            if found := check():
+                return found
+        time.sleep(0.03)
+    raise AssertionError("waited in vain")
+
+
+def one(driver: Chrome, selector: str) -> WebElement:
+    return until(lambda: driver.find_elements(By.CSS_SELECTOR, selector))[0]
+
+
+def many(driver: Chrome, selector: str) -> list[WebElement]:
+    return driver.find_elements(By.CSS_SELECTOR, selector)
+
+
+def press(driver: Chrome, *keys: str) -> None:
+    ActionChains(driver).send_keys(*keys).perform()
+
+
+def video(driver: Chrome) -> dict[str, Any]:
+    """What the one video on the page does; empty where there is none."""
+    return driver.execute_script(
+        "const v = document.querySelector('video'); return v ? {muted: v.muted, at: "
+        "v.currentTime, paused: v.paused, "
+        "sound: v.webkitAudioDecodedByteCount, picture: v.webkitVideoDecodedByteCount, loop: "
+        "v.loop, "
+        "seconds: v.duration} : {}"
+    )
+
+
+def test_the_page_opens_from_disk_and_every_tab_by_mouse_and_keys(page, shown):
+    visit(page, shown / "run" / "report")
+    assert page.title == "run · seehear report"
+    found = data(shown / "run" / "report", "report")["health"]["verdict"]
+    assert one(page, ".verdict h2").text == found["title"]
+    assert len(many(page, "svg.chart")) == 8
+    assert all(text.text.startswith("Good: ") for text in many(page, "figcaption.good"))
+    tabs = many(page, "[role=tab]")
+    assert [tab.text for tab in tabs] == ["Health", "Clusters", "Video meets audio", "Map", "Names"]
+    for tab, view in zip(tabs, VIEWS, strict=True):
+        tab.click()
+        until(lambda tab=tab: tab.get_attribute("aria-selected") == "true")
+        assert page.current_url.endswith(f"#{view}")
+        assert one(page, "#panel > *").is_displayed()
+    tabs[-1].send_keys(Keys.ARROW_RIGHT)
+    until(lambda: page.current_url.endswith("#health"))
+    page.switch_to.active_element.send_keys(Keys.END)
+    until(lambda: page.current_url.endswith("#names"))
+    assert page.switch_to.active_element.text == "Names"
+
+
+def test_previews_move_on_hover_and_sound_on_a_click(page, shown):
+    visit(page, shown / "run" / "report", "clusters/video")
+    tile = one(page, ".card .tile")
+    assert page.execute_script("return document.querySelectorAll('video').length") == 0
+    ActionChains(page).move_to_element(tile).perform()
+    until(lambda: video(page).get("at", 0) > 0.2)
+    now = video(page)
+    assert (now["muted"], now["paused"], now["loop"]) == (True, False, True)
+    assert 1.8 <= now["seconds"] <= 2.2
+    tile.click()
+    assert until(lambda: video(page)["sound"]) > 0
+    assert video(page)["picture"] > 0
+    assert video(page)["muted"] is False
+    assert tile.get_attribute("aria-pressed") == "true"
+    ActionChains(page).move_to_element(one(page, "h1")).perform()
+    assert video(page)["muted"] is False  # who asked for sound keeps it
+    press(page, Keys.ESCAPE)
+    until(lambda: video(page) == {})
+    for picture in many(page, ".card:first-child img"):
+        assert picture.get_attribute("naturalWidth") != "0"
+
+
+def test_previews_by_keyboard_alone(page, shown):
+    visit(page, shown / "run" / "report", "clusters/audio")
+    one(page, ".card h3 a")
+    page.execute_script("document.querySelector('input[type=search]').focus()")
+    press(page, Keys.TAB, Keys.TAB)
+    assert page.switch_to.active_element.get_attribute("class") == "tile moving"
+    until(lambda: video(page).get("at", 0) > 0.1)
+    first = page.switch_to.active_element.get_attribute("data-row")
+    press(page, Keys.ARROW_RIGHT)
+    assert page.switch_to.active_element.get_attribute("data-row") != first
+    press(page, Keys.ENTER)
+    until(lambda: video(page).get("muted") is False)
+    assert page.execute_script("return document.querySelectorAll('video').length") == 1
+    outline = "return getComputedStyle(document.activeElement).outlineStyle"
+    assert page.execute_script(outline) != "none"
+    press(page, Keys.ENTER)
+    until(lambda: video(page) == {})
+
+
+def test_who_wants_less_motion_gets_none_unasked(page, shown):
+    prefer(page, motion="reduce")
+    visit(page, shown / "run" / "report", "clusters")
+    tile = one(page, ".card .tile")
+    ActionChains(page).move_to_element(tile).perform()
+    time.sleep(0.2)
+    assert video(page) == {}
+    tile.click()
+    until(lambda: video(page).get("at", 0) > 0)
+
+
+def test_order_and_filter(page, shown):
+    report = shown / "run" / "report"
+    visit(page, report, "clusters/video")
+    cards = next(s for s in data(report, "report")["spaces"] if s["name"] == "video")["cards"]
+
+    def order() -> list[int]:
+        return [int(card.get_attribute("data-cluster")) for card in many(page, ".card")]
+
+    until(order)
+    assert order() == [
+        c["cluster"] for c in sorted(cards, key=lambda c: (-c["size"], c["cluster"]))
+    ]
+    keys = {
+        "compactness": lambda c: c["compactness"],
+        "purity": lambda c: -c["purity"],
+        "number": lambda c: 0,
+    }
+    for value, key in keys.items():
+        page.execute_script(
+            "const s = document.querySelector('select'); s.value = arguments[0]; "
+            "s.dispatchEvent(new Event('change'))",
+            value,
+        )
+        assert order() == [
+            c["cluster"] for c in sorted(cards, key=lambda c: (key(c), c["cluster"]))
+        ], value
+    search = one(page, "input[type=search]")
+    search.send_keys("video 3")
+    assert order() == [3]
+    search.clear()
+    search.send_keys("ROW")
+    names = sorted(CLASSES)
+    assert order() == [
+        c["cluster"] for c in cards if any("row" in names[k] for k, _ in c["classes"])
+    ]
+    search.send_keys(" nothing like it")
+    assert order() == []
+    assert "0 clusters of" in one(page, ".count").text
+    search.clear()
+    search.send_keys(" ")
+
+
+def test_a_cluster_opens_to_its_members(page, shown):
+    report = shown / "run" / "report"
+    visit(page, report, "clusters/video")
+    card = one(page, ".card")
+    cluster = card.get_attribute("data-cluster")
+    card.find_element(By.CSS_SELECTOR, "h3 a").click()
+    wanted = data(report, f"members/video-{cluster}")
+    until(lambda: len(many(page, ".members .segment")) == len(wanted["row"]))
+    texts = [node.get_attribute("textContent") for node in many(page, ".members bdi.file")]
+    assert texts == wanted["path"]
+    assert page.switch_to.active_element.tag_name == "h2"
+    options = many(page, ".members select")[1].find_elements(By.TAG_NAME, "option")
+    options[-1].click()
+    chosen = int(options[-1].get_attribute("value"))
+    assert len(many(page, ".members .segment")) == wanted["class"].count(chosen)
+    press(page, Keys.ESCAPE)
+    until(lambda: page.current_url.endswith("#clusters/video"))
+    page.back()
+    until(lambda: many(page, ".members .segment"))
+
+
+def test_long_lists_come_in_pages(page, simulated):
+    visit(page, simulated, "clusters/video")
+    until(lambda: len(many(page, ".card")) == 24)
+    assert "40 clusters" in one(page, ".count").text
+    one(page, ".pager button:last-child").click()
+    until(lambda: len(many(page, ".card")) == 16)
+    assert one(page, ".pager button:last-child").get_attribute("disabled")
+    assert one(page, ".pager .where").text == "Page 2 of 2"
+    one(page, ".card h3 a").click()
+    until(lambda: len(many(page, ".members .segment")) == 48)
+    rows = [tile.get_attribute("data-row") for tile in many(page, ".members .tile")]
+    one(page, ".members .pager button:last-child").click()
+    until(lambda: "Page 2" in one(page, ".where").text)
+    others = [tile.get_attribute("data-row") for tile in many(page, ".members .tile")]
+    assert not set(rows) & set(others)
+    assert page.current_url.endswith("/1")
+    assert "12 of 2,600 segments have a preview" in one(page, "#foot").text
+    assert any(tile.text == "No preview" for tile in many(page, ".members .tile"))
+
+
+def test_the_matrix_by_mouse_and_keyboard(page, shown):
+    report = shown / "run" / "report"
+    visit(page, report, "matrix")
+    found = data(report, "meetings")[0]
+    canvas = one(page, "canvas.matrix")
+    table = pq.read_table(shown / "run" / "clusters" / "labels.parquet")
+    video_N, audio_N = table["video"].to_numpy(), table["audio"].to_numpy()
+
+    def opened() -> tuple[int, int, int]:
+        v, a = map(int, page.current_url.split("/")[-2:])
+        both = int(((video_N == v) & (audio_N == a)).sum())
+        until(lambda: len(many(page, ".cell-side .segment")) == both)
+        return v, a, both
+
+    r, c, _ = max(found["cells"], key=lambda cell: cell[2])
+    width, height = canvas.size["width"], canvas.size["height"]
+    # 108 pixels of labels at the left, 74 above, 2 of border
+    cell = (width - 110) / len(found["columns"])
+    x, y = 108 + (c + 0.5) * cell - width / 2, 74 + (r + 0.5) * cell - height / 2
+    ActionChains(page).move_to_element_with_offset(canvas, round(x), round(y)).click().perform()
+    until(lambda: many(page, ".cell-side .segment"))
+    v, a, both = opened()
+    assert (v, a) == (found["rows"][r], found["columns"][c])
+    assert f"{both} segment" in one(page, ".tip").text
+    one(page, ".close").click()
+    until(lambda: not many(page, ".cell-side .segment"))
+    page.execute_script("document.querySelector('canvas.matrix').focus()")
+    press(page, Keys.HOME, *[Keys.ARROW_UP] * 9)
+    press(page, Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
+    until(
+        lambda: (
+            page.current_url.count("/") > 4 and page.current_url.endswith(f"/{found['columns'][2]}")
+        )
+    )
+    v, a, _ = opened()
+    assert (v, a) == (found["rows"][1], found["columns"][2])
+    press(page, Keys.ESCAPE)
+    assert page.switch_to.active_element == canvas
+    until(lambda: page.current_url.endswith("#matrix/0"))
+
+
+def test_the_map_by_mouse_and_keyboard(page, shown):
+    import base64
+
+    report = shown / "run" / "report"
+    visit(page, report, "map")
+    until(lambda: many(page, ".key-button"))
+    packed = data(report, "map")["positions"]["video"]
+    xy = np.frombuffer(base64.b64decode(packed), "<u2").reshape(-1, 2).astype(float)
+    canvas = one(page, "canvas.map")
+    width, height = canvas.size["width"], canvas.size["height"]
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    scale = min((width - 32) / (high - low)[0], (height - 32) / (high - low)[1])
+    lonely = max(range(VIDEOS), key=lambda i: np.sort(((xy - xy[i]) ** 2).sum(axis=1))[1])
+    offset = (xy[lonely] - (low + high) / 2) * scale * [1, -1]
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    ActionChains(page).move_to_element_with_offset(
+        canvas, round(offset[0]), round(offset[1])
+    ).perform()
+    assert one(page, ".map-card .tile").get_attribute("data-row") == str(lonely)
+    until(lambda: video(page).get("at", 0) > 0.1)
+    ActionChains(page).click().perform()
+    until(lambda: video(page)["muted"] is False)
+    page.execute_script("document.querySelector('canvas.map').focus()")
+    press(page, Keys.ARROW_LEFT if offset[0] > 0 else Keys.ARROW_RIGHT)
+    until(lambda: one(page, ".map-card .tile").get_attribute("data-row") != str(lonely))
+    press(page, Keys.ENTER)
+    until(lambda: video(page).get("muted") is False)
+    press(page, Keys.ESCAPE)
+    until(lambda: video(page) == {})
+
+
+def test_the_map_in_other_colours(page, shown):
+    visit(page, shown / "run" / "report", "map/audio")
+    until(lambda: len(many(page, ".key-button")) == len(CLASSES))
+    for value, count in (("cluster video", CLUSTERS), ("round audio", None)):
+        page.execute_script(
+            "const s = document.querySelector('.tools select'); s.value = arguments[0]; "
+            "s.dispatchEvent(new Event('change'))",
+            value,
+        )
+        until(lambda count=count: count is None or len(many(page, ".key-button")) == count)
+    slider = one(page, "input[type=range]")
+    slider.send_keys(Keys.HOME)
+    until(lambda: "Round 1" in one(page, ".tools").text)
+    labels = pq.read_table(shown / "run" / "rounds" / "000" / "labels.parquet")["audio"].to_numpy()
+    until(lambda: len(many(page, ".key-button")) == len(set(labels.tolist())))
+    one(page, ".key-button").click()
+    until(lambda: one(page, ".key-button").get_attribute("aria-pressed") == "true")
+
+
+def test_names_are_downloaded_from_disk(page, shown, tmp_path):
+    visit(page, shown / "run" / "report", "names/video")
+    first = one(page, ".naming input")
+    first.click()
+    press(page, "rain <b>", Keys.ENTER, "\u05e9\u05dc\u05d5\u05dd")
+    until(lambda: "2 names" in one(page, ".save-bar").text)
+    labels = [node.get_attribute("aria-label") for node in many(page, ".naming input")[:2]]
+    numbers = [label.rsplit(" ", 1)[1] for label in labels]
+    allow = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", allow)
+    one(page, ".save-bar button.main").click()
+    until(lambda: (tmp_path / "names.json").exists() and (tmp_path / "names.json").stat().st_size)
+    saved = json.loads((tmp_path / "names.json").read_text(encoding="utf-8"))
+    assert saved == {
+        "format": 1,
+        "names": {"video": {numbers[0]: "rain <b>", numbers[1]: "\u05e9\u05dc\u05d5\u05dd"}},
+    }
+    page.get((shown / "run" / "report" / "index.html").as_uri() + f"#clusters/video/{numbers[0]}")
+    page.refresh()
+    until(lambda: one(page, "h2 bdi").text == "rain <b>")  # what was typed is kept
+    page.execute_script("localStorage.clear()")
+
+
+def test_names_are_saved_to_the_run_when_it_is_served(page, shown):
+    run = shown / "run"
+    server = serve(run / "report", run)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        page.get(f"{server.address}#clusters/audio/1")
+        field = one(page, ".name-input")
+        field.send_keys("dog")
+        until(lambda: one(page, "h2 bdi").text == "dog")
+        many(page, "[role=tab]")[-1].click()
+        one(page, ".save-bar button.main").click()
+        until(lambda: "Saved to" in one(page, ".save-bar").text)
+        assert read_names(run) == {"audio": {1: "dog"}}
+        page.get("about:blank")
+        page.get(f"{server.address}#names/audio")
+        until(
+            lambda: "dog" in [node.get_attribute("value") for node in many(page, ".naming input")]
+        )
+        tile = one(page, ".tile")
+        tile.click()
+        until(lambda: video(page).get("sound", 0) > 0)
+        page.get("about:blank")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        (run / "names.json").unlink(missing_ok=True)
+
+
+def test_hostile_names_stay_text(page, shown):
+    report = shown / "run" / "report"
+    seen: set[str] = set()
+    for k in range(CLUSTERS):
+        visit(page, report, f"clusters/video/{k}")
+        until(lambda: many(page, ".members .segment"))
+        texts = (
+            "return [...document.querySelectorAll('bdi.file, bdi.chip')].map((node) => "
+            "node.textContent)"
+        )
+        seen |= set(page.execute_script(texts))
+        assert (
+            many(page, "#content script, #content b, #content img[onerror], #content [onfocus]")
+            == []
+        )
+    assert set(NAMES) | set(CLASSES) <= seen
+    for view in VIEWS:
+        visit(page, report, view)
+        one(page, "#panel > *")
+    assert page.execute_script("return typeof window.hacked") == "undefined"
+    assert {script.get_attribute("src")[:5] for script in many(page, "script")} == {"file:"}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, shown, scheme):
+    axe_core = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    source = next(Path(axe_core.__path__[0]).glob("axe*.js")).read_text(encoding="utf-8")
+    prefer(page, scheme=scheme)
+    views = (
+        (*VIEWS, "clusters/video/0", "matrix/0/0/0")
+        if scheme == "light"
+        else ("health", "clusters", "map", "names")
+    )
+    # nothing else depends on colours
+    rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}
+    for view in views:
+        visit(page, shown / "run" / "report", view)
+        one(page, "#panel > *")
+        if view.startswith("map"):
+            until(lambda: many(page, ".key-button"))
+            page.execute_script("document.querySelector('canvas.map').focus()")
+            press(page, Keys.ARROW_LEFT)
+        page.execute_script(source)
+        found = page.execute_async_script("axe.run(arguments[0]).then(arguments[1])", rules)
+        serious = [
+            (v["id"], v["nodes"][0]["html"], v["nodes"][0].get("failureSummary"))
+            for v in found["violations"]
+            if v["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], view
+        assert len(found["passes"]) > (10 if scheme == "light" else 0)
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(page, shown):
+    background = "return getComputedStyle(document.body).backgroundColor"
+    prefer(page, scheme="dark")
+    visit(page, shown / "run" / "report")
+    dark = page.execute_script(background)
+    prefer(page, scheme="light")
+    light = page.execute_script(background)
+    assert dark != light
+    button = one(page, "#theme")
+    button.click()
+    button.click()
+    assert button.text == "Theme: dark"
+    assert page.execute_script(background) == dark
+    page.refresh()
+    assert page.execute_script(background) == dark
+    page.execute_script("localStorage.clear()")
+
+
+def test_nothing_is_wider_than_a_phone(page, shown, simulated):
+    resize(page, 390, 844)
+    for report, views in (
+        (shown / "run" / "report", (*VIEWS, "clusters/video/0")),
+        (simulated, ("matrix", "map")),
+    ):
+        for view in views:
+            visit(page, report, view)
+            one(page, "#panel > *")
+            assert page.execute_script("return document.documentElement.scrollWidth") <= 390, view
+
+
+def test_an_unfinished_run_shows_its_health_and_says_what_is_missing(page, shown, tmp_path):
+    import shutil
+
+    shutil.copytree(
+        shown / "run",
+        tmp_path / "run",
+        ignore=shutil.ignore_patterns("clusters", "report", "features"),
+    )
+    seehear.report(tmp_path / "run")
+    visit(page, tmp_path / "run" / "report")
+    assert len(many(page, "svg.chart")) == 8
+    for view in VIEWS[1:]:
+        visit(page, tmp_path / "run" / "report", view)
+        assert "Not there yet" in one(page, "#panel").text
