@@ -13,6 +13,7 @@ import io
 import os
 import sys
 import threading
+from contextlib import suppress
 
 import click
 
@@ -25,15 +26,8 @@ LEAVE_SECONDS = 5  # after a request to stop, once all is saved
 
 __all__ = ["cli", "main"]
 
-for group in (
-    training,
-    evaluating,
-    reporting,
-    using,
-    sharing,
-    measuring,
-    doctor,
-):  # in the order of --help
+# In the order of --help.
+for group in (training, evaluating, reporting, using, sharing, measuring, doctor):
     for command in group.COMMANDS:
         cli.add_command(command)
 
@@ -64,7 +58,20 @@ def main() -> None:
         code = 1
     except OSError as error:
         code = fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".", 1)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        end_rank(code)
+    sys.exit(code)
+
+
+def end_rank(code: int) -> None:
+    """End this process at once: threads that gloo leaves behind have aborted an interpreter that
+    was being taken down, and torchrun starts all ranks again for one that did not end with 0.
+    """
+    with suppress(OSError, ValueError):  # a reader that has left
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def fail(message: str, code: int) -> int:
