@@ -218,7 +218,7 @@ def test_a_line_of_index_json_that_was_changed_is_found(tmp_path: Path) -> None:
 
 HOSTILE = """
 import random, sys
-sys.path += ["", "../helpers"]
+sys.path += ["../faults"]
 from pathlib import Path
 from seehear.data.index.info import read_info, write_info
 from seehear.data.index.table import digests_of

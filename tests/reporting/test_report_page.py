@@ -126,7 +126,7 @@ def test_the_page_opens_from_disk_and_every_tab_by_mouse_and_keys(page, shown):
     visit(page, shown / "run" / "report")
     assert page.title == "run · seehear report"
     found = data(shown / "run" / "report", "report")["health"]["verdict"]
-    assert one(page, ".verdict h2").text == found["title"]
+    until(lambda: one(page, ".verdict h2").text == found["title"])
     assert len(many(page, "svg.chart")) == 8
     assert all(text.text.startswith("Good: ") for text in many(page, "figcaption.good"))
     tabs = many(page, "[role=tab]")
@@ -135,7 +135,7 @@ def test_the_page_opens_from_disk_and_every_tab_by_mouse_and_keys(page, shown):
         tab.click()
         until(lambda tab=tab: tab.get_attribute("aria-selected") == "true")
         assert page.current_url.endswith(f"#{view}")
-        assert one(page, "#panel > *").is_displayed()
+        until(lambda: one(page, "#panel > *").is_displayed())
     tabs[-1].send_keys(Keys.ARROW_RIGHT)
     until(lambda: page.current_url.endswith("#health"))
     page.switch_to.active_element.send_keys(Keys.END)
@@ -232,7 +232,7 @@ def test_order_and_filter(page, shown):
     ]
     search.send_keys(" nothing like it")
     assert order() == []
-    assert "0 clusters of" in one(page, ".count").text
+    until(lambda: "0 clusters of" in one(page, ".count").text)
     search.clear()
     search.send_keys(" ")
 
@@ -261,11 +261,11 @@ def test_a_cluster_opens_to_its_members(page, shown):
 def test_long_lists_come_in_pages(page, simulated):
     visit(page, simulated, "clusters/video")
     until(lambda: len(many(page, ".card")) == 24)
-    assert "40 clusters" in one(page, ".count").text
+    until(lambda: "40 clusters" in one(page, ".count").text)
     one(page, ".pager button:last-child").click()
     until(lambda: len(many(page, ".card")) == 16)
-    assert one(page, ".pager button:last-child").get_attribute("disabled")
-    assert one(page, ".pager .where").text == "Page 2 of 2"
+    until(lambda: one(page, ".pager button:last-child").get_attribute("disabled"))
+    until(lambda: one(page, ".pager .where").text == "Page 2 of 2")
     one(page, ".card h3 a").click()
     until(lambda: len(many(page, ".members .segment")) == 48)
     rows = [tile.get_attribute("data-row") for tile in many(page, ".members .tile")]
@@ -274,7 +274,7 @@ def test_long_lists_come_in_pages(page, simulated):
     others = [tile.get_attribute("data-row") for tile in many(page, ".members .tile")]
     assert not set(rows) & set(others)
     assert page.current_url.endswith("/1")
-    assert "12 of 2,600 segments have a preview" in one(page, "#foot").text
+    until(lambda: "12 of 2,600 segments have a preview" in one(page, "#foot").text)
     assert any(tile.text == "No preview" for tile in many(page, ".members .tile"))
 
 
@@ -301,7 +301,7 @@ def test_the_matrix_by_mouse_and_keyboard(page, shown):
     until(lambda: many(page, ".cell-side .segment"))
     v, a, both = opened()
     assert (v, a) == (found["rows"][r], found["columns"][c])
-    assert f"{both} segment" in one(page, ".tip").text
+    until(lambda: f"{both} segment" in one(page, ".tip").text)
     one(page, ".close").click()
     until(lambda: not many(page, ".cell-side .segment"))
     page.execute_script("document.querySelector('canvas.matrix').focus()")
@@ -337,7 +337,7 @@ def test_the_map_by_mouse_and_keyboard(page, shown):
     ActionChains(page).move_to_element_with_offset(
         canvas, round(offset[0]), round(offset[1])
     ).perform()
-    assert one(page, ".map-card .tile").get_attribute("data-row") == str(lonely)
+    until(lambda: one(page, ".map-card .tile").get_attribute("data-row") == str(lonely))
     until(lambda: video(page).get("at", 0) > 0.1)
     ActionChains(page).click().perform()
     until(lambda: video(page)["muted"] is False)
@@ -519,4 +519,4 @@ def test_an_unfinished_run_shows_its_health_and_says_what_is_missing(page, shown
     assert len(many(page, "svg.chart")) == 8
     for view in VIEWS[1:]:
         visit(page, tmp_path / "run" / "report", view)
-        assert "Not there yet" in one(page, "#panel").text
+        until(lambda: "Not there yet" in one(page, "#panel").text)
