@@ -140,18 +140,19 @@ def test_the_window_is_the_middle_for_the_centre_draw_and_reaches_both_ends():
     assert window(frames, np.full(8, 0.999), clip)[0, 0, -1, 0] == 15
 
 
-def test_the_split_keeps_videos_whole_and_depends_on_the_seed():
+def test_the_split_keeps_recordings_whole_and_depends_on_the_seed():
     clips = Clips.from_memory(
         [Segment(np.zeros((8, 36, 36, 3), np.uint8), np.zeros(16000, np.float32))] * 100,
         Clip(),
         Data(),
         1,
     )
-    clips.index.video = np.arange(100) // 4
+    clips.index.recording = np.arange(100) // 4
     train, out = clips.split(0.2)
     assert np.array_equal(np.sort(np.concatenate([train, out])), np.arange(100))
     assert len(out) == 20
-    assert not set(clips.index.video[train]) & set(clips.index.video[out])
+    recording = clips.index.recording
+    assert not set(recording[train]) & set(recording[out])
     assert np.array_equal(out, clips.split(0.2)[1])
     clips.seed = 2
     assert not np.array_equal(out, clips.split(0.2)[1])

@@ -419,6 +419,7 @@ def test_an_index_of_many_videos(tmp_path: Path) -> None:
     )
     opened = Index.open(tmp_path / "index")
     assert (len(opened), opened.num_videos, opened.digest) == (40_000, 20_000, info["digest"])
+    assert np.array_equal(opened.recording, opened.video)  # no recording is named
     assert opened.path(39_999) == "/videos/019999.mp4"
     np.testing.assert_array_equal(opened.video, np.repeat(np.arange(20_000), 2))
     again = opened.videos()

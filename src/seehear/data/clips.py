@@ -184,12 +184,12 @@ class Clips:
         return True
 
     def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and rows kept out: about `share` of the videos, drawn from the seed and
-        never split.
+        """Rows to train on and rows kept out: about `share` of the recordings, drawn from the seed
+        and never split.
 
         Both are ascending, int32 where row numbers fit.
         """
-        return split(self.index.video, share, (self.seed, 0x0F))
+        return split(self.index.recording, share, (self.seed, 0x0F))
 
     def num_starts(self, rows: np.ndarray) -> np.ndarray:
         """How many different clips each row has, (n,) int64: one where it is no longer than a

@@ -33,6 +33,7 @@ class Segments(Protocol):
     """
 
     video: np.ndarray
+    recording: np.ndarray
     start_s: np.ndarray
     seconds: np.ndarray
     width: np.ndarray
@@ -62,7 +63,7 @@ class SegmentsInMemory:
             spans = [len(sound) / clip.sample_rate_hz for sound in sounds]
         self.seconds, self.start_s = np.array(spans), np.zeros(len(segments))
         self.height, self.width = (np.array([f.shape[axis] for f in frames]) for axis in (1, 2))
-        self.video = np.arange(len(segments))
+        self.video = self.recording = np.arange(len(segments))
 
     def __len__(self) -> int:
         return len(self.video)

@@ -30,7 +30,7 @@ class OneFile:
 
     def __init__(self, info: MediaInfo, start_s: float, seconds: float) -> None:
         self._path, self._hearing = info.path, Hearing(info.audio_track, info.audio_channel)
-        self.video = np.zeros(1, dtype=np.int32)
+        self.video = self.recording = np.zeros(1, dtype=np.int32)
         self.start_s, self.seconds = np.array([start_s]), np.array([seconds])
         self.width, self.height = np.array([info.width]), np.array([info.height])
 

@@ -104,6 +104,7 @@ class Index:
         info: what is in index.json.
         digest: of the table; two indexes with the same digest have the same rows.
         video: int32 (N,), which file a row is from, 0 up; rows of one file are neighbours.
+        recording: int32 (N,), which recording a row is of, 0 up: the file, unless it was named.
         start_s, seconds: float64 (N,), the segment, in seconds since the container's start.
         fps, width, height, rotation_degrees, sample_rate_hz, channels, file_bytes, modified_ns:
             (N,), of the file.
@@ -118,6 +119,7 @@ class Index:
         self._table = table
         self._names = table["path"].dictionary
         self.video: NDArray[np.int32] = table["path"].indices.to_numpy()
+        self.recording: NDArray[np.int32] = self.video
         self.start_s: NDArray[np.float64] = self._column("start_s")
         self.seconds: NDArray[np.float64] = self._column("seconds")
         self.fps: NDArray[np.float64] = self._column("fps")
