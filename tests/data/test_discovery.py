@@ -25,7 +25,7 @@ from seehear.data.index import Index, IndexSummary
 from seehear.data.index.discovery import find_candidates
 from seehear.errors import MediaError, SettingsError, UsageError, printable
 from seehear.evaluation.datasets.tree import Tree
-from seehear.library.pieces import Cutting, FileSource
+from seehear.library.sources import Cutting, FileSource
 from seehear.machine.console import Console
 from seehear.machine.files import write_json
 
@@ -108,7 +108,7 @@ def test_closed_folders_and_links_into_them_cost_their_own_rows(open_folder: Pat
             found, _ = find_candidates([str(videos)])
             named = [str(videos / "a-link")]
             with pytest.raises(UsageError, match="a-link cannot be looked at: Permission denied"):
-                FileSource(named, Cutting(None, 0.0, ("video",), 1, 10.0))
+                FileSource(named, Cutting(("video",), timeout_s=10.0))
             media = Tree(videos).media
     finally:
         (videos / "closed").chmod(0o755)
@@ -232,7 +232,7 @@ def test_what_seehear_made_is_passed_over_and_counted(tmp_path: Path, good_bytes
     # the index itself is not counted
     again = build(tmp_path / "all", tmp_path / "all" / "new-index")
     assert again.passed_over == summary.passed_over
-    files = FileSource(tmp_path / "all", Cutting(None, 0.0, ("video", "audio"), 1, 10.0)).files
+    files = FileSource(tmp_path / "all", Cutting(("video", "audio"), timeout_s=10.0)).files
     assert [file.path for file in files if file.path.endswith(".mp4")] == good
     assert sorted(Tree(tmp_path / "all").media) == good
 

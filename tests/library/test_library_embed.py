@@ -119,10 +119,10 @@ def test_a_folder_of_other_files_is_an_empty_table(model, tmp_path):
 
 SCRIPT = """
     import sys
-    import seehear.library.pieces as pieces
+    import seehear.library.sources as sources
     from seehear.library import embed_to_file
 
-    pieces.FILES_A_GROUP = 5
+    sources.FILES_A_GROUP = 5
     if __name__ == "__main__":
         embed_to_file(sys.argv[1], sys.argv[2], sys.argv[3], workers=1, device="cpu")
 """
@@ -143,7 +143,7 @@ def test_killed_and_called_again_equals_never_killed(
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
     assert not out.exists()
-    monkeypatch.setattr("seehear.library.pieces.FILES_A_GROUP", 5)
+    monkeypatch.setattr("seehear.library.sources.FILES_A_GROUP", 5)
     with pytest.raises(UsageError, match=r"begun with other settings.*--overwrite"):
         embed_to_file(model, videos, out, workers=1, segment_seconds=3.0)
     before = seen.stat().st_mtime_ns

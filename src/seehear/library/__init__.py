@@ -1,25 +1,24 @@
 """What is a trained run good for? Features, clusters and search for videos that it has never seen.
 
-    from seehear.library import assign, embed, export_labels, search
+    from seehear.library import assign, embed, embed_file, export_labels, search
 
-    features = embed("runs/mine", "new-videos")          # a row a segment, features of both
-    encoders feature = embed_file(seehear.load("runs/mine"), "a.mp4")  # {"video": (D,), "audio":
-    (D,)}: of one file labels = assign("runs/mine", features)               # cluster, distance,
-    margin, name, in each space hits = search("runs/mine", "query.wav", top=20)      # nearest
-    segments of the training videos export_labels("runs/mine", "csv", "labels.csv")
+    features = embed("runs/mine", "new-videos")  # a row a segment, features of both encoders
+    feature = embed_file(seehear.load("runs/mine"), "a.mp4")  # {"video": (D,), "audio": (D,)}
+    labels = assign("runs/mine", features)  # cluster, distance, margin, name, in each space
+    hits = search("runs/mine", "query.wav", top=20)  # nearest segments of the training videos
+    export_labels("runs/mine", "csv", "labels.csv")
 
-`trained` opens a run, `clusters` measures distances; `pieces` cuts files into segments,
-`embedding` and `parts` run the encoders over them; `assigning` finds clusters; `gallery`,
-`querying`, `searching` and `approximate` find neighbours; `exporting` writes labels for other
-programs. All tables are Arrow tables.
+Open `trained.py` first: a finished run, opened. `sources` finds segments, `embedding` and `parts`
+run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching` and
+`approximate` find neighbours; `exporting` writes labels for other programs. All tables are Arrow
+tables.
 """
 
 from __future__ import annotations
 
 from seehear.library.assigning import assign, assign_to_file
-from seehear.library.embedding import embed, embed_to_file
+from seehear.library.embedding import embed, embed_file, embed_to_file
 from seehear.library.exporting import FORMATS, export_labels
-from seehear.library.one_file import embed_file
 from seehear.library.searching import search
 from seehear.library.trained import Trained, open_run
 

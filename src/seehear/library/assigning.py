@@ -26,7 +26,7 @@ from seehear.library import parts
 from seehear.library.clusters import Clustering
 from seehear.library.embedding import embed
 from seehear.library.gallery import TableGallery, matrix
-from seehear.library.pieces import Paths
+from seehear.library.sources import Paths
 from seehear.library.trained import Trained, open_run
 from seehear.machine.console import Console
 from seehear.machine.files import atomic_file

@@ -1,10 +1,9 @@
-"""What do the encoders say of new files? A row a segment, with the features of each stream that it
-has.
+"""What do the encoders say of new files? A row a segment, with the features of its streams.
 
     path, start_s, seconds   the segment; null times for a file that cannot be read
     video, audio             fixed-size lists of float16, null where the segment has no such stream
-    reason                   why something could not be read, a key of `seehear.data.media.REASONS`;
-    otherwise null
+    reason                   why something could not be read, a key of
+                             `seehear.data.media.REASONS`; otherwise null
 
 Work goes on group by group, so that memory does not grow with the number of files, and each
 finished group is kept beside the output until all are there: the same call after a kill goes on
@@ -13,11 +12,12 @@ where it stopped (`parts`).
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,25 @@ import pyarrow as pa
 from seehear.config import Data
 from seehear.data.clips import Clips
 from seehear.data.index import Index
-from seehear.data.index.mapped import WORDS
-from seehear.data.index.table import FACTS, Video
-from seehear.library.parts import Plan, is_features, write_groups
-from seehear.library.pieces import Cutting, Paths, Piece, Source, group_of, num_groups, source_of
+from seehear.errors import MediaError, UsageError
+from seehear.library.parts import FORMAT, Output, is_features, write_groups
+from seehear.library.sources import (
+    Cutting,
+    Group,
+    Paths,
+    Source,
+    group_of_file,
+    groups,
+    source_of,
+)
 from seehear.machine.console import Console, Watch, unwatched
 from seehear.machine.distributed import cores
 from seehear.machine.outputs import check_file
 from seehear.method.features import extract
-from seehear.models.model import MODALITIES, Model, load
+from seehear.models.model import Model, load
 
-FORMAT = "seehear features 1"
-FEW_PIECES = 16  # are read in this process: starting others would take longer
+FEW_SEGMENTS = 16  # are read in this process: starting others would take longer
 _LARGEST = float(np.finfo(np.float16).max)
-_NO_FACTS = {name: "" if kind in (pa.string(), WORDS) else 0 for name, kind in FACTS.items()}
 
 
 def embed(
@@ -76,14 +81,11 @@ def embed(
         UsageError: there is nothing at a path, or settings that cannot be.
         RunError: `model` is no run with encoders.
     """
-    model = load(model, device=device) if not isinstance(model, Model) else model
-    cutting = cutting_of(model, segment_seconds, min_seconds, workers, timeout_s)
-    source = source_of(videos, cutting)
-    watch = console.watch if console else unwatched
-    found = tables(model, source, num_clips, cutting.workers, watch)
-    return pa.concat_tables([schema_of(model).empty_table(), *found]).replace_schema_metadata(
-        metadata_of(model, source, cutting, num_clips)
+    call = call_of(
+        model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device
     )
+    tables = call.tables(console.watch if console else unwatched)
+    return pa.concat_tables([call.schema.empty_table(), *tables])
 
 
 def embed_to_file(
@@ -100,14 +102,13 @@ def embed_to_file(
     device: str = "auto",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Write the features of new files to a Parquet file, with bounded memory; the same call after a
-    kill goes on.
+    """Write the features of new files to a Parquet file; the same call after a kill goes on.
 
     Args:
         out: the file to write. Until it is complete there is a hidden folder of its name beside it.
         overwrite: replace `out`, and forget what an unfinished call with other settings left.
         model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device, console:
-            as for `embed`.
+            as for `embed`. Memory does not grow with the number of files.
     Returns:
         "path", "rows" (segments), "video" and "audio" (segments that have the feature),
         "unreadable" (reason -> rows).
@@ -115,197 +116,173 @@ def embed_to_file(
         UsageError: `out` exists or has another ending than .parquet, or what is unfinished was
             begun with other encoders, files or settings.
     """
-    check_file(Path(out), is_features, "features", overwrite=overwrite, endings=(".parquet",))
-    model = load(model, device=device) if not isinstance(model, Model) else model
-    cutting = cutting_of(model, segment_seconds, min_seconds, workers, timeout_s)
-    source = source_of(videos, cutting)
-    plan = Plan(
-        Path(out), metadata_of(model, source, cutting, num_clips), schema_of(model), overwrite
+    output = Output(Path(out), overwrite)
+    check_file(output.out, is_features, "features", overwrite=overwrite, endings=(".parquet",))
+    call = call_of(
+        model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device
     )
-    with nullcontext(console) if console else Console() as console:
-
-        def missing(begin: int) -> Iterator[pa.Table]:
-            return tables(model, source, num_clips, cutting.workers, console.watch, begin)
-
-        return write_groups(plan, missing, num_groups(source))
-
-
-def cutting_of(
-    model: Model, segment_seconds: float, min_seconds: float, workers: int | None, timeout_s: float
-) -> Cutting:
-    """The arguments of a call as one."""
-    modalities = tuple(m for m in MODALITIES if m in model.pair.encoders)
-    cutting = Cutting(segment_seconds, min_seconds, modalities, workers or cores(), timeout_s)
-    cutting.check()
-    return cutting
+    with nullcontext(console) if console else Console() as shown:
+        return write_groups(
+            output,
+            call.schema,
+            lambda begin: call.tables(shown.watch, begin),
+            len(groups(call.source)),
+        )
 
 
-def schema_of(model: Model) -> pa.Schema:
-    """The columns; a modality without an encoder is not there."""
-    widths = {m: model.pair.feature_dim(m) for m in MODALITIES if m in model.pair.encoders}
-    return pa.schema(
-        [
-            ("path", pa.string()),
-            ("start_s", pa.float64()),
-            ("seconds", pa.float64()),
-            *((modality, pa.list_(pa.float16(), width)) for modality, width in widths.items()),
-            ("reason", pa.string()),
-        ]
-    )
+def embed_file(
+    model: Model, path: str | os.PathLike[str], *, num_clips: int = 10
+) -> dict[str, np.ndarray]:
+    """One feature a modality, of a file: modality -> (D,) float32; what both file and model have.
+
+    A file with picture and sound is one segment from the moment when both are there to the moment
+    when one ends, as in an index; a file with one stream is one segment of that stream.
+
+    Args:
+        model: from `seehear.load`.
+        path: a video or audio file.
+        num_clips: so many clips, spread evenly, are averaged.
+    Raises:
+        MediaError: the file cannot be read, or has no stream that the model has an encoder for.
+        UsageError: `num_clips` is not positive.
+    """
+    found, reasons = features_of(model, group_of_file(path, model.modalities), num_clips)
+    there = {m: part_1D[0] for m, part_1D in found.items() if not np.isnan(part_1D[0, 0])}
+    if not there:
+        raise MediaError(path, reasons[0])
+    return there
 
 
-def metadata_of(model: Model, source: Source, cutting: Cutting, num_clips: int) -> dict[str, str]:
-    """What a table of features is of; two with the same have the same rows."""
+@dataclass(frozen=True)
+class Call:
+    """What one call embeds, and how."""
+
+    model: Model
+    source: Source
+    settings: dict[str, float]
+    workers: int
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns; a modality without an encoder is not there.
+
+        Its metadata say what the features are of; two tables with the same have the same rows.
+        """
+        widths = {m: self.model.pair.feature_dim(m) for m in self.model.modalities}
+        columns = [("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())]
+        columns += [(m, pa.list_(pa.float16(), width)) for m, width in widths.items()]
+        metadata = {
+            "format": FORMAT,
+            "model": self.model.digest,
+            "source": self.source.digest,
+            "settings": json.dumps(self.settings),
+        }
+        return pa.schema([*columns, ("reason", pa.string())], metadata)
+
+    def tables(self, watch: Watch, begin: int = 0) -> Iterator[pa.Table]:
+        """The features of the source from its group number `begin` on, a table a group."""
+        count = watch("embedding", len(self.source))
+        for part in groups(self.source)[begin:]:
+            count(part.start)
+            group = self.source.group(part)
+
+            def step(segments: float, part: range = part, total: int = len(group.rows)) -> None:
+                count(part.start + int(segments / total * len(part)))
+
+            found = features_of(
+                self.model, group, int(self.settings["num_clips"]), self.workers, step
+            )
+            yield table_of(group, *found, self.schema)
+            count(part.stop)
+
+
+def call_of(
+    model: Model | str | Path,
+    videos: Paths | Index,
+    segment_seconds: float,
+    min_seconds: float,
+    num_clips: int,
+    workers: int | None,
+    timeout_s: float,
+    device: str,
+) -> Call:
+    """The arguments of `embed` as what is to be done."""
+    model = model if isinstance(model, Model) else load(model, device=device)
+    workers = workers or cores()
+    cutting = Cutting(model.modalities, segment_seconds, min_seconds, timeout_s)
+    source = source_of(videos, cutting, workers)
     settings = {
-        "segment_seconds": cutting.segment_seconds,
-        "min_seconds": cutting.min_seconds,
+        "segment_seconds": segment_seconds,
+        "min_seconds": min_seconds,
         "num_clips": num_clips,
         "group_size": source.group_size,
     }
-    return {
-        "format": FORMAT,
-        "model": model.digest,
-        "source": source.digest,
-        "settings": json.dumps(settings),
-    }
+    return Call(model, source, settings, workers)
 
 
-def tables(
-    model: Model, source: Source, num_clips: int, workers: int, watch: Watch, begin: int = 0
-) -> Iterator[pa.Table]:
-    """The features of a source from its group number `begin` on, a table a group."""
-    count = watch("embedding", len(source))
-    for number in range(begin, num_groups(source)):
-        part = group_of(source, number)
-        count(part.start)
-        pieces = source.pieces(part)
-
-        def step(share: float, part: range = part) -> None:
-            count(part.start + int(share * len(part)))
-
-        yield embed_pieces(model, pieces, num_clips, workers, step)
-        count(part.stop)
-
-
-def embed_pieces(
+def features_of(
     model: Model,
-    pieces: Sequence[Piece],
+    group: Group,
     num_clips: int,
-    workers: int,
-    progress: Any = lambda share: None,
-) -> pa.Table:
-    """The features of some segments, as a table; where one stream of a segment fails, the other is
-    still read.
+    workers: int = 0,
+    progress: Callable[[float], None] = lambda segments: None,
+) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+    """The features of some segments; where one stream of a segment fails, the other is still read.
+
+    Returns:
+        modality -> (N, D) float32, a row a segment of the group, NaN where there is none; and
+        number in the group -> why something could not be read.
     """
-    found: dict[str, dict[int, np.ndarray]] = {
-        m: {} for m in MODALITIES if m in model.pair.encoders
+    if num_clips < 1:
+        raise UsageError(f"num_clips is {num_clips}. It must be at least 1.")
+    first, reasons = group.rows.start, dict(group.unreadable)
+    found = {
+        m: np.full((len(group.rows), model.pair.feature_dim(m)), np.nan, np.float32)
+        for m in model.modalities
     }
-    reasons = {i: piece.reason for i, piece in enumerate(pieces) if piece.reason}
-    waiting: dict[tuple[str, ...], list[int]] = {}
-    for i, piece in enumerate(pieces):
-        if piece.modalities:
-            waiting.setdefault(piece.modalities, []).append(i)
-    done = len(reasons)
-    for modalities in sorted(waiting, key=len, reverse=True):
-        chosen = sorted(waiting[modalities])
-        size = len(chosen) * num_clips
 
-        def step(clips: int, before: int = done, rows: int = len(chosen), size: int = size) -> None:
-            progress((before + rows * clips / size) / len(pieces))
-
-        failed = read(model, pieces, chosen, modalities, num_clips, workers, found, step)
-        done += len(chosen)
-        reasons |= failed
-        if len(modalities) > 1:  # perhaps one of the streams is well
-            for modality in modalities:
-                read(
-                    model,
-                    pieces,
-                    sorted(failed),
-                    (modality,),
-                    num_clips,
-                    workers,
-                    found,
-                    lambda clips: None,
-                )
-    return table_of(model, pieces, found, reasons)
-
-
-def read(
-    model: Model,
-    pieces: Sequence[Piece],
-    chosen: Sequence[int],
-    modalities: tuple[str, ...],
-    num_clips: int,
-    workers: int,
-    found: dict[str, dict[int, np.ndarray]],
-    progress: Any,
-) -> dict[int, str]:
-    """Put the features of the chosen pieces into `found`; returns why others could not be read."""
-    if not chosen:
-        return {}
-    index = index_of([pieces[i] for i in chosen])
-    data = Data(workers=0 if len(chosen) < FEW_PIECES else workers, max_failed_share=1.0)
-    clips = Clips(index, model.clip, data, 0, modalities)
-    features = extract(model.pair, clips, model.numerics, num_clips=num_clips, progress=progress)
-    for modality, part in features.of.items():
-        values_nD = part.clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16)
-        found[modality] |= {
-            chosen[row]: values_nD[n] for n, row in enumerate(features.rows.tolist())
-        }
-    there = set(features.rows.tolist())
-    return {chosen[row]: clips.reasons[row] for row in range(len(chosen)) if row not in there}
-
-
-def index_of(pieces: Sequence[Piece]) -> Index:
-    """Pieces as an index in memory, in their order; those of a file are neighbours."""
-    videos = []
-    for path, group in itertools.groupby(pieces, key=lambda piece: piece.path):
-        parts = list(group)
-        facts = _NO_FACTS | {
-            "audio_track": None,
-            "width": parts[0].width,
-            "height": parts[0].height,
-        }
-        if parts[0].hearing is not None:
-            facts |= {
-                "audio_track": parts[0].hearing.track,
-                "audio_channel": parts[0].hearing.channel,
-            }
-        starts, seconds = (
-            np.array([getattr(p, name) for p in parts], np.float64)
-            for name in ("start_s", "seconds")
+    def read(rows: np.ndarray, streams: tuple[str, ...], before: int) -> dict[int, str]:
+        data = Data(workers=0 if len(rows) < FEW_SEGMENTS else workers, max_failed_share=1.0)
+        clips = Clips(group.index, model.clip, data, 0, streams)
+        extracted = extract(
+            model.pair,
+            clips,
+            model.numerics,
+            rows=rows,
+            num_clips=num_clips,
+            progress=lambda done: progress(before + done / num_clips),
         )
-        videos.append(Video(path, facts, starts, seconds))
-    return Index.in_memory(videos, os.sep)
+        for modality, part_nD in extracted.of.items():
+            found[modality][extracted.rows - first] = part_nD.numpy()
+        return {row: clips.reasons[row] for row in np.setdiff1d(rows, extracted.rows).tolist()}
+
+    done = len(reasons)
+    for streams, rows in sorted(group.rows_of.items(), key=lambda item: -len(item[0])):
+        failed = read(np.array(rows), streams, done)
+        reasons |= {row - first: reason for row, reason in failed.items()}
+        done += len(rows)
+        if failed and len(streams) > 1:  # perhaps one of the streams is well
+            for modality in streams:
+                read(np.array(list(failed)), (modality,), done - len(failed))
+    return found, reasons
 
 
 def table_of(
-    model: Model,
-    pieces: Sequence[Piece],
-    found: dict[str, dict[int, np.ndarray]],
-    reasons: dict[int, str],
+    group: Group, features: dict[str, np.ndarray], reasons: dict[int, str], schema: pa.Schema
 ) -> pa.Table:
-    """Pieces and what was found of them as a table."""
-    schema = schema_of(model)
-    timed = [bool(piece.modalities) for piece in pieces]
+    """Segments and their features as a table."""
+    index, rows = group.index, group.rows
+    unknown = np.isin(rows, list(group.unreadable))
     columns: dict[str, Any] = {
-        "path": [piece.shown[0] for piece in pieces],
-        "start_s": [
-            piece.shown[1] if known else None for piece, known in zip(pieces, timed, strict=True)
-        ],
-        "seconds": [
-            piece.seconds if known else None for piece, known in zip(pieces, timed, strict=True)
-        ],
-        "reason": [reasons.get(i) for i in range(len(pieces))],
+        "path": [index.original_path(row) for row in rows],
+        "start_s": pa.array(index.original_start_s[rows.start : rows.stop], mask=unknown),
+        "seconds": pa.array(index.seconds[rows.start : rows.stop], mask=unknown),
+        "reason": [reasons.get(i) for i in range(len(rows))],
     }
-    for modality, values in found.items():
-        width = schema.field(modality).type.list_size
-        array_ND = np.zeros((len(pieces), width), np.float16)
-        for i, feature_D in values.items():
-            array_ND[i] = feature_D
-        absent_N = np.array([i not in values for i in range(len(pieces))], dtype=bool)
+    for modality, part_ND in features.items():
+        absent_N = np.isnan(part_ND[:, 0])
+        numbers = np.clip(np.nan_to_num(part_ND), -_LARGEST, _LARGEST).astype(np.float16)
         columns[modality] = pa.FixedSizeListArray.from_arrays(
-            pa.array(array_ND.reshape(-1)), width, mask=pa.array(absent_N)
+            pa.array(numbers.reshape(-1)), part_ND.shape[1], mask=pa.array(absent_N)
         )
     return pa.table({name: columns[name] for name in schema.names}, schema)

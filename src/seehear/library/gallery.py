@@ -20,7 +20,8 @@ from torch import Tensor
 from seehear.data.index import Index
 from seehear.errors import UsageError
 from seehear.library.clusters import BLOCK_ROWS, blocks_of, check_finite
-from seehear.library.embedding import FORMAT, embed_to_file
+from seehear.library.embedding import embed_to_file
+from seehear.library.parts import FORMAT
 from seehear.library.trained import Trained
 from seehear.machine.console import Console
 from seehear.machine.reading import readable

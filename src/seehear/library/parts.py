@@ -1,8 +1,7 @@
-"""How does a table of millions of rows get to disk in parts, so that a killed call goes on where it
-stopped?
+"""How does a table of millions of rows get to disk so that a killed call goes on where it stopped?
 
-    features.parquet                     the result, once it is whole
-    .features.parquet.parts/plan.json    what it is of: encoders, files, settings, format
+    features.parquet                         the result, once it is whole
+    .features.parquet.parts/plan.json        what it is of: encoders, files, settings, format
     .features.parquet.parts/000012.parquet   a finished group
 
 Each part appears whole or not at all. When all are there they are copied into one file, part by
@@ -21,13 +20,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seehear.data.placing import MODALITIES
 from seehear.errors import UsageError
 from seehear.machine import outputs
 from seehear.machine.files import TEMPORARY, atomic_file, write_json
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import check_file
-from seehear.models.model import MODALITIES
 
+FORMAT = "seehear features 1"
 _MEANING = {
     "model": "encoders",
     "source": "files (some were added, removed or changed)",
@@ -37,19 +37,10 @@ _MEANING = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be written where.
-
-    Args:
-        out: the file.
-        metadata: what it is of; parts of something else are refused.
-        schema: its columns.
-        overwrite: replace what is there.
-    """
+class Output:
+    """Where features are written; `overwrite` replaces what is there, unfinished parts too."""
 
     out: Path
-    metadata: dict[str, str]
-    schema: pa.Schema
     overwrite: bool
 
     @property
@@ -63,53 +54,54 @@ class Plan:
 
 
 def write_groups(
-    plan: Plan, missing: Callable[[int], Iterator[pa.Table]], num_groups: int
+    output: Output, schema: pa.Schema, missing: Callable[[int], Iterator[pa.Table]], num_groups: int
 ) -> dict[str, Any]:
     """Write all groups that are missing, then the result.
 
     Args:
+        schema: the columns, with what they are of; parts of something else are refused.
         missing: the tables of the groups from a number on.
     Returns:
         A summary: "path", "rows", a count for each modality, "unreadable" (reason -> rows).
     Raises:
         UsageError: the result exists, or parts of something else.
     """
-    check_file(plan.out, is_features, "features", overwrite=plan.overwrite)
-    with one_writer(plan.out):
-        begin = prepare(plan)
+    check_file(output.out, is_features, "features", overwrite=output.overwrite)
+    with one_writer(output.out):
+        begin = prepare(output, schema)
         for number, table in enumerate(missing(begin) if begin < num_groups else (), begin):
-            with atomic_file(plan.part(number)) as temporary:
+            with atomic_file(output.part(number)) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
-        summary = merge(plan, num_groups)
-        outputs.remove(plan.folder, outputs.PARTS)
+        summary = join_parts(output, schema, num_groups)
+        outputs.remove(output.folder, outputs.PARTS)
     return summary
+
+
+def metadata_of(schema: pa.Schema) -> dict[str, str]:
+    """What a table of features says of itself."""
+    pairs = (schema.metadata or {}).items()
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs}
 
 
 def is_features(path: Path) -> bool:
     """Whether a file holds what `embed_to_file` wrote."""
     try:
-        return bool(
-            (pq.read_schema(path).metadata or {})
-            .get(b"format", b"")
-            .startswith(b"seehear features")
-        )
+        return metadata_of(pq.read_schema(path)).get("format", "").startswith("seehear features")
     except (OSError, ValueError, pa.ArrowException):
         return False
 
 
-def prepare(plan: Plan) -> int:
-    """Make the folder of parts, or find one of the same plan; returns the first group that is
-    missing.
-    """
-    out, folder = plan.out, plan.folder
+def prepare(output: Output, schema: pa.Schema) -> int:
+    """Make the folder of parts, or find one of the same; the first group that is missing."""
+    out, folder, plan = output.out, output.folder, metadata_of(schema)
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
         raise UsageError(f"{folder} is in the way: parts of {out} are to wait there. Move it away.")
     other = next(outputs.foreign(folder, outputs.PARTS), None) if folder.is_dir() else None
     if other is not None:
         raise UsageError(f"{folder / other} is in the way of the parts of {out}. Move it away.")
     begun = outputs.read_marker(folder / "plan.json")
-    if begun != plan.metadata and not plan.overwrite and (begun or plan.part(0).exists()):
-        differ = [_MEANING[key] for key in plan.metadata if begun.get(key) != plan.metadata[key]]
+    if begun != plan and not output.overwrite and (begun or output.part(0).exists()):
+        differ = [_MEANING[key] for key in plan if begun.get(key) != plan[key]]
         what = (
             f"was begun with other {' and '.join(differ)}"
             if begun
@@ -118,54 +110,39 @@ def prepare(plan: Plan) -> int:
         raise UsageError(
             f"{out} {what}. Call it as it was begun to go on, or start anew with --overwrite."
         )
-    if begun != plan.metadata:
+    if begun != plan:
         outputs.remove(folder, outputs.PARTS)
     folder.mkdir(parents=True, exist_ok=True)
     for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
         rest.unlink()
-    write_json(folder / "plan.json", plan.metadata)
+    write_json(folder / "plan.json", plan)
     begin = 0
-    while is_whole(plan.part(begin), plan.schema):
+    while is_whole(output.part(begin), schema):
         begin += 1
     return begin
 
 
 def is_whole(part: Path, schema: pa.Schema) -> bool:
-    """Whether a part is there and can be read; what damaged it has cost this group and those after
-    it.
-    """
+    """Whether a part can be read; where it is damaged, it and those after it are made anew."""
     try:
         return part.is_file() and bool(pq.read_table(part).schema.equals(schema))
     except (OSError, ValueError, pa.ArrowException):
         return False
 
 
-def merge(plan: Plan, num_groups: int) -> dict[str, Any]:
-    """Copy all parts into the result, one at a time."""
-    counts: Counter[str] = Counter()
+def join_parts(output: Output, schema: pa.Schema, num_groups: int) -> dict[str, Any]:
+    """Copy all parts into the result, one at a time, and count what they hold."""
+    counts = Counter(dict.fromkeys(("rows", *(m for m in MODALITIES if m in schema.names)), 0))
     reasons: Counter[str] = Counter()
-    schema = plan.schema.with_metadata(plan.metadata)
     with (
-        atomic_file(plan.out) as temporary,
+        atomic_file(output.out) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         for number in range(num_groups):
-            table = pq.read_table(plan.part(number)).replace_schema_metadata(plan.metadata)
+            table = pq.read_table(output.part(number)).cast(schema)
             writer.write_table(table)
-            tally(table, counts, reasons)
-    there = {modality: counts[modality] for modality in MODALITIES if modality in schema.names}
-    return {
-        "path": str(plan.out),
-        "rows": counts["rows"],
-        **there,
-        "unreadable": dict(reasons.most_common()),
-    }
-
-
-def tally(table: pa.Table, counts: Counter[str], reasons: Counter[str]) -> None:
-    """Count what a table of features holds."""
-    counts["rows"] += len(table) - table["start_s"].null_count
-    for modality in MODALITIES:
-        if modality in table.column_names:
-            counts[modality] += len(table) - table[modality].null_count
-    reasons.update(reason for reason in table["reason"].to_pylist() if reason is not None)
+            for what in counts:
+                column = table["start_s" if what == "rows" else what]
+                counts[what] += len(table) - column.null_count
+            reasons.update(table["reason"].drop_null().to_pylist())
+    return {"path": str(output.out), **counts, "unreadable": dict(reasons.most_common())}

@@ -21,10 +21,10 @@ from seehear.data.clips import Batch
 from seehear.data.media.stills import is_still, read_still
 from seehear.data.placing import window
 from seehear.errors import MediaError, UsageError
-from seehear.library.embedding import embed_pieces
-from seehear.library.pieces import Cutting, FileSource
+from seehear.library.embedding import features_of
+from seehear.library.sources import group_of_file
 from seehear.method.features import encoder_inputs
-from seehear.models.model import MODALITIES, Model
+from seehear.models.model import Model
 
 SECONDS_A_CLIP = 10.0  # as long as segments usually are
 MOST_CLIPS = 10
@@ -44,19 +44,16 @@ def features_of_query(model: Model, path: str | os.PathLike[str]) -> dict[str, T
         )
     if is_still(path):
         return {"video": features_of_picture(model, path)}
-    modalities = tuple(m for m in MODALITIES if m in model.pair.encoders)
-    cutting = Cutting(None, 0.0, modalities, workers=1, timeout_s=60.0)
-    pieces = FileSource(path, cutting).pieces(range(1))
-    clips = min(MOST_CLIPS, max(1, round(pieces[0].seconds / SECONDS_A_CLIP)))
-    table = embed_pieces(model, pieces, clips, workers=0)
-    found = {}
-    for modality in modalities:
-        values = table[modality][0].as_py()
-        if values is not None:
-            found[modality] = torch.from_numpy(np.array(values, np.float32))[None]
-    if not found:
-        raise MediaError(path, table["reason"][0].as_py())
-    return found
+    group = group_of_file(path, model.modalities)
+    seconds = float(group.index.seconds[0])
+    num_clips = min(MOST_CLIPS, max(1, round(seconds / SECONDS_A_CLIP)))
+    found, reasons = features_of(model, group, num_clips)
+    # rounded as galleries are, so that a segment's own feature is exactly its own
+    rounded = {m: torch.from_numpy(part_1D).half().float() for m, part_1D in found.items()}
+    there = {m: part_1D for m, part_1D in rounded.items() if not part_1D.isnan().any()}
+    if not there:
+        raise MediaError(path, reasons[0])
+    return there
 
 
 @torch.inference_mode()
@@ -67,7 +64,7 @@ def features_of_picture(model: Model, path: str | os.PathLike[str]) -> Tensor:
         UsageError: the model has no video encoder.
         MediaError: the picture cannot be read.
     """
-    if "video" not in model.pair.encoders:
+    if "video" not in model.modalities:
         raise UsageError(
             f"{os.fspath(path)} is a picture, and this model has no video encoder. Give a sound "
             f"file."
