@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from seehear.data.placing import MODALITIES
 from seehear.method.clusters import Clusters, Space, heads_of
 from seehear.method.encoders import Pair
 from seehear.method.features import Features
 from seehear.method.kmeans import Clustering
 from seehear.method.method import TEACHERS
-from seehear.models.matching import MODALITIES, Matching, fit_matching
+from seehear.models.matching import Matching, fit_matching
 
 ROWS, EVENTS, WIDTH = 240, 6, 12
 

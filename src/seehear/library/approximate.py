@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seehear.data.placing import MODALITIES
 from seehear.library.gallery import Gallery
 from seehear.library.trained import Trained
 from seehear.machine.console import Console
 from seehear.machine.files import atomic_file
-from seehear.models.model import MODALITIES
 
 FAISS_ROWS = 1_000_000  # below, every row is scored
 LISTS = 2

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seehear.data.placing import MODALITIES
 from seehear.errors import UsageError
 from seehear.method.clusters import Space
 from seehear.models.matching import space_of
-from seehear.models.model import MODALITIES
 
 FAR_PERCENTILE = 99.0
 FEW_ROWS = 20

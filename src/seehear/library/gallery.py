@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from seehear.data.index import Index
+from seehear.data.placing import MODALITIES
 from seehear.errors import UsageError
 from seehear.library.clusters import BLOCK_ROWS, blocks_of, check_finite
 from seehear.library.embedding import embed_to_file
@@ -25,7 +26,6 @@ from seehear.library.parts import FORMAT
 from seehear.library.trained import Trained
 from seehear.machine.console import Console
 from seehear.machine.reading import readable
-from seehear.models.model import MODALITIES
 
 # numbers of rows (n,), and modality -> their features (n, D) float32
 Block = tuple[np.ndarray, dict[str, Tensor]]

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seehear.data.index import Index
+from seehear.data.placing import MODALITIES
 from seehear.errors import SettingsError, UsageError
 from seehear.library.approximate import FAISS_ROWS, find_faiss, search_approximately
 from seehear.library.gallery import Gallery, RunGallery, gallery_of
@@ -26,7 +27,7 @@ from seehear.library.querying import features_of_query
 from seehear.library.trained import Trained, open_run
 from seehear.machine.console import Console
 from seehear.models.matching import space_of
-from seehear.models.model import MODALITIES, Model
+from seehear.models.model import Model
 
 Best = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and rows, the best first
 

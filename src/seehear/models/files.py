@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from seehear.config import Clip, Encoders, Settings, from_dict
+from seehear.data.placing import MODALITIES
 from seehear.errors import CheckpointError, RunError, SettingsError
 from seehear.machine import outputs
 from seehear.machine.files import whole_folder, write_json
@@ -29,7 +30,6 @@ from seehear.method.encoders.building import BN_EPS, pair_of
 from seehear.models.matching import Matching
 
 FORMAT = 1  # of `encoders/`; raised when an older program could not read it any more
-MODALITIES = ("video", "audio")
 HUB_FILES = ("config.json", "model.safetensors")  # of a folder for Hugging Face's hub
 
 

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seehear.data.placing import MODALITIES
 from seehear.method.clusters import Clusters, Space
 from seehear.method.encoders import Pair
 from seehear.method.features import Features
 
-MODALITIES = ("video", "audio")
 # tried on the training labels: 0.5 to 128
 SHARPNESSES = tuple(2.0 ** (step / 2) for step in range(-2, 15))
 COUNTED_ROWS = 2**20  # at a time

@@ -26,7 +26,6 @@ from seehear.machine.tensors import check_values
 from seehear.method.encoders import Pair
 from seehear.method.encoders.building import build_pair as build_pair
 from seehear.method.features import audio_input
-from seehear.models.files import MODALITIES as MODALITIES
 from seehear.models.files import load_encoders
 from seehear.models.files import save_encoders as save_encoders
 from seehear.models.huggingface import PREFIX, huggingface_encoder

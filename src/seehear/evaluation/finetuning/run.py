@@ -11,6 +11,7 @@ from typing import Any
 
 from seehear.config import Clip, Compute
 from seehear.data.clips import Clips
+from seehear.data.placing import MODALITIES
 from seehear.errors import SettingsError
 from seehear.evaluation.finetuning.files import encoders_digest, open_folder, set_digest
 from seehear.evaluation.finetuning.results import intervals, protocol
@@ -22,7 +23,7 @@ from seehear.machine import distributed
 from seehear.machine.console import Console
 from seehear.machine.devices import Numerics, choose, find_device, set_threads
 from seehear.method.encoders import Pair
-from seehear.models.model import MODALITIES, Model
+from seehear.models.model import Model
 
 
 def finetune(

@@ -8,7 +8,8 @@ from threading import Lock
 import torch
 
 from seehear.config import Encoders, Settings
-from seehear.method.encoders.pair import MODALITIES, Pair
+from seehear.data.placing import MODALITIES
+from seehear.method.encoders.pair import Pair
 from seehear.method.encoders.resnets import AudioEncoder, VideoEncoder
 
 BN_EPS = 1e-3  # of the video encoder, where nothing else is recorded: XDC's

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from seehear.data.placing import MODALITIES
 from seehear.errors import UsageError
 from seehear.method.encoders.resnets import VideoEncoder
-
-MODALITIES = ("video", "audio")
 
 
 class Pair(nn.Module):
