@@ -4,7 +4,6 @@ why.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -177,46 +176,6 @@ def test_features_of_two_ranks_are_those_of_one(
         one, two = (np.load(tmp_path / out / f"{modality}.npy") for out in ("one", "two"))
         assert len(one) == 40
         assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
-
-
-def test_an_index_made_by_two_ranks_is_that_of_one(videos: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "more" / "broken.mp4"
-    broken.parent.mkdir()
-    broken.write_bytes(next(videos.rglob("*.mp4")).read_bytes()[:3000])
-    one = seehear.index([videos, broken.parent], tmp_path / "one", progress=False)
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "seehear",
-    ]
-    words = ["index", str(videos), str(broken.parent), "--out", str(tmp_path / "two")]
-    for times in range(2):  # the second time there is nothing to look at
-        done = subprocess.run(
-            [*torchrun, *words, "--json"],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        two = json.loads(done.stdout)
-        assert (two["digest"], two["rejected"]) == (one.digest, one.rejected)
-        assert two["added"] == (0 if times else one.videos)
-    tables = [(tmp_path / name / "index.arrow") for name in ("one", "two")]
-    assert tables[0].read_bytes() == tables[1].read_bytes()
-    wrong = subprocess.run(
-        [*torchrun, "index", str(tmp_path / "nowhere"), "--out", "x"],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert wrong.returncode
-    # of the first that says it: then torchrun ends the others
-    assert "Error on rank" in wrong.stderr
-    assert "nowhere" in wrong.stderr
 
 
 def test_what_runs_as_one_process_says_so(tmp_path: Path) -> None:

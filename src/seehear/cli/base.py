@@ -14,7 +14,7 @@ import seehear
 from seehear import config
 from seehear.errors import printable
 
-ON_RANKS = {"index", "pretrain", "evaluate"}  # commands that torchrun may start
+ON_RANKS = {"pretrain", "evaluate"}  # commands that torchrun may start
 # settings with a line of their own in --help; the others work by dotted name
 SHOWN = ("variant", "seed", "rounds")
 
@@ -50,7 +50,7 @@ def cli(ctx: click.Context) -> None:
         raise click.UsageError(
             f"`seehear {ctx.invoked_subcommand}` runs as one process, and torchrun started "
             f"{os.environ['WORLD_SIZE']}. "
-            f"Run it without torchrun; index, pretrain and evaluate work on several ranks."
+            f"Run it without torchrun; pretrain and evaluate work on several ranks."
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
 from pathlib import Path
@@ -63,8 +62,6 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     among the videos are passed over.
     """
     summary = seehear.index(videos, out, **options)
-    if os.environ.get("RANK", "0") != "0":
-        return
     if as_json:
         say(json.dumps(summary.to_dict()))
         return

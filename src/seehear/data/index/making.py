@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from seehear.data.index.discovery import (
 from seehear.data.index.examination import Rejection
 from seehear.data.index.info import PACKING, command, read_info
 from seehear.data.index.moved import told, way_to
-from seehear.data.index.on_ranks import Examine, on_all_ranks
 from seehear.data.index.packed import copy_packed
 from seehear.data.index.rejected import Rejected, write_rejected
 from seehear.data.index.table import (
@@ -43,7 +41,7 @@ from seehear.data.media import REASONS, MediaInfo
 from seehear.data.remote import absolute, is_remote
 from seehear.errors import IndexFileError, SettingsError, UsageError, printable
 from seehear.machine.console import Console, counted
-from seehear.machine.distributed import cores_of_rank
+from seehear.machine.distributed import cores
 from seehear.machine.files import now
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import INDEX, check_place, is_empty_folder, is_like_index
@@ -139,9 +137,7 @@ def index(
         segment_seconds: the longest segment a video is cut into.
         min_seconds: a shorter last segment is dropped; a video that is shorter as a whole is one
             segment.
-        workers: processes; by default as many as there are cores for this process. Under torchrun,
-            where all processes call this alike, each rank has so many, and looks at its share of
-            the files.
+        workers: processes; by default as many as there are cores for this process.
         timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does
             not count.
         progress: show a bar on stderr where that is a terminal.
@@ -157,24 +153,7 @@ def index(
     """
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
-    workers = workers or cores_of_rank()
-    make = partial(_make, named, Path(out), settings, timeout_s, workers, progress, overwrite)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return IndexSummary(**on_all_ranks(lambda examine: make(examine).to_dict(), workers))
-    return make(examine_all)
-
-
-def _make(
-    named: list[str],
-    folder: Path,
-    settings: dict[str, float],
-    timeout_s: float,
-    workers: int,
-    progress: bool,
-    overwrite: bool,
-    examine: Examine,
-) -> IndexSummary:
-    """`index`, with `examine` in place of `examine_all`."""
+    folder = Path(out)
     if (
         len(named) == 1
         and is_remote(named[0])
@@ -187,7 +166,7 @@ def _make(
             named,
             folder,
             settings,
-            lambda jobs: examine(jobs, workers, timeout_s),
+            lambda jobs: examine_all(jobs, workers or cores(), timeout_s),
             progress,
             overwrite,
         )
@@ -201,7 +180,7 @@ def _look_and_write(
     progress: bool,
     overwrite: bool,
 ) -> IndexSummary:
-    """`_make`, once nobody else writes to the folder."""
+    """`index`, once nobody else writes to the folder."""
     old = None if overwrite else _open_old(folder, settings, named)
     old_videos = old.videos() if old else []
     old_rejected = old.rejected_files() if old else []
