@@ -104,4 +104,5 @@ def test_the_same_line_twice_is_no_error(tmp_path: Path) -> None:
 def test_lists_of_benchmarks_may_have_blanks_around_quotes(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text('"a" , "b"\t,c \n""  , " , " ,"d"\n', encoding="utf-8")
-    assert list(read_rows(str(path))) == [(1, ["a", "b", "c"]), (2, ["", ",", "d"])]
+    file = str(path)
+    assert list(read_rows(file)) == [(file, 1, ["a", "b", "c"]), (file, 2, ["", ",", "d"])]

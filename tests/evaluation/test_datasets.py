@@ -11,8 +11,6 @@ from benchmark_folders import SMALL, audioset, kinetics, kinetics_sounds, put, v
 from seehear.errors import SettingsError
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.datasets import LAYOUTS, Benchmark, read_benchmark
-from seehear.evaluation.datasets.plain import read_folders
-from seehear.evaluation.datasets.tree import Tree
 
 
 def parts(benchmark: Benchmark, split: int = 0) -> tuple[list[str], list[str], list[str]]:
@@ -31,7 +29,7 @@ def classes_of(benchmark: Benchmark) -> dict[str, list[str]]:
 @pytest.mark.parametrize("layout", SMALL)
 def test_every_layout_is_detected_and_holds_together(tmp_path, layout):
     root = SMALL[layout](tmp_path)
-    found, named = read_benchmark(root), LAYOUTS[layout](root)
+    found, named = read_benchmark(root), read_benchmark(root, layout)
     assert found.name == named.name == layout
     assert found.items == named.items
     assert found.root == tmp_path
@@ -130,7 +128,7 @@ def test_kinetics(tmp_path):
         == "lists train.csv, val.csv of Kinetics-400 (Kay et al. 2017), trained on train and "
         "tested on validation"
     )
-    assert LAYOUTS["kinetics700"](tmp_path).name == "kinetics700"
+    assert read_benchmark(tmp_path, "kinetics700").name == "kinetics700"
 
 
 def test_kinetics_lists_without_a_split_column_or_without_validation(tmp_path):
@@ -141,11 +139,11 @@ def test_kinetics_lists_without_a_split_column_or_without_validation(tmp_path):
         "x1.mp4 x3.mp4",
     )
     put(tmp_path, {"k600_test.csv": header + row.format("a", "x3")})
-    found = LAYOUTS["kinetics600"](tmp_path)
+    found = read_benchmark(tmp_path, "kinetics600")
     assert parts(found) == (["x1_000000_000010"], ["x3_000000_000010"], [])
     assert found.source.endswith("tested on test")
     with pytest.raises(SettingsError, match="No CSV file"):
-        LAYOUTS["kinetics400"](tmp_path)  # the lists say that they are of another size
+        read_benchmark(tmp_path, "kinetics400")  # the lists say that they are of another size
 
 
 def test_kinetics_knows_its_size_by_the_number_of_classes(tmp_path):
@@ -161,12 +159,12 @@ def test_kinetics_knows_its_size_by_the_number_of_classes(tmp_path):
     with pytest.raises(
         SettingsError, match=r"all\.csv .* 401 classes, more than 400. Name the layout kinetics600"
     ):
-        LAYOUTS["kinetics400"](tmp_path)
+        read_benchmark(tmp_path, "kinetics400")
 
 
 @pytest.mark.parametrize("size", [31, 32, 34])
 def test_kinetics_sounds_by_definition(tmp_path, size):
-    found = LAYOUTS[f"kinetics-sounds-{size}"](kinetics_sounds(tmp_path, size))
+    found = read_benchmark(kinetics_sounds(tmp_path, size), f"kinetics-sounds-{size}")
     assert len(found.classes) == size == len(set(found.classes))
     assert found.num_official == 2 * size
     assert "abseiling" not in found.classes
@@ -176,12 +174,12 @@ def test_kinetics_sounds_by_definition(tmp_path, size):
 
 
 def test_kinetics_sounds_without_a_number_is_the_31_and_says_what_lists_lack(tmp_path):
-    assert LAYOUTS["kinetics-sounds"](kinetics_sounds(tmp_path)).name == "kinetics-sounds-31"
+    assert read_benchmark(kinetics_sounds(tmp_path), "kinetics-sounds").name == "kinetics-sounds-31"
     with pytest.raises(
         SettingsError,
         match=r"fingerpicking, patting, typing.*kinetics-sounds-31, kinetics-sounds-32",
     ):
-        LAYOUTS["kinetics-sounds-34"](tmp_path)
+        read_benchmark(tmp_path, "kinetics-sounds-34")
 
 
 def test_vggsound(tmp_path):
@@ -214,7 +212,7 @@ def test_audioset(tmp_path):
     assert parts(found) == (["--4gqARaEJE", "---1_cCGK4M"], ["--BfvyPmVMo"], [])
     assert all((item.start_s, item.seconds) == (0.0, None) for item in found.items)
     assert (found.missing, found.modalities) == (("missing_one",), ("audio",))
-    small = LAYOUTS["audioset-balanced"](tmp_path)
+    small = read_benchmark(tmp_path, "audioset-balanced")
     assert (small.name, parts(small)[0]) == ("audioset-balanced", ["--4gqARaEJE"])
     assert "unbalanced" in found.source
     assert "unbalanced" not in small.source
@@ -258,7 +256,7 @@ def test_dcase2014(tmp_path):
 def test_dcase2014_as_other_tools_store_it(tmp_path):
     put(tmp_path, {}, "DCASE2013-acoustic-scenes-development/scenes_stereo/bus01.wav")
     put(tmp_path, {}, "DCASE2013-acoustic-scenes-evaluation/audio/test_bus01.wav")
-    assert [len(part) for part in parts(LAYOUTS["dcase2014"](tmp_path))] == [1, 1, 0]
+    assert [len(part) for part in parts(read_benchmark(tmp_path, "dcase2014"))] == [1, 1, 0]
 
 
 def test_tut(tmp_path):
@@ -325,7 +323,7 @@ def test_folders_with_val_alone_are_tested_on_it(tmp_path):
 
 def test_folders_without_parts_are_drawn_by_class_from_the_seed(tmp_path):
     put(tmp_path, {}, " ".join(f"{label}/{i}.wav" for label in "ab" for i in range(12)))
-    one, again, other = (read_folders(Tree(tmp_path), seed) for seed in (0, 0, 1))
+    one, again, other = (read_benchmark(tmp_path, seed=seed) for seed in (0, 0, 1))
     assert parts(one) == parts(again)
     assert parts(one) != parts(other)
     assert [name[0] for name in parts(one)[1]] == ["a"] * 3 + ["b"] * 3

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from benchmark_folders import SMALL, kinetics_sounds, put
 from seehear.errors import SettingsError
-from seehear.evaluation.datasets import LAYOUTS, Benchmark, read_benchmark
+from seehear.evaluation.datasets import Benchmark, read_benchmark
 
 LISTS = {
     "ucf101": [
@@ -179,7 +179,7 @@ def test_a_bad_line_is_told_with_file_and_line(tmp_path, layout, which, line, sa
     text = file.read_text(encoding="utf-8")
     file.write_text(text + line + "\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=says) as caught:
-        LAYOUTS[layout](tmp_path)
+        read_benchmark(tmp_path, layout)
     assert str(tmp_path) in str(caught.value)
     assert ", line " in str(caught.value)
 
@@ -189,17 +189,17 @@ def test_a_bad_line_is_told_with_file_and_line(tmp_path, layout, which, line, sa
 )
 def test_marks_line_ends_and_blank_lines_change_nothing(tmp_path, layout, which):
     file = SMALL[layout](tmp_path) / LISTS[layout][which]
-    before = LAYOUTS[layout](tmp_path)
+    before = read_benchmark(tmp_path, layout)
     text = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     file.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() + b"\r\n  \r\n\r\n")
-    after = LAYOUTS[layout](tmp_path)
+    after = read_benchmark(tmp_path, layout)
     assert (after.items, after.missing, after.classes) == (
         before.items,
         before.missing,
         before.classes,
     )
     file.write_bytes(text.rstrip("\n").encode())
-    assert LAYOUTS[layout](tmp_path).items == before.items
+    assert read_benchmark(tmp_path, layout).items == before.items
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_list_that_is_empty_absent_or_no_text_names_itself(tmp_path, layout, w
     file = SMALL[layout](tmp_path) / LISTS[layout][which]
     file.write_bytes(b"\xff\xfe\x00bad")
     with pytest.raises(SettingsError):
-        LAYOUTS[layout](tmp_path)
+        read_benchmark(tmp_path, layout)
     file.unlink()
     optional = file.name in (
         "Annotations.txt",
@@ -219,13 +219,13 @@ def test_a_list_that_is_empty_absent_or_no_text_names_itself(tmp_path, layout, w
     )
     if not optional:
         with pytest.raises(SettingsError, match=r"\.txt|\.csv"):
-            LAYOUTS[layout](tmp_path)
+            read_benchmark(tmp_path, layout)
 
 
 def outcome(layout: str, root: Path) -> str:
     """The message of the error that comes out; nothing if it is a benchmark."""
     try:
-        found = LAYOUTS[layout](root)
+        found = read_benchmark(root, layout)
     except SettingsError as error:
         return str(error)
     assert isinstance(found, Benchmark)
@@ -315,7 +315,7 @@ def test_all_missing_is_an_error_and_some_are_not(tmp_path, layout):
     for path in media:
         path.unlink()
     with pytest.raises(SettingsError, match=rf"none of the \d+ files of {layout}.* for example "):
-        LAYOUTS[layout](root)
+        read_benchmark(root, layout)
 
 
 def test_what_is_no_folder_or_no_benchmark(tmp_path):
@@ -368,12 +368,12 @@ def test_ucf101_needs_its_lists_in_one_folder_and_hmdb51_one_of_each_class(tmp_p
 def test_audioset_needs_a_train_list(tmp_path):
     root = SMALL["audioset"](tmp_path)
     (root / "balanced_train_segments.csv").unlink()
-    assert "unbalanced" in LAYOUTS["audioset"](root).source
+    assert "unbalanced" in read_benchmark(root, "audioset").source
     with pytest.raises(SettingsError, match=r"no balanced_train_segments.csv"):
-        LAYOUTS["audioset-balanced"](root)
+        read_benchmark(root, "audioset-balanced")
     (root / "unbalanced_train_segments.csv").unlink()
     with pytest.raises(SettingsError, match=r"no balanced_train_segments.csv"):
-        LAYOUTS["audioset"](root)
+        read_benchmark(root, "audioset")
 
 
 def test_dcase2014_says_what_is_no_scene_and_what_lacks(tmp_path):
@@ -383,7 +383,7 @@ def test_dcase2014_says_what_is_no_scene_and_what_lacks(tmp_path):
         read_benchmark(root)
     shutil.rmtree(root / "scenes_stereo_testset")
     with pytest.raises(SettingsError, match="split official of dcase2014 has nothing to test on"):
-        LAYOUTS["dcase2014"](root)
+        read_benchmark(root, "dcase2014")
 
 
 def test_folders_with_a_stray_folder_or_class_or_a_single_class(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from seehear.data.index import Index
 from seehear.data.remote import is_remote
 from seehear.errors import SettingsError
-from seehear.evaluation.lists import read_rows, wrong
+from seehear.evaluation.lists import Line, read_rows
 from seehear.machine.spreadsheets import plain
 
 SPLITS = ("train", "test")
@@ -76,7 +76,7 @@ def read_classes(path: Path) -> Classes:
             ValueError,
             OSError,
         ) as error:  # what the file system refuses as a path, such as a zero byte
-            raise wrong(str(path), number, f"the path cannot be one ({error}).") from None
+            raise Line(str(path), number).wrong(f"the path cannot be one ({error}).") from None
         before = first.setdefault(video, number)
         for kind, value, known in (("class", label, named), ("split", part, split)):
             if value is not None and known.setdefault(video, value) != value:
@@ -84,7 +84,7 @@ def read_classes(path: Path) -> Classes:
                     f"{name} already has the {kind} {known[video]!r} in line {before}, and "
                     f"{value!r} here"
                 )
-                raise wrong(str(path), number, f"{what}. It must be one of them.")
+                raise Line(str(path), number).wrong(f"{what}. It must be one of them.")
     names = tuple(sorted(set(named.values())))
     if len(names) < 2:
         raise SettingsError(f"{path} has {len(names)} class(es). A classifier needs at least 2.")
@@ -100,23 +100,21 @@ def classes_written(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
         SettingsError: a column is missing, or a line has too few fields or too many.
     """
     rows = read_rows(str(path))
-    _, header = next(rows, (1, []))
+    header = next(rows, Line(str(path), 1)).fields
     for name in ("path", "class", "split"):
         if header.count(name) != 1 and not (name == "split" and name not in header):
             found = "no column" if name not in header else "several columns"
             raise SettingsError(
                 f"{path} has {found} {name!r}. Its first line must be: path,class[,split]"
             )
-    for number, row in rows:
-        fields = dict(zip(header, map(plain, row), strict=False))
-        if not fields.get("path") or not fields.get("class") or len(row) > len(header):
-            raise wrong(
-                str(path), number, "every line must have a path and a class and no more columns."
-            )
+    for line in rows:
+        fields = dict(zip(header, map(plain, line.fields), strict=False))
+        if not fields.get("path") or not fields.get("class") or len(line.fields) > len(header):
+            raise line.wrong("every line must have a path and a class and no more columns.")
         split = fields.get("split", "") if "split" in header else None
         if split not in (*SPLITS, None):
-            raise wrong(str(path), number, f"split is {split!r}. It must be train or test.")
-        yield number, fields["path"], fields["class"], split
+            raise line.wrong(f"split is {split!r}. It must be train or test.")
+        yield line.number, fields["path"], fields["class"], split
 
 
 def real(path: str | Path) -> str:

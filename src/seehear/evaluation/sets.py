@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -24,10 +24,7 @@ from seehear.data.remote import is_remote
 from seehear.data.stretches import Stretch, look_up
 from seehear.errors import MediaError, SettingsError
 from seehear.evaluation.classes import Classes, read_classes, real
-from seehear.evaluation.datasets import LAYOUTS, Benchmark, Split, read_benchmark
-from seehear.evaluation.datasets.layouts import has_lists
-from seehear.evaluation.datasets.plain import has_classes, read_csv, read_files, read_folders
-from seehear.evaluation.datasets.tree import Tree
+from seehear.evaluation.datasets import Benchmark, Split, read_benchmark
 from seehear.machine.console import Console
 
 FIRST_FILES = 3  # looked at to know which streams one's own files have
@@ -139,20 +136,8 @@ def open_set(
             )
         index = Index.open(data)
         return of_index(index, read_classes(classes), seed, divided) if classes else of_rows(index)
-    if not needs_classes and layout in ("auto", "folders"):
-        tree = Tree(data)
-        if not has_classes(tree) and (layout == "folders" or not has_lists(tree)):
-            return of_benchmark(read_files(tree), wanted, console, divided)
-    return of_benchmark(read_seeded(data, layout, seed), wanted, console, divided)
-
-
-def read_seeded(root: Path, layout: str, seed: int) -> Benchmark:
-    """`read_benchmark`, with the seed of splits that are drawn."""
-    seeded: dict[str, Callable[[Tree, int], Benchmark]] = {"folders": read_folders, "csv": read_csv}
-    found = read_benchmark(root, layout)
-    if seed and found.name in seeded and any(split.name == "drawn" for split in found.splits):
-        return seeded[found.name](Tree(root), seed)
-    return found
+    found = read_benchmark(data, layout, seed=seed, needs_classes=needs_classes)
+    return of_benchmark(found, wanted, console, divided)
 
 
 def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) -> LabelledSet:
@@ -363,8 +348,3 @@ def digest_of(benchmark: Benchmark) -> str:
 def only(data: LabelledSet, modalities: Sequence[str]) -> LabelledSet:
     """The same set, of which only some modalities are measured."""
     return replace(data, modalities=tuple(m for m in data.modalities if m in modalities))
-
-
-def known_layouts() -> str:
-    """Names of the layouts, for help."""
-    return ", ".join(LAYOUTS)

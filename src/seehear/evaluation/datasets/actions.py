@@ -6,13 +6,12 @@ import re
 from pathlib import Path, PurePosixPath
 
 from seehear.errors import SettingsError
-from seehear.evaluation.datasets.benchmark import Benchmark
-from seehear.evaluation.datasets.draft import Draft
+from seehear.evaluation.datasets.benchmark import Benchmark, Draft
 from seehear.evaluation.datasets.tree import Tree, key_of
-from seehear.evaluation.lists import inside, read_lines, whole_number, wrong
+from seehear.evaluation.lists import Line, read_lines
 
 _HMDB51_LIST = re.compile(r"(.+)_test_split([123])\.txt")
-_HMDB51_PARTS = {0: None, 1: "train", 2: "test"}
+_HMDB51_PARTS = (None, "train", "test")  # by the number in a line
 
 
 def read_ucf101(tree: Tree) -> Benchmark:
@@ -27,49 +26,31 @@ def read_ucf101(tree: Tree) -> Benchmark:
     """
     index_file = tree.needed("classInd.txt")
     folder = Path(index_file).parent
-    beside = {
-        str(folder / f"{part}list0{n}.txt"): n for n in (1, 2, 3) for part in ("train", "test")
+    lists = {
+        (split, part): str(folder / f"{part}list0{split}.txt")
+        for split in "123"
+        for part in ("train", "test")
     }
-    splits = sorted({beside[path] for path in tree.lists if path in beside})
+    splits = sorted({split for (split, _), file in lists.items() if file in tree.lists})
     if not splits:
-        raise SettingsError(
-            f"There is no trainlist01.txt beside {index_file}. Put the official lists in one "
-            f"folder."
-        )
-    named = ", ".join(f"0{n}" for n in splits)
+        what = f"There is no trainlist01.txt beside {index_file}"
+        raise SettingsError(f"{what}. Put the official lists in one folder.")
+    named = ", ".join(f"0{split}" for split in splits)
     source = f"classInd.txt with trainlist and testlist {named} of UCF101 (Soomro et al. 2012)"
     draft = Draft("ucf101", tree, index_file, _ucf101_classes(index_file), source)
-    number_of = {label.casefold(): number for number, label in enumerate(draft.classes)}
+    official = {label.casefold(): label for label in draft.classes}
     files = tree.index(audio=False, fold=True)
-    for split in splits:
-        for part in ("train", "test"):
-            file = str(folder / f"{part}list0{split}.txt")
-            for line, text in read_lines(file):
-                path, number = _path_and_number(file, line, text)
-                label, _, name = path.partition("/")
-                if not name or "/" in name:
-                    raise wrong(
-                        file,
-                        line,
-                        f"{text[:80]!r} is no video. Expected: Class/v_Class_g01_c01.avi 1",
-                    )
-                known = number_of.get(label.casefold())
-                kind = draft.class_of(file, line, label) if known is None else known
-                if (
-                    number
-                    and whole_number(file, line, number, "the class", 1, len(draft.classes))
-                    != kind + 1
-                ):
-                    raise wrong(
-                        file,
-                        line,
-                        f"{path} has the class {number}, but {label} is {kind + 1} in "
-                        f"classInd.txt.",
-                    )
-                item = draft.add(
-                    file, line, key_of(name), (kind,), files.get(key_of(name, fold=True))
-                )
-                draft.put(file, line, str(split), part, item)
+    for (split, part), file in lists.items():
+        for line in read_lines(file) if split in splits else ():
+            label, name, number = _ucf101_video(line)
+            label = official.get(label.casefold(), label)
+            path = files.get(key_of(name, fold=True))
+            draft.add(line, key_of(name), label, {split: part}, path)
+            if number:
+                count, right = len(draft.classes), draft.classes.index(label) + 1
+                if line.whole_number(number, "the class", 1, count) != right:
+                    what = f"{label}/{name} has the class {number}"
+                    raise line.wrong(f"{what}, but {label} is {right} in classInd.txt.")
     return draft.finish(("video",))
 
 
@@ -87,69 +68,56 @@ def read_hmdb51(tree: Tree) -> Benchmark:
     first = {Path(path).parent: path for path, match in reversed(matches) if match}
     nearest = tree.nearest(list(first.values()))
     if nearest is None:
-        raise SettingsError(
-            f"There is no <class>_test_split1.txt in {tree.root} or below. Put HMDB51's lists "
-            f"there."
-        )
+        what = f"There is no <class>_test_split1.txt in {tree.root} or below"
+        raise SettingsError(f"{what}. Put HMDB51's lists there.")
     folder = Path(nearest).parent
-    lists = sorted((m[2], m[1], path) for path, m in matches if m and Path(path).parent == folder)
-    splits = sorted({split for split, _, _ in lists})
+    lists = {(m[2], m[1]): path for path, m in matches if m and Path(path).parent == folder}
+    splits = sorted({split for split, _ in lists})
     source = (
-        f"<class>_test_split files {', '.join(splits)} of HMDB51 (Kuehne et al. 2011), 70 "
-        f"train and 30 test a class"
+        f"<class>_test_split files {', '.join(splits)} of HMDB51 (Kuehne et al. 2011), 70 train "
+        "and 30 test a class"
     )
-    draft = Draft("hmdb51", tree, nearest, sorted({label for _, label, _ in lists}), source)
+    draft = Draft("hmdb51", tree, nearest, sorted({label for _, label in lists}), source)
     for split in splits:
         for label in draft.classes:
-            if (split, label) not in {(s, c) for s, c, _ in lists}:
-                raise SettingsError(
-                    f"{folder} has no {label}_test_split{split}.txt. Split {split} needs all "
-                    f"classes."
-                )
+            if (split, label) not in lists:
+                what = f"{folder} has no {label}_test_split{split}.txt"
+                raise SettingsError(f"{what}. Split {split} needs all classes.")
     files = tree.index(2, audio=False)
-    for split, label, file in lists:
-        kind = draft.class_of(file, 1, label)
-        for line, text in read_lines(file):
-            name, *code = text.rsplit(None, 1)
-            if not code or "/" in inside(file, line, name):
-                raise wrong(
-                    file, line, f"{text[:80]!r} is no video. Expected: <name>.avi 1 (or 2, or 0)"
-                )
-            use = whole_number(file, line, code[0], "the last field", 0, 2)
+    for (split, label), file in sorted(lists.items()):
+        for line in read_lines(file):
+            name, *code = line.fields[0].rsplit(None, 1)
+            if not code or "/" in line.inside(name):
+                expected = "<name>.avi 1 (or 2, or 0)"
+                raise line.wrong(f"{line.text!r} is no video. Expected: {expected}")
+            part = _HMDB51_PARTS[line.whole_number(code[0], "the last field", 0, 2)]
             name = f"{label}/{key_of(name)}"
-            item = draft.add(file, line, name, (kind,), files.get(key_of(name)))
-            if part := _HMDB51_PARTS[use]:
-                draft.put(file, line, split, part, item)
+            draft.add(line, name, label, {split: part} if part else {}, files.get(key_of(name)))
     return draft.finish(("video",))
 
 
 def _ucf101_classes(file: str) -> list[str]:
     """The classes of `classInd.txt`; numbers count up from 1."""
     labels: list[str] = []
-    for line, text in read_lines(file):
-        number, label = [*text.split(None, 1), ""][:2]
+    for line in read_lines(file):
+        number, label = [*line.fields[0].split(None, 1), ""][:2]
+        expected = len(labels) + 1
         if not label or "/" in label:
-            raise wrong(
-                file, line, f"{text[:80]!r} is no class. Expected: {len(labels) + 1} ClassName"
-            )
-        if (
-            whole_number(file, line, number, "the number of the class", 1, 1_000_000)
-            != len(labels) + 1
-        ):
-            raise wrong(
-                file,
-                line,
-                f"the number of the class is {number}. Numbers must count up: {len(labels) + 1} "
-                f"here.",
-            )
+            raise line.wrong(f"{line.text!r} is no class. Expected: {expected} ClassName")
+        what = "the number of the class"
+        if line.whole_number(number, what, 1, 1_000_000) != expected:
+            raise line.wrong(f"{what} is {number}. Numbers must count up: {expected} here.")
         if label.casefold() in {known.casefold() for known in labels}:
-            raise wrong(file, line, f"the class {label} is there twice.")
+            raise line.wrong(f"the class {label} is there twice.")
         labels.append(label)
     return labels
 
 
-def _path_and_number(file: str, line: int, text: str) -> tuple[str, str]:
-    """A line of a list of UCF101: the path, and the number of the class if it is there."""
-    path, *number = text.split(None, 1)
-    path = inside(file, line, path).replace("\\", "/")
-    return str(PurePosixPath(path)), "".join(number)
+def _ucf101_video(line: Line) -> tuple[str, str, str]:
+    """A line of a list of UCF101: class, name, and the number of the class if it is there."""
+    path, *number = line.fields[0].split(None, 1)
+    path = str(PurePosixPath(line.inside(path).replace("\\", "/")))
+    label, _, name = path.partition("/")
+    if not name or "/" in name:
+        raise line.wrong(f"{line.text!r} is no video. Expected: Class/v_Class_g01_c01.avi 1")
+    return label, name, "".join(number)

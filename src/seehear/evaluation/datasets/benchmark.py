@@ -1,15 +1,23 @@
-"""What is a benchmark, once its lists are read? Items with classes, the official splits, and what
-is missing.
+"""What is a benchmark? Items with classes, the official splits, and what is missing.
 
-The reading is in the other files of this folder; `read_benchmark` in `layouts.py` is the door.
+A reader puts one together with a `Draft`, line by line of the lists; contradictions are told where
+they are met.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from seehear.errors import SettingsError
+from seehear.evaluation.datasets.tree import Tree, is_video
+from seehear.evaluation.lists import Line
+
+PARTS = ("train", "test", "validation")
 
 
 @dataclass(frozen=True)
@@ -76,3 +84,132 @@ class Benchmark:
     modalities: tuple[str, ...]
     multilabel: bool
     source: str
+
+
+class Draft:
+    """A benchmark in the making.
+
+    Args:
+        name: of the layout.
+        tree: the folder.
+        file: the list that most is read from, for errors.
+        classes: their names, in the order of their numbers.
+        source: one sentence for the result's record.
+    Raises:
+        SettingsError: fewer than two classes.
+    """
+
+    def __init__(
+        self, name: str, tree: Tree, file: str, classes: Iterable[str], source: str
+    ) -> None:
+        self.name, self.tree, self.file, self.source = name, tree, file, source
+        self.classes = tuple(classes)
+        if len(self.classes) < 2:
+            found = f"{file} has {len(self.classes)} class(es), read as {name}"
+            raise SettingsError(f"{found}. A classifier needs at least 2.")
+        self._number_of = {label: i for i, label in enumerate(self.classes)}
+        # by official name, in the order of the lists
+        self._classes: dict[str, tuple[int, ...]] = {}
+        self._items: dict[str, Item] = {}  # those whose file is there
+        self._parts: dict[str, dict[str, str]] = {}  # split -> official name -> part
+
+    def add(
+        self,
+        line: Line,
+        name: str,
+        labels: str | tuple[str, ...],
+        parts: Mapping[str, str],
+        path: str | None = None,
+        start_s: float = 0.0,
+        seconds: float | None = None,
+    ) -> None:
+        """Take an item of the lists. It may come again, for a part in another split.
+
+        Args:
+            line: where it is listed.
+            labels: its class, or classes.
+            parts: split -> the part that the item is in.
+            path: its file; None where there is none. With start_s and seconds as `Item` has them.
+        Raises:
+            SettingsError: an unknown class, or the item came before with other classes or in
+                another part of the same split.
+        """
+        named = (labels,) if isinstance(labels, str) else labels
+        classes = tuple(sorted({self._class_of(line, label) for label in named}))
+        before = self._classes.get(name)
+        if before is None:
+            self._classes[name] = classes
+            if path is not None:
+                self._items[name] = Item(name, path, classes, start_s, seconds)
+        elif before != classes:
+            then, now = (", ".join(self.classes[c] for c in some) for some in (before, classes))
+            raise line.wrong(
+                f"{name} has the class {now!r} here and {then!r} before. It must have one."
+            )
+        for split, part in parts.items():
+            known = self._parts.setdefault(split, {}).setdefault(name, part)
+            if known != part:
+                both = f"{name} is in {part} and in {known} of split {split}"
+                raise line.wrong(f"{both}. Parts must not overlap.")
+
+    def finish(
+        self,
+        modalities: tuple[str, ...] | None = None,
+        *,
+        multilabel: bool = False,
+        num_official: int = 0,
+    ) -> Benchmark:
+        """The benchmark.
+
+        Args:
+            modalities: what the files can serve; by default what their endings say.
+            num_official: how many items were published, where the lists do not say.
+        Raises:
+            SettingsError: nothing is listed, no listed file is there, or a split has no train or no
+                test part.
+        """
+        missing = tuple(name for name in self._classes if name not in self._items)
+        if not self._items:
+            example = f", for example {missing[0]}" if missing else ""
+            raise SettingsError(
+                f"{self.file}: none of the {len(missing)} files of {self.name} is below "
+                f"{self.tree.root}{example}. Put them there, or name the folder that holds both "
+                "lists and files."
+            )
+        return Benchmark(
+            name=self.name,
+            root=Path(self.tree.root),
+            classes=self.classes,
+            items=tuple(self._items.values()),
+            missing=missing,
+            num_official=max(num_official, len(self._classes)),
+            splits=tuple(self._split(name, part_of) for name, part_of in self._parts.items()),
+            modalities=modalities or served(self._items.values()),
+            multilabel=multilabel,
+            source=self.source,
+        )
+
+    def _class_of(self, line: Line, label: str) -> int:
+        number = self._number_of.get(label)
+        if number is None:
+            near = difflib.get_close_matches(label[:100], self.classes, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            what = f"{label[:100]!r} is not one of the {len(self.classes)} classes"
+            raise line.wrong(f"{what}.{hint}")
+        return number
+
+    def _split(self, name: str, part_of: Mapping[str, str]) -> Split:
+        for part in ("train", "test"):
+            if part not in part_of.values():
+                what = f"split {name} of {self.name} has nothing to {part} on"
+                raise SettingsError(f"{self.file}: {what}. Complete the lists.")
+        members: dict[str, list[int]] = {part: [] for part in PARTS}
+        for number, item in enumerate(self._items):
+            if item in part_of:
+                members[part_of[item]].append(number)
+        return Split(name, *(np.array(members[part], dtype=np.int64) for part in PARTS))
+
+
+def served(items: Iterable[Item]) -> tuple[str, ...]:
+    """What the files of some items can all serve, by their endings: sound, or sight and sound."""
+    return ("video", "audio") if all(is_video(item.path) for item in items) else ("audio",)

@@ -3,62 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from seehear.errors import SettingsError
-from seehear.evaluation.datasets.benchmark import Benchmark
-from seehear.evaluation.datasets.draft import Draft
-from seehear.evaluation.datasets.tree import Tree
-from seehear.evaluation.datasets.youtube import Clips
-from seehear.evaluation.lists import inside, read_rows, time_s, wrong
+from seehear.evaluation.datasets.benchmark import Benchmark, Draft
+from seehear.evaluation.datasets.tree import Tree, YouTubeFiles
+from seehear.evaluation.lists import Line, check_length, read_rows
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 SIZES = (400, 600, 700)
 _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-_PARTS |= {"val": "validation", "validate": "validation", "validation": "validation"}
-_Row = tuple[str, int, str, str, float, float, str]  # file, line, label, id, start, end, part
+_PARTS |= dict.fromkeys(("val", "validate", "validation"), "validation")
 
-SOUNDS_31 = (
-    *(
-        "blowing nose",
-        "blowing out candles",
-        "bowling",
-        "chopping wood",
-        "dribbling basketball",
-        "laughing",
-    ),
-    *(
-        "mowing lawn",
-        "playing accordion",
-        "playing bagpipes",
-        "playing bass guitar",
-        "playing clarinet",
-    ),
-    *(
-        "playing drums",
-        "playing guitar",
-        "playing harmonica",
-        "playing keyboard",
-        "playing organ",
-        "playing piano",
-    ),
-    *(
-        "playing saxophone",
-        "playing trombone",
-        "playing trumpet",
-        "playing violin",
-        "playing xylophone",
-    ),
-    *(
-        "ripping paper",
-        "shoveling snow",
-        "shuffling cards",
-        "singing",
-        "stomping grapes",
-        "tap dancing",
-    ),
-    *("tapping guitar", "tapping pen", "tickling"),
+SOUNDS_31 = tuple(
+    """blowing nose,blowing out candles,bowling,chopping wood,dribbling basketball,laughing
+mowing lawn,playing accordion,playing bagpipes,playing bass guitar,playing clarinet,playing drums
+playing guitar,playing harmonica,playing keyboard,playing organ,playing piano,playing saxophone
+playing trombone,playing trumpet,playing violin,playing xylophone,ripping paper,shoveling snow
+shuffling cards,singing,stomping grapes,tap dancing,tapping guitar,tapping pen,tickling""".replace(
+        "\n", ","
+    ).split(",")
 )
 """The classes of Kinetics-Sounds that the published Kinetics-400 has, under its names."""
 
@@ -82,6 +48,15 @@ SOUNDS = {
 """Definitions of Kinetics-Sounds by their number of classes: (classes, where they come from)."""
 
 
+class _Clip(NamedTuple):
+    line: Line
+    label: str
+    video: str  # YouTube id
+    start_s: float
+    end_s: float
+    part: str
+
+
 def read_kinetics(tree: Tree, size: int) -> Benchmark:
     """Kinetics, of Kay et al. (2017), DeepMind, arXiv:1705.06950; 600: Carreira et al. 2018; 700:
     2019 and 2020.
@@ -94,22 +69,16 @@ def read_kinetics(tree: Tree, size: int) -> Benchmark:
     field, the classifier is trained on train and tested on the validation list; only lists without
     one are tested on test.
     """
-    rows = _rows(tree, size)
-    draft = Draft(
-        f"kinetics{size}",
-        tree,
-        _lists(tree, size)[0],
-        sorted({row[2] for row in rows}),
-        _source(f"Kinetics-{size}", rows),
-    )
-    if len(draft.classes) > size:
-        bigger = next((n for n in SIZES if n >= len(draft.classes)), SIZES[-1])
+    clips = _clips(tree, size)
+    labels = sorted({clip.label for clip in clips})
+    if len(labels) > size:
+        bigger = next((n for n in SIZES if n >= len(labels)), SIZES[-1])
         raise SettingsError(
-            f"{rows[0][0]} and the lists beside it have {len(draft.classes)} classes, more than "
-            f"{size}. "
-            f"Name the layout kinetics{bigger}."
+            f"{clips[0].line.file} and the lists beside it have {len(labels)} classes, more than "
+            f"{size}. Name the layout kinetics{bigger}."
         )
-    return _fill(draft, tree, rows)
+    file, source = _lists(tree, size)[0], _source(f"Kinetics-{size}", clips)
+    return _filled(Draft(f"kinetics{size}", tree, file, labels, source), clips)
 
 
 def read_kinetics_sounds(tree: Tree, size: int) -> Benchmark:
@@ -125,17 +94,17 @@ def read_kinetics_sounds(tree: Tree, size: int) -> Benchmark:
     definitions.
     """
     classes, definition = SOUNDS[size]
-    rows = [(*row[:2], row[2].replace("_", " "), *row[3:]) for row in _rows(tree, 400)]
-    rows = [row for row in rows if row[2] in classes]
-    if absent := sorted(set(classes) - {row[2] for row in rows}):
+    clips = [clip._replace(label=clip.label.replace("_", " ")) for clip in _clips(tree, 400)]
+    clips = [clip for clip in clips if clip.label in classes]
+    if absent := sorted(set(classes) - {clip.label for clip in clips}):
         known = ", ".join(f"kinetics-sounds-{n}" for n in SOUNDS if n != size)
         raise SettingsError(
             f"The lists of Kinetics-400 in {tree.root} have no {', '.join(absent)}, of the {size} "
-            f"classes of this "
-            f"definition. Put all lists there, or name another definition: {known}."
+            f"classes of this definition. Put all lists there, or name another definition: {known}."
         )
-    source = f"{_source('Kinetics-400', rows)}; Kinetics-Sounds is {definition}"
-    return _fill(Draft(f"kinetics-sounds-{size}", tree, rows[0][0], classes, source), tree, rows)
+    source = f"{_source('Kinetics-400', clips)}; Kinetics-Sounds is {definition}"
+    name, file = f"kinetics-sounds-{size}", clips[0].line.file
+    return _filled(Draft(name, tree, file, classes, source), clips)
 
 
 def kinetics_size(tree: Tree) -> int | None:
@@ -143,36 +112,34 @@ def kinetics_size(tree: Tree) -> int | None:
     labels = set()
     for file in _lists(tree, None):
         rows = read_rows(file)
-        place = next(rows)[1].index("label")
-        labels |= {row[place] for _, row in rows if len(row) > place}
+        place = next(rows).fields.index("label")
+        labels |= {row.fields[place] for row in rows if len(row.fields) > place}
     if not labels:
         return None
     return next((size for size in SIZES if len(labels) <= size), SIZES[-1])
 
 
-def _fill(draft: Draft, tree: Tree, rows: list[_Row]) -> Benchmark:
-    """A benchmark of some rows of the lists."""
-    tested = _tested(rows)
-    clips = Clips(tree)
-    for file, line, label, video, start_s, end_s, part in rows:
-        if part not in ("train", tested):
-            continue
-        name = f"{video}_{int(start_s):06d}_{int(end_s):06d}"
-        kind = (draft.class_of(file, line, label),)
-        number = draft.add(file, line, name, kind, *clips.find(video, start_s, end_s))
-        draft.put(file, line, "official", "train" if part == "train" else "test", number)
+def _filled(draft: Draft, clips: list[_Clip]) -> Benchmark:
+    """A benchmark of some clips of the lists."""
+    part_of = {"train": "train", _tested(clips): "test"}
+    files = YouTubeFiles(draft.tree)
+    for line, label, video, start_s, end_s, part in clips:
+        if part in part_of:
+            name = f"{video}_{int(start_s):06d}_{int(end_s):06d}"
+            found = files.find(video, start_s, end_s)
+            draft.add(line, name, label, {"official": part_of[part]}, *found)
     return draft.finish()
 
 
-def _tested(rows: Iterable[_Row]) -> str:
-    return "validation" if any(row[6] == "validation" for row in rows) else "test"
+def _tested(clips: list[_Clip]) -> str:
+    return "validation" if any(clip.part == "validation" for clip in clips) else "test"
 
 
-def _source(name: str, rows: list[_Row]) -> str:
-    files = sorted({Path(row[0]).name for row in rows})
+def _source(name: str, clips: list[_Clip]) -> str:
+    files = ", ".join(sorted({Path(clip.line.file).name for clip in clips}))
     return (
-        f"lists {', '.join(files)} of {name} (Kay et al. 2017), trained on train and tested on "
-        f"{_tested(rows)}"
+        f"lists {files} of {name} (Kay et al. 2017), trained on train and tested on "
+        f"{_tested(clips)}"
     )
 
 
@@ -183,10 +150,9 @@ def _lists(tree: Tree, size: int | None) -> list[str]:
     others = "|".join(str(n) for n in SIZES if n != size)
     found = []
     for path in tree.lists:
-        other = size and re.search(
-            rf"(?:k|kinetics)[-_]?(?:{others})\b", tree.relative(path).lower().replace("_", "-")
-        )
-        if path.lower().endswith(".csv") and not other and set(COLUMNS) <= set(_header(path)):
+        name = tree.relative(path).lower().replace("_", "-")
+        other = size and re.search(rf"(?:k|kinetics)[-_]?(?:{others})\b", name)
+        if name.endswith(".csv") and not other and set(COLUMNS) <= set(_header(path)):
             found.append(path)
     return found
 
@@ -194,54 +160,35 @@ def _lists(tree: Tree, size: int | None) -> list[str]:
 def _header(path: str) -> list[str]:
     """The first line of a CSV file; nothing where it is none."""
     try:
-        return next(read_rows(path), (1, []))[1]
+        return list(next(read_rows(path), Line(path, 1)).fields)
     except SettingsError:
         return []
 
 
-def _rows(tree: Tree, size: int | None) -> list[_Row]:
+def _clips(tree: Tree, size: int) -> list[_Clip]:
     """All lines of all lists."""
     files = _lists(tree, size)
     if not files:
-        raise SettingsError(
-            f"No CSV file in {tree.root} or below begins with {','.join(COLUMNS)}. Put the lists "
-            f"there."
-        )
-    return [row for file in files for row in _rows_of(file)]
+        what = f"No CSV file in {tree.root} or below begins with {','.join(COLUMNS)}"
+        raise SettingsError(f"{what}. Put the lists there.")
+    return [clip for file in files for clip in _clips_of(file)]
 
 
-def _rows_of(file: str) -> Iterable[_Row]:
+def _clips_of(file: str) -> Iterator[_Clip]:
     rows = read_rows(file)
-    _, header = next(rows)
-    label, video, start, end = (header.index(name) for name in COLUMNS)
-    split = header.index("split") if "split" in header else -1
-    by_name = next(
-        (_PARTS[word] for word in re.findall("[a-z]+", Path(file).name.lower()) if word in _PARTS),
-        "",
-    )
-    for line, row in rows:
-        if len(row) != len(header):
-            raise wrong(
-                file,
-                line,
-                f"{len(row)} fields. The first line has {len(header)}: {','.join(header)}.",
-            )
-        part = _PARTS.get(row[split].lower(), "") if split >= 0 else by_name
+    header = next(rows)
+    words = re.findall("[a-z]+", Path(file).name.lower())
+    by_name = next((_PARTS[word] for word in words if word in _PARTS), "")
+    for line in rows:
+        check_length(line, header)
+        field = dict(zip(header.fields, line.fields, strict=True))
+        part = _PARTS.get(field["split"].lower(), "") if "split" in field else by_name
         if not part:
-            raise wrong(
-                file,
-                line,
-                "the split is neither train, val nor test, in the line or in the file's name.",
+            raise line.wrong(
+                "the split is neither train, val nor test, in the line or in the file's name."
             )
-        start_s, end_s = (
-            time_s(file, line, row[start], "time_start"),
-            time_s(file, line, row[end], "time_end"),
-        )
-        if end_s <= start_s or not row[label] or not row[video]:
-            raise wrong(
-                file,
-                line,
-                f"{','.join(row)[:80]!r} is no clip. Expected: "
-                f"label,youtube_id,time_start,time_end",
-            )
-        yield file, line, row[label], inside(file, line, row[video]), start_s, end_s, part
+        label, video = field["label"], line.inside(field["youtube_id"])
+        start_s, end_s = (line.time_s(field[name], name) for name in COLUMNS[2:])
+        if end_s <= start_s or not label or not video:
+            raise line.wrong(f"{line.text!r} is no clip. Expected: {','.join(COLUMNS)}")
+        yield _Clip(line, label, video, start_s, end_s, part)

@@ -19,13 +19,27 @@ from seehear.evaluation.datasets.kinetics import (
     read_kinetics,
     read_kinetics_sounds,
 )
-from seehear.evaluation.datasets.plain import has_class_folders, read_csv, read_folders
-from seehear.evaluation.datasets.scenes import dcase2014_part, read_dcase2014, read_tut
+from seehear.evaluation.datasets.plain import (
+    has_class_folders,
+    has_classes,
+    read_csv,
+    read_files,
+    read_folders,
+)
 from seehear.evaluation.datasets.sights_and_sounds import read_audioset, read_ave, read_vggsound
-from seehear.evaluation.datasets.sounds import read_esc50, read_speechcommands, read_urbansound8k
+from seehear.evaluation.datasets.sounds import (
+    dcase2014_part,
+    read_dcase2014,
+    read_esc50,
+    read_speechcommands,
+    read_tut,
+    read_urbansound8k,
+)
 from seehear.evaluation.datasets.tree import Tree
 
-_READERS: dict[str, Callable[[Tree], Benchmark]] = {
+_OWN = {"folders": read_folders, "csv": read_csv}  # which draw a split where there is none
+
+LAYOUTS: dict[str, Callable[[Tree], Benchmark]] = {
     "ucf101": read_ucf101,
     "hmdb51": read_hmdb51,
     **{f"kinetics{size}": partial(read_kinetics, size=size) for size in SIZES},
@@ -40,9 +54,9 @@ _READERS: dict[str, Callable[[Tree], Benchmark]] = {
     "tut": read_tut,
     "urbansound8k": read_urbansound8k,
     "speechcommands": read_speechcommands,
-    "folders": read_folders,
-    "csv": read_csv,
+    **_OWN,
 }
+"""Name of a layout -> what reads a folder in it."""
 
 _KNOWN_BY = {
     "ucf101": "classInd.txt",
@@ -57,15 +71,9 @@ _KNOWN_BY = {
 }
 
 
-def _read(name: str, root: str | Path) -> Benchmark:
-    return _READERS[name](Tree(root))
-
-
-LAYOUTS: dict[str, Callable[[Path], Benchmark]] = {name: partial(_read, name) for name in _READERS}
-"""Name of a layout -> what reads a folder in it."""
-
-
-def read_benchmark(root: str | Path, layout: str = "auto") -> Benchmark:
+def read_benchmark(
+    root: str | Path, layout: str = "auto", *, seed: int = 0, needs_classes: bool = True
+) -> Benchmark:
     """Read a benchmark as its makers publish it, from the folder where its lists and files lie.
 
     Nothing is opened but lists. Files that are listed and not there are counted, in
@@ -75,23 +83,23 @@ def read_benchmark(root: str | Path, layout: str = "auto") -> Benchmark:
         root: the folder.
         layout: a name of `LAYOUTS`, or "auto", which knows a layout by its characteristic files; a
             definition of Kinetics-Sounds and "audioset-balanced" must be named.
+        seed: draws the split of one's own files where they come without.
+        needs_classes: if not, a folder of files without classes is a benchmark, too.
     Raises:
         SettingsError: an unknown layout, none or several found, a malformed list (names file and
             line), or none of the listed files there.
     """
-    if layout != "auto" and layout not in _READERS:
-        near = difflib.get_close_matches(layout.lower(), _READERS, n=1)
+    if layout != "auto" and layout not in LAYOUTS:
+        near = difflib.get_close_matches(layout.lower(), LAYOUTS, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise SettingsError(
-            f"There is no layout {layout}. {hint}Layouts: auto, {', '.join(_READERS)}."
-        )
+        known = f"Layouts: auto, {', '.join(LAYOUTS)}"
+        raise SettingsError(f"There is no layout {layout}. {hint}{known}.")
     tree = Tree(root)
-    return _READERS[_detected(tree) if layout == "auto" else layout](tree)
-
-
-def has_lists(tree: Tree) -> bool:
-    """Is there a file or a folder by which a benchmark is known?"""
-    return bool(_known(tree)) or str(Path(tree.root) / "classes.csv") in tree.lists
+    is_plain = layout == "folders" or (layout == "auto" and not (_known(tree) or _has_csv(tree)))
+    if is_plain and not needs_classes and not has_classes(tree):
+        return read_files(tree)
+    name = _detected(tree) if layout == "auto" else layout
+    return _OWN[name](tree, seed) if name in _OWN else LAYOUTS[name](tree)
 
 
 def _known(tree: Tree) -> list[str]:
@@ -102,10 +110,8 @@ def _known(tree: Tree) -> list[str]:
         found.append("hmdb51")
     if size := kinetics_size(tree):
         found.append(f"kinetics{size}")
-    if {dcase2014_part(tree.relative(path)) for path in tree.media if "scenes_stereo" in path} >= {
-        "train",
-        "test",
-    }:
+    scenes = [tree.relative(path) for path in tree.media if "scenes_stereo" in path]
+    if {dcase2014_part(name) for name in scenes} >= {"train", "test"}:
         found.append("dcase2014")
     return found
 
@@ -114,19 +120,21 @@ def _detected(tree: Tree) -> str:
     """The one layout whose characteristic files are there."""
     found = _known(tree)
     if len(found) > 1:
-        raise SettingsError(
-            f"{tree.root} has the lists of {' and '.join(found)}. Name the layout that is meant."
-        )
+        what = f"{tree.root} has the lists of {' and '.join(found)}"
+        raise SettingsError(f"{what}. Name the layout that is meant.")
     if found:
         return found[0]
-    if str(Path(tree.root) / "classes.csv") in tree.lists:
+    if _has_csv(tree):
         return "csv"
     if has_class_folders(tree):
         return "folders"
     raise SettingsError(
         f"No benchmark was found in {tree.root}. Looked for: {', '.join(_KNOWN_BY.values())}, a "
-        f"CSV file that begins "
-        "with label,youtube_id,time_start,time_end, the folders scenes_stereo and "
-        "scenes_stereo_testset, classes.csv, "
-        f"and two folders with media files. Layouts that can be named: {', '.join(_READERS)}."
+        "CSV file that begins with label,youtube_id,time_start,time_end, the folders "
+        "scenes_stereo and scenes_stereo_testset, classes.csv, and two folders with media files. "
+        f"Layouts that can be named: {', '.join(LAYOUTS)}."
     )
+
+
+def _has_csv(tree: Tree) -> bool:
+    return tree.path("classes.csv") in tree.lists

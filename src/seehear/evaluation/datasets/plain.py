@@ -7,13 +7,13 @@ from pathlib import Path
 
 from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, classes_written, read_classes, real
-from seehear.evaluation.datasets.benchmark import Benchmark, Item
-from seehear.evaluation.datasets.draft import Draft, served
+from seehear.evaluation.datasets.benchmark import Benchmark, Draft, Item, served
 from seehear.evaluation.datasets.tree import Tree
-from seehear.evaluation.lists import inside
+from seehear.evaluation.lists import Line
 
 PART_OF_FOLDER = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-PART_OF_FOLDER |= {"val": "validation", "valid": "validation", "validation": "validation"}
+PART_OF_FOLDER |= dict.fromkeys(("val", "valid", "validation"), "validation")
+DRAWN = "a quarter of each class is tested on, drawn with seed"
 
 
 def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
@@ -31,35 +31,25 @@ def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
     """
     names, tops, part_of = _folders(tree)
     if len(part_of) > 1 and set(part_of) == tops and "train" not in part_of.values():
-        raise SettingsError(
-            f"{tree.root} has {' and '.join(sorted(tops))} and no train. Add train/<class>/..., "
-            f"or name "
-            "folders by class."
-        )
+        what = f"{tree.root} has {' and '.join(sorted(tops))} and no train"
+        raise SettingsError(f"{what}. Add train/<class>/..., or name folders by class.")
     if "train" not in part_of.values() or len(part_of) < 2:
         return _drawn(tree, names, seed)
     if stray := sorted(tops - set(part_of)):
-        raise SettingsError(
-            f"{tree.root}/{stray[0]} lies beside {', '.join(sorted(part_of))}. Only those may be "
-            f"there."
-        )
+        what = f"{tree.root}/{stray[0]} lies beside {', '.join(sorted(part_of))}"
+        raise SettingsError(f"{what}. Only those may be there.")
     if "test" not in part_of.values():
         part_of = {top: "test" if part == "validation" else part for top, part in part_of.items()}
     parted = [(name, *name.split("/")[:2]) for name in names if name.count("/") >= 2]
     classes = sorted({label for _, top, label in parted if part_of[top] == "train"})
-    source = (
-        f"folders {', '.join(sorted(part_of))} with one folder a class; {_tested(part_of)} "
-        f"is tested on"
-    )
+    tested = next(top for top in sorted(part_of) if part_of[top] == "test")
+    source = f"folders {', '.join(sorted(part_of))} with one folder a class; {tested} is tested on"
     draft = Draft("folders", tree, tree.root, classes, source)
     for name, top, label in parted:
         if label not in classes:
-            raise SettingsError(
-                f"{tree.root}/{top}/{label} is a class that train does not have. Add it, or "
-                f"remove this."
-            )
-        number = draft.add(name, 1, name, (draft.class_of(name, 1, label),), _path(tree, name))
-        draft.put(name, 1, "official", part_of[top], number)
+            what = f"{tree.root}/{top}/{label} is a class that train does not have"
+            raise SettingsError(f"{what}. Add it, or remove this.")
+        draft.add(Line(name, 1), name, label, {"official": part_of[top]}, tree.path(name))
     return draft.finish()
 
 
@@ -74,28 +64,24 @@ def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
         tree: the folder.
         seed: draws a quarter of each class for testing where there is no column `split`.
     """
-    file = os.path.join(tree.root, "classes.csv")  # noqa: PTH118
+    file = tree.path("classes.csv")
     classes = read_classes(Path(file))
-    drawn = f"classes.csv; a quarter of each class is tested on, drawn with seed {seed}"
-    source = "classes.csv with its column split" if classes.split else drawn
+    source = (
+        "classes.csv with its column split" if classes.split else f"classes.csv; {DRAWN} {seed}"
+    )
     draft = Draft("csv", tree, file, classes.names, source)
-    first: dict[str, tuple[int, str]] = {}  # by the real path, as read_classes has it
-    for line, name, _, _ in classes_written(Path(file)):
-        first.setdefault(real(os.path.join(tree.root, inside(file, line, name))), (line, name))  # noqa: PTH118
-    there = set(tree.media)
-    for (path, (line, name)), is_test in zip(
-        first.items(), classes.is_test(list(first), seed), strict=True
-    ):
-        place = os.path.normpath(os.path.join(tree.root, name))  # noqa: PTH118
+    first: dict[str, tuple[Line, str]] = {}  # by the real path, as read_classes has it
+    for number, name, _, _ in classes_written(Path(file)):
+        line = Line(file, number)
+        first.setdefault(real(tree.path(line.inside(name))), (line, name))
+    there, split = set(tree.media), "official" if classes.split else "drawn"
+    tests = classes.is_test(list(first), seed)
+    for (path, (line, name)), is_test in zip(first.items(), tests, strict=True):
+        place = os.path.normpath(tree.path(name))
         is_there = place in there or os.path.isfile(place)  # noqa: PTH113 (one look for what has no media ending)
-        number = draft.add(file, line, name, (classes.of[path],), place if is_there else None)
-        draft.put(
-            file,
-            line,
-            "official" if classes.split else "drawn",
-            "test" if is_test else "train",
-            number,
-        )
+        part = {split: "test" if is_test else "train"}
+        label = classes.names[classes.of[path]]
+        draft.add(line, name, label, part, place if is_there else None)
     return draft.finish()
 
 
@@ -108,10 +94,9 @@ def read_files(tree: Tree) -> Benchmark:
     """
     names = sorted(tree.relative(path) for path in tree.media)
     if not names:
-        raise SettingsError(
-            f"{tree.root} has no videos and no sounds. Name the folder that holds them."
-        )
-    items = tuple(Item(name, _path(tree, name), (-1,)) for name in names)
+        what = f"{tree.root} has no videos and no sounds"
+        raise SettingsError(f"{what}. Name the folder that holds them.")
+    items = tuple(Item(name, tree.path(name), (-1,)) for name in names)
     return Benchmark(
         name=Path(tree.root).name or "files",
         root=Path(tree.root),
@@ -120,7 +105,7 @@ def read_files(tree: Tree) -> Benchmark:
         missing=(),
         num_official=len(items),
         splits=(),
-        modalities=served(item.path for item in items),
+        modalities=served(items),
         multilabel=False,
         source="all files of a folder, without classes",
     )
@@ -137,7 +122,7 @@ def has_classes(tree: Tree) -> bool:
 
 def has_class_folders(tree: Tree) -> bool:
     """Are there at least two folders with media files?"""
-    return len({name.split("/")[0] for name in map(tree.relative, tree.media) if "/" in name}) > 1
+    return len(_folders(tree)[1]) > 1
 
 
 def _folders(tree: Tree) -> tuple[list[str], set[str], dict[str, str]]:
@@ -146,29 +131,18 @@ def _folders(tree: Tree) -> tuple[list[str], set[str], dict[str, str]]:
     """
     names = sorted(tree.relative(path) for path in tree.media)
     tops = {name.split("/")[0] for name in names if "/" in name}
-    return (
-        names,
-        tops,
-        {top: PART_OF_FOLDER[top.lower()] for top in tops if top.lower() in PART_OF_FOLDER},
-    )
+    parts = {top: PART_OF_FOLDER.get(top.lower()) for top in tops}
+    return names, tops, {top: part for top, part in parts.items() if part}
 
 
 def _drawn(tree: Tree, names: list[str], seed: int) -> Benchmark:
     """Class folders without a split: a quarter of each class for testing."""
-    named = {name: name.split("/")[0] for name in names if "/" in name}
-    source = f"one folder a class; a quarter of each class is tested on, drawn with seed {seed}"
-    draft = Draft("folders", tree, tree.root, sorted(set(named.values())), source)
-    of = {name: draft.class_of(name, 1, label) for name, label in named.items()}
-    test_V = Classes(Path(tree.root), draft.classes, of, {}).is_test(list(named), seed)
-    for name, is_test in zip(named, test_V, strict=True):
-        number = draft.add(name, 1, name, (of[name],), _path(tree, name))
-        draft.put(name, 1, "drawn", "test" if is_test else "train", number)
+    label_of = {name: name.split("/")[0] for name in names if "/" in name}
+    source = f"one folder a class; {DRAWN} {seed}"
+    draft = Draft("folders", tree, tree.root, sorted(set(label_of.values())), source)
+    of = {name: draft.classes.index(label) for name, label in label_of.items()}
+    tests = Classes(Path(tree.root), draft.classes, of, {}).is_test(list(of), seed)
+    for (name, label), is_test in zip(label_of.items(), tests, strict=True):
+        part = {"drawn": "test" if is_test else "train"}
+        draft.add(Line(name, 1), name, label, part, tree.path(name))
     return draft.finish()
-
-
-def _path(tree: Tree, name: str) -> str:
-    return os.path.join(tree.root, *name.split("/"))  # noqa: PTH118
-
-
-def _tested(part_of: dict[str, str]) -> str:
-    return next(top for top in sorted(part_of) if part_of[top] == "test")

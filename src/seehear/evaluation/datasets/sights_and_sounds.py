@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
-from seehear.evaluation.datasets.benchmark import Benchmark
-from seehear.evaluation.datasets.draft import Draft
-from seehear.evaluation.datasets.tree import Tree
-from seehear.evaluation.datasets.youtube import Clips
-from seehear.evaluation.lists import (
-    inside,
-    read_columns,
-    read_lines,
-    read_rows,
-    time_s,
-    whole_number,
-    wrong,
-)
+from seehear.evaluation.datasets.benchmark import Benchmark, Draft
+from seehear.evaluation.datasets.tree import Tree, YouTubeFiles
+from seehear.evaluation.lists import Line, read_columns, read_lines, read_rows
 
 VGGSOUND_SECONDS = 10.0
 AVE_SECONDS = 10.0
+
+
+class _Event(NamedTuple):
+    line: Line
+    label: str
+    video: str  # YouTube id
+    start_s: float
+    end_s: float
 
 
 def read_vggsound(tree: Tree) -> Benchmark:
@@ -32,28 +31,21 @@ def read_vggsound(tree: Tree) -> Benchmark:
     `<id>.mp4` is taken as the whole video.
     """
     file = tree.needed("vggsound.csv")
-    rows = [
-        (line, row) for line, row in read_rows(file, comment="#") if line > 1 or not _is_header(row)
-    ]
-    for line, row in rows:
-        if len(row) != 4 or not row[0] or not row[2]:
-            raise wrong(
-                file,
-                line,
-                f"{','.join(row)[:80]!r} is no clip. Expected: youtube_id,start,label,train or "
-                f"test",
-            )
+    lines = [line for line in read_rows(file, comment="#") if not _is_header(line)]
+    for line in lines:
+        if len(line.fields) != 4 or not line.fields[0] or not line.fields[2]:
+            expected = "youtube_id,start,label,train or test"
+            raise line.wrong(f"{line.text!r} is no clip. Expected: {expected}")
     source = f"{Path(file).name} of VGG-Sound (Chen et al. 2020)"
-    draft = Draft("vggsound", tree, file, sorted({row[2] for _, row in rows}), source)
-    clips = Clips(tree)
-    for line, (video, start, label, part) in rows:
-        start_s = time_s(file, line, start, "the start")
+    draft = Draft("vggsound", tree, file, sorted({line.fields[2] for line in lines}), source)
+    files = YouTubeFiles(tree)
+    for line in lines:
+        video, start, label, part = line.fields
+        start_s = line.time_s(start, "the start")
         if part not in ("train", "test"):
-            raise wrong(file, line, f"the split is {part[:40]!r}. It must be train or test.")
-        found = clips.find(inside(file, line, video), start_s, start_s + VGGSOUND_SECONDS)
-        kind = (draft.class_of(file, line, label),)
-        number = draft.add(file, line, f"{video}_{int(start_s):06d}", kind, *found)
-        draft.put(file, line, "official", part, number)
+            raise line.wrong(f"the split is {part[:40]!r}. It must be train or test.")
+        found = files.find(line.inside(video), start_s, start_s + VGGSOUND_SECONDS)
+        draft.add(line, f"{video}_{int(start_s):06d}", label, {"official": part}, *found)
     return draft.finish()
 
 
@@ -72,55 +64,36 @@ def read_audioset(tree: Tree, *, balanced: bool = False) -> Benchmark:
         balanced: train on the balanced list alone (the smaller task), not on all train lists that
             are there.
     """
-    lists = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
-    wanted = ("balanced_train", "eval") if balanced else tuple(lists)
-    found = {name: tree.named(f"{name}_segments.csv") for name in wanted}
-    files = [(name, path) for name, path in found.items() if path is not None]
+    parts = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
+    if balanced:
+        del parts["unbalanced_train"]
+    lists = {name: path for name in parts if (path := tree.named(f"{name}_segments.csv"))}
     tree.needed("eval_segments.csv")
-    if balanced or len(files) == 1:
+    if balanced or len(lists) == 1:
         tree.needed("balanced_train_segments.csv")
     labels_file = tree.needed("class_labels_indices.csv")
-    number_of, classes = _audioset_classes(labels_file)
-    names = ", ".join(f"{name}_segments.csv" for name, _ in files)
+    name_of = _audioset_names(labels_file)
+    names = ", ".join(f"{name}_segments.csv" for name in lists)
     source = f"{names} of AudioSet (Gemmeke et al. 2017)"
     name = "audioset-balanced" if balanced else "audioset"
-    draft = Draft(name, tree, labels_file, classes, source)
-    clips = Clips(tree, bare_is_cut=True)
-    kinds_of: dict[
-        str, tuple[int, ...]
-    ] = {}  # the same labels come again and again in two million lines
-    for part, file in files:
-        for line, row in read_rows(file, comment="#"):
-            if len(row) != 4 or not row[0]:
-                raise wrong(
-                    file,
-                    line,
-                    f'{len(row)} fields. Expected: youtube_id, start, end, "machine ids"',
-                )
-            start_s, end_s = (
-                time_s(file, line, row[1], "the start"),
-                time_s(file, line, row[2], "the end"),
-            )
+    draft = Draft(name, tree, labels_file, name_of.values(), source)
+    files = YouTubeFiles(tree, bare_is_cut=True)
+    for part, file in lists.items():
+        for line in read_rows(file, comment="#"):
+            if len(line.fields) != 4 or not line.fields[0]:
+                expected = 'youtube_id, start, end, "machine ids"'
+                raise line.wrong(f"{len(line.fields)} fields. Expected: {expected}")
+            video, start, end, ids = line.fields
+            start_s, end_s = line.time_s(start, "the start"), line.time_s(end, "the end")
             if end_s <= start_s:
-                raise wrong(
-                    file,
-                    line,
-                    f"the clip is from {start_s:g} to {end_s:g} s. It must end after its start.",
-                )
-            kinds = kinds_of.get(row[3])
-            if kinds is None:
-                numbers = {number_of.get(mid.strip(), -1) for mid in row[3].split(",")}
-                if -1 in numbers:
-                    raise wrong(
-                        file,
-                        line,
-                        f"{row[3][:80]!r} has an unknown class. Those known are in {labels_file}.",
-                    )
-                kinds = kinds_of[row[3]] = tuple(sorted(numbers))
-            place = clips.find(inside(file, line, row[0]), start_s, end_s)
-            draft.put(
-                file, line, "official", lists[part], draft.add(file, line, row[0], kinds, *place)
-            )
+                what = f"the clip is from {start_s:g} to {end_s:g} s"
+                raise line.wrong(f"{what}. It must end after its start.")
+            labels = tuple(name_of.get(mid.strip(), "") for mid in ids.split(","))
+            if "" in labels:
+                what = f"{ids[:80]!r} has an unknown class"
+                raise line.wrong(f"{what}. Those known are in {labels_file}.")
+            found = files.find(line.inside(video), start_s, end_s)
+            draft.add(line, video, labels, {"official": parts[part]}, *found)
     return draft.finish(multilabel=True)
 
 
@@ -140,67 +113,52 @@ def read_ave(tree: Tree) -> Benchmark:
     lists = {part: str(folder / name) for part, name in parts.items()}
     if lists["validation"] not in tree.lists:
         del lists["validation"]
-    events = [(part, file, event) for part, file in lists.items() for event in _events(file)]
+    events = [(part, event) for part, file in lists.items() for event in _events(file)]
     annotations = tree.named("Annotations.txt")
-    known = _events(annotations) if annotations else [event for _, _, event in events]
+    known = _events(annotations) if annotations else [event for _, event in events]
     source = f"{', '.join(Path(file).name for file in lists.values())} of AVE (Tian et al. 2018)"
-    draft = Draft("ave", tree, lists["train"], sorted({label for _, label, *_ in known}), source)
+    draft = Draft("ave", tree, lists["train"], sorted({event.label for event in known}), source)
     files = tree.index()
-    for part, file, (line, label, video, start_s, end_s, text) in events:
-        kind = (draft.class_of(file, line, label),)
-        path = files.get(inside(file, line, video)) or files.get(text)
+    for part, (line, label, video, start_s, end_s) in events:
+        name = line.fields[0]
+        path = files.get(line.inside(video)) or files.get(name)
         stretch = (start_s, end_s - start_s) if end_s > start_s else (0.0, None)
-        draft.put(file, line, "official", part, draft.add(file, line, text, kind, path, *stretch))
+        draft.add(line, name, label, {"official": part}, path, *stretch)
     return draft.finish()
 
 
-def _is_header(row: list[str]) -> bool:
-    return len(row) > 1 and not row[1].isdigit() and "start" in row[1].lower()
+def _is_header(line: Line) -> bool:
+    """Is it a first line that names columns?"""
+    second = "".join(line.fields[1:2])
+    return line.number == 1 and not second.isdigit() and "start" in second.lower()
 
 
-def _audioset_classes(file: str) -> tuple[dict[str, int], list[str]]:
-    """Machine ids -> numbers of classes, and the names to show."""
-    number_of: dict[str, int] = {}
-    names: list[str] = []
-    for line, (index, mid, name) in read_columns(file, ("index", "mid", "display_name")):
-        if (
-            whole_number(file, line, index, "index", 0, 1_000_000) != len(names)
-            or mid in number_of
-            or name in names
-        ):
-            raise wrong(
-                file,
-                line,
-                f"{index},{mid},{name} is out of order, or there twice. Expected index "
-                f"{len(names)}.",
-            )
-        number_of[mid] = len(names)
-        names.append(name)
-    return number_of, names
+def _audioset_names(file: str) -> dict[str, str]:
+    """Machine ids -> the names to show, in the order of the classes' numbers."""
+    name_of: dict[str, str] = {}
+    for line in read_columns(file, ("index", "mid", "display_name")):
+        index, mid, name = line.fields
+        number = line.whole_number(index, "index", 0, 1_000_000)
+        if number != len(name_of) or mid in name_of or name in name_of.values():
+            what = f"{line.text} is out of order, or there twice"
+            raise line.wrong(f"{what}. Expected index {len(name_of)}.")
+        name_of[mid] = name
+    return name_of
 
 
-def _events(file: str) -> list[tuple[int, str, str, float, float, str]]:
-    """The lines of a list of AVE: (line, category, id, start_s, end_s, text)."""
+def _events(file: str) -> list[_Event]:
+    """The lines of a list of AVE."""
     events = []
-    for line, text in read_lines(file):
-        fields = [field.strip() for field in text.split("&")]
-        if fields[0] == "Category" and line == 1:
+    for line in read_lines(file):
+        fields = [field.strip() for field in line.fields[0].split("&")]
+        if fields[0] == "Category" and line.number == 1:
             continue
         if len(fields) != 5 or not fields[0] or not fields[1]:
-            raise wrong(
-                file,
-                line,
-                f"{text[:80]!r} is no event. Expected: Category&VideoID&Quality&StartTime&EndTime",
-            )
-        start_s, end_s = (
-            time_s(file, line, fields[3], "StartTime"),
-            time_s(file, line, fields[4], "EndTime"),
-        )
+            expected = "Category&VideoID&Quality&StartTime&EndTime"
+            raise line.wrong(f"{line.text!r} is no event. Expected: {expected}")
+        start_s, end_s = line.time_s(fields[3], "StartTime"), line.time_s(fields[4], "EndTime")
         if end_s < start_s or end_s > AVE_SECONDS:
-            raise wrong(
-                file,
-                line,
-                f"the event is from {start_s:g} to {end_s:g} s. Clips are {AVE_SECONDS:g} s long.",
-            )
-        events.append((line, fields[0], fields[1], start_s, end_s, text))
+            what = f"the event is from {start_s:g} to {end_s:g} s"
+            raise line.wrong(f"{what}. Clips are {AVE_SECONDS:g} s long.")
+        events.append(_Event(line, fields[0], fields[1], start_s, end_s))
     return events

@@ -1,16 +1,33 @@
-"""ESC-50, UrbanSound8K and Speech Commands: short sounds, each in its own file."""
+"""Short sounds, each in its own file: ESC-50, ESC-10, UrbanSound8K and Speech Commands; and
+recordings of places: DCASE 2014 and TUT Acoustic Scenes.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from seehear.errors import SettingsError
-from seehear.evaluation.datasets.benchmark import Benchmark
-from seehear.evaluation.datasets.draft import Draft
+from seehear.evaluation.datasets.benchmark import Benchmark, Draft
 from seehear.evaluation.datasets.tree import Tree, key_of
-from seehear.evaluation.lists import inside, read_columns, read_lines, whole_number, wrong
+from seehear.evaluation.lists import Line, read_columns, read_lines
 
-_Row = tuple[int, str, int, int, str]  # line, file name, fold, number of the class, class
+DCASE2014_SCENES = (
+    *("bus", "busystreet", "office", "openairmarket", "park"),
+    *("quietstreet", "restaurant", "supermarket", "tube", "tubestation"),
+)
+DCASE2014_ITEMS = 200
+_TUT_LIST = re.compile(r"fold([1-9]\d?)_(?:train|test|evaluate)\.txt", re.ASCII)
+
+
+class _Sound(NamedTuple):
+    line: Line
+    name: str
+    fold: int
+    number: int  # of the class
+    label: str
 
 
 def read_esc50(tree: Tree) -> Benchmark:
@@ -22,11 +39,11 @@ def read_esc50(tree: Tree) -> Benchmark:
     `target`.
     """
     file = tree.needed("esc50.csv")
-    rows = _rows(file, ("filename", "fold", "target", "category"), folds=5)
+    sounds = _sounds(file, ("filename", "fold", "target", "category"), folds=5)
     source = f"{Path(file).name} of ESC-50 (Piczak 2015), one split a fold"
-    draft = Draft("esc50", tree, file, _in_order(file, rows), source)
+    draft = Draft("esc50", tree, file, _in_order(sounds), source)
     files = tree.index(video=False)
-    return _by_fold(draft, file, rows, {row: files.get(key_of(row[1])) for row in rows})
+    return _by_fold(draft, sounds, lambda sound: files.get(key_of(sound.name)))
 
 
 def read_urbansound8k(tree: Tree) -> Benchmark:
@@ -39,13 +56,11 @@ def read_urbansound8k(tree: Tree) -> Benchmark:
     cut from.
     """
     file = tree.needed("UrbanSound8K.csv")
-    rows = _rows(file, ("slice_file_name", "fold", "classID", "class"), folds=10)
+    sounds = _sounds(file, ("slice_file_name", "fold", "classID", "class"), folds=10)
     source = f"{Path(file).name} of UrbanSound8K (Salamon et al. 2014), one split a fold"
-    draft = Draft("urbansound8k", tree, file, _in_order(file, rows), source)
+    draft = Draft("urbansound8k", tree, file, _in_order(sounds), source)
     files = tree.index(2, video=False)
-    return _by_fold(
-        draft, file, rows, {row: files.get(key_of(f"fold{row[2]}/{row[1]}")) for row in rows}
-    )
+    return _by_fold(draft, sounds, lambda s: files.get(key_of(f"fold{s.fold}/{s.name}")))
 
 
 def read_speechcommands(tree: Tree) -> Benchmark:
@@ -61,50 +76,121 @@ def read_speechcommands(tree: Tree) -> Benchmark:
         "test": tree.needed("testing_list.txt"),
         "validation": tree.needed("validation_list.txt"),
     }
-    folder = Path(lists["test"]).parent
-    if Path(lists["validation"]).parent != folder:
-        raise SettingsError(
-            f"{lists['test']} and {lists['validation']} are in two folders. They belong into one."
-        )
-    base = Tree(folder) if str(folder) != tree.root else tree
-    files = {
-        key: path
-        for key, path in base.index(2, video=False).items()
-        if _is_word(base.relative(path))
-    }
-    listed = [
-        (part, file, line, text) for part, file in lists.items() for line, text in read_lines(file)
-    ]
-    for _, file, line, text in listed:
-        if not _is_word(inside(file, line, text)):
-            raise wrong(
-                file, line, f"{text[:80]!r} is no recording of a word. Expected: word/name.wav"
-            )
-    words = sorted(
-        {key.split("/")[0] for key in files} | {text.split("/")[0] for *_, text in listed}
-    )
+    folders = {Path(file).parent for file in lists.values()}
+    if len(folders) > 1:
+        what = f"{lists['test']} and {lists['validation']} are in two folders"
+        raise SettingsError(f"{what}. They belong into one.")
+    base = Tree(folders.pop())
+    found = base.index(2, video=False)
+    files = {key: path for key, path in found.items() if _is_word(base.relative(path))}
+    listed = {}
+    for part, file in lists.items():
+        for line in read_lines(file):
+            name = line.inside(line.fields[0])
+            if not _is_word(name):
+                expected = "word/name.wav"
+                raise line.wrong(f"{line.text!r} is no recording of a word. Expected: {expected}")
+            listed[part, name] = line, files.get(key_of(name))
+    unlisted = sorted(files.keys() - {key_of(name) for _, name in listed})
+    for key in unlisted:
+        listed["train", base.relative(files[key])] = Line(files[key], 1), files[key]
+    words = sorted({name.split("/")[0] for _, name in listed})
     source = (
-        "validation_list.txt and testing_list.txt of Speech Commands (Warden 2018), the rest "
-        "is train"
+        "validation_list.txt and testing_list.txt of Speech Commands (Warden 2018), the rest is "
+        f"train; all {len(words)} words are classes"
     )
-    draft = Draft(
-        "speechcommands",
-        tree,
-        lists["test"],
-        words,
-        f"{source}; all {len(words)} words are classes",
+    draft = Draft("speechcommands", tree, lists["test"], words, source)
+    for (part, name), (line, path) in listed.items():
+        draft.add(line, name, name.split("/")[0], {"official": part}, path)
+    return draft.finish(("audio",))
+
+
+def read_dcase2014(tree: Tree) -> Benchmark:
+    """DCASE 2014, of Stowell, Giannoulis, Benetos, Lagrange and Plumbley (2015), Queen Mary, IEEE
+    Trans. Multimedia 17.
+
+    The scenes of the challenge that ran in 2013, which papers of representation learning call DCASE
+    or DCASE 2014: 10 scenes of London, 30 seconds each. There are no lists: `scenes_stereo/` was
+    published for development (train, 100 files) and `scenes_stereo_testset/` was kept for the
+    challenge (test, 100 files); the scene is the name of the file without its two digits, as in
+    "busystreet07.wav". Both folders use the same names, so an item's name here is its path; the
+    digits are not consecutive, so names of missing files cannot be known. Some tools store the two
+    folders as "...development" and "...evaluation", or put "test_" before the names of test.
+    """
+    source = (
+        "folders scenes_stereo (train) and scenes_stereo_testset (test) of DCASE 2014 scenes "
+        "(Stowell et al. 2015)"
     )
-    for part, file, line, text in listed:
-        kind = (draft.class_of(file, line, text.split("/")[0]),)
-        number = draft.add(file, line, text, kind, files.pop(key_of(text), None))
-        draft.put(file, line, "official", part, number)
-    taken = {key_of(text) for *_, text in listed}
-    for key, path in sorted(files.items()):
-        if key not in taken:
-            number = draft.add(
-                path, 1, base.relative(path), (draft.class_of(path, 1, key.split("/")[0]),), path
-            )
-            draft.put(path, 1, "official", "train", number)
+    draft = Draft("dcase2014", tree, tree.root, DCASE2014_SCENES, source)
+    for path in sorted(tree.media):
+        name = tree.relative(path)
+        part = dcase2014_part(name)
+        if part is None:
+            continue
+        scene = re.fullmatch(r"(?:test_)?([a-z]+)\d\d", key_of(name.rsplit("/", 1)[-1]))
+        if not scene or scene[1] not in DCASE2014_SCENES:
+            expected = "a name like busystreet07.wav, of one of the ten scenes"
+            raise SettingsError(f"{path} names no scene. Expected {expected}.")
+        draft.add(Line(path, 1), name, scene[1], {"official": part}, path)
+    return draft.finish(("audio",), num_official=DCASE2014_ITEMS)
+
+
+def dcase2014_part(name: str) -> str | None:
+    """Is a file of train or of test, by the folders of its path below the root? None: of
+    neither.
+    """
+    for folder in reversed(name.lower().split("/")[:-1]):
+        if folder in ("scenes_stereo_testset", "test") or folder.endswith("evaluation"):
+            return "test"
+        if folder in ("scenes_stereo", "train") or folder.endswith("development"):
+            return "train"
+    return None
+
+
+def read_tut(tree: Tree) -> Benchmark:
+    """TUT Acoustic Scenes 2016 and 2017, of Mesaros, Heittola and Virtanen (2016), Tampere, EUSIPCO
+    2016.
+
+    15 scenes, the tasks of DCASE 2016 (1,170 sounds of 30 seconds) and DCASE 2017 (4,680 of 10
+    seconds), with 4 folds by place. In the development set, `meta.txt` has lines
+    "audio/b020_90_100.wav<tab>beach", in 2017 with the place as a third field;
+    `evaluation_setup/fold<n>_train.txt` has the same two fields, `fold<n>_test.txt` the path alone,
+    and `fold<n>_evaluate.txt` path and class of the same files. No headers. A fold's test is read
+    from the list with classes where it is there. Each fold is a split; the separate evaluation set
+    is not read.
+    """
+    setups = {Path(p).parent: p for p in tree.lists if _TUT_LIST.fullmatch(Path(p).name)}
+    nearest = tree.nearest(list(setups.values()))
+    if nearest is None:
+        what = f"There is no evaluation_setup/fold1_train.txt in {tree.root} or below"
+        raise SettingsError(f"{what}. Put TUT's lists there.")
+    setup = Path(nearest).parent
+    places = [str(folder / "meta.txt") for folder in (setup.parent, setup)]
+    meta = next((path for path in places if path in tree.lists), places[0])
+    scene_of, lines = {}, _tut_lines(meta)
+    for line, name, label in lines:
+        if not label:
+            raise line.wrong(f"{name[:80]!r} has no scene. Expected: audio/name.wav<tab>scene")
+        scene_of[name] = label
+    source = (
+        "meta.txt and evaluation_setup of TUT Acoustic Scenes (Mesaros et al. 2016), one split a "
+        "fold"
+    )
+    draft = Draft("tut", tree, meta, sorted(set(scene_of.values())), source)
+    files = tree.index(2, video=False)
+    for line, name, label in lines:
+        draft.add(line, name, label, {}, files.get(key_of(name)))
+    beside = [Path(path).name for path in tree.lists if Path(path).parent == setup]
+    folds = {int(match[1]) for name in beside if (match := _TUT_LIST.fullmatch(name))}
+    for fold in sorted(folds):
+        stem = str(setup / f"fold{fold}_")
+        test = f"{stem}evaluate.txt" if f"{stem}evaluate.txt" in tree.lists else f"{stem}test.txt"
+        for part, file in (("train", f"{stem}train.txt"), ("test", test)):
+            for line, name, label in _tut_lines(file):
+                if name not in scene_of:
+                    what = f"{name[:80]} is not in {meta}"
+                    raise line.wrong(f"{what}. Every file must have a line there.")
+                draft.add(line, name, label or scene_of[name], {f"fold {fold}": part})
     return draft.finish(("audio",))
 
 
@@ -114,44 +200,50 @@ def _is_word(name: str) -> bool:
     return bool(word and file) and "/" not in file and not word.startswith("_")
 
 
-def _rows(file: str, columns: tuple[str, str, str, str], folds: int) -> list[_Row]:
+def _sounds(file: str, columns: tuple[str, str, str, str], folds: int) -> list[_Sound]:
     """The lines of a list with folds; the columns are the name, the fold, the number of the class,
     and the class.
     """
-    rows = []
-    for line, (name, fold, target, label) in read_columns(file, columns):
-        if "/" in inside(file, line, name) or "\\" in name:
-            raise wrong(
-                file, line, f"{name[:80]} is a path. {columns[0]} must be the name of a file."
-            )
-        number = whole_number(file, line, target, columns[2], 0, 9999)
-        rows.append(
-            (line, name, whole_number(file, line, fold, columns[1], 1, folds), number, label)
+    sounds = []
+    for line in read_columns(file, columns):
+        name, fold, target, label = line.fields
+        if "/" in line.inside(name) or "\\" in name:
+            raise line.wrong(f"{name[:80]} is a path. {columns[0]} must be the name of a file.")
+        number = line.whole_number(target, columns[2], 0, 9999)
+        sounds.append(
+            _Sound(line, name, line.whole_number(fold, columns[1], 1, folds), number, label)
         )
-    return rows
+    return sounds
 
 
-def _in_order(file: str, rows: list[_Row]) -> list[str]:
+def _in_order(sounds: list[_Sound]) -> list[str]:
     """The classes in the order of their numbers, each with one number."""
     label_of: dict[int, str] = {}
     number_of: dict[str, int] = {}
-    for line, _, _, number, label in rows:
-        if (
-            label_of.setdefault(number, label) != label
-            or number_of.setdefault(label, number) != number
-        ):
-            raise wrong(
-                file, line, f"class {number} is {label!r} here, and another line says otherwise."
-            )
+    for line, _, _, number, label in sounds:
+        known = label_of.setdefault(number, label), number_of.setdefault(label, number)
+        if known != (label, number):
+            what = f"class {number} is {label!r} here"
+            raise line.wrong(f"{what}, and another line says otherwise.")
     return [label_of[number] for number in sorted(label_of)]
 
 
-def _by_fold(draft: Draft, file: str, rows: list[_Row], paths: dict[_Row, str | None]) -> Benchmark:
+def _by_fold(
+    draft: Draft, sounds: list[_Sound], path_of: Callable[[_Sound], str | None]
+) -> Benchmark:
     """A benchmark in which each fold is tested once."""
-    folds = sorted({row[2] for row in rows})
-    for row in rows:
-        line, name, fold, _, label = row
-        number = draft.add(file, line, name, (draft.class_of(file, line, label),), paths[row])
-        for tested in folds:
-            draft.put(file, line, f"fold {tested}", "test" if fold == tested else "train", number)
+    folds = sorted({sound.fold for sound in sounds})
+    for sound in sounds:
+        parts = {f"fold {n}": "test" if n == sound.fold else "train" for n in folds}
+        draft.add(sound.line, sound.name, sound.label, parts, path_of(sound))
     return draft.finish(("audio",))
+
+
+def _tut_lines(file: str) -> list[tuple[Line, str, str]]:
+    """The lines of a list of TUT: (line, path, scene or nothing)."""
+    found = []
+    for line in read_lines(file):
+        text = line.fields[0]
+        fields = [field.strip() for field in (text.split("\t") if "\t" in text else text.split())]
+        found.append((line, line.inside(fields[0]), "".join(fields[1:2])))
+    return found
