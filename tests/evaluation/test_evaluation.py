@@ -11,7 +11,12 @@ from seehear.data.clips import Clips
 from seehear.data.index import Index
 from seehear.data.segments import Segment
 from seehear.errors import SettingsError
-from seehear.evaluation.baselines import baseline_features, colour_statistics
+from seehear.evaluation.baselines import (
+    baseline_features,
+    colour_statistics,
+    motion_statistics,
+    sound_statistics,
+)
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.classifiers import in_top, scores_of_linear
 from seehear.evaluation.clusters import agreement
@@ -137,4 +142,50 @@ def test_plain_statistics_are_what_they_say():
     clips = Clips.from_memory([Segment(frames, np.zeros(16000, np.float32))] * 3, clip, Data(), 0)
     rows, features = baseline_features(clips)
     assert rows.tolist() == [0, 1, 2]
-    assert {m: x.shape for m, x in features.items()} == {"video": (3, 27), "audio": (3, 80)}
+    assert {name: x.shape for name, x in features.items()} == {
+        "colour": (3, 27),
+        "motion": (3, 512),
+        "log-mel": (3, 400),
+    }
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_clips_too_short_to_move_have_finite_motion(frames):
+    noise = np.random.default_rng(0).integers(0, 256, (frames, 9, 17, 3), dtype=np.uint8)
+    assert np.isfinite(motion_statistics(noise)).all()
+
+
+def test_the_way_a_square_moves_is_told_by_motion_and_not_by_colour():
+    generator = np.random.default_rng(0)
+    ways = generator.integers(0, 4, 200)
+    squares = []
+    for right, down in np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])[ways]:
+        x, y = generator.integers(12, 20, 2)
+        frames = np.full((6, 40, 40, 3), generator.integers(0, 256, 3), np.uint8)
+        colour = generator.integers(0, 256, 3)
+        for t in range(6):
+            top, left = y + 2 * t * down, x + 2 * t * right
+            frames[t, top : top + 8, left : left + 8] = colour
+        squares.append(frames)
+    motion, colour = (
+        linear_accuracy(x[:150], ways[:150], x[150:], ways[150:])
+        for x in (np.stack([f(s) for s in squares]) for f in (motion_statistics, colour_statistics))
+    )
+    assert motion > 0.9
+    assert colour < 0.5
+
+
+def test_a_sound_that_breaks_out_and_one_that_breaks_off_differ_in_steps_alone():
+    generator = np.random.default_rng(0)
+    backward = generator.integers(0, 2, 120)
+    out_S = np.tile(np.exp(-np.arange(40) / 15), 3)
+    images = generator.normal(0, 0.1, (120, 10, 120))
+    images += np.stack([np.roll(out_S, generator.integers(40)) for _ in backward])[:, None]
+    images[backward == 1] = images[backward == 1, :, ::-1]
+    found = np.stack([sound_statistics(image) for image in images])
+    levels, steps = (
+        linear_accuracy(x[:80], backward[:80], x[80:], backward[80:])
+        for x in np.split(found, 2, axis=1)
+    )
+    assert levels < 0.75
+    assert steps > 0.9

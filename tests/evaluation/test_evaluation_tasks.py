@@ -130,7 +130,7 @@ def test_one_door_for_all_tasks_and_a_table_of_what_they_found(index_folder, vid
     }
     probe = seehear.evaluate(plain_model(), task="probe", low_shot=[1, 3], baseline=True, **given)
     assert probe["values"]["audio"]["top1"] > 0.4  # four events
-    assert set(probe["baseline"]) == {"video", "audio"}
+    assert set(probe["baseline"]) == {"colour", "motion", "log-mel"}
     assert set(probe["low_shot"]["video"]) == {"1", "3"}
     assert probe["chance"] == 0.25
     assert probe["data"]["num_present"] == probe["data"]["num_official"] == 40

@@ -17,8 +17,10 @@ def test_a_small_demo_goes_through_and_a_second_call_reuses_it(tmp_path):
     report = demo(tmp_path / "demo", **arguments)
     assert json.loads((tmp_path / "demo" / "demo.json").read_text())["seeds"].keys() == {"7"}
     ways = report["seeds"]["7"]["ways"]
-    assert list(ways) == ["statistics", "random", "sdc", "xdc", "supervised"]
-    assert all(0 <= ways[way][modality] <= 1 for way in ways for modality in ("video", "audio"))
+    learned = ["random", "sdc", "xdc", "supervised"]
+    assert list(ways) == ["colour", "motion", "log-mel", *learned]
+    assert [list(ways[way]) for way in list(ways)[:3]] == [["video"], ["video"], ["audio"]]
+    assert all(0 <= ways[way][modality] <= 1 for way in learned for modality in ("video", "audio"))
     assert all(
         0 <= ways[way][f"nmi_{m}"] <= 1 for way in ("sdc", "xdc") for m in ("video", "audio")
     )
@@ -45,7 +47,9 @@ def test_the_table_gives_mean_and_range():
     report = {
         "seeds": {str(i): {"chance": 0.25, "ways": {"xdc": way}} for i, way in enumerate(ways)}
     }
-    head, chance, xdc = table(report)
+    for seed in report["seeds"].values():
+        seed["ways"]["motion"] = {"video": 0.5}
+    head, chance, xdc, motion = table(report)
     assert head[1] == "video probe, %"
     assert chance == ["chance", "25.0", "25.0", "0", "0"]
     assert xdc == [
@@ -55,3 +59,4 @@ def test_the_table_gives_mean_and_range():
         "0.60 (0.50-0.70)",
         "0.40 (0.40-0.40)",
     ]
+    assert motion == ["motion", "50.0 (50.0-50.0)", "", "", ""]

@@ -125,7 +125,7 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     "--baseline",
     is_flag=True,
     hidden=True,
-    help="Also classify plain colour and log-mel statistics.",
+    help="Also classify by hand-made colour, motion and log-mel statistics.",
 )
 @click.option(
     "--num-clusters",

@@ -131,8 +131,8 @@ class Evaluation:
         )
 
     @cached_property
-    def plain(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The same of plain statistics, of the same clips."""
+    def baselines(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The same of what needs no learning, by baseline, of the same clips."""
         return self._pooled(*baseline_features(self.reading, self.data.rows, self.clips_n))
 
     def _pooled(

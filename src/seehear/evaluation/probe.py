@@ -45,12 +45,10 @@ def evaluate_probe(
         context: the model and the set.
         classifier: "logistic" or "svm"; by default what the field takes on the set.
         low_shot: also train on so many examples of each class.
-        baseline: also classify plain statistics: colour histograms, and mean and deviation of the
-            log-mel.
+        baseline: also classify what needs no learning: see `baselines.py`.
     Returns:
         values: by modality, as `measured` has them; for each number of `low_shot` the mean, least
-            and most accuracy of
-        five draws.
+            and most accuracy of five draws; the same of each baseline by its name.
     """
     classifier = classifier or context.usual.classifier
     if classifier not in STRENGTHS:
@@ -71,9 +69,9 @@ def evaluate_probe(
     if low_shot:
         result["low_shot"] = measure_few(pooled, there_V)
     if baseline:
-        result["baseline"] = measure(*context.plain)
+        result["baseline"] = measure(*context.baselines)
         if low_shot:
-            result["baseline_low_shot"] = measure_few(*context.plain)
+            result["baseline_low_shot"] = measure_few(*context.baselines)
     name = "logistic regression" if classifier == "logistic" else "linear SVM"
     result["protocol"] = (
         f"{name} on standardised features: {context.clips_sentence}; C of "

@@ -28,6 +28,7 @@ from seehear.data.clips import Clips, default_workers
 from seehear.data.index import Index, index
 from seehear.data.synthetic import synth
 from seehear.errors import UsageError
+from seehear.evaluation.baselines import BASELINES
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.clusters import agreement, final_labels
 from seehear.evaluation.context import Evaluation, rates
@@ -172,13 +173,14 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
     untrained = stage.numerics.place(build_pair(stage.settings))
     calibrate(untrained, stage.train_clips, stage.numerics)
     context = context_of(stage, untrained)
-    plain, there_V = context.plain
+    plain, there_V = context.baselines
+    found = top1(probe_all(stage.videos, plain, there_V, "logistic", stage.settings.seed))
     ways: dict[str, dict[str, float]] = {
-        "statistics": top1(
-            probe_all(stage.videos, plain, there_V, "logistic", stage.settings.seed)
-        ),
-        "random": probe_pair(stage, untrained),
+        baseline: {modality: found[baseline]}
+        for modality, baselines in BASELINES.items()
+        for baseline in baselines
     }
+    ways["random"] = probe_pair(stage, untrained)
     # One thread each, side by side: the networks are too small for more threads to pay, and cores
     # would lie idle.
     stage.console.say(
@@ -273,8 +275,8 @@ def context_of(stage: Stage, pair: Pair) -> Evaluation:
 
 
 def top1(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The accuracy of each modality alone."""
-    return {modality: measures["top1"] for modality, measures in values.items()}
+    """The accuracy of each."""
+    return {key: measures["top1"] for key, measures in values.items()}
 
 
 def fixed(numerics: Numerics) -> dict[str, str]:
