@@ -1,17 +1,18 @@
 """What does a pretraining run cost in core hours and gigabytes? A model made of measurements,
 nothing else.
 
-    python benchmarks/cost.py       # reads benchmarks/results/decode.json and kmeans-cpu.json;
-    seconds
+    python benchmarks/cost.py       # reads results/decode.json and kmeans-cpu.json; seconds
 
 Of preset `small`: 10 rounds of at most 5 epochs, 256 clusters, 20 Lloyd iterations, one segment of
 10 s a video.
 
     clips    = rows x rounds x (epochs + 1)            the one is the extraction of features
     decoding = clips x milliseconds a clip             `long + sound` and `packed + sound` of
-    decode.json packing  = rows x CPU seconds a segment            once
-    k-means  = rows x rounds x iterations x 2 spaces x seconds a row, measured at 100,000 rows,
-    which is linear in rows disk     = rows x bytes a packed segment
+                                                       decode.json
+    packing  = rows x CPU seconds a segment            once
+    k-means  = rows x rounds x iterations x 2 spaces x seconds a row
+               (measured at 100,000 rows; linear in rows)
+    disk     = rows x bytes a packed segment
 
 Cores that a GPU needs are clips/s of its training step x milliseconds a clip: the step is for a GPU
 to measure.

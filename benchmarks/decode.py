@@ -10,7 +10,8 @@ at 44.1 kHz:
     long     340x256, a key frame every 250 frames: Kinetics as it is usually distributed
     gop30    340x256, a key frame every 30
     packed   the files of `long` after `seehear pack --preset small`: 15 frames/s, as that preset
-    reads them hd       1280x720, a key frame every 250
+             reads them
+    hd       1280x720, a key frame every 250
 
 A clip is 8 frames, 4 apart, opened anew, scaled to a short side of 128, as uint8 RGB; with sound, 2
 s of mono at 16 kHz go with it. All decoders get the same drawn clips in turn, in a turning order,

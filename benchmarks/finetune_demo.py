@@ -3,8 +3,7 @@ scratch, on demo runs.
 
     seehear demo --out runs/demo --seeds 0,1,2    # pretrains; or any folder of that layout
     python benchmarks/finetune_demo.py runs/demo --seeds 0 1 2
-    python benchmarks/finetune_demo.py runs/demo --seeds 0 --choose   # before: how the learning
-    rates are chosen
+    python benchmarks/finetune_demo.py runs/demo --seeds 0 --choose   # before: choose rates
 
 For each seed and number of examples a class, the encoders of the run and new ones of the same
 architecture (batch norms set to the training clips) get the same new heads, the same examples,

@@ -1,10 +1,9 @@
 """How fast is k-means here, against faiss and scikit-learn, in one run and in turns?
 
     python benchmarks/kmeans.py                    # all cores, about 8 minutes on two
-    python benchmarks/kmeans.py --threads 1        # one core each, in CPU seconds: for machines
-    that others use too python benchmarks/kmeans.py --device cuda      # against faiss-gpu and
-    flash-kmeans, where they are installed python benchmarks/kmeans.py --growth           # seconds
-    against N and K
+    python benchmarks/kmeans.py --threads 1        # one core each, in CPU seconds
+    python benchmarks/kmeans.py --device cuda      # against faiss-gpu and flash-kmeans
+    python benchmarks/kmeans.py --growth           # seconds against N and K
 
 Every contestant lives in a process of its own, reads the same features from the same file, starts
 from the same centroids and waits for its turn, so that a busy machine slows all of them alike.

@@ -1,8 +1,8 @@
 """What does a round reach of what its parts could do alone, how fast is the step, and what do more
 ranks cost?
 
-    python benchmarks/train.py                      # round, shapes and ranks on a CPU: about 8
-    minutes python benchmarks/train.py --parts round        # one of: round, shapes, ranks
+    python benchmarks/train.py                      # round, shapes and ranks: about 8 minutes
+    python benchmarks/train.py --parts round        # one of: round, shapes, ranks
     python benchmarks/train.py --device cuda        # the shapes of the paper on a GPU
 
 round   Rounds of the method on videos of 340x256 that were packed, training on one thread and

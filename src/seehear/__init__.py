@@ -1,10 +1,9 @@
 """seehear learns to see by hearing and to hear by seeing, from unlabelled videos.
 
-    seehear.index("videos", "index")                      # which files can be used, and why not the
-    others seehear.pretrain("index", "runs/mine", preset="small")
-    model = seehear.load("runs/mine")                     # model.video(frames),
-    model.audio(waveform) seehear.assign("runs/mine", "new videos")             # their clusters, as
-    an Arrow table
+    seehear.index("videos", "index")             # which files can be used, and why not the others
+    seehear.pretrain("index", "runs/mine", preset="small")
+    model = seehear.load("runs/mine")            # model.video(frames), model.audio(waveform)
+    seehear.assign("runs/mine", "new videos")    # their clusters, as an Arrow table
 
 Names are imported when they are first used, so that `import seehear` is instant and needs no torch.
 """

@@ -2,17 +2,16 @@
 purpose.
 
     SeehearError            exit code 1
-    ├── UsageError          exit code 2: what was asked for cannot work as typed; the message says
-    what to type │   ├── SettingsError   a setting that does not exist, has the wrong type, or
-    contradicts another │   ├── IndexFileError  an index that is missing, empty, of another format,
-    or whose videos changed │   └── RunError        a run folder that exists already, is missing, or
-    was made with other settings ├── MediaError          one file that cannot be decoded as wanted;
-    carries `path` and `reason` ├── StorageError        what was to be written does not fit, or may
-    not be written there; also an OSError ├── CheckpointError     a checkpoint that is damaged or of
-    another kind ├── TrainingError       training that cannot go on: non-finite loss, too many
-    unreadable rows ├── RankError           another process of the same job is gone, or does not
-    answer └── Interrupted         exit code 75: stopped by a signal, after saving what there is to
-    save; run it again
+    ├── UsageError          exit code 2: what was asked for cannot work as typed
+    │   ├── SettingsError   a setting that does not exist, has the wrong type, or contradicts others
+    │   ├── IndexFileError  an index that is missing, empty, of another format, or outdated
+    │   └── RunError        a run folder that exists already, is missing, or has other settings
+    ├── MediaError          one file that cannot be decoded as wanted; carries `path` and `reason`
+    ├── StorageError        what was to be written does not fit, or may not be written; an OSError
+    ├── CheckpointError     a checkpoint that is damaged or of another kind
+    ├── TrainingError       training that cannot go on: non-finite loss, too many unreadable rows
+    ├── RankError           another process of the same job is gone, or does not answer
+    └── Interrupted         exit code 75: stopped by a signal, after saving; run it again
 
 Every message says what happened, with the value and the path, and then what to do. A bug of ours is
 an `AssertionError`, never one of these.

@@ -1,7 +1,8 @@
 """How do the clusters of the training segments get into the tools that people have?
 
     csv, parquet   a file, a row a segment: row, path, start_s, seconds, and for each clustering
-    cluster and name fiftyone       a folder with, for each clustering, FiftyOne's documented
+                   cluster and name
+    fiftyone       a folder with, for each clustering, FiftyOne's documented
                    `FiftyOneTemporalDetectionDataset`: a labels.json with absolute paths and time
                    ranges in seconds
     label-studio   a folder with tasks.json, pre-annotated tasks with frame ranges for the Video and

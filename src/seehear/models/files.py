@@ -1,7 +1,8 @@
 """What stands in an `encoders/` folder, and how do encoders come out of it again?
 
     encoders.json        format, modalities, the shapes of the networks, batch norm's epsilon, clip
-    settings, origin video.safetensors    weights, where there is a video encoder
+                         settings, origin
+    video.safetensors    weights, where there is a video encoder
     audio.safetensors    weights, where there is an audio encoder
     matching.safetensors what compares sights with sounds, of a run
 

@@ -9,7 +9,7 @@ k.
     MDC  both heads of both encoders -> the same video clusters and audio clusters
     CDC  the head of each encoder -> the same joint clusters
     SDC  each head predicts its own sense's clusters: they are translated by how often training rows
-    were in both
+         were in both
 
 The own cluster of a feature is a softmax over its products with prototypes: the mean of the
 prepared features of the training rows that carried the label, times a sharpness fitted to these

@@ -4,7 +4,7 @@ whole or not at all.
 RUN/report/index.html, *.css, *.js    the page
 RUN/report/data/*.js                  its data, loaded when it is needed
 RUN/report/previews/                  moving pictures, stills and spectrograms (hard links to
-RUN/previews)
+                                      RUN/previews)
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ is damaged. A case is a function of (seed, kind, number). Its answer is right if
     same     what the whole file gives
     refused  one line of a `SeehearError` that names the file
     other    something else, where the file has no digest and its content may be anything: `KINDS`
-    says so
+             says so
 
 and nothing else: no other exception, no signal, no hang, no more than `MOST_BYTES` of memory. Cases
 are tried in a process of its own, so that one which ends it is known:

@@ -1,8 +1,8 @@
 """How is an index kept whose segments were packed into shards?
 
-    shard-00000.tar ...   a plain tar file each, WebDataset's layout: KEY.json and KEY.mp4 of every
-    segment index.arrow           the columns of an index, and four more; `path` is still the
-    original video rejected.parquet      a line for each segment that could not be packed
+    shard-00000.tar ...   a plain tar file each, WebDataset's layout: KEY.json and KEY.mp4 each
+    index.arrow           the columns of an index, and four more; `path` is still the original video
+    rejected.parquet      a line for each segment that could not be packed
     index.json            settings, counts, a digest, and the size and SHA-256 of each shard
 
 `KEY` is the segment's row in the index it was packed from. `start_s` is within the packed file,

@@ -1,7 +1,7 @@
 """How is an index kept on disk, and what does its reader see?
 
-    index.arrow       a row for each segment (`mapped`); its number is the segment's identity
-    everywhere rejected.parquet  a row for each file left out, with the reason
+    index.arrow       a row for each segment (`mapped`); its number is its identity everywhere
+    rejected.parquet  a row for each file left out, with the reason
     index.json        settings, the folder that paths are relative to, counts, format, a digest of
                       the rows, of the other two files' bytes, and of itself (`info`)
 

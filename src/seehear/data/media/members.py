@@ -3,8 +3,7 @@
 A shard is a plain tar file. A place in it is written as one path, so that whatever takes the path
 of a file takes it:
 
-    /data/packed/shard-00000.tar!000000017.mp4@1536+84211     shard, member, first byte, number of
-    bytes
+    /data/packed/shard-00000.tar!000000017.mp4@1536+84211     shard, member, first byte, bytes
 
 A file that really has such a name is that file. Before a member is opened, its header, the 512
 bytes in front of it, is compared with the path: a shard that was replaced or shifted is found

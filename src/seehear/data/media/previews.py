@@ -1,8 +1,8 @@
 """How does a stretch of a video become something small to look at and listen to? Three files, named
 by a key:
 
-    KEY.mp4               2 s, at most 160 pixels wide and high, H.264 and AAC, which every browser
-    plays KEY.webp              the frame in the middle
+    KEY.mp4               2 s, at most 160 pixels wide and high, H.264 and AAC
+    KEY.webp              the frame in the middle
     KEY.spectrogram.webp  what is heard, as a picture
 
 This module is imported by worker processes, so it imports little.

@@ -1,8 +1,8 @@
 """How is a file on another machine read like one on this disk? Through a copy in a cache of bounded
 size.
 
-    with local("s3://bucket/videos/a.mp4") as path:     # a local path as it is; otherwise that of a
-        copy ...
+    with local("s3://bucket/videos/a.mp4") as path:     # of a copy, or the path itself
+        ...
 
 Only `addresses.SCHEMES` are remote, and only where a path itself is such an address: nothing inside
 a media file is followed (`seehear.data.media`). A copy has the size and the time of change of its

@@ -1,8 +1,7 @@
 """Which paths are addresses on other machines, and how do they stand to the folder that they are
 named by?
 
-    s3://BUCKET/videos/a.mp4   gs://...   hf://datasets/OWNER/NAME/a.mp4   https://HOST/videos/a.mp4
-    http://...
+    s3://BUCKET/videos/a.mp4   gs://...   hf://datasets/OWNER/NAME/a.mp4   https://HOST/a.mp4
 
 No local path looks like one of them: a path that is absolute and tidy has no two slashes in a row.
 """

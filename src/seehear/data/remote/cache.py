@@ -2,12 +2,15 @@
 ever read?
 
     FOLDER/KEY             a whole copy; the time of its last use is its access time, that of the
-    original its change FOLDER/KEY-BYTES.part  a copy on its way; whoever fetches it holds a lock on
-    it, so another process waits for it FOLDER/KEY.once        a copy that is too large to be kept,
-    until it is read FOLDER/total           how many bytes are there or on their way, at most;
-    counted anew when room is made FOLDER/lock            held while room is made, and while a copy
-                           gets its name or is taken into use: otherwise one that was renamed
-                           meanwhile would not be counted, or all would seem to be in use at once
+                           original its change
+    FOLDER/KEY-BYTES.part  a copy on its way; whoever fetches it holds a lock on it, so another
+                           process waits for it
+    FOLDER/KEY.once        a copy that is too large to be kept, until it is read
+    FOLDER/total           how many bytes are there or on their way, at most; counted anew when room
+                           is made
+    FOLDER/lock            held while room is made, and while a copy gets its name or is taken into
+                           use: otherwise one that was renamed meanwhile would not be counted, or
+                           all would seem to be in use at once
 
 Any number of processes share a folder. Locks are those of the operating system (flock), which end
 with the process that holds them: what a killed one left is known by having none, and is removed

@@ -3,9 +3,8 @@
 `released` is the table, `fetching` downloads and checks, `reading` opens a checkpoint from a
 stranger and accounts for every key of it, `converting` makes an `encoders/` folder.
 
-    path = seehear.models.released.fetch("r2plus1d_18_xdc_audioset")     # cached; needs a network
-    once seehear.models.released.convert(path, "encoders-xdc")                # opened by
-    seehear.load
+    path = seehear.models.released.fetch("r2plus1d_18_xdc_audioset")     # cached
+    seehear.models.released.convert(path, "encoders-xdc")                # opened by seehear.load
 """
 
 from seehear.models.released.converting import convert, open_checkpoint
