@@ -342,5 +342,5 @@ def test_features_without_a_place_are_no_hits(finished_run, table, tmp_path):
         with pytest.raises(
             SeehearError, match=f"no-{name}.parquet has features of rows without"
         ) as error:
-            gallery_of(open_run(finished_run), path).rows([0])
+            gallery_of(open_run(finished_run), path).places([0])
         assert "\n" not in str(error.value)

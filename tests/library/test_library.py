@@ -191,6 +191,20 @@ def test_search_across_modalities_is_matching(run, trained, table, query, asked,
     assert hits["compared"][0].as_py() == f"{use} with {by}"
 
 
+def test_hits_come_with_the_clusters_that_assign_gives_their_rows(trained, table, query):
+    """From wherever in the gallery they are; and a gallery without the stream has no hits."""
+    labels = assign(trained, table)
+    hits = search(trained, query, table, by="video", top=200)
+    assert hits["row"].to_pylist() != sorted(hits["row"].to_pylist())
+    for name in trained.clusterings:
+        wanted = labels[f"{name}_cluster"].take(hits["row"]).to_pylist()
+        assert hits[f"{name}_cluster"].to_pylist() == wanted
+    assert None in hits["joint_cluster"].to_pylist()
+    mute = table.set_column(4, table.schema.field("audio"), pa.nulls(300, table["audio"].type))
+    assert table.column_names[4] == "audio"
+    assert len(search(trained, query, mute, by="audio")) == 0
+
+
 def test_every_gallery_finds_a_video_itself_first(trained, index_folder, tmp_path):
     index = Index.open(index_folder)
     embed_to_file(trained.model, index, tmp_path / "f.parquet", workers=1)
@@ -429,13 +443,11 @@ def test_an_index_that_has_vanished_is_a_clear_error(run, videos, tmp_path):
 
 
 def test_spaces_without_unit_length_are_compared_by_cosine_too(trained, table):
-    from seehear.library.searching import prepared
-
     plain = Space.fit([torch.zeros(2, 32)], "none")
     clustering = trained.clusterings["video"]
     bare = type(clustering)("video", plain, clustering.centroids_KD)
     other = Trained(trained.run, trained.model, {"video": bare}, trained.names)
-    lengths = prepared(other, "video", {"video": torch.rand(5, 32)}).norm(dim=1)
+    lengths = other.unit_vectors("video", {"video": torch.rand(5, 32)}).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(5))
 
 

@@ -1,5 +1,4 @@
-"""How are very many rows searched in a fraction of a second? By faiss, an extra:
-`pip install 'seehear[search]'`.
+"""How are very many rows searched in a fraction of a second? By faiss, `seehear[search]`.
 
 An inverted file: the rows are divided among `sqrt(N) * LISTS` cells by k-means, and a query looks
 at the `PROBED` cells nearest to it. Vectors are kept as float16. The answer is approximate: a
@@ -10,7 +9,6 @@ the run's folder, in `library/`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seehear.data.placing import MODALITIES
 from seehear.library.gallery import Gallery
 from seehear.library.trained import Trained
-from seehear.machine.console import Console
+from seehear.machine.console import Console, unwatched
 from seehear.machine.files import atomic_file
+from seehear.method.clusters import MEMBERS
 
 FAISS_ROWS = 1_000_000  # below, every row is scored
 LISTS = 2
 PROBED = 64
 TRAINING_ROWS = 40  # for each cell
-
-Prepare = Callable[[dict[str, Tensor]], Tensor]
 
 
 def find_faiss() -> bool:
@@ -44,7 +40,6 @@ def search_approximately(
     space: str,
     query_D: Tensor,
     top: int,
-    prepare: Prepare,
     console: Console | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Scores and rows of the nearest, the best first.
@@ -52,13 +47,12 @@ def search_approximately(
     Args:
         space: what of the gallery is compared: "video", "audio" or "joint".
         query_D: (D,) float32 of unit length.
-        prepare: features of each modality -> unit vectors (n, D).
     """
     import faiss
 
     path = trained.path / "library" / f"{gallery.name}-{space}.faiss"
     if not path.exists():
-        build(path, gallery, space, len(query_D), prepare, console)
+        build(path, trained, gallery, space, console)
     index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     index.nprobe = PROBED
     scores, rows = index.search(query_D.numpy()[None], top)
@@ -67,15 +61,18 @@ def search_approximately(
 
 
 def build(
-    path: Path, gallery: Gallery, space: str, width: int, prepare: Prepare, console: Console | None
+    path: Path, trained: Trained, gallery: Gallery, space: str, console: Console | None
 ) -> None:
-    """Make an index of a gallery, with one block of rows and a sample of them in memory beside
-    it.
-    """
+    """Make an index of a gallery; in memory are it, one block of rows and a sample of them."""
     import faiss
 
-    needs = MODALITIES if space == "joint" else (space,)
     lists = max(1, LISTS * math.isqrt(len(gallery)))
+    keep = np.random.default_rng(0).random(len(gallery)) < TRAINING_ROWS * lists / len(gallery)
+    blocks = gallery.blocks(MEMBERS[space])
+    sample = np.concatenate(
+        [trained.unit_vectors(space, block).numpy()[keep[rows]] for rows, block in blocks]
+    )
+    width = sample.shape[1]
     index: Any = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(width),
         width,
@@ -84,13 +81,11 @@ def build(
         faiss.METRIC_INNER_PRODUCT,
         False,
     )
-    keep = np.random.default_rng(0).random(len(gallery)) < TRAINING_ROWS * lists / len(gallery)
-    sample = [prepare(f).numpy()[keep[rows]] for rows, f in gallery.blocks(needs)]
-    index.train(np.concatenate(sample))
-    count = console.watch("building a search index", len(gallery)) if console else lambda done: None
-    for rows, features in gallery.blocks(needs):
+    index.train(sample)
+    count = (console.watch if console else unwatched)("building a search index", len(gallery))
+    for rows, block in gallery.blocks(MEMBERS[space]):
         if len(rows):
-            index.add_with_ids(prepare(features).numpy(), rows.astype(np.int64))
+            index.add_with_ids(trained.unit_vectors(space, block).numpy(), rows.astype(np.int64))
             count(int(rows[-1]) + 1)
     path.parent.mkdir(exist_ok=True)
     with atomic_file(path) as temporary:

@@ -1,5 +1,4 @@
-"""To which cluster does a new segment belong, by sight, by sound and by both, and is it like
-anything seen before?
+"""To which cluster does a new segment belong, and is it like anything seen before?
 
 A row a segment: path, start_s, seconds, reason, and for each clustering, such as `video`,
 
@@ -12,20 +11,20 @@ A row a segment: path, start_s, seconds, reason, and for each clustering, such a
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seehear.data.index import Index
 from seehear.data.remote.addresses import is_remote
-from seehear.library import parts
-from seehear.library.clusters import Clustering
 from seehear.library.embedding import embed
-from seehear.library.gallery import TableGallery, matrix
+from seehear.library.gallery import PLACE, TableGallery, nearest_in
+from seehear.library.parts import is_features
 from seehear.library.sources import Paths
 from seehear.library.trained import Trained, open_run
 from seehear.machine.console import Console
@@ -34,6 +33,14 @@ from seehear.machine.locks import one_writer
 from seehear.machine.outputs import check_file
 from seehear.machine.spreadsheets import write_csv
 from seehear.models.model import Model
+
+_OF_EACH = [
+    ("cluster", pa.int32()),
+    ("distance", pa.float32()),
+    ("margin", pa.float32()),
+    ("name", pa.string()),
+    ("far", pa.bool_()),
+]
 
 
 def assign(
@@ -60,13 +67,13 @@ def assign(
         RunError: the run is missing or unfinished, or its names are malformed.
     """
     trained = open_run(run, device=device)
-    if is_features(videos):
-        gallery = TableGallery(videos if isinstance(videos, pa.Table) else Path(videos), trained)  # type: ignore[arg-type]
-    else:
-        gallery = TableGallery(embed(trained.model, videos, console=console, **how), trained)
-    columns = ["path", "start_s", "seconds", "reason", *gallery.modalities]
+    source: Any = videos
+    if not are_features(videos):
+        source = embed(trained.model, source, console=console, **how)
+    gallery = TableGallery(source if isinstance(source, pa.Table) else Path(source), trained)
+    columns = [*PLACE.names, "reason", *gallery.modalities]
     batches = [assign_batch(trained, batch) for batch in gallery.batches(columns)]
-    return pa.Table.from_batches(batches, schema_of(trained))
+    return pa.Table.from_batches(batches, label_schema(trained))
 
 
 def assign_to_file(
@@ -89,143 +96,80 @@ def assign_to_file(
     Raises:
         UsageError: `out` exists, or has another ending than .parquet or .csv.
     """
-    out = Path(out)
-    check_file(
-        out,
-        is_labels,
-        "labels",
-        overwrite=overwrite,
-        inputs=named(videos),
-        endings=(".parquet", ".csv"),
-    )
+    out, inputs = Path(out), local_paths(videos)
+    endings = (".parquet", ".csv")
+    check_file(out, is_labels, "labels", overwrite=overwrite, inputs=inputs, endings=endings)
     with one_writer(out):
         table = assign(run, videos, **how)
-        write_table(table, out, as_csv=out.suffix == ".csv")
+        save_labels(table, out, as_csv=out.suffix == ".csv")
     names = [name.removesuffix("_far") for name in table.column_names if name.endswith("_far")]
-    reasons = [reason for reason in table["reason"].to_pylist() if reason is not None]
+    reasons = Counter(table["reason"].drop_null().to_pylist())
     return {
         "path": str(out),
         "rows": len(table) - table["start_s"].null_count,
-        "far": {name: sum(bool(far) for far in table[f"{name}_far"].to_pylist()) for name in names},
-        "unreadable": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        "far": {name: table[f"{name}_far"].to_pylist().count(True) for name in names},
+        "unreadable": dict(sorted(reasons.items())),
     }
 
 
-def is_features(videos: Any) -> bool:
+def are_features(videos: Any) -> bool:
     """Whether this is a table of features, or the file of one."""
     if isinstance(videos, pa.Table):
         return True
     if not isinstance(videos, str | Path) or is_remote(str(videos)):
         return False
-    return Path(videos).suffix == ".parquet" or (
-        Path(videos).is_file() and parts.is_features(Path(videos))
-    )
+    path = Path(videos)
+    return path.suffix == ".parquet" or (path.is_file() and is_features(path))
 
 
-def schema_of(trained: Trained) -> pa.Schema:
+def label_schema(trained: Trained) -> pa.Schema:
     """The columns of labels."""
-    fields = [
-        ("path", pa.string()),
-        ("start_s", pa.float64()),
-        ("seconds", pa.float64()),
-        ("reason", pa.string()),
-    ]
-    kinds = {
-        "cluster": pa.int32(),
-        "distance": pa.float32(),
-        "margin": pa.float32(),
-        "name": pa.string(),
-    }
-    kinds["far"] = pa.bool_()
-    fields += [
-        (f"{name}_{what}", kind) for name in trained.clusterings for what, kind in kinds.items()
-    ]
-    return pa.schema(fields)
+    fields = [(f"{name}_{what}", kind) for name in trained.clusterings for what, kind in _OF_EACH]
+    return pa.schema([*PLACE, ("reason", pa.string()), *fields])
 
 
 def assign_batch(trained: Trained, batch: pa.RecordBatch) -> pa.RecordBatch:
     """The clusters of some rows of features."""
-    columns = {name: batch[name] for name in ("path", "start_s", "seconds", "reason")}
-    for clustering in trained.clusterings.values():
-        columns |= columns_of(trained, clustering, batch)
-    schema = schema_of(trained)
-    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
-
-
-def columns_of(
-    trained: Trained, clustering: Clustering, batch: pa.RecordBatch
-) -> dict[str, pa.Array]:
-    """What one clustering says of some rows."""
-    import torch
-
-    there = np.ones(len(batch), dtype=bool)
-    for modality in clustering.modalities:
-        known = (
-            batch[modality].is_valid().to_numpy(zero_copy_only=False)
-            if modality in batch.schema.names
-            else False
-        )
-        there &= known
-    cluster_N = np.zeros(len(batch), np.int32)
-    distance_N, margin_N = np.zeros(len(batch), np.float32), np.zeros(len(batch), np.float32)
-    if there.any():
-        features = {
-            m: torch.from_numpy(matrix(batch[m])[there].astype(np.float32))
-            for m in clustering.modalities
-        }
-        for array, found in zip(
-            (cluster_N, distance_N, margin_N), clustering.nearest(features), strict=True
-        ):
-            array[there] = found.numpy()
-    names = trained.names[clustering.name]
-    far_N = distance_N > trained.radii[clustering.name].numpy()[cluster_N]
-    name, absent = clustering.name, ~there
-    labels = [
-        names.get(int(k)) if known else None for k, known in zip(cluster_N, there, strict=True)
-    ]
-    return {
-        f"{name}_cluster": pa.array(cluster_N, mask=absent),
-        f"{name}_distance": pa.array(distance_N, mask=absent),
-        f"{name}_margin": pa.array(margin_N, mask=absent),
-        f"{name}_name": pa.array(labels, pa.string()),
-        f"{name}_far": pa.array(far_N, mask=absent),
-    }
+    columns = [batch[name] for name in (*PLACE.names, "reason")]
+    for name, clustering in trained.clusterings.items():
+        there_N, cluster_N, distance_N, margin_N = nearest_in(batch, clustering)
+        names = trained.names[name]
+        far_N = distance_N > trained.radii[name].numpy()[cluster_N]
+        labels_N = [names.get(k) for k in cluster_N.tolist()]
+        for values_N in (cluster_N, distance_N, margin_N, labels_N, far_N):
+            kind = pa.string() if values_N is labels_N else None
+            columns.append(pa.array(values_N, kind, mask=~there_N))
+    return pa.record_batch(columns, schema=label_schema(trained))
 
 
 def is_labels(path: Path) -> bool:
     """Whether a file holds what `assign_to_file` wrote."""
     names = columns_in(path)
-    return names[:4] == ["path", "start_s", "seconds", "reason"] and any(
-        n.endswith("_cluster") for n in names[4:]
-    )
+    return names[:4] == [*PLACE.names, "reason"] and any(n.endswith("_cluster") for n in names[4:])
 
 
 def columns_in(path: Path) -> list[str]:
     """The names of the columns of a Parquet or CSV file; none where it is something else."""
     import csv
 
-    try:
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
         return list(pq.read_schema(path).names)
-    except (OSError, ValueError, pa.ArrowException):
-        pass
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return next(csv.reader([file.readline(10_000)]), [])
-    except (OSError, ValueError, csv.Error):
-        return []
+    with contextlib.suppress(OSError, ValueError, csv.Error), path.open(encoding="utf-8") as file:
+        return next(csv.reader([file.readline(10_000)]), [])
+    return []
 
 
-def named(videos: Any) -> list[Path]:
-    """The local paths that a command was given to read."""
+def local_paths(videos: Any) -> list[Path]:
+    """Those paths that a command was given to read that are of this machine."""
     several = videos if isinstance(videos, list | tuple) else [videos]
     return [Path(v) for v in several if isinstance(v, str | os.PathLike) and not is_remote(v)]
 
 
-def write_table(table: pa.Table, out: Path, *, as_csv: bool) -> None:
+def save_labels(table: pa.Table, out: Path, *, as_csv: bool) -> None:
     """Write a table as Parquet or CSV, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as temporary:
         if as_csv:
-            write_csv(temporary, {name: table[name].to_pylist() for name in table.column_names})
+            write_csv(temporary, table.to_pydict())
         else:
             pq.write_table(table, temporary, compression="zstd")

@@ -16,8 +16,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,7 +26,8 @@ import pyarrow as pa
 
 from seehear.data.index import Index
 from seehear.errors import SettingsError, UsageError
-from seehear.library.assigning import columns_in, write_table
+from seehear.library.assigning import columns_in, save_labels
+from seehear.library.gallery import PLACE
 from seehear.library.trained import Trained, open_run
 from seehear.machine.files import whole_folder, write_json
 from seehear.machine.locks import one_writer
@@ -40,18 +39,6 @@ FORMATS = ("csv", "parquet", "fiftyone", "label-studio")
 UNKNOWN_FPS = 25.0  # stands for the frame rate of files that do not tell theirs
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A training segment and its cluster in every clustering; -1 where it could not be read."""
-
-    row: int
-    path: str
-    start_s: float
-    seconds: float
-    fps: float
-    clusters: Mapping[str, int]
-
-
 def export_labels(
     run: str | Path | Model | Trained,
     to: str,
@@ -61,8 +48,7 @@ def export_labels(
     root: str | Path | None = None,
     index: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write the clusters of the segments that a run was trained on, with their names, for another
-    program.
+    """Write the clusters of the segments that a run was trained on, for another program.
 
     Args:
         run: the folder of a finished run, or its loaded model.
@@ -86,7 +72,7 @@ def export_labels(
     if to in ("csv", "parquet"):
         check_file(out, is_export, "labels", overwrite=overwrite, inputs=[trained.path])
         with one_writer(out):
-            write_table(table_of(trained, rows), out, as_csv=to == "csv")
+            save_labels(table_of_labels(trained, rows), out, as_csv=to == "csv")
     else:
         check_folder(out, LABELS, overwrite=overwrite, inputs=[trained.path, rows.folder])
         with one_writer(out), whole_folder(out, replaces=LABELS) as folder:
@@ -94,12 +80,9 @@ def export_labels(
                 write_fiftyone(folder, trained, rows)
             else:
                 write_label_studio(folder, trained, rows, Path(root or rows.info["root"]))
-            files = sorted(
-                str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
-            )
-            write_json(
-                folder / LABELS.marker, {"to": to, "labels": trained.model.digest, "files": files}
-            )
+            files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+            marker = {"to": to, "labels": trained.model.digest, "files": files}
+            write_json(folder / LABELS.marker, marker)
     return {
         "path": str(out),
         "segments": len(rows),
@@ -110,27 +93,11 @@ def export_labels(
 
 def is_export(path: Path) -> bool:
     """Whether a file is of an earlier export."""
-    return columns_in(path)[:4] == ["row", "path", "start_s", "seconds"]
+    return columns_in(path)[:4] == ["row", *PLACE.names]
 
 
-def segments(trained: Trained, index: Index) -> Iterator[Segment]:
-    """All training segments, in the order of the index."""
-    for row in range(len(index)):
-        clusters = {name: int(labels_N[row]) for name, labels_N in trained.labels.items()}
-        yield Segment(
-            row,
-            index.original_path(row),
-            float(index.original_start_s[row]),
-            float(index.seconds[row]),
-            float(index.fps[row]),
-            clusters,
-        )
-
-
-def table_of(trained: Trained, index: Index) -> pa.Table:
-    """A row a segment; a cluster is null where the segment could not be read, a name where there is
-    none.
-    """
+def table_of_labels(trained: Trained, index: Index) -> pa.Table:
+    """A row a segment; a cluster is null where it could not be read, a name where there is none."""
     columns: dict[str, Any] = {
         "row": np.arange(len(index), dtype=np.int64),
         "path": [index.original_path(row) for row in range(len(index))],
@@ -144,49 +111,53 @@ def table_of(trained: Trained, index: Index) -> pa.Table:
     return pa.table(columns)
 
 
-def by_video(trained: Trained, index: Index) -> dict[str, list[Segment]]:
-    """The segments of each file."""
-    files: dict[str, list[Segment]] = {}
-    for segment in segments(trained, index):
-        files.setdefault(segment.path, []).append(segment)
+def by_video(index: Index) -> dict[str, list[int]]:
+    """The rows of each file."""
+    files: dict[str, list[int]] = {}
+    for row in range(len(index)):
+        files.setdefault(index.original_path(row), []).append(row)
     return files
 
 
 def write_fiftyone(folder: Path, trained: Trained, index: Index) -> None:
-    """One `FiftyOneTemporalDetectionDataset` a clustering, with absolute paths instead of a folder
-    `data`.
-    """
-    files = by_video(trained, index)
-    for name in trained.clusterings:
+    """A `FiftyOneTemporalDetectionDataset` a clustering; absolute paths, no folder `data`."""
+    start_s, end_s = index.original_start_s, index.original_start_s + index.seconds
+    for name, labels_N in trained.labels.items():
         labels = {
             path: [
                 {
-                    "label": label_of(trained.names, name, s.clusters[name]),
-                    "timestamps": [s.start_s, s.start_s + s.seconds],
-                    "attributes": {"row": s.row, "cluster": s.clusters[name]},
+                    "label": label_of(trained.names, name, int(labels_N[row])),
+                    "timestamps": [float(start_s[row]), float(end_s[row])],
+                    "attributes": {"row": row, "cluster": int(labels_N[row])},
                 }
-                for s in parts
-                if s.clusters[name] >= 0
+                for row in rows
+                if labels_N[row] >= 0
             ]
-            for path, parts in files.items()
+            for path, rows in by_video(index).items()
         }
         (folder / name).mkdir()
         write_json(folder / name / "labels.json", {"labels": labels})
 
 
 def write_label_studio(folder: Path, trained: Trained, index: Index, root: Path) -> None:
-    """tasks.json, a task a video with a prediction, and config.xml, a row of labels a
-    clustering.
-    """
-    version = f"seehear {trained.model.digest}"
-    tasks = []
-    for path, parts in by_video(trained, index).items():
-        fps = parts[0].fps or UNKNOWN_FPS
+    """tasks.json, a task a video with a prediction; config.xml, a row of labels a clustering."""
+    version, tasks = f"seehear {trained.model.digest}", []
+    for path, rows in by_video(index).items():
+        fps = float(index.fps[rows[0]]) or UNKNOWN_FPS
         result = [
-            region(s, name, k, trained, fps)
-            for s in parts
-            for name, k in s.clusters.items()
-            if k >= 0
+            {
+                "id": f"{name}-{row}",
+                "type": "timelinelabels",
+                "from_name": f"{name}_clusters",
+                "to_name": "video",
+                "value": {
+                    "ranges": [frame_range(index, row, fps)],
+                    "timelinelabels": [label_of(trained.names, name, int(labels_N[row]))],
+                },
+            }
+            for row in rows
+            for name, labels_N in trained.labels.items()
+            if labels_N[row] >= 0
         ]
         data = {"video": address(path, root), "fps": fps, "path": path}
         tasks.append({"data": data, "predictions": [{"model_version": version, "result": result}]})
@@ -195,22 +166,11 @@ def write_label_studio(folder: Path, trained: Trained, index: Index, root: Path)
     (folder / "config.xml").write_text(interface(trained), encoding="utf-8")
 
 
-def region(
-    segment: Segment, name: str, cluster: int, trained: Trained, fps: float
-) -> dict[str, Any]:
-    """A stretch of a timeline; frames are counted from 1."""
-    first = math.floor(segment.start_s * fps) + 1
-    last = max(first, round((segment.start_s + segment.seconds) * fps))
-    return {
-        "id": f"{name}-{segment.row}",
-        "type": "timelinelabels",
-        "from_name": f"{name}_clusters",
-        "to_name": "video",
-        "value": {
-            "ranges": [{"start": first, "end": last}],
-            "timelinelabels": [label_of(trained.names, name, cluster)],
-        },
-    }
+def frame_range(index: Index, row: int, fps: float) -> dict[str, int]:
+    """The frames of a segment, counted from 1."""
+    start_s, seconds = float(index.original_start_s[row]), float(index.seconds[row])
+    first = math.floor(start_s * fps) + 1
+    return {"start": first, "end": max(first, round((start_s + seconds) * fps))}
 
 
 def address(path: str, root: Path) -> str:

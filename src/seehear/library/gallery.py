@@ -1,5 +1,4 @@
-"""Where is searched? Rows with features, some at a time: those of a run, of an index, or of a file
-of features.
+"""Where is searched? Rows with features: those of a run, of an index, or of a file of features.
 
 Every gallery hands out blocks of at most `BLOCK_ROWS` rows, so that a million rows take no more
 memory than a thousand.
@@ -18,17 +17,15 @@ import torch
 from torch import Tensor
 
 from seehear.data.index import Index
-from seehear.data.placing import MODALITIES
 from seehear.errors import UsageError
-from seehear.library.clusters import BLOCK_ROWS, blocks_of, check_finite
 from seehear.library.embedding import embed_to_file
-from seehear.library.parts import FORMAT
-from seehear.library.trained import Trained
+from seehear.library.parts import FORMAT, metadata_of
+from seehear.library.trained import BLOCK_ROWS, Block, Centroids, Trained, blocks_of, check_finite
 from seehear.machine.console import Console
 from seehear.machine.reading import readable
 
-# numbers of rows (n,), and modality -> their features (n, D) float32
-Block = tuple[np.ndarray, dict[str, Tensor]]
+PLACE = pa.schema([("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())])
+_ANEW = "Make it anew with `seehear embed`."
 
 
 class RunGallery:
@@ -46,131 +43,113 @@ class RunGallery:
         """All rows that have these features."""
         return blocks_of(self.trained.features, modalities)
 
-    def rows(self, numbers: Sequence[int]) -> pa.Table:
+    def places(self, rows: Sequence[int]) -> pa.Table:
         """path, start_s, seconds of some rows."""
         index = self.index or self.trained.index()
-        columns = {
-            "path": [index.original_path(row) for row in numbers],
-            "start_s": index.original_start_s[list(numbers)],
-            "seconds": index.seconds[list(numbers)],
-        }
-        return pa.table(columns, _PLACE)
+        paths = [index.original_path(row) for row in rows]
+        numbers = list(rows)
+        columns = [paths, index.original_start_s[numbers], index.seconds[numbers]]
+        return pa.table(dict(zip(PLACE.names, columns, strict=True)), PLACE)
+
+    def clusters(self, rows: Sequence[int]) -> dict[str, list[int | None]]:
+        """clustering -> the cluster of each of some rows."""
+        of = {name: self.trained.labels[name][list(rows)] for name in self.trained.clusterings}
+        return {name: [int(k) if k >= 0 else None for k in labels] for name, labels in of.items()}
 
 
 class TableGallery:
-    """A file of features, or a table of them in memory."""
+    """A file of features, or a table of them in memory, that another program may have rewritten."""
 
     def __init__(self, source: pa.Table | Path, trained: Trained) -> None:
-        self.source: Any = source if isinstance(source, pa.Table) else open_features(source)
-        schema = source.schema if isinstance(source, pa.Table) else self.source.schema_arrow
-        self.path = Path("The table") if isinstance(source, pa.Table) else source
-        metadata = check_features(schema, str(self.path), trained)
-        self.modalities = tuple(
-            m for m in MODALITIES if m in schema.names and m in trained.model.modalities
-        )
-        self.fields = {name: kind for name, kind in _PLAIN.items() if name in schema.names}
-        self.fields |= {
-            m: pa.list_(pa.float32(), trained.model.pair.feature_dim(m)) for m in self.modalities
-        }
+        self.trained = trained
+        if isinstance(source, pa.Table):
+            self.path, schema, self.num_rows = "The table", source.schema, len(source)
+        else:
+            self.path = str(source)
+            with readable(source, _ANEW, UsageError):
+                source = pq.ParquetFile(source)
+            schema, self.num_rows = source.schema_arrow, source.metadata.num_rows
+        self.source: Any = source
+        metadata = check_features(schema, self.path, trained)
+        self.modalities = tuple(m for m in trained.model.modalities if m in schema.names)
+        widths = {m: trained.model.pair.feature_dim(m) for m in self.modalities}
+        features = [(m, pa.list_(pa.float32(), width)) for m, width in widths.items()]
+        self.schema = pa.schema([*PLACE, ("reason", pa.string()), *features])
+        self.columns = {name for name in self.schema.names if name in schema.names}
         self.name = f"{metadata['model']}-{metadata.get('source', '').removeprefix('sha256:')[:12]}"
 
     def __len__(self) -> int:
-        if isinstance(self.source, pa.Table):
-            return len(self.source)
-        return int(self.source.metadata.num_rows)
+        return int(self.num_rows)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some columns of all rows, in parts, of the types of `embed`, however another program has
-        written them.
+        """Some columns of all rows, in parts, of the types of `embed`; null where there is none.
 
         All features are finite; UsageError otherwise.
         """
-        there = [name for name in columns if name in self.fields]
-        with readable(self.path, "Make it anew with `seehear embed`."):
-            if isinstance(self.source, pa.Table):
-                batches = iter(self.source.select(there).to_batches(BLOCK_ROWS))
-            else:
-                batches = self.source.iter_batches(BLOCK_ROWS, columns=there)
-        start = 0
-        while True:
-            with readable(self.path, "Make it anew with `seehear embed`."):
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                arrays = {name: plain(batch[name], self.fields[name], name) for name in there}
-                arrays |= {
-                    name: pa.nulls(len(batch), _PLAIN[name])
-                    for name in columns
-                    if name not in arrays
-                }
-                batch = pa.RecordBatch.from_pydict({name: arrays[name] for name in columns})
+        there, start = [name for name in columns if name in self.columns], 0
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        with readable(Path(self.path), _ANEW):
+            for raw in self._raw(there):
+                arrays = [
+                    as_embedded(raw[name], kind, name)
+                    if name in there
+                    else pa.nulls(len(raw), kind)
+                    for name, kind in zip(schema.names, schema.types, strict=True)
+                ]
+                batch = pa.record_batch(arrays, schema)
                 batch.validate(full=True)
-            for modality in [name for name in there if name in self.modalities]:
-                rows = np.flatnonzero(batch[modality].is_valid().to_numpy(zero_copy_only=False))
-                check_finite(
-                    str(self.path),
-                    modality,
-                    start + rows,
-                    torch.from_numpy(matrix(batch[modality])[rows]),
-                )
-            yield batch
-            start += len(batch)
+                for modality in (name for name in there if name in self.modalities):
+                    there_N, features = features_in(batch, (modality,))
+                    rows = start + np.flatnonzero(there_N)
+                    check_finite(self.path, modality, rows, features[modality])
+                yield batch
+                start += len(batch)
+
+    def _raw(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        if isinstance(self.source, pa.Table):
+            return iter(self.source.select(columns).to_batches(BLOCK_ROWS))
+        batches: Iterator[pa.RecordBatch] = self.source.iter_batches(BLOCK_ROWS, columns=columns)
+        return batches
 
     def blocks(self, modalities: Sequence[str]) -> Iterator[Block]:
         """All rows that have these features."""
         start = 0
         for batch in self.batches(modalities):
-            good = np.ones(len(batch), dtype=bool)
-            for modality in modalities:
-                good &= batch[modality].is_valid().to_numpy(zero_copy_only=False)
-            features = {
-                m: torch.from_numpy(matrix(batch[m])[good].astype(np.float32)) for m in modalities
-            }
-            yield start + np.flatnonzero(good), features
+            there_N, features = features_in(batch, modalities)
+            yield start + np.flatnonzero(there_N), features
             start += len(batch)
 
-    def rows(self, numbers: Sequence[int]) -> pa.Table:
-        """path, start_s, seconds of some rows."""
-        found: dict[int, dict[str, object]] = {}
-        start = 0
-        for batch in self.batches(_PLACE.names):
-            here = [n for n in numbers if start <= n < start + len(batch)]
-            found.update(
-                zip(
-                    here,
-                    batch.take(pa.array([n - start for n in here], pa.int64())).to_pylist(),
-                    strict=True,
-                )
-            )
+    def take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Some columns of some rows, in their order."""
+        order = np.argsort(rows, kind="stable")
+        ascending, found, start = np.asarray(rows, np.int64)[order], [], 0
+        for batch in self.batches(columns):
+            first, last = np.searchsorted(ascending, (start, start + len(batch)))
+            found.append(batch.take(pa.array(ascending[first:last] - start)))
             start += len(batch)
-        places = pa.Table.from_pylist([found[n] for n in numbers], _PLACE)
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        return pa.Table.from_batches(found, schema).take(pa.array(np.argsort(order)))
+
+    def places(self, rows: Sequence[int]) -> pa.Table:
+        """path, start_s, seconds of some rows."""
+        places = self.take(rows, PLACE.names)
         if any(column.null_count for column in places.columns):
             raise UsageError(
                 f"{self.path} has features of rows without path, start_s or seconds. Make it anew."
             )
         return places
 
-    def features(self, number: int) -> dict[str, Tensor]:
-        """The features that one row has: modality -> (1, D) float32."""
-        start = 0
-        for batch in self.batches(self.modalities):
-            if number < start + len(batch):
-                row = batch.slice(number - start, 1)
-                there = [m for m in self.modalities if row[m].null_count == 0]
-                return {m: torch.from_numpy(matrix(row[m]).astype(np.float32)) for m in there}
-            start += len(batch)
-        raise AssertionError(f"row {number} of {start}")
+    def clusters(self, rows: Sequence[int]) -> dict[str, list[int | None]]:
+        """clustering -> the cluster of each of some rows."""
+        table, found = self.take(rows, self.modalities), {}
+        batch = pa.record_batch([column.combine_chunks() for column in table.columns], table.schema)
+        for name, clustering in self.trained.clusterings.items():
+            there_N, cluster_N, *_ = nearest_in(batch, clustering)
+            found[name] = pa.array(cluster_N, mask=~there_N).to_pylist()
+        return found
 
 
 Gallery = RunGallery | TableGallery
-
-_PLAIN = {
-    "path": pa.string(),
-    "start_s": pa.float64(),
-    "seconds": pa.float64(),
-    "reason": pa.string(),
-}
-_PLACE = pa.schema([("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())])
 
 
 def gallery_of(
@@ -189,42 +168,29 @@ def gallery_of(
     if isinstance(place, pa.Table):
         return TableGallery(place, trained)
     if isinstance(place, Index):
-        return of_index(trained, place, console)
+        return gallery_of_index(trained, place, console)
     path = Path(place)
     if path.is_file():
         return TableGallery(path, trained)
     if (path / "index.json").exists():
-        return of_index(trained, Index.open(path), console)
+        return gallery_of_index(trained, Index.open(path), console)
     what = "is no index and no file of features" if path.exists() else "does not exist"
     raise UsageError(
         f"{path} {what}. Make one: seehear embed {trained.path} VIDEOS --out features.parquet"
     )
 
 
-def of_index(trained: Trained, index: Index, console: Console | None) -> Gallery:
+def gallery_of_index(trained: Trained, index: Index, console: Console | None) -> Gallery:
     """The rows of an index; features that were computed before are found again."""
     if index.digest == trained.run.field("index", "digest"):
         return RunGallery(trained, index)
-    kept = (
-        trained.path
-        / "library"
-        / f"{index.digest.removeprefix('sha256:')[:12]}-{trained.model.digest}.parquet"
-    )
+    name = f"{index.digest.removeprefix('sha256:')[:12]}-{trained.model.digest}.parquet"
+    kept = trained.path / "library" / name
     if not kept.exists():
         index.check()
         kept.parent.mkdir(exist_ok=True)
         embed_to_file(trained.model, index, kept, console=console)
     return TableGallery(kept, trained)
-
-
-def open_features(path: Path) -> pq.ParquetFile:
-    """A file of features.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    with readable(path, "Make it anew with `seehear embed`.", UsageError):
-        return pq.ParquetFile(path)
 
 
 def check_features(schema: pa.Schema, what: str, trained: Trained) -> dict[str, str]:
@@ -233,31 +199,49 @@ def check_features(schema: pa.Schema, what: str, trained: Trained) -> dict[str, 
     Raises:
         UsageError: it is of others, or no table of features.
     """
-    pairs = (schema.metadata or {}).items()
-    metadata = {
-        key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs
-    }
+    metadata = metadata_of(schema)
+    make = f"seehear embed {trained.path} VIDEOS"
     if metadata.get("format") != FORMAT:
         raise UsageError(
             f"{what} holds no features of seehear embed, or another program has dropped the "
-            f"metadata that say of which "
-            f"encoders they are. Make them: seehear embed {trained.path} VIDEOS"
+            f"metadata that say of which encoders they are. Make them: {make}"
         )
-    lacking = [name for name in ("path", "start_s", "seconds") if name not in schema.names]
+    lacking = [name for name in PLACE.names if name not in schema.names]
     if lacking or not any(m in schema.names for m in trained.model.modalities):
-        raise UsageError(
-            f"{what} has no {', '.join(lacking) or 'features'}. Make it anew with `seehear embed`."
-        )
+        raise UsageError(f"{what} has no {', '.join(lacking) or 'features'}. {_ANEW}")
     if metadata.get("model") != trained.model.digest:
         raise UsageError(
             f"{what} holds features of other encoders ({metadata.get('model')}, here "
-            f"{trained.model.digest}), which "
-            f"cannot be compared. Make them anew: seehear embed {trained.path} VIDEOS"
+            f"{trained.model.digest}), which cannot be compared. Make them anew: {make}"
         )
     return metadata
 
 
-def plain(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
+def features_in(
+    batch: pa.RecordBatch, modalities: Sequence[str]
+) -> tuple[np.ndarray, dict[str, Tensor]]:
+    """Which rows of a batch have all of these features, (N,) bool, and theirs, (n, D) float32."""
+    there_N = np.ones(len(batch), dtype=bool)
+    for modality in modalities:
+        there_N &= batch[modality].is_valid().to_numpy(zero_copy_only=False)
+    return there_N, {m: torch.from_numpy(matrix(batch[m])[there_N]) for m in modalities}
+
+
+def nearest_in(
+    batch: pa.RecordBatch, clustering: Centroids
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Which rows have a cluster, (N,) bool; and that, distance and margin, 0 for other rows."""
+    there_N = np.zeros(len(batch), dtype=bool)
+    cluster_N = np.zeros(len(batch), np.int32)
+    distance_N, margin_N = np.zeros(len(batch), np.float32), np.zeros(len(batch), np.float32)
+    if all(modality in batch.schema.names for modality in clustering.modalities):
+        there_N, features = features_in(batch, clustering.modalities)
+        nearest = (part_n.numpy() for part_n in clustering.nearest(features))
+        cluster_N[there_N], distance_N[there_N], margin_N[there_N] = nearest
+    return there_N, cluster_N, distance_N, margin_N
+
+
+def as_embedded(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
     """A column as `embed` has it: words and numbers of one type, features as lists of one length.
 
     Raises:
@@ -267,31 +251,18 @@ def plain(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
         return column.cast(kind)
     if not hasattr(column.type, "value_type") or not pa.types.is_floating(column.type.value_type):
         raise ValueError(f"{name} holds {column.type}, not lists of floating point")
-    valid_n = column.is_valid().to_numpy(zero_copy_only=False)
-    # of the rows that are not null
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    lengths = (
-        column.value_lengths().drop_null().to_numpy()
-        if not is_fixed(column)
-        else [column.type.list_size]
-    )
-    if (
-        any(length != kind.list_size for length in set(lengths))
-        or len(values) != valid_n.sum() * kind.list_size
-    ):
-        raise ValueError(
-            f"{name} holds lists of another length than the {kind.list_size} of these encoders"
-        )
-    array_nD = np.zeros((len(column), kind.list_size), np.float32)
-    array_nD[valid_n] = values.reshape(-1, kind.list_size)
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(array_nD.reshape(-1)), kind.list_size, mask=pa.array(~valid_n)
-    )
-
-
-def is_fixed(column: pa.Array) -> bool:
-    """Whether all lists of a column have one length by its type."""
-    return bool(pa.types.is_fixed_size_list(column.type))
+    width, valid_n = kind.list_size, column.is_valid().to_numpy(zero_copy_only=False)
+    values = column.flatten().to_numpy(zero_copy_only=False)  # of the rows that are not null
+    if pa.types.is_fixed_size_list(column.type):
+        lengths = {column.type.list_size}
+    else:
+        lengths = set(column.value_lengths().drop_null().to_pylist())
+    if lengths - {width} or len(values) != valid_n.sum() * width:
+        raise ValueError(f"{name} holds lists of another length than the {width} of these encoders")
+    array_nD = np.zeros((len(column), width), np.float32)
+    array_nD[valid_n] = values.reshape(-1, width)
+    mask = pa.array(~valid_n)
+    return pa.FixedSizeListArray.from_arrays(pa.array(array_nD.reshape(-1)), width, mask=mask)
 
 
 def matrix(column: pa.Array) -> np.ndarray:

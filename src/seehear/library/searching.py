@@ -11,22 +11,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from seehear.data.index import Index
 from seehear.data.placing import MODALITIES
 from seehear.errors import SettingsError, UsageError
 from seehear.library.approximate import FAISS_ROWS, find_faiss, search_approximately
-from seehear.library.gallery import Gallery, RunGallery, gallery_of
+from seehear.library.gallery import Gallery, gallery_of
 from seehear.library.querying import features_of_query
 from seehear.library.trained import Trained, open_run
-from seehear.machine.console import Console
-from seehear.models.matching import space_of
+from seehear.machine.console import Console, unwatched
+from seehear.method.clusters import MEMBERS
 from seehear.models.model import Model
 
 Best = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and rows, the best first
@@ -34,7 +34,7 @@ Best = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and rows, the bes
 
 @dataclass(frozen=True)
 class Comparison:
-    """What of the query is compared with what of the gallery: "video", "audio" or, on both sides,
+    """What of the query is compared with what of the gallery: "video", "audio" or, with both,
     "joint".
     """
 
@@ -45,11 +45,6 @@ class Comparison:
     def within(self) -> bool:
         """Whether like is compared with like."""
         return self.query == self.gallery
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Which features rows of the gallery must have."""
-        return MODALITIES if self.gallery == "joint" else (self.gallery,)
 
     def __str__(self) -> str:
         return f"{self.query} with {self.gallery}"
@@ -97,16 +92,8 @@ def search(
     place = gallery_of(trained, gallery, console)
     chosen = choose(tuple(features), place.modalities, by, use)
     if chosen.within and len(place) >= FAISS_ROWS and not exact and find_faiss():
-        vector_D = prepared(trained, chosen.query, features)[0]
-        best = search_approximately(
-            trained,
-            place,
-            chosen.gallery,
-            vector_D,
-            top,
-            lambda rows: prepared(trained, chosen.gallery, rows),
-            console,
-        )
+        vector_D = trained.unit_vectors(chosen.query, features)[0]
+        best = search_approximately(trained, place, chosen.gallery, vector_D, top, console)
     else:
         best = score_all(trained, place, chosen, features, top, console)
     return table_of(trained, place, chosen, best)
@@ -142,13 +129,6 @@ def choose(query: tuple[str, ...], gallery: tuple[str, ...], by: str, use: str) 
     return Comparison(queries[0], galleries[0])
 
 
-def prepared(trained: Trained, space: str, features: dict[str, Tensor]) -> Tensor:
-    """Features (N, D) of each modality as unit vectors (N, d) in the space of the clusters."""
-    found = next(c for name, c in trained.clusterings.items() if space_of(name) == space)
-    prepared_ND = found.space([features[m] for m in found.modalities])
-    return prepared_ND if found.space.parts[0].unit_length else F.normalize(prepared_ND, dim=1)
-
-
 def score_all(
     trained: Trained,
     gallery: Gallery,
@@ -159,26 +139,26 @@ def score_all(
 ) -> Best:
     """The best rows by scoring every one, block by block."""
     if chosen.within:
-        vector_D = prepared(trained, chosen.query, query)[0]
+        vector_D = trained.unit_vectors(chosen.query, query)[0]
     else:
         mine_1S = trained.matching.describe(chosen.query, query[chosen.query])
-    count = console.watch("searching", len(gallery)) if console else lambda done: None
+    count = (console.watch if console else unwatched)("searching", len(gallery))
     best: Best = (np.empty(0, np.float32), np.empty(0, np.int64))
-    for rows, features in gallery.blocks(chosen.needs):
+    for rows, features in gallery.blocks(MEMBERS[chosen.gallery]):
         if not len(rows):
             continue
         if chosen.within:
-            score_n = prepared(trained, chosen.gallery, features) @ vector_D
+            score_n = trained.unit_vectors(chosen.gallery, features) @ vector_D
         else:
             theirs_nS = trained.matching.describe(chosen.gallery, features[chosen.gallery])
             pair = (mine_1S, theirs_nS) if chosen.query == "video" else (theirs_nS, mine_1S)
             score_n = trained.matching.scores(*pair).reshape(-1)
-        best = merge(best, (score_n.numpy(), rows.astype(np.int64)), top)
+        best = best_of(best, (score_n.numpy(), rows.astype(np.int64)), top)
         count(int(rows[-1]) + 1)
     return best
 
 
-def merge(best: Best, block: Best, top: int) -> Best:
+def best_of(best: Best, block: Best, top: int) -> Best:
     """The best of those so far and of some more; among equals the lower row."""
     scores, rows = block
     if len(scores) > top:
@@ -193,25 +173,17 @@ def table_of(trained: Trained, gallery: Gallery, chosen: Comparison, best: Best)
     """Scores and rows with all that a person wants to know of them."""
     scores, rows = best
     numbers = rows.tolist()
-    table = gallery.rows(numbers)
-    table = table.add_column(0, "score", pa.array(scores, pa.float32()))
-    table = table.add_column(0, "rank", pa.array(np.arange(1, len(rows) + 1, dtype=np.int32)))
-    table = table.append_column("row", pa.array(rows, pa.int64()))
-    table = table.append_column("compared", pa.array([str(chosen)] * len(rows), pa.string()))
-    if isinstance(gallery, RunGallery):
-        of = {name: trained.labels[name][rows].tolist() for name in trained.clusterings}
-        clusters = {name: [k if k >= 0 else None for k in labels] for name, labels in of.items()}
-    else:
-        found = [gallery.features(number) for number in numbers]
-        clusters = {
-            name: [
-                int(c.nearest(features)[0]) if all(m in features for m in c.modalities) else None
-                for features in found
-            ]
-            for name, c in trained.clusterings.items()
-        }
-    for name, labels in clusters.items():
-        names = [trained.names[name].get(k) if k is not None else None for k in labels]
-        table = table.append_column(f"{name}_cluster", pa.array(labels, pa.int32()))
-        table = table.append_column(f"{name}_name", pa.array(names, pa.string()))
-    return table
+    places = gallery.places(numbers)
+    columns: dict[str, Any] = {
+        "rank": pa.array(np.arange(1, len(rows) + 1, dtype=np.int32)),
+        "score": pa.array(scores, pa.float32()),
+        **{name: places[name] for name in places.column_names},
+        "row": pa.array(rows, pa.int64()),
+        "compared": pa.array([str(chosen)] * len(rows), pa.string()),
+    }
+    for name, clusters in gallery.clusters(numbers).items():
+        names = trained.names[name]
+        columns[f"{name}_cluster"] = pa.array(clusters, pa.int32())
+        labels = [None if k is None else names.get(k) for k in clusters]
+        columns[f"{name}_name"] = pa.array(labels, pa.string())
+    return pa.table(columns)
