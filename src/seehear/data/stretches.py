@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seehear.data.decoding.workers import examine_all
+from seehear.data.decoding.pool import examine_all
 from seehear.data.index.examination import Rejection
 from seehear.data.index.table import FACTS, Index, Video
 from seehear.data.media import MediaInfo
@@ -118,10 +118,10 @@ def _examined(
     answers: list[MediaInfo | Rejection] = [Rejection("not a media file")] * len(paths)
     jobs = [(path, True, tuple(wanted)) for path in paths]
     count = console.watch("looking at files", len(jobs)) if console else lambda done: None
-    for done, (number, answer) in enumerate(examine_all(jobs, workers or cores(), timeout_s), 1):
+    for number, answer in enumerate(examine_all(jobs, workers or cores(), timeout_s)):
         if answer is not None:
             answers[number] = answer
-        count(done)
+        count(number + 1)
     return answers
 
 

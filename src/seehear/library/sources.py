@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from seehear.data.decoding.workers import examine_all
+from seehear.data.decoding.pool import examine_all
 from seehear.data.index import Index, cut
 from seehear.data.index.discovery import Candidate, absolute_paths, but_for, find_candidates
 from seehear.data.index.examination import LEAST_SECONDS, Rejection, examine
@@ -131,9 +131,10 @@ class FileSource:
                 found[file.path] = Rejection(reason)
             else:
                 jobs.append((file.path, self.is_promised(file), self.cutting.modalities, True))
-        for number, answer in examine_all(jobs, self.workers, self.cutting.timeout_s):
+        answers = examine_all(jobs, self.workers, self.cutting.timeout_s)
+        for (path, *_), answer in zip(jobs, answers, strict=True):
             if answer is not None:
-                found[jobs[number][0]] = answer
+                found[path] = answer
         return group_of(sorted(found.items()), self.cutting)
 
     def is_promised(self, file: Candidate) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seehear.data.decoding.workers import in_workers
+from seehear.data.decoding.pool import run
 from seehear.data.index import Index
 from seehear.data.index.examination import Rejection
 from seehear.data.media.previews import SECONDS, SUFFIXES
@@ -93,11 +93,9 @@ def make(
             size = (int(index.width[row]), int(index.height[row]))
             jobs.append((path, stamp, size, begin_s, seconds, str(cache), key))
     count = console.watch("previews", len(jobs))
-    for done, (number, answer) in enumerate(
-        in_workers("seehear.data.media.previews:cut", jobs, workers, TIMEOUT_S), 1
-    ):
+    answers = run("seehear.data.media.previews:cut", jobs, workers, TIMEOUT_S)
+    for done, (row, answer) in enumerate(zip(missing, answers, strict=True), 1):
         if isinstance(answer, Rejection):
-            row = missing[number]
             previews.failed[row] = answer.reason
             del previews.keys[row]
         count(done)

@@ -21,7 +21,7 @@ import seehear
 from fuzz.corpus import damage_of, whole_files, write_case
 from fuzz.data import KINDS, OF_RUNS, try_kind, write_whole
 from fuzz.trial import LOT, USED, try_cases
-from seehear.data.decoding.decoders import LOST
+from seehear.data.decoding.pool import LOST
 
 MEMORY_BYTES = 16 * 2**30  # address space of this process; each worker has its own, smaller limit
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from seehear.config import Clip, Data
 from seehear.data.clips import CENTRED, Clips
-from seehear.data.decoding.workers import in_workers
+from seehear.data.decoding.pool import run
 from seehear.data.index import Index, index
 from seehear.data.index.examination import Rejection
 from seehear.data.media import REASONS, Reader
@@ -122,8 +122,9 @@ def by_clips(opened: Index, outcomes: Outcomes, workers: int) -> None:
 def by_reader(paths: Sequence[Path], outcomes: Outcomes, workers: int, timeout_s: float) -> None:
     """`Reader` on every file, in processes that may die."""
     jobs = [(str(path), int(path.name[:6]) % LOT) for path in paths]
-    for number, answer in in_workers("fuzz.trial:read_anyhow", jobs, workers, timeout_s):
-        name = paths[number].name
+    answers = run("fuzz.trial:read_anyhow", jobs, workers, timeout_s)
+    for path, answer in zip(paths, answers, strict=True):
+        name = path.name
         if isinstance(answer, Rejection):
             outcomes.read[name], outcomes.details[name] = answer.reason, answer.detail
         else:

@@ -1,6 +1,6 @@
-"""How are many clips decoded at once, by processes that may die or hang?
+"""How are many files read at once, by processes that may die or hang?
 
-`decoders.py` deals requests out to processes and hands answers back in order: open it first.
-`request.py`: what is decoded of a file. `worker.py`: what a process does. `workers.py`: the same
-processes for examining and packing files.
+`pool.py` deals jobs out to processes and gives their answers in order: open it first. `process.py`:
+one process as its parent sees it. `worker.py`: what it does. `decoders.py`: the pool that decodes
+clips. `request.py`: what is decoded of a file for one clip.
 """

@@ -1,7 +1,6 @@
-"""What does a worker do? Its jobs, one after the other; the first thing that it says is that it is
-ready.
+"""The whole life of a worker process: it says that it is ready, then does one job after the other.
 
-What it is for, and who gives it jobs, says `workers`.
+`process.py` is its parent's side.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,11 +25,12 @@ from seehear.errors import MediaError
 WORKER_BYTES = 4 * 2**30
 """Address space of one worker; 8K video takes about 1 GiB."""
 
-ARRIVED = "arrived"
-"""What a worker says when the remote file of its job is here; no answer is a text."""
+READY, ARRIVED = "ready", "arrived"
+"""Messages that are no answer: it can take jobs; the remote file of its job is here."""
 
-# of the file in memory, for one answer; what is not written takes no room
-PLACE_BYTES = 2 * WORKER_BYTES
+SLOT_BYTES = 2 * WORKER_BYTES
+"""Of the file in memory, for the arrays of one answer; what is not written takes no room."""
+
 _GRACE_SECONDS = 10  # beyond the time limit, after which a worker without a parent ends itself
 
 Job = tuple[Any, ...]  # the arguments of the task
@@ -40,7 +39,7 @@ Job = tuple[Any, ...]  # the arguments of the task
 def serve(
     descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigabytes: float
 ) -> None:
-    """Do one job after the other; the whole life of a worker.
+    """Do one job after the other until the parent is gone.
 
     Args:
         descriptor: of the pipe's end for this process.
@@ -54,23 +53,27 @@ def serve(
     for request in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(request, signal.SIG_IGN)
     connection = Connection(descriptor)
-    reply = _Reply(connection, arrays)
     module, name = task.split(":")
     function = getattr(import_module(module), name)
-    _be_silent()
+    _silence()
     _limit_memory()
     # should the parent not be there any more to end this process
-    patience_s = math.ceil(timeout_s) + _GRACE_SECONDS
-    fetching_s = patience_s + math.ceil(FETCH_SECONDS)
-    arrived = partial(_tell_of_arrival, reply, patience_s)
-    reply.send(None)  # ready
+    most_s = math.ceil(timeout_s) + _GRACE_SECONDS
+
+    def arrived() -> None:
+        connection.send(ARRIVED)
+        signal.alarm(most_s)
+
+    connection.send(READY)
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
-        while (jobs := connection.recv()) is not None:
-            for job, place in jobs:
-                signal.alarm(fetching_s if is_remote(path_of(job)) else patience_s)
+        while True:
+            for job, slot in connection.recv():
+                fetching_s = math.ceil(FETCH_SECONDS) if is_remote(path_of(job)) else 0
+                signal.alarm(most_s + fetching_s)
                 begin = time.monotonic()
                 answer = _do_safely(function, job, cache_gigabytes, arrived)
-                reply.send(answer, place, time.monotonic() - begin)
+                packed = _packed(answer, arrays, slot * SLOT_BYTES)
+                connection.send((*packed, time.monotonic() - begin))
                 signal.alarm(0)
 
 
@@ -79,34 +82,19 @@ def path_of(job: Job) -> str:
     return str(getattr(job[0], "path", job[0]))
 
 
-def _tell_of_arrival(reply: _Reply, patience_s: int) -> None:
-    reply.send(ARRIVED)
-    signal.alarm(patience_s)
-
-
-class _Reply:
-    """How the parent gets answers: by the pipe, and their arrays by a place of the file in
-    memory.
-    """
-
-    def __init__(self, connection: Connection, arrays: int) -> None:
-        self._connection, self._arrays = connection, arrays
-
-    def send(self, answer: Any, place: int = 0, seconds: float = 0.0) -> None:
-        """Have the parent get an answer, and what it took."""
-        buffers: list[pickle.PickleBuffer] = []
-        start = offset = place * PLACE_BYTES
-        content, sizes = pickle.dumps(answer, 5, buffer_callback=buffers.append), []
-        try:
-            for buffer in buffers:
-                data = buffer.raw()
-                while data:  # a write may be short
-                    written = os.pwrite(self._arrays, data, offset)
-                    data, offset = data[written:], offset + written
-                sizes.append(buffer.raw().nbytes)
-        except OSError:  # no such room, or a limit on the size of files
-            content, sizes = pickle.dumps(answer, 5), []
-        self._connection.send((content, sizes, start, seconds))
+def _packed(answer: Any, arrays: int, start: int) -> tuple[bytes, list[int], int]:
+    """An answer as bytes, and the sizes and start of its arrays in the file in memory."""
+    buffers: list[pickle.PickleBuffer] = []
+    content, offset = pickle.dumps(answer, 5, buffer_callback=buffers.append), start
+    try:
+        for buffer in buffers:
+            data = buffer.raw()
+            while data:  # a write may be short
+                written = os.pwrite(arrays, data, offset)
+                data, offset = data[written:], offset + written
+    except OSError:  # no such room, or a limit on the size of files
+        return pickle.dumps(answer, 5), [], start
+    return content, [buffer.raw().nbytes for buffer in buffers], start
 
 
 def _do_safely(
@@ -129,11 +117,11 @@ def _do_safely(
         )
     except (
         Exception
-    ) as error:  # one file costs its own row, whatever it does to the decoder's wrapper
+    ) as error:  # whatever a file does to the decoder's wrapper, it costs its own row
         return Rejection("unreadable", f"{type(error).__name__}: {error}")
 
 
-def _be_silent() -> None:
+def _silence() -> None:
     """Nothing that a decoder prints reaches the terminal."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (1, 2):

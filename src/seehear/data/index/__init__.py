@@ -1,7 +1,7 @@
 """Which videos can be used, and why not the others?
 
 `index` (`making`) finds files at any depth (`discovery`), looks at each in a worker process
-(`decoding.workers`, `examination`), cuts the usable ones into segments, and writes a folder
+(`decoding.pool`, `examination`), cuts the usable ones into segments, and writes a folder
 (`table`).
 
 Names are imported when they are first used: processes that decode come by here and need none of

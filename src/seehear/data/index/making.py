@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seehear.data.decoding.pool import Examined, examine_all
 from seehear.data.decoding.worker import Job
-from seehear.data.decoding.workers import Answer, examine_all
 from seehear.data.index.discovery import (
     Candidate,
     absolute_paths,
@@ -49,7 +49,7 @@ from seehear.machine.outputs import INDEX, check_place, is_empty_folder, is_like
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 Times = NDArray[np.float64]
-Look = Callable[[list[Job]], Iterator[tuple[int, Answer]]]
+Look = Callable[[list[Job]], Iterator[Examined]]
 
 _EXAMPLES = 3  # of passed-over folders in a summary
 
@@ -361,8 +361,7 @@ def _what_is_seen(
     seen: dict[str, Video | Rejected] = {}
     with Console(quiet=not progress) as console:
         count = console.watch("looking at files", len(jobs))
-        for done, (number, answer) in enumerate(look(jobs), 1):
-            candidate = waiting[number]
+        for done, (candidate, answer) in enumerate(zip(waiting, look(jobs), strict=True), 1):
             if isinstance(answer, MediaInfo):
                 seen[candidate.path] = _video(candidate, answer, settings)
             elif answer is not None:

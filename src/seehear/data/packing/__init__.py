@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from seehear.data.decoding.workers import in_workers
+from seehear.data.decoding.pool import run
 from seehear.data.index import Index
 from seehear.data.index.examination import Rejection
 from seehear.data.index.info import PACKING
@@ -256,45 +256,33 @@ def _pack_rest(job: _Job) -> None:
     packed = finished_shards(job.folder, job.work)
     number = len(packed)
     next_row = packed[-1]["end_row"] if packed else 0
-    waiting: dict[int, Part] = {}
     gathered: list[Part] = []
     size = 0
     for part in _parts(job, range(next_row, len(job.source)), "packing segments"):
-        waiting[part.row] = part
-        while next_row in waiting:
-            gathered.append(waiting.pop(next_row))
-            size += gathered[-1].bytes_in_shard
-            next_row += 1
-            if size >= job.shard_bytes:
-                write_shard(job.folder, job.work, number, gathered)
-                number, gathered, size = number + 1, [], 0
+        gathered.append(part)
+        size += part.bytes_in_shard
+        if size >= job.shard_bytes:
+            write_shard(job.folder, job.work, number, gathered)
+            number, gathered, size = number + 1, [], 0
     if gathered:
         write_shard(job.folder, job.work, number, gathered)
 
 
 def _parts(job: _Job, rows: Sequence[int], what: str) -> Iterator[Part]:
-    """Some segments as they are packed, in any order; those that were packed before come first."""
-    missing = []
+    """Some segments as they are packed, in order, or as an earlier process packed them."""
+    known = {row: record for row in rows if (record := _known_part(job, row))}
+    jobs = (_arguments(job, row) for row in rows if row not in known)
+    answers = run("seehear.data.packing.encoding:encode", jobs, job.workers, job.timeout_s)
     count = job.console.watch(what, len(rows))
-    done = 0
-    for row in rows:
-        known = _known_part(job.work / "parts" / member_key(row))
-        if known is None:
-            missing.append(row)
-            continue
-        done += 1
-        yield Part(row, known)
-    jobs = _Jobs(job, missing)
-    for number, answer in in_workers(
-        "seehear.data.packing.encoding:encode", jobs, job.workers, job.timeout_s
-    ):
-        done += 1
-        count(done)
-        yield Part(missing[number], answer)
+    with contextlib.closing(answers):
+        for done, row in enumerate(rows, 1):
+            yield Part(row, known[row] if row in known else next(answers))
+            count(done)
 
 
-def _known_part(stem: Path) -> dict[str, Any] | None:
+def _known_part(job: _Job, row: int) -> dict[str, Any] | None:
     """What an earlier process noted of a segment, if all of it reached the disk."""
+    stem = job.work / "parts" / member_key(row)
     try:
         record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         content = stem.with_suffix(".mp4").read_bytes()
@@ -304,35 +292,20 @@ def _known_part(stem: Path) -> dict[str, Any] | None:
     return record if whole else None
 
 
-class _Jobs(Sequence[tuple[Any, ...]]):
-    """The arguments of `encode` for some rows, each made when it is asked for: an index may have
-    millions.
-    """
-
-    def __init__(self, job: _Job, rows: Sequence[int]) -> None:
-        self._job, self._rows = job, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, number: Any) -> Any:
-        row, index = self._rows[number], self._job.source
-        path, start_s, seconds = (
-            index.path(row),
-            float(index.start_s[row]),
-            float(index.seconds[row]),
-        )
-        name = index.original_names(np.array([row]))[0].as_py()
-        note = {
-            "row": row,
-            "path": name,
-            "start_s": float(index.original_start_s[row]),
-            "seconds": seconds,
-        }
-        size = int(index.width[row]), int(index.height[row])
-        folder = str(self._job.work / "parts")
-        text = json.dumps(note, ensure_ascii=False)
-        return path, start_s, seconds, size, self._job.recipe, folder, member_key(row), text
+def _arguments(job: _Job, row: int) -> tuple[Any, ...]:
+    """Those of `encode` for a row."""
+    index, key = job.source, member_key(row)
+    start_s, seconds = float(index.start_s[row]), float(index.seconds[row])
+    note = {
+        "row": row,
+        "path": index.original_names(np.array([row]))[0].as_py(),
+        "start_s": float(index.original_start_s[row]),
+        "seconds": seconds,
+    }
+    size = int(index.width[row]), int(index.height[row])
+    text = json.dumps(note, ensure_ascii=False)
+    parts = str(job.work / "parts")
+    return index.path(row), start_s, seconds, size, job.recipe, parts, key, text
 
 
 def _size(count: float) -> str:
