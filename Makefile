@@ -6,7 +6,7 @@ READY := .venv/.ready
 CASES ?= 2000
 FAULTS := tests/faults tests/runs/test_resume.py
 
-.PHONY: demo test test-thorough test-slow test-gpu check format faults fuzz bench bench-kmeans bench-report bench-decode bench-train bench-scale real-media environment clean help
+.PHONY: demo test test-thorough test-slow test-gpu check docs format faults fuzz bench bench-kmeans bench-report bench-decode bench-train bench-scale real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -39,6 +39,9 @@ check: $(READY)      ## formatting, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/promises/test_layers.py
+
+docs: $(READY)       ## the documentation as a site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(READY)     ## put files into the format that check wants
 	$(BIN)/ruff format .
