@@ -12,6 +12,8 @@ from seehear.errors import SettingsError
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.datasets import LAYOUTS, Benchmark, read_benchmark
 
+ESC10 = Path(__file__).parents[2] / ".cache" / "real-media" / "esc-10"
+
 
 def parts(benchmark: Benchmark, split: int = 0) -> tuple[list[str], list[str], list[str]]:
     """Names of the items of train, test and validation."""
@@ -49,7 +51,7 @@ def test_every_layout_is_detected_and_holds_together(tmp_path, layout):
         assert all(
             (np.diff(part) > 0).all() for part in (split.train, split.test, split.validation)
         )
-    if layout != "dcase2014":  # has no lists
+    if layout not in ("dcase2014", "esc10"):  # have no lists
         assert len(found.items) + len(found.missing) == found.num_official
 
 
@@ -242,6 +244,43 @@ def test_esc50(tmp_path):
     assert found.missing == ("1-100031-A-1.wav",)
     assert (found.num_official, found.modalities) == (10, ("audio",))
     assert sorted(i for split in found.splits for i in split.test) == list(range(9))
+
+
+def test_esc10(tmp_path):
+    found = read_benchmark(SMALL["esc10"](tmp_path))
+    assert found.classes == ("Rain", "Fire crackling")  # by number
+    assert [split.name for split in found.splits] == ["fold 1", "fold 2", "fold 3"]
+    assert parts(found)[1] == ["1-5-A.ogg", "1-100-A.ogg", "1-100-B.ogg"]
+    assert parts(found)[0] == ["2-9-A.ogg", "2-7-A.ogg", "3-21-A.ogg"]
+    assert classes_of(found)["1-100-B.ogg"] == ["Fire crackling"]
+    assert (found.num_official, found.missing, found.modalities) == (400, (), ("audio",))
+
+
+def test_esc10_has_ten_folders_each_with_a_number_of_its_own(tmp_path):
+    root = SMALL["esc10"](tmp_path)
+    put(root / "002 - Sea waves", {}, "1-6-A.ogg")
+    with pytest.raises(SettingsError, match=r"1-6-A.ogg, line 1: class 2 is 'Sea waves' here"):
+        read_benchmark(root)
+    (root / "002 - Sea waves").rename(root / "011 - Sea waves")
+    for number in range(12, 21):
+        put(root / f"{number:03d} - Class {number}", {}, f"1-{number}-A.ogg")
+    with pytest.raises(SettingsError, match=r"has 12 folders such as 002 - Rain. ESC-10 has 10"):
+        read_benchmark(root)
+
+
+@pytest.mark.skipif(not ESC10.is_dir(), reason=f"ESC-10 is not in {ESC10}")
+def test_esc10_as_it_was_published():
+    found = read_benchmark(ESC10)
+    assert (found.name, len(found.items), found.num_official) == ("esc10", 400, 400)
+    assert found.classes[:3] == ("Dog bark", "Rain", "Sea waves")
+    assert len(found.splits) == 5
+    fold_of = {item.name: item.name[0] for item in found.items}
+    for split in found.splits:
+        tested = [found.items[i] for i in split.test]
+        assert {fold_of[item.name] for item in tested} == {split.name[-1]}
+        assert [item.classes[0] for item in tested] == sorted([*range(10)] * 8)
+        takes = {item.name.split("-")[1] for item in tested}
+        assert not takes & {found.items[i].name.split("-")[1] for i in split.train}
 
 
 def test_dcase2014(tmp_path):

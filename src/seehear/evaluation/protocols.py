@@ -54,7 +54,7 @@ PROTOCOLS = {
         ("kinetics-sounds-31", "kinetics-sounds-32", "kinetics-sounds-34"), THREE_CROPS
     ),
     **dict.fromkeys(("vggsound", "audioset", "audioset-balanced"), THREE_CROPS),
-    **dict.fromkeys(("esc50", "dcase2014", "tut", "urbansound8k"), OF_SOUNDS),
+    **dict.fromkeys(("esc50", "esc10", "dcase2014", "tut", "urbansound8k"), OF_SOUNDS),
 }
 
 

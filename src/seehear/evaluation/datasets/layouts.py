@@ -29,7 +29,9 @@ from seehear.evaluation.datasets.plain import (
 from seehear.evaluation.datasets.sights_and_sounds import read_audioset, read_ave, read_vggsound
 from seehear.evaluation.datasets.sounds import (
     dcase2014_part,
+    esc10_sounds,
     read_dcase2014,
+    read_esc10,
     read_esc50,
     read_speechcommands,
     read_tut,
@@ -50,6 +52,7 @@ LAYOUTS: dict[str, Callable[[Tree], Benchmark]] = {
     "audioset-balanced": partial(read_audioset, balanced=True),
     "ave": read_ave,
     "esc50": read_esc50,
+    "esc10": read_esc10,
     "dcase2014": read_dcase2014,
     "tut": read_tut,
     "urbansound8k": read_urbansound8k,
@@ -113,6 +116,8 @@ def _known(tree: Tree) -> list[str]:
     scenes = [tree.relative(path) for path in tree.media if "scenes_stereo" in path]
     if {dcase2014_part(name) for name in scenes} >= {"train", "test"}:
         found.append("dcase2014")
+    if len({sound.label for sound in esc10_sounds(tree)}) > 1:
+        found.append("esc10")
     return found
 
 
@@ -131,7 +136,8 @@ def _detected(tree: Tree) -> str:
     raise SettingsError(
         f"No benchmark was found in {tree.root}. Looked for: {', '.join(_KNOWN_BY.values())}, a "
         "CSV file that begins with label,youtube_id,time_start,time_end, the folders "
-        "scenes_stereo and scenes_stereo_testset, classes.csv, and two folders with media files. "
+        "scenes_stereo and scenes_stereo_testset, folders such as 001 - Dog bark, classes.csv, and "
+        "two folders with media files. "
         f"Layouts that can be named: {', '.join(LAYOUTS)}."
     )
 
