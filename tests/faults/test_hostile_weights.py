@@ -23,8 +23,8 @@ from seehear.config import Encoders, Settings
 from seehear.errors import CheckpointError
 from seehear.machine.tensors import fitting, read_pickle, shared_prefix, unwrapped
 from seehear.method.encoders import VideoEncoder
+from seehear.models.converting import load_into, read_checkpoint
 from seehear.models.files import load_encoders, pair_of, save_encoders
-from seehear.models.released import load_into, read_state
 from seehear.runs.checkpoint import parse
 
 SHAPES = Encoders(video_width=4, video_depth=10, audio_width=4, audio_depth=10)
@@ -75,7 +75,9 @@ def test_a_checkpoint_of_others_with_a_weight_that_is_not_finite_is_refused(
     state["stem.0.weight"][0] = np.nan
     torch.save(state, tmp_path / "x.pth")
     line = refused(
-        lambda: load_into(VideoEncoder(width=4, depth=10), read_state(tmp_path / "x.pth"), "x.pth")
+        lambda: load_into(
+            VideoEncoder(width=4, depth=10), read_checkpoint(tmp_path / "x.pth"), "x.pth"
+        )
     )
     assert "stem.0.weight" in line
 
@@ -89,7 +91,7 @@ def test_one_prefix_that_all_keys_share_is_understood(
     wanted = encoder.state_dict()
     torch.save({f"{prefix}{key}": value for key, value in wanted.items()}, tmp_path / "x.pth")
     other = VideoEncoder(width=4, depth=10)
-    load_into(other, read_state(tmp_path / "x.pth"), "x.pth")
+    load_into(other, read_checkpoint(tmp_path / "x.pth"), "x.pth")
     assert all(torch.equal(value, wanted[key]) for key, value in other.state_dict().items())
     for modality in ("video", "audio"):
         state = load_file(folder / f"{modality}.safetensors")
@@ -152,7 +154,7 @@ def test_a_checkpoint_that_says_more_than_it_has_is_refused(tmp_path: Path) -> N
                 assert b"M\xe8\x03" in content  # 1000, as pickle has it
                 content = content.replace(b"M\xe8\x03", b"J\xff\xff\xff\x7f")
             target.writestr(entry.filename, content)
-    refused(lambda: read_state(tmp_path / "b.pth"))
+    refused(lambda: read_checkpoint(tmp_path / "b.pth"))
     refused(lambda: parse((tmp_path / "b.pth").read_bytes()))
 
 
@@ -171,11 +173,11 @@ def test_tensors_of_other_kinds_are_refused(tensor: torch.Tensor, tmp_path: Path
     expected = {"stem.0.weight": torch.zeros(tensor.shape, device="meta")}
     if tensor.numel() < 2**40:
         assert "stem.0.weight" in refused(
-            lambda: fitting(read_state(tmp_path / "x.pth"), expected, "x.pth")
+            lambda: fitting(read_checkpoint(tmp_path / "x.pth"), expected, "x.pth")
         )
     shapes = {"stem.0.weight": torch.zeros(4)}
     assert "another shape" in refused(
-        lambda: fitting(read_state(tmp_path / "x.pth"), shapes, "x.pth")
+        lambda: fitting(read_checkpoint(tmp_path / "x.pth"), shapes, "x.pth")
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 from seehear.config import Clip
 from seehear.errors import CheckpointError, SeehearError, UsageError
 from seehear.machine.console import Console
-from seehear.models.released import Released, cache_folder, fetch
+from seehear.models.fetching import fetch, weights_folder
+from seehear.models.released import Released
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
 QUIET = Console(quiet=True)
@@ -180,9 +181,9 @@ def test_several_at_once_download_it_once(server, tmp_path):
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("SEEHEAR_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "weights"
+    assert weights_folder() == tmp_path / "weights"
     monkeypatch.delenv("SEEHEAR_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "seehear" / "weights"
+    assert weights_folder() == Path.home() / ".cache" / "seehear" / "weights"
 
 
 def test_a_name_that_is_not_released_is_an_error(tmp_path):

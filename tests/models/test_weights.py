@@ -16,8 +16,8 @@ import seehear
 from command_here import command
 from seehear.errors import CheckpointError, RunError, UsageError
 from seehear.method.encoders import Pair, VideoEncoder
-from seehear.models.released import RELEASED, account, convert, find, open_checkpoint, read_state
-from seehear.models.released.converting import TORCHVISION_CLIP, XDC_CLIP
+from seehear.models.converting import account, convert, open_checkpoint, read_checkpoint
+from seehear.models.released import BN_EPS, RELEASED, TORCHVISION_CLIP, XDC_CLIP, find
 
 RULES = ("conv", "block")
 
@@ -185,11 +185,11 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
         )
     for name in ("evil.pth", "plain2.pth"):
         with pytest.raises(CheckpointError, match="made by running code"):
-            read_state(tmp_path / name)
+            read_checkpoint(tmp_path / name)
     with pytest.raises(
         CheckpointError, match=r"no checkpoint of PyTorch, or a damaged one \(Unsupported"
     ):
-        read_state(tmp_path / "plain4.pth")
+        read_checkpoint(tmp_path / "plain4.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -214,18 +214,18 @@ def test_a_truncated_file_is_one_clear_line(rule, share, files, tmp_path):
 )
 def test_what_is_no_state_dict_is_said_to_be_none(content, says, tmp_path):
     with pytest.raises(CheckpointError, match=says):
-        read_state(small(content, tmp_path / "x.pth"))
+        read_checkpoint(small(content, tmp_path / "x.pth"))
 
 
 def test_other_files_are_no_checkpoints(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"<html>not found</html>")
     (tmp_path / "a.safetensors").write_bytes(b"<html>not found</html>")
     with pytest.raises(CheckpointError, match="no checkpoint of PyTorch"):
-        read_state(tmp_path / "a.pth")
+        read_checkpoint(tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
-        read_state(tmp_path / "a.safetensors")
+        read_checkpoint(tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match="There is no checkpoint"):
-        read_state(tmp_path / "b.pth")
+        read_checkpoint(tmp_path / "b.pth")
 
 
 def test_a_released_file_is_known_by_its_bytes(files, monkeypatch, tmp_path):
@@ -251,7 +251,7 @@ def test_the_table_of_released_weights_is_consistent():
         assert entry.file.endswith(f"-{entry.sha256}.pth")
         assert len(entry.sha256) == 8
         assert entry.midplanes == ("conv" if "HumamAlwassel/XDC" in entry.url else "block")
-        assert entry.bn_eps == r2plus1d.EPS[entry.midplanes]
+        assert BN_EPS[entry.midplanes] == r2plus1d.EPS[entry.midplanes]
         assert bool(entry.published) == (entry.licence == "MIT")
     with pytest.raises(UsageError, match="Did you mean r2plus1d_18_xdc_audioset"):
         find("r2plus1d_xdc_audioset")

@@ -123,12 +123,12 @@ def test_files_and_modules_named_in_texts_exist():
 
 def test_the_folders_of_the_caches_are_those_of_the_documentation(monkeypatch, tmp_path):
     from seehear.data import remote
-    from seehear.models import released
+    from seehear.models.fetching import weights_folder
 
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("SEEHEAR_HOME", "SEEHEAR_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    for page, folder in (("remote.md", remote.cache_folder), ("weights.md", released.cache_folder)):
+    for page, folder in (("remote.md", remote.cache_folder), ("weights.md", weights_folder)):
         said = re.findall(
             r"`(~/\.cache/[^`]+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")
         )

@@ -15,8 +15,9 @@ from seehear.config import Clip, Encoders, Settings
 from seehear.data.index import Index
 from seehear.method.encoders import AudioEncoder, Pair
 from seehear.method.features import spectrogram_of
+from seehear.models.converting import convert
 from seehear.models.files import save_encoders
-from seehear.models.released import RELEASED, convert
+from seehear.models.released import RELEASED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
 

@@ -13,7 +13,7 @@ from seehear.data import remote
 from seehear.errors import CheckpointError, RunError, StorageError
 from seehear.machine.files import TEMPORARY, atomic_file, whole_folder
 from seehear.machine.outputs import ROUND, check_place
-from seehear.models import released as weights
+from seehear.models.fetching import weights_folder
 from seehear.runs.checkpoint import KEPT, newest, parse, read_state, save_round
 from seehear.runs.folder import Run
 
@@ -184,13 +184,13 @@ def test_who_has_no_home_gets_a_folder_of_his_own(
         monkeypatch.setenv("HOME", home)
     monkeypatch.setattr("pwd.getpwuid", unknown)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for folder in (weights.cache_folder(), remote.cache_folder()):
+    for folder in (weights_folder(), remote.cache_folder()):
         assert folder.parent == tmp_path / f"seehear-{os.getuid()}"
         assert folder.parent.stat().st_mode & 0o777 == 0o700
     check_place(tmp_path / "run", "Choose another.")
     folder.parent.rmdir()
     folder.parent.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match="SEEHEAR_HOME"):
-        weights.cache_folder()
+        weights_folder()
     monkeypatch.setenv("SEEHEAR_HOME", str(tmp_path / "mine"))
-    assert weights.cache_folder() == tmp_path / "mine" / "weights"
+    assert weights_folder() == tmp_path / "mine" / "weights"

@@ -21,9 +21,10 @@ def weights() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all that is known of them as JSON.")
 def list_weights(as_json: bool) -> None:
     """List the released weights that are known by name."""
-    from seehear.models.released import RELEASED, cache_folder
+    from seehear.models.fetching import weights_folder
+    from seehear.models.released import RELEASED
 
-    cached = {name: (cache_folder() / entry.file).exists() for name, entry in RELEASED.items()}
+    cached = {name: (weights_folder() / entry.file).exists() for name, entry in RELEASED.items()}
     if as_json:
         say(
             json.dumps(
@@ -59,7 +60,7 @@ def fetch(name: str, cache: Path | None, quiet: bool) -> None:
     file's path.
     """
     from seehear.machine.console import Console
-    from seehear.models.released import fetch
+    from seehear.models.fetching import fetch
 
     say(fetch(name, cache, console=Console(quiet=quiet)))
 
@@ -80,7 +81,7 @@ def fetch(name: str, cache: Path | None, quiet: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print what became of every key as JSON.")
 def convert(file: Path, out: Path, midplanes: str, overwrite: bool, as_json: bool) -> None:
     """Make an encoders/ folder of FILE, a checkpoint of R(2+1)D-18 by XDC, torchvision or you."""
-    from seehear.models.released import convert
+    from seehear.models.converting import convert
 
     accounting = convert(file, out, midplanes=midplanes, overwrite=overwrite)  # type: ignore[arg-type]
     if as_json:

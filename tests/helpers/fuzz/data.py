@@ -144,10 +144,10 @@ def read_encoders(folder: Path) -> Any:
 def read_checkpoint(name: str) -> Callable[[Path], Any]:
     def read(folder: Path) -> Any:
         from seehear.method.encoders import VideoEncoder
-        from seehear.models.released import load_into, read_state
+        from seehear.models.converting import load_into, read_checkpoint
 
         encoder = VideoEncoder(4, 10)
-        load_into(encoder, read_state(folder / name), folder / name)
+        load_into(encoder, read_checkpoint(folder / name), folder / name)
         return digest_of(encoder.state_dict())
 
     return read

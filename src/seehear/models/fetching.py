@@ -1,5 +1,4 @@
-"""How does a released file come here? Downloaded once, gone on with after an interruption, checked,
-then cached.
+"""How does a released file come here? Downloaded once, resumed where it broke off, then checked.
 
 The bytes go to `NAME.part`, which a later call goes on with (HTTP Range), whoever made it. Only
 when the SHA-256 is right does the file get its name, so that what is in the cache is whole. A lock
@@ -21,8 +20,8 @@ from typing import Any
 
 from seehear.errors import CheckpointError, SeehearError
 from seehear.machine.console import Console
-from seehear.machine.files import kept_at_home, sync
-from seehear.models.released.released import Released, find
+from seehear.machine.files import digest_of, kept_at_home, sync
+from seehear.models.released import Released, find
 
 CHUNK_BYTES = 1 << 20
 AGENT = "seehear"
@@ -36,10 +35,8 @@ class _Passing(Exception):
     """Something that may go better next time."""
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: `weights` in `$SEEHEAR_HOME`, `~/.cache/seehear`, or a folder of
-    the system's.
-    """
+def weights_folder() -> Path:
+    """Where downloads are kept: `weights` in `$SEEHEAR_HOME` or `~/.cache/seehear`."""
     return kept_at_home("weights")
 
 
@@ -56,7 +53,7 @@ def fetch(
 
     Args:
         name: of released weights (`seehear weights list`), or an entry of your own.
-        cache: the folder; `cache_folder()` by default.
+        cache: the folder; `weights_folder()` by default.
         console: where progress is shown; stderr by default.
         tries: so many connections may fail in a row without a byte having come.
         pause_s: before the second of them; doubled each time.
@@ -68,7 +65,7 @@ def fetch(
         CheckpointError: the file came whole, but is another one than was published.
     """
     released = name if isinstance(name, Released) else find(name)
-    folder = Path(cache) if cache is not None else cache_folder()
+    folder = Path(cache) if cache is not None else weights_folder()
     path, part = folder / released.file, folder / f"{released.file}.part"
     if path.exists():
         return path
@@ -77,12 +74,12 @@ def fetch(
         if not path.exists():  # another process may have been faster
             shown.say(f"downloading {released.url} -> {folder}")
             try:
-                download(released.url, part, shown, tries, pause_s, timeout_s)
+                fill(part, released.url, shown, tries, pause_s, timeout_s)
             except _Passing as error:
                 raise SeehearError(
                     f"{released.url} could not be downloaded ({error}). What came so far is kept; "
-                    f"try again, or load "
-                    f"the file elsewhere and give its path instead of {released.name}."
+                    f"try again, or load the file elsewhere and give its path instead of "
+                    f"{released.name}."
                 ) from None
             check_hash(part, released)
             sync(part)
@@ -90,24 +87,27 @@ def fetch(
     return path
 
 
-def download(
-    url: str, part: Path, console: Console, tries: int, pause_s: float, timeout_s: float
+def fill(
+    part: Path, url: str, console: Console, tries: int, pause_s: float, timeout_s: float
 ) -> None:
-    """Fill `part` from `url`, going on from what it has; a try that brought bytes does not count
-    against `tries`.
-    """
+    """Download to `part`, going on from what it has; only tries that brought no byte count."""
     failed = 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
+        before = bytes_in(part)
         try:
             return transfer(url, part, console, timeout_s)
         except (_Passing, OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in OUR_DISK:
                 raise
-            failed = 0 if part.exists() and part.stat().st_size > before else failed + 1
+            failed = 0 if bytes_in(part) > before else failed + 1
             if failed >= tries:
                 raise _Passing(reason_of(error)) from None
             time.sleep(pause_s * 2 ** max(0, failed - 1))
+
+
+def bytes_in(part: Path) -> int:
+    """How much of a file has come."""
+    return part.stat().st_size if part.exists() else 0
 
 
 def transfer(url: str, part: Path, console: Console, timeout_s: float) -> None:
@@ -117,41 +117,32 @@ def transfer(url: str, part: Path, console: Console, timeout_s: float) -> None:
         _Passing: the connection broke off, or the server is busy.
         SeehearError: the server will not give the file.
     """
-    have = part.stat().st_size if part.exists() else 0
+    have = bytes_in(part)
     headers = {"User-Agent": AGENT, **({"Range": f"bytes={have}-"} if have else {})}
+    request = urllib.request.Request(url, headers=headers)
     try:
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=timeout_s
-        )
+        response = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
-        if (
-            error.code == 416 and have
-        ):  # nothing lies beyond what we have: it is whole, or not of this file
-            total = error.headers.get("Content-Range", "").rsplit("/", 1)[-1]
-            if total == str(have):
+        if error.code == 416 and have:  # nothing comes after what we have
+            if error.headers.get("Content-Range", "").endswith(f"/{have}"):
                 return
             part.unlink()
             raise _Passing("the part file was of another length; starting again") from None
         if error.code in FINAL_STATUSES:
             raise SeehearError(
                 f"{url} could not be downloaded: the server says {error.code} {error.reason}. "
-                f"Load the file elsewhere "
-                f"and give its path."
+                f"Load the file elsewhere and give its path."
             ) from None
         raise _Passing(f"the server says {error.code} {error.reason}") from None
     with response:
-        goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(
-            f"bytes {have}-"
-        )
-        have = have if goes_on else 0
-        receive(response, part, have, console)
+        span = response.headers.get("Content-Range", "")
+        goes_on = response.status == 206 and span.startswith(f"bytes {have}-")
+        receive(response, part, have if goes_on else 0, console)
 
 
 def receive(response: Any, part: Path, have: int, console: Console) -> None:
-    """Write a response's body to `part` from byte `have` on, and see that it is as long as was
-    announced.
-    """
+    """Write a response's body to `part` from byte `have` on; it must be as long as announced."""
     announced = response.headers.get("Content-Length")
     total = have + int(announced) if announced is not None else 0
     count = console.watch("downloading (MB)", total // 1_000_000)
@@ -166,15 +157,13 @@ def receive(response: Any, part: Path, have: int, console: Console) -> None:
 
 def check_hash(part: Path, released: Released) -> None:
     """Raise CheckpointError, and remove the file, if it is not the one that was published."""
-    from seehear.machine.files import digest_of
-
     found = digest_of(part)
     if not found.startswith(released.sha256):
         part.unlink()
         raise CheckpointError(
             f"{released.url} gave a file whose SHA-256 begins with {found[:8]}, not "
-            f"{released.sha256}: it is not what "
-            f"was published (a proxy's page, perhaps). It was removed."
+            f"{released.sha256}: it is not what was published (a proxy's page, perhaps). It was "
+            f"removed."
         )
 
 

@@ -1,5 +1,4 @@
-"""Which checkpoints are known by name, of which architecture are they, and what should a clip for
-them look like?
+"""Which checkpoints of others are known by name, and what should a clip for them look like?
 
 XDC's weights: H. Alwassel et al., "Self-Supervised Learning by Cross-Modal Audio-Video Clustering",
 NeurIPS 2020, video encoders only; the audio encoders were never released. torchvision's: trained
@@ -12,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from seehear.config import Clip
 from seehear.errors import UsageError
@@ -21,16 +20,16 @@ from seehear.errors import UsageError
 BN_EPS: Mapping[str, float] = {"conv": 1e-3, "block": 1e-5}
 
 # The accuracies of the release were reached with clips of 32 frames. Neither its page nor its code
-# states rate or size:
-# these are usual for this family of networks, and our choice.
+# states rate or size: these are usual for this family of networks, and our choice.
 XDC_CLIP = Clip(frames=32, frame_rate_hz=30.0, short_side_pixels=128, crop_pixels=112)
 XDC_INPUT = (
     "RGB statistics are confirmed by the authors, 32 frames are what the accuracies were reached "
-    "with; 30 frames a "
-    "second and a crop of 112 out of a short side of 128 are our choice, since the release does "
-    "not say."
+    "with; 30 frames a second and a crop of 112 out of a short side of 128 are our choice, since "
+    "the release does not say."
 )
 TORCHVISION_CLIP = Clip(frames=16, frame_rate_hz=15.0, short_side_pixels=128, crop_pixels=112)
+# of a file that nobody knows, by its mid-planes
+CLIPS: Mapping[str, Clip] = {"conv": XDC_CLIP, "block": TORCHVISION_CLIP}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class Released:
         about: what it was trained on, and which of its clip settings are known and which are our
             choice.
         midplanes: "conv" or "block", see `seehear.method.encoders.VideoEncoder`.
-        clip: frames, rate and crop that it is used with here.
         published: accuracies in % that its makers publish for it, by benchmark; full fine-tuning,
             mean of all splits.
     """
@@ -67,72 +65,44 @@ class Released:
         return self.url.rsplit("/", 1)[-1]
 
     @property
-    def bn_eps(self) -> float:
-        """Added to the variance in batch norm."""
-        return BN_EPS[self.midplanes]
+    def origin(self) -> dict[str, Any]:
+        """What the record of its encoders says of it."""
+        names = ("name", "url", "home", "licence", "about")
+        return {key: getattr(self, key) for key in names} | {"published": dict(self.published)}
 
 
 def xdc(name: str, sha256: str, trained_on: str, ucf101: float, hmdb51: float) -> Released:
     """One line of the release of XDC."""
-    return Released(
-        name=name,
-        url=f"https://github.com/HumamAlwassel/XDC/releases/download/model_weights/{name}-{sha256}.pth",
-        sha256=sha256,
-        licence="MIT",
-        home="https://github.com/HumamAlwassel/XDC",
-        about=f"R(2+1)D-18, {trained_on}. {XDC_INPUT}",
-        midplanes="conv",
-        clip=XDC_CLIP,
-        published={"UCF101": ucf101, "HMDB51": hmdb51},
-    )
+    home = "https://github.com/HumamAlwassel/XDC"
+    url = f"{home}/releases/download/model_weights/{name}-{sha256}.pth"
+    about = f"R(2+1)D-18, {trained_on}. {XDC_INPUT}"
+    published = {"UCF101": ucf101, "HMDB51": hmdb51}
+    return Released(name, url, sha256, "MIT", home, about, "conv", XDC_CLIP, published)
 
 
-RELEASED: Mapping[str, Released] = {
-    entry.name: entry
-    for entry in (
-        xdc(
-            "r2plus1d_18_xdc_ig65m_kinetics",
-            "f24f6ffb",
-            "XDC on IG-Kinetics, without labels",
-            95.5,
-            68.9,
-        ),
-        xdc(
-            "r2plus1d_18_xdc_ig65m_random",
-            "189d23f4",
-            "XDC on IG-Random, without labels",
-            94.6,
-            66.5,
-        ),
-        xdc("r2plus1d_18_xdc_audioset", "f29ffe8f", "XDC on AudioSet, without labels", 93.0, 63.7),
-        xdc(
-            "r2plus1d_18_fs_kinetics",
-            "622bdad9",
-            "fully supervised on Kinetics, XDC's baseline",
-            94.2,
-            65.1,
-        ),
-        xdc(
-            "r2plus1d_18_fs_imagenet",
-            "ff446670",
-            "fully supervised on ImageNet, XDC's baseline",
-            84.0,
-            48.1,
-        ),
-        Released(
-            name="r2plus1d_18_kinetics400",
-            url="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
-            sha256="91a641e6",
-            licence="BSD-3-Clause",
-            home="https://docs.pytorch.org/vision/stable/models/video_resnet.html",
-            about="torchvision's R(2+1)D-18, trained with labels on Kinetics-400. 16 frames at 15 "
-            "a second and a crop "
-            "of 112 are torchvision's; it resizes frames to 128 x 171, we keep their proportions.",
-            midplanes="block",
-            clip=TORCHVISION_CLIP,
-        ),
-    )
-}
+IG_KINETICS, IG_RANDOM = "XDC on IG-Kinetics, without labels", "XDC on IG-Random, without labels"
+FS_KINETICS = "fully supervised on Kinetics, XDC's baseline"
+FS_IMAGENET = "fully supervised on ImageNet, XDC's baseline"
+_ENTRIES = (
+    xdc("r2plus1d_18_xdc_ig65m_kinetics", "f24f6ffb", IG_KINETICS, 95.5, 68.9),
+    xdc("r2plus1d_18_xdc_ig65m_random", "189d23f4", IG_RANDOM, 94.6, 66.5),
+    xdc("r2plus1d_18_xdc_audioset", "f29ffe8f", "XDC on AudioSet, without labels", 93.0, 63.7),
+    xdc("r2plus1d_18_fs_kinetics", "622bdad9", FS_KINETICS, 94.2, 65.1),
+    xdc("r2plus1d_18_fs_imagenet", "ff446670", FS_IMAGENET, 84.0, 48.1),
+    Released(
+        name="r2plus1d_18_kinetics400",
+        url="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+        sha256="91a641e6",
+        licence="BSD-3-Clause",
+        home="https://docs.pytorch.org/vision/stable/models/video_resnet.html",
+        about="torchvision's R(2+1)D-18, trained with labels on Kinetics-400. 16 frames at 15 a "
+        "second and a crop of 112 are torchvision's; it resizes frames to 128 x 171, we keep their "
+        "proportions.",
+        midplanes="block",
+        clip=TORCHVISION_CLIP,
+    ),
+)
+RELEASED: Mapping[str, Released] = {entry.name: entry for entry in _ENTRIES}
 
 
 def find(name: str) -> Released:
