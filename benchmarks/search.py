@@ -69,10 +69,11 @@ def simulate(folder: Path, rows: int) -> None:
     from seehear.machine.files import now
     from seehear.method.clusters import Clusters, Space
     from seehear.method.encoders import Pair
+    from seehear.method.encoders.building import build_pair
     from seehear.method.features import Features
     from seehear.method.kmeans import Clustering
+    from seehear.models.files import save_encoders
     from seehear.models.matching import fit_matching
-    from seehear.models.model import build_pair, save_encoders
     from seehear.presets import preset_settings
     from seehear.runs.checkpoint import write_clusters
     from seehear.runs.folder import Run

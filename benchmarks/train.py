@@ -135,9 +135,9 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     from seehear.config import override
     from seehear.data.clips import Clips
     from seehear.machine.devices import choose
+    from seehear.method.encoders.building import build_pair
     from seehear.method.method import deep_cluster
     from seehear.method.state import State
-    from seehear.models.model import build_pair
     from seehear.presets import preset_settings
 
     torch.set_num_threads(1)
@@ -496,9 +496,9 @@ def work_as_rank(told: Path) -> None:
     from planted import planted_clips, tiny_settings
     from seehear.machine import distributed
     from seehear.machine.devices import Numerics
+    from seehear.method.encoders.building import build_pair
     from seehear.method.method import deep_cluster
     from seehear.method.state import Round, State
-    from seehear.models.model import build_pair
 
     torch.set_num_threads(1)
     distributed.start("cpu")

@@ -22,7 +22,8 @@ from seehear.errors import CheckpointError
 from seehear.evaluation.finetuning import finetune, finetune_settings, load_classifier
 from seehear.evaluation.sets import LabelledSet, of_index, read_classes
 from seehear.machine.console import Console
-from seehear.models.model import build_pair, save_encoders
+from seehear.method.encoders.building import build_pair
+from seehear.models.files import save_encoders
 from seehear.runs.checkpoint import read_state, write_state
 
 SETTINGS = {

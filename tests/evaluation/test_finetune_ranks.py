@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 import finetune_ranks
 from planted import tiny_settings
-from seehear.models.model import build_pair, save_encoders
+from seehear.method.encoders.building import build_pair
+from seehear.models.files import save_encoders
 
 pytestmark = pytest.mark.thorough
 

@@ -21,10 +21,10 @@ from seehear.data.clips import Clips
 from seehear.data.order import epoch_rows
 from seehear.errors import TrainingError
 from seehear.method.encoders import Pair
+from seehear.method.encoders.building import build_pair
 from seehear.method.learning import GO_ON, LEAVE, SAVE, Learning
 from seehear.method.state import State
 from seehear.method.step import are_finite
-from seehear.models.model import build_pair
 from seehear.runs.checkpoint import furthest_first
 from seehear.runs.folder import Run
 from seehear.runs.log import warnings_of

@@ -17,7 +17,8 @@ from seehear.evaluation.finetuning.learning import Lesson
 from seehear.evaluation.sets import LabelledSet
 from seehear.machine.console import Console
 from seehear.machine.devices import Numerics
-from seehear.models.model import Model, build_pair
+from seehear.method.encoders.building import build_pair
+from seehear.models.model import Model
 
 EMPTY = np.empty(0, dtype=np.int64)
 CPU = Numerics("cpu", "fp32", "contiguous")

@@ -19,9 +19,9 @@ from planted import AS_DEBUG, planted_clips, tiny_settings
 from seehear.data.clips import Clips
 from seehear.errors import MediaError, SettingsError, TrainingError
 from seehear.machine import distributed
+from seehear.method.encoders.building import build_pair
 from seehear.method.learning import GO_ON, SAVE
 from seehear.method.state import State
-from seehear.models.model import build_pair
 
 WAYS = {
     "each rank": {"train.batch_parts": 4},

@@ -14,7 +14,7 @@ from seehear.config import Compute
 from seehear.errors import SettingsError
 from seehear.machine import devices as numerics
 from seehear.machine.devices import Numerics, choose
-from seehear.models.model import build_pair
+from seehear.method.encoders.building import build_pair
 
 
 @pytest.mark.parametrize("tried", [("fp32", "bf16"), ("fp32",)])

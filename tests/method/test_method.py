@@ -15,10 +15,10 @@ from seehear.config import override
 from seehear.errors import MediaError
 from seehear.method.agreement import nmi
 from seehear.method.clusters import UNLABELLED
+from seehear.method.encoders.building import build_pair
 from seehear.method.features import calibrate
 from seehear.method.method import TEACHERS, deep_cluster, final_clusters
 from seehear.method.state import State
-from seehear.models.model import build_pair
 from seehear.runs.log import line, summary, warnings_of
 
 

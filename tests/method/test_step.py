@@ -14,9 +14,9 @@ from planted import made_up_batch, tiny_settings
 from seehear.config import Compute, override
 from seehear.machine.devices import Numerics, choose, kernels, try_compiler, upload
 from seehear.method.encoders import VideoEncoder
+from seehear.method.encoders.building import build_pair
 from seehear.method.learning import Sums
 from seehear.method.step import Update, make_optimizer
-from seehear.models.model import build_pair
 
 CPU = Numerics("cpu", "fp32", "contiguous")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

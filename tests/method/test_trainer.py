@@ -21,10 +21,10 @@ from seehear.data.order import (
     uniform_over_clusters,
 )
 from seehear.errors import TrainingError
+from seehear.method.encoders.building import build_pair
 from seehear.method.learning import SAVE, Sums
 from seehear.method.step import make_optimizer
 from seehear.method.train import learning_rate, saturated
-from seehear.models.model import build_pair
 
 
 def fresh_pair(cfg):

@@ -140,7 +140,7 @@ def check_precision() -> Check:
     """What "auto" would choose, on a small clip."""
     from seehear.config import Compute
     from seehear.machine.devices import choose
-    from seehear.models.model import build_pair
+    from seehear.method.encoders.building import build_pair
     from seehear.presets import preset_settings
 
     settings = preset_settings("debug")

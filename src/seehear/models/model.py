@@ -24,12 +24,10 @@ from seehear.errors import RunError, UsageError
 from seehear.machine.devices import Numerics, find_device
 from seehear.machine.tensors import check_values
 from seehear.method.encoders import Pair
-from seehear.method.encoders.building import build_pair as build_pair
 from seehear.method.features import audio_input
 from seehear.models.converting import open_checkpoint
 from seehear.models.fetching import fetch
 from seehear.models.files import load_encoders
-from seehear.models.files import save_encoders as save_encoders
 from seehear.models.huggingface import PREFIX, huggingface_encoder
 from seehear.models.matching import Matching
 from seehear.models.released import RELEASED, suggestion

@@ -40,10 +40,11 @@ from seehear.machine.files import now, versions, write_json
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import check_place, read_marker
 from seehear.method.encoders import Pair
+from seehear.method.encoders.building import build_pair
 from seehear.method.features import calibrate
 from seehear.method.state import State
 from seehear.method.train import Course, train
-from seehear.models.model import Model, build_pair, load
+from seehear.models.model import Model, load
 from seehear.presets import preset_settings
 from seehear.reporting import report
 from seehear.runs.folder import Run

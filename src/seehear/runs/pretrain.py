@@ -31,12 +31,13 @@ from seehear.machine.files import whole_folder
 from seehear.machine.locks import one_writer
 from seehear.machine.reading import readable
 from seehear.machine.signals import Interruptions
+from seehear.method.encoders.building import build_pair
 from seehear.method.features import Features, write_features
 from seehear.method.learning import Step
 from seehear.method.method import TEACHERS, deep_cluster, final_clusters
 from seehear.method.state import State
+from seehear.models.files import save_encoders
 from seehear.models.matching import fit_matching
-from seehear.models.model import build_pair, save_encoders
 from seehear.presets import preset_settings
 from seehear.runs.checkpoint import save_round, write_clusters
 from seehear.runs.fingerprint import fingerprint, place_of, what_changed
