@@ -38,9 +38,14 @@ from seehear.data.index import Index
 from seehear.data.order import derive
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.finetuning import Finetune
-from seehear.evaluation.finetuning.learning import learn_classes
-from seehear.evaluation.finetuning.splits import lesson_of, rows_of, starting_pair, training_items
 from seehear.evaluation.finetuning.testing import item_scores, values_of
+from seehear.evaluation.finetuning.training import (
+    learn_classes,
+    lesson_of,
+    rows_of,
+    starting_pair,
+    training_items,
+)
 from seehear.evaluation.sets import LabelledSet, of_index
 from seehear.machine.console import Console
 from seehear.machine.devices import Numerics
@@ -203,13 +208,11 @@ def accuracy(
         np.empty(0, dtype=np.int64),
         f"seed {stage.seed}",
     )
-    pair = starting_pair(stage.model.pair, lesson, len(data.classes), way == "scratch", seed)
+    pair = starting_pair(stage.model.pair, lesson, scratch=way == "scratch", seed=seed)
     for _ in learn_classes(State(pair, stage.numerics), lesson):
         pass
     rows = rows_of(data, heldout if kept_out else split.test)
-    found = item_scores(
-        pair, stage.clips, stage.numerics, data.item_N, data.target_V, rows, cfg.clips
-    )
+    found = item_scores(pair, stage.clips, stage.numerics, data, rows, cfg.clips)
     return {
         modality: values["top1"] for modality, values in values_of(found, data.target_V).items()
     }

@@ -20,9 +20,13 @@ from seehear.config import Clip, Data
 from seehear.data.clips import Clips, evenly
 from seehear.errors import RunError, SettingsError, TrainingError
 from seehear.evaluation.finetuning import finetune, finetune_settings, load_classifier
-from seehear.evaluation.finetuning.learning import learn_classes, rate
-from seehear.evaluation.finetuning.splits import starting_pair, training_items
 from seehear.evaluation.finetuning.testing import item_scores
+from seehear.evaluation.finetuning.training import (
+    learn_classes,
+    rate,
+    starting_pair,
+    training_items,
+)
 from seehear.evaluation.sets import LabelledSet
 from seehear.machine.console import Console
 from seehear.method.encoders import Pair
@@ -106,7 +110,7 @@ def test_freezing_leaves_weights_and_batch_norms_as_they_were(planted, one_split
 def test_scratch_begins_elsewhere_with_calibrated_batch_norms(planted):
     lesson = planted.lesson(settings_with(), np.arange(20))
     pretrained, new, again = (
-        starting_pair(planted.model.pair, lesson, 4, scratch, seed=5)
+        starting_pair(planted.model.pair, lesson, scratch=scratch, seed=5)
         for scratch in (False, True, True)
     )
     for name, tensor in planted.model.pair.encoders.state_dict().items():
@@ -138,7 +142,7 @@ def test_scratch_of_a_part_without_a_rule_is_an_error(planted):
 
     pair = Pair(Odd(), Odd())
     with pytest.raises(SettingsError, match="cannot be made anew: its Odd has weights"):
-        starting_pair(pair, planted.lesson(settings_with(), np.arange(20)), 4, True, seed=0)
+        starting_pair(pair, planted.lesson(settings_with(), np.arange(20)), scratch=True, seed=0)
 
 
 def test_low_shot_draws_are_nested_by_class_and_the_same_for_both_starts(
@@ -176,7 +180,7 @@ def test_epoch_steps_give_the_same_number_of_updates_whatever_the_rows(planted, 
     lesson = planted.lesson(settings_with(epoch_steps=7), np.arange(rows))
     clips = copy.copy(planted.clips)
     clips.__class__ = Recording
-    pair = starting_pair(planted.model.pair, lesson, 4, False, seed=0)
+    pair = starting_pair(planted.model.pair, lesson, scratch=False, seed=0)
     state = State(pair, CPU)
     for _ in learn_classes(state, replace(lesson, clips=clips)):
         pass
@@ -214,13 +218,14 @@ def slow_scores(pair: Pair, clips: Clips, rows: np.ndarray, shares: list[float])
 
 def test_averaging_over_clips_equals_a_slow_version(planted):
     pair = starting_pair(
-        planted.model.pair, planted.lesson(settings_with(), np.arange(8)), 4, False, seed=0
+        planted.model.pair, planted.lesson(settings_with(), np.arange(8)), scratch=False, seed=0
     ).eval()
     pair.heads["video"][
         "class"
     ].weight.data *= 50  # so that averages of softmax and of scores differ
     item_N = np.array([0, 0, 0, 1, 1, 2] + [-1] * 58)
-    found = item_scores(pair, planted.clips, CPU, item_N, np.array([1, 0, 3]), np.arange(6), 4)
+    data = replace(planted.data, item_N=item_N, target_V=np.array([1, 0, 3]))
+    found = item_scores(pair, planted.clips, CPU, data, np.arange(6), 4)
     halves, quarters = [0.25, 0.75], [0.125, 0.375, 0.625, 0.875]
     slow = [
         slow_scores(pair, planted.clips, rows, shares)
@@ -275,9 +280,9 @@ def test_stopped_between_steps_goes_on_bit_for_bit(planted, tmp_path, monkeypatc
     # 4 steps an epoch
     cfg = settings_with(epochs=2, heldout_share=0.1, checkpoint_minutes=0, batch_parts=2)
     unbroken = planted.run(tmp_path / "unbroken", replace(cfg, checkpoint_minutes=10.0))
-    import seehear.evaluation.finetuning.splits as splits
+    from seehear.evaluation.finetuning import files
 
-    saved, save = [], splits.save_state
+    saved, save = [], files.save_state
 
     def stop_after(folder, step, state):
         save(folder, step, state)
@@ -285,7 +290,7 @@ def test_stopped_between_steps_goes_on_bit_for_bit(planted, tmp_path, monkeypatc
         if len(saved) in (6, 14):  # in the middle of a pass in both splits
             raise Stopped
 
-    monkeypatch.setattr(splits, "save_state", stop_after)
+    monkeypatch.setattr(files, "save_state", stop_after)
     broken = tmp_path / "broken"
     with pytest.raises(Stopped):
         planted.run(broken, cfg)
@@ -364,7 +369,7 @@ def test_settings_that_do_not_exist_or_fit(planted, one_split, tmp_path):
 
 def test_training_the_head_alone_needs_no_gradients_of_encoders(planted):
     lesson = planted.lesson(settings_with(freeze=True, epochs=1), np.arange(16))
-    pair = starting_pair(planted.model.pair, lesson, 4, False, seed=0)
+    pair = starting_pair(planted.model.pair, lesson, scratch=False, seed=0)
     for _ in learn_classes(State(pair, CPU), lesson):
         pass
     assert all(p.grad is None for p in pair.encoders.parameters())

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from saved_tensors import saved_bytes
 from seehear.evaluation.finetuning import PRESETS, Finetune, finetune_settings
-from seehear.evaluation.finetuning.learning import rate
+from seehear.evaluation.finetuning.training import rate
 from seehear.method.encoders import Pair, VideoEncoder
 from seehear.method.step import make_optimizer
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from planted import AS_DEBUG
 from planted_set import Planted, settings_with
-from seehear.evaluation.finetuning import splits
+from seehear.evaluation.finetuning import files
 from seehear.machine import distributed
 
 CFG = settings_with(
@@ -26,16 +26,16 @@ def tuned(out: Path, *, resume: bool = False) -> dict[str, Any]:
 
 def tuned_and_stopped(out: Path, stopped: Path) -> dict[str, Any]:
     """The same; its folder as it was at a step of the second split is copied."""
-    save = splits.save_state
+    save = files.save_state
 
     def save_and_copy(folder: Path, step: int, state: dict[str, Any]) -> None:
         save(folder, step, state)
         if (folder.name, step) == ("01", STOPPED_STEP):
             shutil.copytree(out, stopped)
 
-    splits.save_state = save_and_copy
+    files.save_state = save_and_copy
     found = Planted(AS_DEBUG).run(out, replace(CFG, checkpoint_minutes=0.0))
-    splits.save_state = save
+    files.save_state = save
     return found
 
 

@@ -13,7 +13,7 @@ from seehear.data.clips import Clips
 from seehear.data.segments import Segment
 from seehear.evaluation.datasets import Split
 from seehear.evaluation.finetuning import Finetune, finetune, finetune_settings
-from seehear.evaluation.finetuning.learning import Lesson
+from seehear.evaluation.finetuning.training import Lesson
 from seehear.evaluation.sets import LabelledSet
 from seehear.machine.console import Console
 from seehear.machine.devices import Numerics
@@ -80,4 +80,4 @@ class Planted:
             )
 
     def lesson(self, settings: Finetune, rows: np.ndarray, heldout: np.ndarray = EMPTY) -> Lesson:
-        return Lesson(self.clips, self.data.item_N, self.class_N, rows, heldout, settings, CPU)
+        return Lesson(self.data, self.clips, rows, heldout, settings, CPU)

@@ -5,22 +5,20 @@ For each split: the encoders and a new linear head for each modality learn the t
 fixed number of epochs; then, once, the test items are scored by clips spread evenly over them.
 Nothing is chosen on a test part.
 
-`task.py` options of the evaluation · `run.py` a fine-tune · `settings.py` knobs and presets ·
-`splits.py` one split · `learning.py` training · `testing.py` scores of items · `results.py`
-intervals, the protocol in words · `files.py` the folder, resuming, the finished classifier.
+`finetune` a fine-tune, split by split · `settings` knobs and presets · `training` what is learned
+and how · `testing` scores of items · `files` the folder, resuming, the finished classifier.
 """
 
 from __future__ import annotations
 
 from seehear.evaluation.finetuning.files import Classifier, load_classifier
-from seehear.evaluation.finetuning.run import finetune
+from seehear.evaluation.finetuning.finetune import evaluate_finetune, finetune
 from seehear.evaluation.finetuning.settings import (
     PRESETS,
     Finetune,
     FinetunePreset,
     finetune_settings,
 )
-from seehear.evaluation.finetuning.task import evaluate_finetune
 
 __all__ = [
     "PRESETS",

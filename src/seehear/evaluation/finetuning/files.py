@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,13 +28,16 @@ from torch import Tensor, nn
 
 from seehear.config import Clip, differences, override
 from seehear.errors import CheckpointError, RunError
-from seehear.evaluation.finetuning.learning import heads_of
 from seehear.evaluation.finetuning.settings import FREE_ON_RESUME, PREFIX, Finetune
-from seehear.evaluation.finetuning.testing import ItemScores
+from seehear.evaluation.finetuning.testing import HEAD, ItemScores
+from seehear.evaluation.finetuning.training import Lesson
 from seehear.evaluation.sets import LabelledSet
-from seehear.machine import outputs
+from seehear.machine import distributed, outputs
+from seehear.machine.console import Console
 from seehear.machine.files import TEMPORARY, now, versions, whole_folder, write_anew, write_json
 from seehear.method.encoders import Pair
+from seehear.method.learning import GO_ON, SAVE, Step
+from seehear.method.state import State
 from seehear.models.model import Model, load
 from seehear.runs.checkpoint import read_state, write_state
 
@@ -63,9 +67,8 @@ def open_folder(
     """
     if resume:
         if not out.exists() or outputs.is_empty_folder(out):
-            raise RunError(
-                f"There is no fine-tune to go on with at {out}. Leave --resume out to begin."
-            )
+            what = f"There is no fine-tune to go on with at {out}"
+            raise RunError(f"{what}. Leave --resume out to begin.")
         return taken_up(out, record)
     outputs.check_folder(out, outputs.FINETUNE, overwrite=overwrite, in_place=True)
     full = {"format": FORMAT, "created": now(), **versions(), **record}
@@ -78,33 +81,23 @@ def taken_up(out: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
-            raise RunError(
-                f"{out} has format {found['format']}; this seehear reads {FORMAT}. Start anew "
-                f"with --overwrite."
-            )
+            what = f"{out} has format {found['format']}; this seehear reads {FORMAT}"
+            raise RunError(f"{what}. Start anew with --overwrite.")
         then, today = (settings_from(r["settings"]) for r in (found, wanted))
-        changed = {
-            k: v for k, v in differences(then, today, PREFIX).items() if k not in FREE_ON_RESUME
-        }
-        changed |= {
-            what: (found[key], wanted[key])
-            for key, what in MUST_AGREE.items()
-            if found[key] != wanted[key]
-        }
+        settings = differences(then, today, PREFIX).items()
+        changed = {name: values for name, values in settings if name not in FREE_ON_RESUME}
+        for key, what in MUST_AGREE.items():
+            if found[key] != wanted[key]:
+                changed[what] = found[key], wanted[key]
     except FileNotFoundError:
-        raise RunError(
-            f"{out} exists and is no fine-tune of seehear. Move it away; nothing was touched."
-        ) from None
+        what = f"{out} exists and is no fine-tune of seehear"
+        raise RunError(f"{what}. Move it away; nothing was touched.") from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise RunError(
-            f"{out / RECORD} cannot be read ({error!r}). Move {out} away and begin anew."
-        ) from None
+        what = f"{out / RECORD} cannot be read ({error!r})"
+        raise RunError(f"{what}. Move {out} away and begin anew.") from None
     for name, (old, new) in changed.items():
-        raise RunError(
-            f"{name} is {new}, and the fine-tune at {out} was begun with {old}. Give what it was "
-            f"begun with, or start "
-            f"anew with --overwrite."
-        )
+        what = f"{name} is {new}, and the fine-tune at {out} was begun with {old}"
+        raise RunError(f"{what}. Give what it was begun with, or start anew with --overwrite.")
     return found
 
 
@@ -131,9 +124,8 @@ def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of an unfinished split, the newest last; what others have put beside them has
     no such name.
     """
-    named = (
-        path for path in (folder / "steps").glob("[0-9]*") if re.fullmatch(r"[0-9]{6,}", path.name)
-    )
+    beside = (folder / "steps").glob("[0-9]*")
+    named = [path for path in beside if re.fullmatch(r"[0-9]{6,}", path.name)]
     return sorted(named, key=lambda path: int(path.name))
 
 
@@ -174,29 +166,25 @@ def save_finished(
     with whole_folder(folder / "finished", replaces=outputs.FINISHED) as temporary:
         for modality, encoder in pair.encoders.items():
             save_file(owned(encoder.state_dict()), temporary / f"{modality}.safetensors")
-        save_file(
-            owned(nn.ModuleDict(heads_of(pair, list(found.scores))).state_dict()),
-            temporary / "heads.safetensors",
-        )
+        heads = nn.ModuleDict({m: pair.heads_for(m)[HEAD] for m in found.scores})
+        save_file(owned(heads.state_dict()), temporary / "heads.safetensors")
         write_json(temporary / "encoders.json", {**info, "clip": asdict(clip)})
         arrays: dict[str, Any] = {"items": found.items, **found.scores}
         np.savez(temporary / "scores.npz", **arrays)
         write_json(temporary / "result.json", result)
-    forget_steps(folder)
+    tidied(folder)
 
 
-def forget_steps(folder: Path) -> None:
-    """Remove the checkpoints of a split that is finished, and what a process that died had begun to
-    write.
+def tidied(folder: Path) -> bool:
+    """Whether a split is finished, after removing what a process that died had begun to write, and
+    the checkpoints of a finished one.
     """
-    shutil.rmtree(folder / "steps", ignore_errors=True)
-    forget_unfinished(folder)
-
-
-def forget_unfinished(folder: Path) -> None:
-    """Remove what a process that died had begun to write."""
+    is_finished = (folder / "finished").is_dir()
     for rest in [*folder.glob(f"{TEMPORARY}*"), *(folder / "steps").glob(f"{TEMPORARY}*")]:
         shutil.rmtree(rest, ignore_errors=True)
+    if is_finished:
+        shutil.rmtree(folder / "steps", ignore_errors=True)
+    return is_finished
 
 
 def owned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -207,24 +195,55 @@ def owned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def read_finished(folder: Path) -> tuple[ItemScores, dict[str, Any]] | None:
-    """Scores and result of a finished split; None where it is not finished.
-
-    Raises:
-        CheckpointError: it is, and its files cannot be read.
-    """
+def read_finished(folder: Path) -> tuple[ItemScores, dict[str, Any]]:
+    """Scores and result of a finished split; CheckpointError where they cannot be read."""
     done = folder / "finished"
-    if not done.is_dir():
-        return None
     try:
         result: dict[str, Any] = json.loads((done / "result.json").read_text(encoding="utf-8"))
         with np.load(done / "scores.npz", allow_pickle=False) as arrays:
             scores = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError) as error:
-        raise CheckpointError(
-            f"{done} cannot be read ({error}). Remove it to train the split again."
-        ) from None
+        what = f"{done} cannot be read ({error})"
+        raise CheckpointError(f"{what}. Remove it to train the split again.") from None
     return ItemScores(scores.pop("items"), scores, result["n_clips"]), result
+
+
+class Saver:
+    """Saves a split's training when its time has come, by the clock of the first rank."""
+
+    def __init__(self, folder: Path, state: State, lesson: Lesson, console: Console) -> None:
+        self.folder, self.state, self.lesson, self.console = folder, state, lesson, console
+        self.saved_s = time.monotonic()
+
+    def after(self, now: Step) -> None:
+        """Save if ranks have agreed on it in this step, and request what is due after the next."""
+        for note in now.notes:
+            self.console.say(note)
+        if now.request:
+            state = self.state.state_dict()
+            distributed.by_first(lambda: save_state(self.folder, now.number, state))
+            self.console.say(self.progress(now.number))
+            self.saved_s = time.monotonic()
+        minutes = (time.monotonic() - self.saved_s) / 60
+        is_due = distributed.rank() == 0 and minutes >= self.lesson.settings.checkpoint_minutes
+        self.state.request = SAVE if is_due else GO_ON
+
+    def progress(self, step: int) -> str:
+        """How far training is, in one line: loss and accuracy of the last whole pass."""
+        learning = self.state.learning
+        parts = [f"{self.lesson.name}: {step} of {self.lesson.steps} steps"]
+        for modality, losses in learning.loss.items():
+            accuracy = learning.accuracy[modality][-1]
+            parts.append(f"{modality} loss {losses[-1]:.2f}, accuracy {accuracy:.0%}")
+        for modality, values in learning.heldout_accuracy.items():
+            parts.append(f"{modality} held out {values[-1]:.0%}")
+        return "  ".join(parts)
+
+    def last_good(self) -> str:
+        """The newest checkpoint, for a message."""
+        return distributed.by_first(
+            lambda: next((str(path) for path in reversed(checkpoints(self.folder))), "none yet")
+        )
 
 
 @dataclass(frozen=True)
@@ -275,24 +294,17 @@ def load_classifier(folder: str | Path, *, device: str = "auto") -> Classifier:
     path = Path(folder)
     path = path if (path / "heads.safetensors").exists() else split_folder(path, 0) / "finished"
     if not (path / "heads.safetensors").exists():
-        raise RunError(
-            f"{folder} has no finished fine-tune. `seehear evaluate MODEL --task finetune` makes "
-            f"one."
-        )
+        what = f"{folder} has no finished fine-tune"
+        raise RunError(f"{what}. `seehear evaluate MODEL --task finetune` makes one.")
     try:
         record = json.loads((path / "encoders.json").read_text(encoding="utf-8"))
         classes, several = tuple(record["classes"]), bool(record["multilabel"])
         if "encoders" not in record:
-            raise CheckpointError(
-                f"{path} holds weights of an architecture that is not ours. Load them with "
-                f"safetensors yourself."
-            )
+            what = f"{path} holds weights of an architecture that is not ours"
+            raise CheckpointError(f"{what}. Load them with safetensors yourself.")
         state = load_file(path / "heads.safetensors")
-        heads = {
-            name.removesuffix(".weight"): head_from(state, name)
-            for name in state
-            if name.endswith(".weight")
-        }
+        modalities = [name.removesuffix(".weight") for name in state if name.endswith(".weight")]
+        heads = {modality: head_from(state, modality) for modality in modalities}
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{path} does not hold a classifier ({error}).") from None
     model = load(path, device=device)
@@ -301,9 +313,9 @@ def load_classifier(folder: str | Path, *, device: str = "auto") -> Classifier:
     )
 
 
-def head_from(state: Mapping[str, Tensor], name: str) -> nn.Linear:
-    """A head by the name of its weight (C, D)."""
-    weight_CD, bias_C = state[name], state[name.removesuffix("weight") + "bias"]
+def head_from(state: Mapping[str, Tensor], modality: str) -> nn.Linear:
+    """The head of a modality, by its weight (C, D) and bias (C,)."""
+    weight_CD, bias_C = state[f"{modality}.weight"], state[f"{modality}.bias"]
     head = nn.Linear(weight_CD.shape[1], weight_CD.shape[0])
     head.load_state_dict({"weight": weight_CD, "bias": bias_C})
     return head.requires_grad_(False)
@@ -322,10 +334,7 @@ def encoders_digest(pair: Pair, modalities: Sequence[str]) -> str:
 def set_digest(data: LabelledSet) -> str:
     """SHA-256 over what a result depends on: rows, their items, classes and splits."""
     digest = hashlib.sha256(f"{data.digest}\n{data.classes}\n{data.items}\n".encode())
-    for array in (
-        data.item_N,
-        data.target_V,
-        *(a for s in data.splits for a in (s.train, s.validation, s.test)),
-    ):
+    parts = [part for s in data.splits for part in (s.train, s.validation, s.test)]
+    for array in (data.item_N, data.target_V, *parts):
         digest.update(np.ascontiguousarray(array).tobytes() + b"\n")
     return f"sha256:{digest.hexdigest()}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from seehear.config import Data, Train, override, setting
@@ -17,16 +18,10 @@ from seehear.errors import SettingsError
 PREFIX = "finetune."
 
 # What may differ when a fine-tune goes on: it changes no result.
-FREE_ON_RESUME = frozenset(
-    PREFIX + name
-    for name in (
-        "workers",
-        "threads",
-        "max_failed_share",
-        "checkpoint_activations",
-        "checkpoint_minutes",
-    )
-)
+FREE_ON_RESUME = {
+    f"{PREFIX}{name}"
+    for name in ("workers", "threads", "max_failed_share", "checkpoint_activations")
+} | {f"{PREFIX}checkpoint_minutes"}
 
 
 @dataclass(frozen=True)
@@ -97,9 +92,7 @@ class Finetune:
 
     @property
     def train(self) -> Train:
-        """As the trainer's settings; epochs and learning rate over time are
-        `learning.learn_classes`'s.
-        """
+        """As the trainer's settings; epochs and learning rates are `training.learn_classes`'s."""
         return Train(
             batch_size=self.batch_size,
             batch_parts=self.batch_parts,
@@ -134,58 +127,48 @@ class FinetunePreset:
 
 VMZ = (
     "Confirmed for XDC: the whole network is fine-tuned, accuracy is that of videos, and a result "
-    "is the mean over the "
-    "official splits. {frames} From VMZ, the code that XDC's repository names for fine-tuning "
-    "(its script for "
-    "R(2+1)D-34 on {data}): 8 GPUs of 4 clips each; the rate {lr_per_gpu} times the number of "
-    "GPUs; {clips:,} clips an "
-    "epoch, 8 epochs, a tenth every 2, no warm-up; weight decay 5e-3; scores of 10 clips a video "
-    "averaged. XDC's own "
-    "fine-tuning settings are in the paper's supplement, which we could not read. Our choice: "
-    "weight decay spares "
-    "biases and batch norms."
+    "is the mean over the official splits. {frames} From VMZ, the code that XDC's repository names "
+    "for fine-tuning (its script for R(2+1)D-34 on {data}): 8 GPUs of 4 clips each; the rate "
+    "{lr_per_gpu} times the number of GPUs; {clips:,} clips an epoch, 8 epochs, a tenth every 2, "
+    "no warm-up; weight decay 5e-3; scores of 10 clips a video averaged. XDC's own fine-tuning "
+    "settings are in the paper's supplement, which we could not read. Our choice: weight decay "
+    "spares biases and batch norms."
 )
 HEADLINE = "Confirmed, too: 32 frames a clip for the headline numbers."
 STUDY = "8 frames a clip, as recalled from the paper's studies, not checked; VMZ's script has 32."
 
 
-def vmz(frames: int, lr: float, epoch_steps: int) -> Finetune:
-    """VMZ's fine-tuning: 32 clips a step, of which batch norm sees 4 at a time, as on its 8
-    GPUs.
-    """
-    return Finetune(
+def vmz(
+    data: str, frames: int, source: str, *, lr_per_gpu: str, epoch_steps: int
+) -> FinetunePreset:
+    """VMZ's fine-tuning: 32 clips a step, of which batch norm sees 4 at a time, as on 8 GPUs."""
+    settings = Finetune(
         frames=frames,
         epochs=8,
         epoch_steps=epoch_steps,
         batch_size=32,
         batch_parts=8,
         optimizer="sgd",
-        lr=lr,
+        lr=8 * float(lr_per_gpu),
         weight_decay=5e-3,
         schedule="step",
         step_epochs=2,
         warmup_share=0.0,
     )
+    clips = 32 * epoch_steps
+    return FinetunePreset(
+        settings, VMZ.format(data=data, lr_per_gpu=lr_per_gpu, clips=clips, frames=source)
+    )
 
 
-def on_ucf101(frames: int, source: str) -> FinetunePreset:
-    """VMZ's fine-tuning on UCF101."""
-    text = VMZ.format(data="UCF101", lr_per_gpu="1e-4", clips=100_000, frames=source)
-    return FinetunePreset(vmz(frames, lr=8e-4, epoch_steps=3125), text)
-
-
-def on_hmdb51(frames: int, source: str) -> FinetunePreset:
-    """VMZ's fine-tuning on HMDB51."""
-    text = VMZ.format(data="HMDB51", lr_per_gpu="2e-4", clips=40_000, frames=source)
-    return FinetunePreset(vmz(frames, lr=1.6e-3, epoch_steps=1250), text)
-
+on_ucf101 = partial(vmz, "UCF101", lr_per_gpu="1e-4", epoch_steps=3125)
+on_hmdb51 = partial(vmz, "HMDB51", lr_per_gpu="2e-4", epoch_steps=1250)
 
 PRESETS: dict[str, FinetunePreset] = {
     "default": FinetunePreset(
         Finetune(),
         "Our choice, for narrow encoders and small sets. Encoders of the published size want a "
-        "learning rate of about "
-        "1e-4.",
+        "learning rate of about 1e-4.",
     ),
     "ucf101": on_ucf101(32, HEADLINE),
     "ucf101-8frames": on_ucf101(8, STUDY),
@@ -194,15 +177,13 @@ PRESETS: dict[str, FinetunePreset] = {
     "kinetics-linear": FinetunePreset(
         Finetune(epochs=15, batch_size=256, freeze=True, weight_decay=1e-4, warmup_share=0.0),
         "Confirmed for XDC: nothing of these settings. From VMZ: scores of 10 clips a video "
-        "averaged. Our choice: all "
-        "else. The encoders stay as they are, and a linear head learns to name the classes of "
-        "240,000 videos or so.",
+        "averaged. Our choice: all else. The encoders stay as they are, and a linear head learns "
+        "to name the classes of 240,000 videos or so.",
     ),
     "esc50": FinetunePreset(
         Finetune(epochs=30, lr=3e-4, weight_decay=0.05),
         "Our choice. We know of no fine-tuning of XDC's audio encoder on ESC-50: its protocol "
-        "there, as recalled and "
-        "not checked, is a linear SVM on frozen features (`--task probe`).",
+        "there, as recalled and not checked, is a linear SVM on frozen features (`--task probe`).",
     ),
 }
 
@@ -219,7 +200,6 @@ def finetune_settings(
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise SettingsError(
-            f"There is no preset {preset} for fine-tuning. {hint}Presets: {', '.join(PRESETS)}."
-        )
+        what = f"There is no preset {preset} for fine-tuning"
+        raise SettingsError(f"{what}. {hint}Presets: {', '.join(PRESETS)}.")
     return override(PRESETS[preset].settings, changes or {}, PREFIX)

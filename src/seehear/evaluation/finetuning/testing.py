@@ -6,18 +6,20 @@ each. Shapes: scores (n, C) in [0, 1] for n items; hits are counted over clips t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from seehear.data.clips import Clips
 from seehear.data.placing import evenly
-from seehear.evaluation.classifiers import average_precisions, in_top
+from seehear.evaluation.classifiers import average_precisions, in_top, interval, map_interval
+from seehear.evaluation.sets import LabelledSet
 from seehear.machine import distributed
+from seehear.machine.console import Count
 from seehear.machine.devices import Numerics
 from seehear.method.encoders import Pair
 from seehear.method.features import encoder_inputs
@@ -50,27 +52,22 @@ def item_scores(
     pair: Pair,
     clips: Clips,
     numerics: Numerics,
-    item_N: np.ndarray,
-    target_V: np.ndarray,
+    data: LabelledSet,
     rows: np.ndarray,
     num_clips: int,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Count = lambda done: None,
 ) -> ItemScores:
     """Score the items that some rows belong to, without augmentation, in evaluation mode; ranks
     divide the items.
 
     Args:
-        item_N: the item of each row.
-        target_V: (V,) int64 or (V, C) bool.
         rows: the rows to read, ascending; all rows of an item, as a rule.
-        num_clips: at least so many clips of each item. An item of R rows gives `clips_a_row` of
-            each.
+        num_clips: at least so many clips of each item: each of its R rows gives the R-th part of
+            them, rounded up.
         progress: called with the number of clips done.
     """
     pair.eval()
-    several = target_V.ndim == 2
-    items, place_n = np.unique(item_N[rows], return_inverse=True)
-    place_of = dict(zip(rows.tolist(), place_n.tolist(), strict=True))
+    items, place_n = np.unique(data.item_N[rows], return_inverse=True)
     heads = {m: pair.heads_for(m)[HEAD] for m in clips.modalities if m in pair.students}
     tally = {m: Tally(len(items), int(head.out_features)) for m, head in heads.items()}  # type: ignore[arg-type]
     counts, done = np.zeros(len(items)), 0
@@ -80,31 +77,22 @@ def item_scores(
         for batch in clips.batches(mine, epoch=position, batch_size=64):
             with numerics.autocast():
                 found = pair(encoder_inputs(batch, clips.clip, numerics, pair))
-            places = np.array([place_of[row] for row in batch.rows_B.tolist()])
-            np.add.at(counts, places, 1)
+            places_B = place_n[np.searchsorted(rows, batch.rows_B)]
+            np.add.at(counts, places_B, 1)
+            targets_B = None if data.multilabel else data.target_V[data.item_N[batch.rows_B]]
             for modality, scores in found.items():
-                raw_BC = scores[HEAD].double()
-                scores_BC = (raw_BC.sigmoid() if several else raw_BC.softmax(dim=1)).cpu().numpy()
-                tally[modality].add(
-                    places, scores_BC, None if several else target_V[item_N[batch.rows_B]]
-                )
-            done += len(places)
+                tally[modality].add(places_B, scores[HEAD].double(), targets_B)
+            done += len(places_B)
             progress(done)
     for array in [counts, *(array for one in tally.values() for array in (one.sum_nC, one.hits_K))]:
         # each rank has zeros for the items of others
         distributed.all_reduce(torch.from_numpy(array))
     there, total = counts > 0, round(counts.sum())
-    return ItemScores(
-        items[there],
-        {m: one.sum_nC[there] / counts[there, None] for m, one in tally.items()},
-        total,
-        {
-            m: {}
-            if several
-            else dict(zip(ks(one.num_classes), one.hits_K / max(1, total), strict=True))
-            for m, one in tally.items()
-        },
-    )
+    means = {m: one.sum_nC[there] / counts[there, None] for m, one in tally.items()}
+    hits: dict[str, dict[int, float]] = {m: {} for m in tally}
+    for m, one in tally.items() if not data.multilabel else ():
+        hits[m] = dict(zip(ks(one.num_classes), one.hits_K / max(1, total), strict=True))
+    return ItemScores(items[there], means, total, hits)
 
 
 def with_unread(found: ItemScores, items: np.ndarray) -> ItemScores:
@@ -128,27 +116,23 @@ class Tally:
         self.sum_nC = np.zeros((num_items, num_classes))
         self.hits_K = np.zeros(len(ks(num_classes)))
 
-    def add(self, places: np.ndarray, scores_BC: np.ndarray, classes_B: np.ndarray | None) -> None:
+    def add(self, places_B: np.ndarray, raw_BC: Tensor, targets_B: np.ndarray | None) -> None:
         """Add a batch: the items' places, and their classes if they have one each."""
-        np.add.at(self.sum_nC, places, scores_BC)
-        if classes_B is not None:
-            self.hits_K += [in_top(scores_BC, classes_B, k).sum() for k in ks(self.num_classes)]
+        scores = raw_BC.sigmoid() if targets_B is None else raw_BC.softmax(dim=1)
+        scores_BC = scores.cpu().numpy()
+        np.add.at(self.sum_nC, places_B, scores_BC)
+        if targets_B is not None:
+            self.hits_K += [in_top(scores_BC, targets_B, k).sum() for k in ks(self.num_classes)]
 
 
-def plan(rows: np.ndarray, item_n: np.ndarray, num_clips: int) -> list[tuple[np.ndarray, Any]]:
+def plan(rows: np.ndarray, place_n: np.ndarray, num_clips: int) -> list[tuple[np.ndarray, Any]]:
     """(rows, position) of every pass: rows of items with equally many rows have the same
     positions.
     """
-    rows_of_item = np.bincount(item_n)
-    each_n = np.array([clips_a_row(num_clips, int(count)) for count in rows_of_item[item_n]])
+    each_n = np.ceil(num_clips / np.bincount(place_n)[place_n]).astype(int)
     return [
         (rows[each_n == each], place) for each in np.unique(each_n) for place in evenly(int(each))
     ]
-
-
-def clips_a_row(num_clips: int, num_rows: int) -> int:
-    """So many clips of each of an item's rows make at least `num_clips` of the item."""
-    return math.ceil(num_clips / num_rows)
 
 
 def ks(num_classes: int) -> tuple[int, ...]:
@@ -180,4 +164,22 @@ def mean_values(splits: list[Mapping[str, Mapping[str, float]]]) -> dict[str, di
             for key in splits[0][modality]
         }
         for modality in splits[0]
+    }
+
+
+def intervals(
+    found: Sequence[ItemScores], data: LabelledSet, modality: str, seed: int
+) -> dict[str, Any]:
+    """95 % intervals by bootstrap over test items: of top-k, or of the mean average precision of a
+    single split.
+    """
+    scored = [(f.items, f.scores[modality], data.target_V[f.items]) for f in found]
+    if data.multilabel:
+        one = map_interval(*scored[0][1:], seed=seed) if len(found) == 1 else None
+        return {"map_interval": list(one)} if one is not None else {}
+    return {
+        f"top{k}_interval": list(
+            interval([(i, in_top(s, c, k).astype(float)) for i, s, c in scored], seed=seed)
+        )
+        for k in ks(len(data.classes))
     }

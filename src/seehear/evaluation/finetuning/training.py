@@ -1,57 +1,54 @@
 """How do encoders and a new head learn classes? By pretraining's loop, with classes for labels.
 
-What is its own: a loss for items of several classes, a schedule of the learning rate over a fixed
-number of updates, and heads that learn alone where encoders are frozen. All else, ranks, parts of a
-batch, losses that are not finite, going on within a pass, is `train.train`'s. Video and audio share
-the batches, and no weight is in both.
+What is its own: which items are learned from, a loss for items of several classes, a schedule of
+the learning rate over a fixed number of updates, and heads that learn alone where encoders are
+frozen. All else, ranks, parts of a batch, losses that are not finite, going on within a pass, is
+`train.train`'s. Video and audio share the batches, and no weight is in both.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from seehear.data.clips import Clips
+from seehear.data.order import derive
 from seehear.errors import SettingsError
+from seehear.evaluation.classifiers import few_of_each
+from seehear.evaluation.datasets import Split
 from seehear.evaluation.finetuning.settings import Finetune
 from seehear.evaluation.finetuning.testing import HEAD
+from seehear.evaluation.sets import LabelledSet
 from seehear.machine.devices import Numerics
 from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder
 from seehear.method.encoders.resnets import initialise
+from seehear.method.features import calibrate
 from seehear.method.learning import Step
 from seehear.method.state import State
 from seehear.method.step import cross_entropy
 from seehear.method.train import Course, train
 
+CALIBRATION_ROWS = 64  # of a batch, when new encoders get the statistics of their batch norms
+
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned from.
+    """What is learned from: rows of a set, in clips; heldout_rows, if any, are only looked at."""
 
-    Args:
-        clips: of all rows.
-        item_N: (N,) int64, the item of each row.
-        target_V: (V,) int64 class of each item, or (V, C) bool.
-        train_rows: rows to learn from.
-        heldout_rows: rows that are only looked at after each pass; may be empty.
-        settings, numerics: how.
-        name: for messages.
-    """
-
+    data: LabelledSet
     clips: Clips
-    item_N: np.ndarray
-    target_V: np.ndarray
     train_rows: np.ndarray
     heldout_rows: np.ndarray
     settings: Finetune
     numerics: Numerics
-    name: str = "the only split"
+    name: str = "the only split"  # for messages
 
     @property
     def batch_size(self) -> int:
@@ -90,10 +87,10 @@ def learn_classes(state: State, lesson: Lesson) -> Iterator[Step]:
     pair.recompute(cfg.checkpoint_activations)
     course = Course(
         pair.students,
-        {HEAD: lesson.target_V[lesson.item_N]},
+        {HEAD: lesson.data.target_V[lesson.data.item_N]},
         lesson.train_rows,
         lesson.heldout_rows,
-        loss=cross_entropy if lesson.target_V.ndim == 1 else binary_cross_entropy,
+        loss=binary_cross_entropy if lesson.data.multilabel else cross_entropy,
         rate=lambda step, *_: rate(step, lesson.epoch_steps, cfg),
         most_steps=lesson.steps,
         remedy="a finetune.lr below {lr:g}, or with finetune.precision fp32",
@@ -143,15 +140,74 @@ def make_anew(pair: Pair, modalities: Sequence[str], seed: int) -> None:
                 if reset is not None:
                     reset()
                 elif next(module.parameters(recurse=False), None) is not None:
-                    raise SettingsError(
-                        f"The {modality} encoder cannot be made anew: its {type(module).__name__} "
-                        f"has weights and no "
-                        f"reset_parameters(). Leave --scratch out."
-                    )
+                    part = f"its {type(module).__name__} has weights and no reset_parameters()"
+                    what = f"The {modality} encoder cannot be made anew"
+                    raise SettingsError(f"{what}: {part}. Leave --scratch out.")
             if isinstance(encoder, VideoEncoder | AudioEncoder):
                 initialise(encoder)
 
 
-def heads_of(pair: Pair, modalities: Sequence[str]) -> dict[str, nn.Module]:
-    """The head of each modality."""
-    return {m: pair.heads[m][HEAD] for m in modalities}  # type: ignore[index]
+def training_items(
+    data: LabelledSet, split: Split, low_shot: int | None, heldout_share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Items to train on and items of the training part that are only looked at, ascending, of those
+    that can be read.
+
+    Low-shot choices are nested: what is drawn for 5 a class holds what is drawn for 1.
+    """
+    items = np.array(sorted(set(split.train.tolist()) & set(data.item_N.tolist())), dtype=np.int64)
+    order = np.random.default_rng((seed, 0x4E1D)).permutation(items)
+    count = round(heldout_share * len(items))
+    kept_out, items = np.sort(order[:count]), np.sort(order[count:])
+    if low_shot is not None:
+        items = items[
+            few_of_each(data.target_V[items], low_shot, np.random.default_rng((seed, 0xF05)))
+        ]
+    return items, kept_out
+
+
+def lesson_of(
+    data: LabelledSet,
+    clips: Clips,
+    settings: Finetune,
+    numerics: Numerics,
+    train: np.ndarray,
+    kept_out: np.ndarray,
+    name: str,
+) -> Lesson:
+    """The lesson on some items, and on others that are only looked at.
+
+    Raises:
+        SettingsError: fewer than two rows to train on.
+    """
+    rows = rows_of(data, train)
+    if len(rows) < 2:
+        what = f"{name} of {data.name} has {len(rows)} row(s) to train on"
+        advice = "raise --low-shot or lower finetune.heldout_share"
+        raise SettingsError(f"{what}. Batch norm needs 2: {advice}.")
+    return Lesson(data, clips, rows, rows_of(data, kept_out), settings, numerics, name)
+
+
+def starting_pair(pretrained: Pair, lesson: Lesson, *, scratch: bool, seed: int) -> Pair:
+    """What a split begins with: copies of the encoders, or new ones, and a new head for each
+    modality of the clips.
+
+    New encoders have their batch norms set to the statistics of the training rows, as pretraining
+    begins.
+    """
+    modalities, numerics, rows = lesson.clips.modalities, lesson.numerics, lesson.train_rows
+    pair = copy.deepcopy(pretrained).cpu()
+    if scratch:
+        make_anew(pair, modalities, derive(seed, 1))
+    heads = {m: {HEAD: len(lesson.data.classes)} for m in modalities}
+    pair.renew_heads(heads, torch.Generator().manual_seed(derive(seed, 2)))
+    numerics.place(pair)
+    if scratch:
+        batch_size = min(CALIBRATION_ROWS, len(rows))
+        calibrate(pair, lesson.clips, numerics, rows=rows, batch_size=batch_size)
+    return pair
+
+
+def rows_of(data: LabelledSet, items: np.ndarray) -> np.ndarray:
+    """The rows of some items, ascending."""
+    return np.flatnonzero(np.isin(data.item_N, items))
