@@ -9,10 +9,13 @@ what is computed.
 
 A part's running statistics all start from those before the step and are averaged after it.
 Gradients of summed losses, these statistics, losses and the request to stop travel in one
-all-reduce: unreadable rows leave ranks with different numbers of clips, so the sum over clips is
-divided by their number over all ranks, which DistributedDataParallel's mean over ranks would not
-do, and weights, statistics and decisions are the same on all ranks after every step. A batch whose
-loss or gradient is not finite anywhere is learned from nowhere.
+all-reduce, and the sum over clips is divided by their number over all ranks: unreadable rows leave
+ranks with different numbers. So weights, statistics and decisions are the same on all ranks after
+every step. A batch whose loss or gradient is not finite anywhere is learned from nowhere.
+
+DistributedDataParallel is not used: it rearranges its buckets after the first step, so that with
+three ranks or more gradients are added in another order than in a run that was resumed there, and
+the bits differ. On CPUs it saves no time either (docs/distributed.md has both measurements).
 
 A step never waits for a GPU. Labels are sent ahead, counts and requests travel between CPUs, sums
 and losses stay on the device. Whether all numbers are finite is known there: it decides there
