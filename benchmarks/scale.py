@@ -261,7 +261,7 @@ class Features:
 
     def planted(self, start: int, stop: int) -> np.ndarray:
         """The centre of each row."""
-        from seehear.method.kmeans.hashing import hashes
+        from seehear.method.kmeans.seeding import hashes
 
         return (hashes(1, np.arange(start, stop)) % np.uint64(CLUSTERS)).astype(np.int64)
 
@@ -269,7 +269,7 @@ class Features:
         """The features of rows start to stop - 1."""
         import torch
 
-        from seehear.method.kmeans.hashing import hashes
+        from seehear.method.kmeans.seeding import hashes
 
         noise = (hashes(2, np.arange(start, stop)) % np.uint64(len(self.noise))).astype(np.int64)
         features = self.noise[torch.from_numpy(noise)]

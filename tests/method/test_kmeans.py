@@ -16,8 +16,8 @@ from torch import Tensor
 
 from kmeans_data import mixture
 from seehear.errors import SettingsError
-from seehear.method.kmeans import Clustering, assign, kmeans, rows
-from seehear.method.kmeans.hashing import draw_rows
+from seehear.method.kmeans import Clustering, assign, kmeans, rows, scores
+from seehear.method.kmeans.seeding import draw_rows
 
 
 def inertia_of(features_ND: Tensor, result: Clustering) -> float:
@@ -158,7 +158,7 @@ def test_more_clusters_than_a_tile_of_scores(monkeypatch: pytest.MonkeyPatch) ->
     features_ND = mixture(10_000, 6, 50)
     found = kmeans(features_ND, 4999, seed=0, iterations=1)
     assert found.sizes.sum() == 10_000
-    monkeypatch.setattr("seehear.method.kmeans.scores._TILE_CLUSTERS", 8192)
+    monkeypatch.setitem(scores._TILE, "cpu", (512, 8192))
     whole = kmeans(features_ND, 4999, seed=0, iterations=1)
     assert (whole.labels == found.labels).float().mean() > 0.999
 

@@ -48,7 +48,7 @@ print(peak[0] - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_growth_is_a_chunk(tmp_path: Path) -> None:
     # 131 MB of float16 on disk, 262 MB as float32. Stated: a chunk of 17 MB, again while sums or
-    # distances are taken, scores 8, five (K, D) float64 arrays of 0.5, labels 1; the rest is the
+    # distances are taken, scores 4, five (K, D) float64 arrays of 0.5, labels 1; the rest is the
     # allocator's.
     rows, width, clusters, stated_mb = 256_000, 256, 256, 110
     path = tmp_path / "features.npy"

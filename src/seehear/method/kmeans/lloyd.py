@@ -18,12 +18,42 @@ from torch import Tensor
 
 from seehear.errors import SettingsError
 from seehear.machine import distributed
-from seehear.method.kmeans.clustering import Clustering
-from seehear.method.kmeans.hashing import draw_rows
 from seehear.method.kmeans.rows import Features, Rows, check_finite
 from seehear.method.kmeans.scores import Scorer, centre_if_far
-from seehear.method.kmeans.seeding import first_centroids, first_labels, split_largest
+from seehear.method.kmeans.seeding import (
+    draw_rows,
+    first_centroids,
+    first_labels,
+    split_largest,
+)
 from seehear.method.kmeans.totals import AllRanks, Totals
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """What k-means found.
+
+    Attributes:
+        labels: (N,) int32, the cluster of each row of this rank, 0 to K - 1; where the features
+            are.
+        centroids: (K, D) float32, the same on every rank; `labels` are the nearest of these.
+        sizes: (K,) int64, rows in each cluster over all ranks; 0 only where no row could be spared,
+            as with fewer distinct rows than K.
+        inertia: the sum over all rows of all ranks of the squared distance to their centroid.
+        reseeded: how many times an empty cluster was re-seeded by splitting the largest.
+        iterations: how many times the centroids were moved.
+        converged: whether the last iteration changed no label.
+        history: the inertia before each move of the centroids.
+    """
+
+    labels: Tensor
+    centroids: Tensor
+    sizes: Tensor
+    inertia: float
+    reseeded: int
+    iterations: int
+    converged: bool = False
+    history: tuple[float, ...] = ()
 
 
 def kmeans(
@@ -39,7 +69,7 @@ def kmeans(
     """Cluster the rows of all ranks into `num_clusters`, by Lloyd's algorithm, in true float32.
 
     Memory above the features: one chunk of rows, 17 MB in float32, and as much again while they are
-    summed; 8 MB of scores; a few (K, D) float64 arrays; 4 bytes a row for labels; the sampled rows
+    summed; 4 MB of scores; a few (K, D) float64 arrays; 4 bytes a row for labels; the sampled rows
     with `points_per_centroid`. On CUDA chunks are 8 times that.
 
     Args:
@@ -154,13 +184,13 @@ class _Search:
                 scorer.add(totals, start, labels_N[start:stop], known_N[start:stop])
             labels_N = known_N.clone()
             placed_KD, are_means = self._moved(placed_KD, totals.over_ranks(0), squares)
-        for move in range(iterations):
+        for _ in range(iterations):
             scorer.load(placed_KD)
             changed = 0
             # Long spans, since adding up the few rows that change has a price of its own.
             for start, stop in rows.spans():
                 old = labels_N[start:stop]
-                new = scorer.nearest(start, stop, None if move == 0 and known_N is None else old)
+                new = scorer.nearest(start, stop)
                 changed += scorer.add(totals, start, old, new)
                 labels_N[start:stop] = new
             all_ranks = totals.over_ranks(changed)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from seehear.errors import SettingsError
 from seehear.machine import distributed
-from seehear.method.kmeans.hashing import draw_rows
 from seehear.method.kmeans.rows import Features, Rows, check_finite
 from seehear.method.kmeans.scores import exact_products
+from seehear.method.kmeans.seeding import draw_rows
 
 _SHORTEST = 1e-12  # rows shorter than this are not stretched to unit length
 

@@ -1,5 +1,7 @@
-"""Where do the centroids start, and where does an empty cluster start again? From hashes of the
-seed.
+"""Where do centroids start, and where does an empty cluster start again? From hashes of the seed.
+
+Rows are drawn without replacement by hashing a counter (splitmix64), so no generator state exists
+and any rank can work out the draw alone, in memory that grows with the draw and not with N.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from torch import Tensor
 
 from seehear.errors import SettingsError
 from seehear.machine import distributed
-from seehear.method.kmeans.hashing import draw_rows, hashes
 from seehear.method.kmeans.rows import Rows
+
+_MASK = (1 << 64) - 1
 
 
 def first_centroids(
@@ -120,3 +123,54 @@ def _step(width: int, spread: float, seed: int, stream: int) -> NDArray[np.float
     size = spread / width**0.5
     step_D: NDArray[np.float64] = np.where(bits_D & np.uint64(1), size, -size)
     return step_D
+
+
+def draw_rows(seed: int, num_rows: int, count: int, stream: int = 0) -> NDArray[np.int64]:
+    """Draw `count` different row numbers out of `num_rows`, the same everywhere.
+
+    Args:
+        seed: any integer.
+        num_rows: N; the rows are 0 to N - 1.
+        count: how many, 0 to N.
+        stream: a second seed, so that two draws of one job differ.
+
+    Returns:
+        (count,) int64 in the order drawn; every subset is equally likely up to the hash.
+    """
+    assert 0 <= count <= num_rows, (count, num_rows)
+    if 2 * count >= num_rows:  # most rows are wanted: order them all by their hash
+        return np.argsort(
+            hashes(seed, np.arange(num_rows, dtype=np.uint64), stream), kind="stable"
+        )[:count]
+    drawn = np.empty(0, dtype=np.int64)
+    start = 0
+    while len(drawn) < count:  # each pass keeps at least half of what it draws
+        counter = np.arange(start, start + 2 * count + 16, dtype=np.uint64)
+        drawn = np.concatenate(
+            [drawn, (hashes(seed, counter, stream) % np.uint64(num_rows)).astype(np.int64)]
+        )
+        first = np.unique(drawn, return_index=True)[1]
+        drawn = drawn[np.sort(first)]
+        start += len(counter)
+    return drawn[:count]
+
+
+def hashes(seed: int, numbers: NDArray[np.integer], stream: int = 0) -> NDArray[np.uint64]:
+    """Hash numbers to uniform uint64 (two rounds of the splitmix64 finaliser); any shape, the same
+    out.
+    """
+    key = np.uint64(_mix(_mix(seed & _MASK) ^ (stream & _MASK)))
+    with np.errstate(over="ignore"):
+        z = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + key
+        for _ in range(2):
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            z = z ^ (z >> np.uint64(31))
+    return z
+
+
+def _mix(z: int) -> int:
+    z = (z + 0x9E3779B97F4A7C15) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
