@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -86,18 +85,13 @@ def export(
     record: dict[str, Any] = {"to": to, "model": str(run), "digest": model.digest}
     with one_writer(out), whole_folder(out, replaces=EXPORT if overwrite else None) as folder:
         if to == "safetensors":
-            write_encoders(folder, model.pair, model.info)
-            copy_matching(Path(run), folder)
+            write_encoders(folder, model.pair, model.info, model.matching)
         elif to == "hub":
             write_hub(folder, model, Path(run), licence)
         else:
-            record |= {
-                "inputs": {m: input_of(model, m) for m in model.modalities},
-                "differences": {},
-            }
-            for modality in model.modalities:
-                write = write_onnx if to == "onnx" else write_torchscript
-                record["differences"][modality] = write(folder, modality, model)
+            write = write_onnx if to == "onnx" else write_torchscript
+            record["inputs"] = {m: input_of(model, m) for m in model.modalities}
+            record["differences"] = {m: write(folder, m, model) for m in model.modalities}
             if "audio" in model.modalities:
                 record["log_mel"] = log_mel_of(model, folder)
         record["files"] = sorted([*(path.name for path in folder.iterdir()), "export.json"])
@@ -164,18 +158,8 @@ def write_hub(folder: Path, model: Model, run: Path, licence: str | None) -> Non
     HubModel.of(model.pair, model.info).save_pretrained(folder)
 
 
-def copy_matching(run: Path, folder: Path) -> None:
-    """Copy what compares sights with sounds, where the run has it."""
-    for place in (run / "encoders", run):
-        if (place / "matching.safetensors").exists():
-            shutil.copy(place / "matching.safetensors", folder)
-            return
-
-
 def plain(encoder: nn.Module) -> nn.Module:
-    """A copy whose factored convolutions are ordinary ones, so that a graph has no reshaping in
-    it.
-    """
+    """A copy whose factored convolutions are ordinary ones: its graph has no reshaping in it."""
     encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
     for name, module in list(encoder.named_modules()):
         if isinstance(module, Conv2Plus1D):
@@ -193,18 +177,13 @@ def plain(encoder: nn.Module) -> nn.Module:
 
 
 def example(model: Model, modality: str, batch: int) -> Tensor:
-    """A random batch, at most of the size that the model was trained on, drawn from the number of
-    clips in it.
-    """
+    """A random batch, drawn from its length, of at most the size that the model was trained on."""
     clip, generator = model.clip, torch.Generator().manual_seed(batch)
     if modality == "video":
         side = min(clip.crop_pixels, MOST_PIXELS)
         return torch.rand(batch, 3, min(clip.frames, MOST_FRAMES), side, side, generator=generator)
-    waveform_BL = (
-        torch.rand(batch, round(clip.sound_seconds * clip.sample_rate_hz), generator=generator)
-        - 0.5
-    )
-    return spectrogram_of(clip)(waveform_BL)
+    length = round(clip.sound_seconds * clip.sample_rate_hz)
+    return spectrogram_of(clip)(torch.rand(batch, length, generator=generator) - 0.5)
 
 
 def largest_difference(model: Model, modality: str, run: Run) -> float:
@@ -224,8 +203,8 @@ def largest_difference(model: Model, modality: str, run: Run) -> float:
     if not largest <= TOLERANCE * scale:
         raise SeehearError(
             f"The exported {modality} graph differs from the encoder by {largest:.2g}; "
-            f"{TOLERANCE * scale:.2g} is "
-            f"allowed. Nothing was written. Try another version of PyTorch, or --to safetensors."
+            f"{TOLERANCE * scale:.2g} is allowed. Nothing was written. Try another version of "
+            f"PyTorch, or --to safetensors."
         )
     return largest
 
@@ -242,14 +221,11 @@ def input_of(model: Model, modality: str) -> dict[str, Any]:
 
 
 def log_mel_of(model: Model, folder: Path) -> dict[str, Any]:
-    """How a log-mel image is made of a waveform, with the filters in `mel_filters.npy`, (M,
-    fft_length / 2 + 1).
-    """
+    """How a log-mel image is made; `mel_filters.npy` holds its filters, (M, fft_length / 2 + 1)."""
     s = spectrogram_of(model.clip)
     window_length = round(s.window_seconds * s.sample_rate_hz)
-    np.save(
-        folder / "mel_filters.npy", mel_filters(s.mel_bins, window_length, s.sample_rate_hz).numpy()
-    )
+    filters_MF = mel_filters(s.mel_bins, window_length, s.sample_rate_hz)
+    np.save(folder / "mel_filters.npy", filters_MF.numpy())
     return {
         "sample_rate_hz": s.sample_rate_hz,
         "seconds": model.clip.sound_seconds,
@@ -261,8 +237,7 @@ def log_mel_of(model: Model, folder: Path) -> dict[str, Any]:
         "log_floor": LOG_FLOOR,
         "columns": s.frames,
         "about": "log(filters @ |STFT|^2 + log_floor), resized along time by linear interpolation "
-        "between the centres "
-        "of columns",
+        "between the centres of columns",
     }
 
 

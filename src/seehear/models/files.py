@@ -1,12 +1,13 @@
 """What stands in an `encoders/` folder, and how do encoders come out of it again?
 
-    encoders.json        format, modalities, the shapes of the networks, batch norm's epsilon, clip
-                         settings, origin
-    video.safetensors    weights, where there is a video encoder
-    audio.safetensors    weights, where there is an audio encoder
-    matching.safetensors what compares sights with sounds, of a run
+    encoders.json         format, modalities, the shapes of the networks, batch norm's epsilon,
+                          clip settings, origin
+    video.safetensors     weights, where there is a video encoder
+    audio.safetensors     weights, where there is an audio encoder
+    matching.safetensors  what compares sights with sounds, of a run
 
-It needs nothing else of a run, and can be copied anywhere.
+It needs nothing else of a run, and can be copied anywhere. A folder for Hugging Face's hub has the
+record in its `config.json`, and all weights in `model.safetensors`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from seehear.data.placing import MODALITIES
 from seehear.errors import CheckpointError, RunError, SettingsError
 from seehear.machine import outputs
 from seehear.machine.files import whole_folder, write_json
+from seehear.machine.reading import readable
 from seehear.machine.tensors import check_values, fitting, read_safetensors
 from seehear.method.encoders import Pair
 from seehear.method.encoders.building import BN_EPS, pair_of
@@ -36,9 +38,7 @@ HUB_FILES = ("config.json", "model.safetensors")  # of a folder for Hugging Face
 
 @dataclass(frozen=True)
 class Stored:
-    """The encoders of a folder, their clip settings, what compares their modalities, and what
-    `encoders.json` says.
-    """
+    """The encoders of a folder, their clip settings and record, and what compares modalities."""
 
     pair: Pair
     clip: Clip
@@ -46,19 +46,9 @@ class Stored:
     matching: Matching | None = None
 
 
-def record_of(pair: Pair, encoders: Encoders, clip: Clip, info: dict[str, Any]) -> dict[str, Any]:
-    """What rebuilds `pair`, whose shapes are `encoders`, as plain data, with what is known of its
-    origin.
-    """
-    facts = {"format": FORMAT, "modalities": list(pair.modalities), "bn_eps": bn_eps_of(pair)}
-    return {**info, **facts, "encoders": asdict(encoders), "clip": asdict(clip)}
-
-
 @dataclass(frozen=True)
 class Described:
-    """Encoders that a record describes: their shapes, which of them there are, batch norm's
-    epsilon, clip settings.
-    """
+    """Encoders as a record describes them: their shapes, which there are, and clip settings."""
 
     encoders: Encoders
     modalities: tuple[str, ...]
@@ -66,9 +56,7 @@ class Described:
     clip: Clip
 
     def shapes(self) -> Pair:
-        """The encoders on the device "meta": shapes alone, which take no memory however large they
-        are.
-        """
+        """The encoders on the device "meta": shapes alone, which take no memory."""
         with torch.device("meta"):
             return pair_of(self.encoders, self.modalities, self.bn_eps)
 
@@ -77,6 +65,13 @@ class Described:
         pair = pair_of(self.encoders, self.modalities, self.bn_eps)
         pair.load_state_dict(dict(state), strict=True)
         return pair
+
+
+def record_of(pair: Pair, encoders: Encoders, clip: Clip, info: dict[str, Any]) -> dict[str, Any]:
+    """What rebuilds `pair`, whose shapes are `encoders`, as plain data; `info` is its origin."""
+    norms = (m.eps for m in pair.modules() if isinstance(m, nn.BatchNorm3d))
+    facts = {"format": FORMAT, "modalities": list(pair.modalities), "bn_eps": next(norms, BN_EPS)}
+    return {**info, **facts, "encoders": asdict(encoders), "clip": asdict(clip)}
 
 
 def described(record: dict[str, Any], where: str | Path) -> Described:
@@ -121,27 +116,27 @@ def save_encoders(
         info: of the origin, plain data.
         matching: of a run.
     """
-    from safetensors.torch import save_file
-
+    record = record_of(pair, settings.encoders, settings.clip, info)
     with whole_folder(folder, replaces=outputs.RUN_ENCODERS) as temporary:
-        write_encoders(temporary, pair, record_of(pair, settings.encoders, settings.clip, info))
-        if matching is not None:
-            save_file(matching.state_dict(), temporary / "matching.safetensors")
+        write_encoders(temporary, pair, record, matching)
 
 
-def write_encoders(folder: Path, pair: Pair, record: dict[str, Any]) -> None:
+def write_encoders(
+    folder: Path, pair: Pair, record: dict[str, Any], matching: Matching | None = None
+) -> None:
     """Write weights and record into a folder that is there."""
     from safetensors.torch import save_file
 
     for modality in pair.modalities:
         state = {k: v.contiguous() for k, v in pair.encoders[modality].state_dict().items()}
         save_file(state, folder / f"{modality}.safetensors")
+    if matching is not None:
+        save_file(matching.state_dict(), folder / "matching.safetensors")
     write_json(folder / "encoders.json", record)
 
 
 def load_encoders(path: Path) -> Stored:
-    """The encoders of a run's folder, an `encoders/` folder, or one made by
-    `seehear export --to hub`, on the CPU.
+    """The encoders of a run, an `encoders/` folder, or one for Hugging Face's hub, on the CPU.
 
     Raises:
         RunError: there are no encoders there.
@@ -150,7 +145,7 @@ def load_encoders(path: Path) -> Stored:
     folder = path / "encoders" if (path / "encoders").is_dir() else path
     if not (folder / "encoders.json").exists() and (folder / HUB_FILES[0]).exists():
         return load_hub_folder(folder)
-    record = read_json(folder / "encoders.json")
+    record = read_object(folder / "encoders.json")
     if record is None:
         unfinished = (path / "run.json").exists()
         hint = (
@@ -166,12 +161,8 @@ def load_encoders(path: Path) -> Stored:
         file = folder / f"{modality}.safetensors"
         fits = fitting(read_safetensors(file), shapes.encoders[modality].state_dict(), file)
         state |= {f"encoders.{modality}.{key}": value for key, value in fits.items()}
-    return Stored(
-        about.with_weights(state),
-        about.clip,
-        record,
-        load_matching(folder / "matching.safetensors"),
-    )
+    matching = load_matching(folder / "matching.safetensors")
+    return Stored(about.with_weights(state), about.clip, record, matching)
 
 
 def load_matching(file: Path) -> Matching | None:
@@ -194,14 +185,14 @@ def load_matching(file: Path) -> Matching | None:
 
 def load_hub_folder(folder: Path) -> Stored:
     """The encoders of a folder in the layout of Hugging Face's hub: all weights in one file."""
-    config = read_json(folder / HUB_FILES[0]) or {}
-    if not isinstance(config.get("record"), dict):
+    record = (read_object(folder / HUB_FILES[0]) or {}).get("record")
+    if not isinstance(record, dict):
         raise RunError(
             f"{folder} is of no seehear model. For VideoMAE, V-JEPA 2 and AST: "
             f"seehear.load('hf:{folder}')."
         )
-    about = described(config["record"], folder / HUB_FILES[0])
-    return Stored(weights_of(about, folder / HUB_FILES[1]), about.clip, config["record"])
+    about = described(record, folder / HUB_FILES[0])
+    return Stored(weights_of(about, folder / HUB_FILES[1]), about.clip, record)
 
 
 def weights_of(about: Described, file: Path) -> Pair:
@@ -213,24 +204,16 @@ def weights_of(about: Described, file: Path) -> Pair:
     return about.with_weights(fitting(read_safetensors(file), about.shapes().state_dict(), file))
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, Any] | None:
     """A JSON object from a file; None where there is no file.
 
     Raises:
         CheckpointError: it is not readable as a JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable as JSON ({error}).") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no JSON object.")
-    return content
-
-
-def bn_eps_of(pair: Pair) -> float:
-    """What batch norms of the video encoder add to the variance."""
-    norms = (m.eps for m in pair.modules() if isinstance(m, nn.BatchNorm3d))
-    return next(norms, BN_EPS)
+    with readable(path, "Copy it again.", CheckpointError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        return content

@@ -1,9 +1,8 @@
-"""What does an AST hear? Kaldi's log filter bank of its waveform, batched, as its own feature
-extractor makes it.
+"""What does an AST hear? Kaldi's log filter bank, batched, as its own feature extractor makes it.
 
 Windows of 25 ms every 10 ms (no padding at the ends), their mean taken off, pre-emphasis 0.97, a
-symmetric Hann window, the power of a 512-point FFT, triangles on Kaldi's mel scale (1127 ln(1 + f /
-700)) from 20 Hz to Nyquist, natural log.
+symmetric Hann window, the power of a 512-point FFT, triangles on Kaldi's mel scale,
+1127 ln(1 + f / 700), from 20 Hz to Nyquist, natural log.
 
 Shapes: waveforms (B, L) in [-1, 1] -> (B, S, M), zeros after the end of the sound, then normalised.
 """
@@ -57,9 +56,7 @@ class AstNetwork(nn.Module):
         return self.network(self.filter_bank(waveform_BL))
 
     def filter_bank(self, waveform_BL: Tensor) -> Tensor:
-        """Waveforms (B, L) -> normalised log filter banks (B, S, M). Zeros at a waveform's end are
-        no sound of it.
-        """
+        """Waveforms (B, L) -> normalised log filter banks (B, S, M); final zeros are padding."""
         with torch.autocast(waveform_BL.device.type, enabled=False):
             x = waveform_BL.float()
             x = F.pad(x, (0, max(0, self.window_length - x.shape[1])))
@@ -77,9 +74,8 @@ class AstNetwork(nn.Module):
         """Which columns lie wholly before the end of the sound, (B, columns) bool."""
         positions_L = torch.arange(1, waveform_BL.shape[1] + 1, device=waveform_BL.device)
         lengths_B = ((waveform_BL != 0) * positions_L).amax(dim=1)
-        ends_S = self.window_length + self.hop_length * torch.arange(
-            columns, device=waveform_BL.device
-        )
+        columns_S = torch.arange(columns, device=waveform_BL.device)
+        ends_S = self.window_length + self.hop_length * columns_S
         return ends_S[None, :] <= lengths_B[:, None]
 
 

@@ -38,8 +38,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=[*T
         super().__init__()
         self.record = record
         self._about = described(record, "config.json")
-        # weights come with their file
-        self.pair, self.clip = (self._about.shapes(), self._about.clip)
+        self.pair, self.clip = self._about.shapes(), self._about.clip  # weights come with the file
         self.eval()
 
     @classmethod
@@ -65,15 +64,12 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=[*T
     def _load_as_safetensor(
         cls, model: Any, model_file: str, map_location: str, strict: bool
     ) -> Any:
-        model.pair = weights_of(
-            model._about, Path(model_file)
-        ).eval()  # strictly, whatever was asked for
+        model.pair = weights_of(model._about, Path(model_file)).eval()  # always strictly
         return model.to(map_location)
 
 
 def card(model: Model, run: Path, licence: str | None) -> str:
-    """The model card, in Markdown: what it is, how to load it, its input, training, results and
-    licence.
+    """The model card, in Markdown: what it is, loading, input, training, results and licence.
 
     Args:
         run: where `results/*.json` and `run.json` are looked for.
@@ -85,29 +81,16 @@ def card(model: Model, run: Path, licence: str | None) -> str:
     licence = licence or source.get("licence")
     if licence is not None and not re.fullmatch(r"[A-Za-z0-9.+-]+", licence):
         raise UsageError(
-            f"The licence is {licence!r}. It must be an identifier such as apache-2.0, mit or "
-            f"cc-by-4.0."
+            f"The licence is {licence!r}. It must be an identifier such as apache-2.0 or mit."
         )
-    head = {
-        "library_name": "seehear",
-        "license": licence.lower() if licence else "unknown",
-        "tags": TAGS,
-    }
-    variant = model.info.get("variant")
-    title = source.get("name") or (
-        f"{variant.upper()} encoders" if variant else f"Encoders {model.digest}"
-    )
-    if licence is None:
-        terms = (
-            "No licence was stated when this folder was written; ask whoever published it "
-            "before you use it."
-        )
-    else:
-        terms = f"{licence}" + (
-            f", as its makers state at {source['home']}." if "home" in source else "."
-        )
+    head = {"library_name": "seehear", "license": (licence or "unknown").lower(), "tags": TAGS}
+    yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items())
+    made = f"{model.info['variant'].upper()} encoders" if "variant" in model.info else ""
+    title = source.get("name") or made or f"Encoders {model.digest}"
+    stated = f", as its makers state at {source['home']}" if "home" in source else ""
+    terms = f"{licence}{stated}." if licence else NO_LICENCE
     parts = [
-        "---\n" + "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items()) + "\n---",
+        f"---\n{yaml}\n---",
         f"# {title}",
         f"Features of clips, from {' and '.join(model.modalities)}. Weights {model.digest}.",
         LOADING,
@@ -119,6 +102,7 @@ def card(model: Model, run: Path, licence: str | None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+NO_LICENCE = "No licence was stated; ask whoever published this folder before you use it."
 LOADING = """## Use
 
 ```python
@@ -134,22 +118,19 @@ or, from the hub as well, `seehear.models.hub.HubModel.from_pretrained("NAME").m
 
 def input_table(model: Model) -> str:
     """What clips should be."""
-    clip, rows = model.clip, []
+    clip, lines = model.clip, ["| | |", "|---|---|"]
     if "video" in model.modalities:
-        rows.append(
-            ("frames", f"{clip.frames} at {clip.frame_rate_hz:g} a second, RGB, 0..255 or [0, 1]")
-        )
-        rows.append(
-            (
-                "size",
-                f"{clip.crop_pixels} x {clip.crop_pixels} out of a short side of "
-                f"{clip.short_side_pixels}",
-            )
-        )
+        crop, short_side = clip.crop_pixels, clip.short_side_pixels
+        lines += [
+            f"| frames | {clip.frames} at {clip.frame_rate_hz:g} a second, RGB, 0..255 or [0, 1] |",
+            f"| size | {crop} x {crop} out of a short side of {short_side} |",
+        ]
     if "audio" in model.modalities:
-        rows.append(("sound", f"{clip.sound_seconds:g} s, mono, {clip.sample_rate_hz} Hz, [-1, 1]"))
-        rows.append(("log-mel", f"{clip.mel_bins} x {clip.spectrogram_frames}, made by seehear"))
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+        lines += [
+            f"| sound | {clip.sound_seconds:g} s, mono, {clip.sample_rate_hz} Hz, [-1, 1] |",
+            f"| log-mel | {clip.mel_bins} x {clip.spectrogram_frames}, made by seehear |",
+        ]
+    return "\n".join(lines)
 
 
 def training(model: Model, run: Path) -> str:
@@ -158,42 +139,31 @@ def training(model: Model, run: Path) -> str:
     if source is not None:
         about = source.get("about", "Converted from a checkpoint of unknown origin.")
         return f"{about}\n\nFile {source['file']}, SHA-256 {source['sha256']}."
-    facts = [
-        f"{key}: {model.info[key]}"
-        for key in ("variant", "rounds", "seehear", "commit")
-        if key in model.info
-    ]
-    index = model.info.get("index", {})
-    if index:
-        facts.append(f"data: {index.get('rows')} segments, index {index.get('digest')}")
-    lines = "\n".join(f"- {fact}" for fact in facts)
+    known = [key for key in ("variant", "rounds", "seehear", "commit") if key in model.info]
+    lines = [f"- {key}: {model.info[key]}" for key in known]
+    if index := model.info.get("index"):
+        lines.append(f"- data: {index.get('rows')} segments, index {index.get('digest')}")
     record = run / "run.json"
-    if not record.exists():
-        return lines
-    with readable(record, "Restore it, or export a folder of encoders alone."):
-        settings = json.dumps(json.loads(record.read_text(encoding="utf-8"))["settings"], indent=1)
-    return f"{lines}\n\nAll settings:\n\n```json\n{settings}\n```"
+    if record.exists():
+        with readable(record, "Restore it, or export a folder of encoders alone."):
+            settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
+        lines.append(f"\nAll settings:\n\n```json\n{json.dumps(settings, indent=1)}\n```")
+    return "\n".join(lines)
 
 
 def results_table(run: Path, source: dict[str, Any]) -> str:
-    """What was measured: every value in `results/*.json`, and what the makers publish, marked as
-    such.
-    """
+    """Every value in `results/*.json`, and what the makers publish, marked as such."""
     rows = []
     for path in sorted((run / "results").glob("*.json")):
         with readable(path, "Remove it, or evaluate again."):
             result = json.loads(path.read_text(encoding="utf-8"))
             count, chance = result.get("n", result.get("n_test", "")), result.get("chance", "")
             chance = f"{chance:.3g}" if isinstance(chance, float) else chance or ""
-            values = numbers(result.get("values", {}))
-        rows += [
-            f"| {path.stem} | {name} | {value:.4g} | {count} | {chance} |"
-            for name, value in values.items()
-        ]
-    published = source.get("published", {})
+            values = numbers(result.get("values", {})).items()
+        rows += [f"| {path.stem} | {n} | {value:.4g} | {count} | {chance} |" for n, value in values]
     rows += [
         f"| {name}, full fine-tuning (published) | accuracy in % | {value} | | |"
-        for name, value in published.items()
+        for name, value in source.get("published", {}).items()
     ]
     if not rows:
         return "Nothing was measured yet."

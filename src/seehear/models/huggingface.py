@@ -1,5 +1,4 @@
-"""How does a video or audio network of Hugging Face become an encoder? With its own normalisation
-and clip settings.
+"""How does a network of Hugging Face become an encoder, normalised as it was trained?
 
 VideoMAE (Tong et al., NeurIPS 2022) and V-JEPA 2 (Assran et al., 2025): the mean of the last
 layer's tokens. AST (Gong et al., Interspeech 2021): its pooled output, from waveforms, through its
@@ -43,8 +42,10 @@ PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 class Family:
     """One architecture.
 
-    module, name: where transformers has it; modality: what it takes; build: the network, its config
-    and what its preprocessor's file says -> encoder and clip settings.
+    Args:
+        module, name: where transformers has it.
+        modality: what it takes.
+        build: network, config, what its preprocessor's file says -> encoder and clip settings.
     """
 
     module: str
@@ -54,9 +55,7 @@ class Family:
 
 
 def videomae(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[nn.Module, Clip]:
-    """Frames in pairs, of fixed number and size; every fourth of 30 a second, as it was trained on
-    Kinetics.
-    """
+    """Frames of fixed number and size; every fourth of 30 a second, as trained on Kinetics."""
     clip = video_clip(config.num_frames, 7.5, config.image_size, processor)
     return video_encoder(network, config, processor), clip
 
@@ -78,15 +77,11 @@ def ast(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[nn.
     return encoder, Clip(sound_seconds=config.max_length * 0.01, sample_rate_hz=p["sampling_rate"])
 
 
+_AST = "audio_spectrogram_transformer"
 FAMILIES = {
     "videomae": Family("videomae.modeling_videomae", "VideoMAEModel", "video", videomae),
     "vjepa2": Family("vjepa2.modeling_vjepa2", "VJEPA2Model", "video", vjepa2),
-    "audio-spectrogram-transformer": Family(
-        "audio_spectrogram_transformer.modeling_audio_spectrogram_transformer",
-        "ASTModel",
-        "audio",
-        ast,
-    ),
+    "audio-spectrogram-transformer": Family(f"{_AST}.modeling_{_AST}", "ASTModel", "audio", ast),
 }
 
 
@@ -115,8 +110,7 @@ def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]
         if family is None:
             raise UsageError(
                 f"{name} is a {config.model_type}, for which there is no adapter; there are "
-                f"{', '.join(FAMILIES)}. "
-                f"Load it yourself and use seehear.method.encoders.wrap."
+                f"{', '.join(FAMILIES)}. Load it yourself and use seehear.method.encoders.wrap."
             )
         kind = getattr(import_module(f"transformers.models.{family.module}"), family.name)
         network, report = kind.from_pretrained(name, output_loading_info=True)
@@ -125,8 +119,7 @@ def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]
         reason = str(error).strip().splitlines()[0]
         raise SeehearError(
             f"{PREFIX}{name} cannot be loaded ({reason}). Give a name on the hub where there is a "
-            f"network, or "
-            f"{PREFIX}FOLDER with what save_pretrained wrote."
+            f"network, or {PREFIX}FOLDER with what save_pretrained wrote."
         ) from None
     finally:
         logging.set_verbosity(verbosity)
@@ -165,9 +158,7 @@ def video_encoder(network: nn.Module, config: Any, processor: dict[str, Any]) ->
 
 
 def video_clip(frames: int, frame_rate_hz: float, crop: Any, processor: dict[str, Any]) -> Clip:
-    """Clip settings: a crop as large as the network wants, out of the short side that the
-    preprocessor scales to.
-    """
+    """Clips with the crop that the network takes, of the short side that its preprocessor makes."""
     crop_pixels = int(crop if isinstance(crop, int) else crop[0])
     size = processor.get("size") or {}
     short_side = size.get("shortest_edge", crop_pixels) if isinstance(size, dict) else size
@@ -183,14 +174,11 @@ def preprocessor(name: str) -> dict[str, Any]:
     """What the file of a network's preprocessor says; nothing where there is none."""
     from transformers.utils.hub import cached_file
 
+    quiet = {
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_connection_errors": False,
+    }
     for file in PROCESSORS:
-        found = cached_file(
-            name,
-            file,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if found is not None:
-            content: dict[str, Any] = json.loads(Path(found).read_text(encoding="utf-8"))
-            return content
+        if (found := cached_file(name, file, **quiet)) is not None:
+            return dict(json.loads(Path(found).read_text(encoding="utf-8")))
     return {}

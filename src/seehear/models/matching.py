@@ -4,12 +4,12 @@ Each encoder learned to predict the clusters of its teachers, so that a video an
 features have nothing in common, can be described in the same words: p_k, the probability of cluster
 k.
 
-    XDC  video head -> audio clusters, and the sound's own audio cluster; audio head -> video
-         clusters, and the video's own video cluster
+    XDC  video head -> audio clusters, and the sound's own audio cluster;
+         audio head -> video clusters, and the video's own video cluster
     MDC  both heads of both encoders -> the same video clusters and audio clusters
     CDC  the head of each encoder -> the same joint clusters
-    SDC  each head predicts its own sense's clusters: they are translated by how often training rows
-         were in both
+    SDC  each head predicts its own sense's clusters: they are translated by how often training
+         rows were in both
 
 The own cluster of a feature is a softmax over its products with prototypes: the mean of the
 prepared features of the training rows that carried the label, times a sharpness fitted to these
@@ -28,13 +28,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seehear.data.placing import MODALITIES
+from seehear.method.agreement import pairs_of
 from seehear.method.clusters import Clusters, Space
 from seehear.method.encoders import Pair
 from seehear.method.features import Features
 
 # tried on the training labels: 0.5 to 128
 SHARPNESSES = tuple(2.0 ** (step / 2) for step in range(-2, 15))
-COUNTED_ROWS = 2**20  # at a time
 FLOOR = 1e-6  # added to each probability that two draws agree, before the logarithm
 
 
@@ -47,20 +47,18 @@ class Matching:
         spaces: modality -> the preparation of its features before prototypes.
         prototypes: clustering of one modality's own features -> (K, D).
         sharpness: clustering -> what the products with its prototypes are multiplied by.
-        together: (K_video, K_audio) how many training rows were in both clusters, by name of the
-            two clusterings.
+        counts: (K_video, K_audio) how many training rows were in both clusters, by name of the two
+            clusterings.
     """
 
     heads: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]
     spaces: Mapping[str, Space]
     prototypes: Mapping[str, Tensor]
     sharpness: Mapping[str, float]
-    together: Mapping[tuple[str, str], Tensor]
+    counts: Mapping[tuple[str, str], Tensor]
 
     def distributions(self, modality: str, features_ND: Tensor) -> dict[str, Tensor]:
-        """Features (N, D) of one modality -> for each clustering that it can speak of, (N, K)
-        probabilities.
-        """
+        """Features (N, D) of one modality -> clustering that it knows -> (N, K) probabilities."""
         found = {
             name: F.softmax(F.linear(features_ND, weight_KD, bias_K), dim=1)
             for name, (weight_KD, bias_K) in self.heads[modality].items()
@@ -72,10 +70,9 @@ class Matching:
         return found
 
     def describe(self, modality: str, features_ND: Tensor) -> Tensor:
-        """Features (N, D) of one modality -> (N, S) numbers, whose products between modalities
-        `scores` adds up.
+        """Features (N, D) of one modality -> its distributions over all shared clusterings, (N, S).
 
-        The distributions over all shared clusterings, side by side.
+        They stand side by side, in an order that `scores` knows.
         """
         found = self.distributions(modality, features_ND)
         parts = []
@@ -88,9 +85,7 @@ class Matching:
         return torch.cat(parts, dim=1)
 
     def scores(self, video_NS: Tensor, audio_MS: Tensor) -> Tensor:
-        """Descriptions of videos and of sounds -> (N, M) mean log-probabilities of agreement, at
-        most 0.
-        """
+        """Descriptions of videos and of sounds -> (N, M) mean log-probabilities of agreement."""
         total = torch.zeros(len(video_NS), len(audio_MS))
         start = 0
         for k in self._sizes():
@@ -101,12 +96,10 @@ class Matching:
 
     def shared(self) -> tuple[str, ...]:
         """The clusterings by which the modalities are compared."""
-        names = [*self.prototypes, *(name for heads in self.heads.values() for name in heads)]
-        spoken = [
+        video, audio = (
             {*self.heads[m], *(n for n in self.prototypes if space_of(n) == m)} for m in MODALITIES
-        ]
-        both = tuple(sorted(spoken[0] & spoken[1]))
-        return both or tuple(sorted(set(names)))
+        )
+        return tuple(sorted(video & audio or video | audio))
 
     def _sizes(self) -> list[int]:
         sizes = {name: len(prototypes) for name, prototypes in self.prototypes.items()}
@@ -115,7 +108,7 @@ class Matching:
         return [sizes[name] for name in self.shared()]
 
     def _translation(self, modality: str, wanted: str) -> tuple[str, Tensor]:
-        for (video, audio), counts in self.together.items():
+        for (video, audio), counts in self.counts.items():
             if modality == "video" and audio == wanted:
                 return video, counts
             if modality == "audio" and video == wanted:
@@ -136,8 +129,8 @@ class Matching:
         for name, prototypes_KD in self.prototypes.items():
             tensors[f"prototypes/{name}"] = prototypes_KD.contiguous()
             tensors[f"sharpness/{name}"] = torch.tensor(self.sharpness[name])
-        for (video, audio), counts in self.together.items():
-            tensors[f"together/{video}/{audio}"] = counts.contiguous()
+        for (video, audio), counts in self.counts.items():
+            tensors[f"counts/{video}/{audio}"] = counts.contiguous()
         return tensors
 
     @classmethod
@@ -145,7 +138,7 @@ class Matching:
         """The inverse of `state_dict`."""
         heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {m: {} for m in MODALITIES}
         spaces: dict[str, dict[str, Tensor]] = {m: {} for m in MODALITIES}
-        prototypes, sharpness, together = {}, {}, {}
+        prototypes, sharpness, counts = {}, {}, {}
         for key, value in tensors.items():
             kind, *rest = key.split("/")
             if kind == "head" and rest[2] == "weight":
@@ -156,10 +149,10 @@ class Matching:
                 prototypes[rest[0]] = value
             elif kind == "sharpness":
                 sharpness[rest[0]] = float(value)
-            elif kind == "together":
-                together[rest[0], rest[1]] = value
+            elif kind == "counts":
+                counts[rest[0], rest[1]] = value
         fitted = {m: Space.from_state_dict(state) for m, state in spaces.items()}
-        return cls(heads, fitted, prototypes, sharpness, together)
+        return cls(heads, fitted, prototypes, sharpness, counts)
 
 
 def fit_matching(
@@ -189,13 +182,13 @@ def fit_matching(
             x, known = prepared[space_of(name)][labels_n >= 0], labels_n[labels_n >= 0]
             prototypes[name] = means_of(x, known, len(c.clustering.centroids))
             sharpness[name] = fit_sharpness(x @ prototypes[name].T, known)
-    together = {
+    counts = {
         (video, audio): contingency(clusters[video], clusters[audio])
         for video in clusters
         for audio in clusters
         if space_of(video) == "video" and space_of(audio) == "audio" and video[5:] == audio[5:]
     }
-    return Matching(heads, spaces, prototypes, sharpness, together)
+    return Matching(heads, spaces, prototypes, sharpness, counts)
 
 
 def space_of(clustering: str) -> str:
@@ -220,14 +213,8 @@ def fit_sharpness(products_nK: Tensor, labels_n: Tensor) -> float:
 
 
 def contingency(one: Clusters, other: Clusters) -> Tensor:
-    """How many rows carry each pair of labels, (K, K') float32; rows without a label do not
-    count.
-    """
-    counts = np.zeros(
-        (len(one.clustering.centroids), len(other.clustering.centroids)), dtype=np.int64
-    )
-    for start in range(0, len(one.labels_N), COUNTED_ROWS):
-        ours_n, theirs_n = (c.labels_N[start : start + COUNTED_ROWS] for c in (one, other))
-        both_n = (ours_n >= 0) & (theirs_n >= 0)
-        np.add.at(counts, (ours_n[both_n], theirs_n[both_n]), 1)
-    return torch.from_numpy(counts).float()
+    """How many rows carry each pair of labels, (K, K') float32; those without one do not count."""
+    counts = torch.zeros(len(one.clustering.centroids), len(other.clustering.centroids))
+    ours_P, theirs_P, counts_P = pairs_of(one.labels_N, other.labels_N)
+    counts[ours_P, theirs_P] = torch.from_numpy(counts_P).float()
+    return counts

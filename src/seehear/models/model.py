@@ -62,17 +62,14 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """What these weights are, in 12 hexadecimal digits: the start of a SHA-256 over all of them
-        by name.
-        """
+        """What these weights are: the first 12 digits of a SHA-256 over all of them by name."""
         digest = hashlib.sha256()
         state = self.pair.encoders.state_dict()
         for key in sorted(state):
             array = state[key].detach().cpu().contiguous()
             digest.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
-            digest.update(
-                array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b""
-            )
+            if array.numel():
+                digest.update(array.view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:DIGEST_DIGITS]
 
     @torch.inference_mode()
@@ -149,13 +146,10 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     elif place.is_dir():
         stored = load_encoders(place)
         pair, clip, info, matching = stored.pair, stored.clip, stored.record, stored.matching
-        run = next(
-            (folder for folder in (place, place.parent) if (folder / "run.json").exists()), None
-        )
+        run = next((f for f in (place, place.parent) if (f / "run.json").exists()), None)
     else:
         raise RunError(
             f"{path} has no trained encoders: there is no such run, folder, file or name of "
-            f"released weights. "
-            f"{suggestion(name)}"
+            f"released weights. {suggestion(name)}"
         )
     return Model(numerics.place(pair).eval(), clip, numerics, info, matching, run)
