@@ -55,7 +55,7 @@ def method(way: str) -> dict[str, Any]:
         ],
         "learning": [asdict(r.learning) for r in rounds],
         "pair": pair.state_dict(),
-        "failures": distributed.add_up(clips.failures),
+        "failures": distributed.sum_counters(clips.failures),
     }
 
 
@@ -123,10 +123,10 @@ def stumbling(bad_rows: range) -> dict[str, Any]:
 def helpers() -> None:
     """What ranks tell each other."""
     me, ranks = distributed.rank(), distributed.world_size()
-    assert distributed.share(bytes([me, 7])) == bytes([0, 7])
-    assert distributed.share(b"") == b""
-    assert distributed.by_first(lambda: {"rank": me}) == {"rank": 0}
-    assert distributed.add_up({"x": 1, f"y{me}": 2}) == {"x": ranks} | {
+    assert distributed.broadcast_bytes(bytes([me, 7])) == bytes([0, 7])
+    assert distributed.broadcast_bytes(b"") == b""
+    assert distributed.on_rank_zero(lambda: {"rank": me}) == {"rank": 0}
+    assert distributed.sum_counters({"x": 1, f"y{me}": 2}) == {"x": ranks} | {
         f"y{i}": 2 for i in range(ranks)
     }
     rows = np.arange(me, 2 * me + 1)
@@ -137,12 +137,12 @@ def helpers() -> None:
     assert several[0].tolist() == [[ranks] * 2] * 3
     assert several[1].tolist() == [ranks * (ranks - 1) / 2] * 2
     try:
-        distributed.by_first(refuse)
+        distributed.on_rank_zero(refuse)
     except SettingsError as error:
         assert str(error) == "no"  # noqa: PT017 - on every rank
     else:
         raise AssertionError("nothing was raised")
-    with distributed.alone():
+    with distributed.without_ranks():
         assert (distributed.rank(), distributed.world_size()) == (0, 1)
 
 

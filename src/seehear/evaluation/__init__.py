@@ -153,7 +153,7 @@ def evaluate(
             and distributed.rank() > 0
         ):
             return {}
-        with nullcontext() if together else distributed.alone(), noted() as notes:
+        with nullcontext() if together else distributed.without_ranks(), noted() as notes:
             found = TASKS[task](context, **options)
         if distributed.rank() > 0:
             return {}

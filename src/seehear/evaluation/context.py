@@ -116,7 +116,7 @@ class Evaluation:
             num_crops=self.crops,
             progress=forecast(watched, total, self.console.say, advice, time.monotonic),
         )
-        failures = distributed.add_up(self.reading.failures)
+        failures = distributed.sum_counters(self.reading.failures)
         self.reading.failures.clear()
         self.reading.failures.update(failures)
         return Features(*distributed.gather_rows(mine.rows, mine.of))

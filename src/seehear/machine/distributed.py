@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -19,16 +21,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from seehear import errors
 from seehear.errors import MediaError, RankError, SeehearError, SettingsError
-from seehear.machine.meeting import name_of_meeting
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from torch._C._distributed_c10d import Store
 
 Reduction = Literal["sum", "min", "max"]
 T = TypeVar("T")
-_alone: ContextVar[bool] = ContextVar("alone", default=False)
+_without_ranks: ContextVar[bool] = ContextVar("without_ranks", default=False)
+_POLL_SECONDS = 0.02  # how often a rank looks for a key that is not there yet
 
 
 def rank() -> int:
@@ -97,12 +100,46 @@ def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> t
     if "WORLD_SIZE" in os.environ and not _active():
         # counts need not wait for a GPU
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-        with _together():
+        with _rank_errors():
             wait = timedelta(seconds=timeout_s)
             store, me, ranks = next(rendezvous("env://", timeout=wait))
-            mine = PrefixStore(name_of_meeting(store, me, ranks, timeout_s), store)
+            mine = PrefixStore(fresh_prefix(store, me, ranks, timeout_s), store)
             dist.init_process_group(backend, store=mine, rank=me, world_size=ranks, timeout=wait)
     return chosen
+
+
+def fresh_prefix(store: Store, rank: int, ranks: int, timeout_s: float) -> str:
+    """A prefix for the store's keys that all ranks agree on, and that no start before them had.
+
+    After a restart torchrun's store still has the keys of the processes that are gone, their
+    addresses among them (pytorch#135712): a rank that reads one before its new owner has written it
+    cannot connect. Rank 0 makes up the prefix. Each other rank answers under it with a nonce, and
+    takes it when rank 0 has repeated that nonce: which an earlier rank 0, whose prefix may still
+    lie there, never does.
+
+    Raises:
+        RuntimeError: not all ranks came in time.
+    """
+    if rank == 0:
+        prefix = secrets.token_hex(8)
+        others = [f"seehear/{prefix}/{other}" for other in range(1, ranks)]
+        store.set("seehear/prefix", prefix)
+        if others:
+            store.wait(others, timedelta(seconds=timeout_s))
+        store.set(f"seehear/{prefix}", " ".join(store.get(key).decode() for key in others))
+        return prefix
+    nonce, deadline, answered = secrets.token_hex(8), time.monotonic() + timeout_s, ""
+    while time.monotonic() < deadline:
+        if store.check(["seehear/prefix"]):
+            prefix = store.get("seehear/prefix").decode()
+            if prefix != answered:
+                store.set(f"seehear/{prefix}/{rank}", nonce)
+                answered = prefix
+            repeated = f"seehear/{prefix}"
+            if store.check([repeated]) and nonce in store.get(repeated).decode().split():
+                return prefix
+        time.sleep(_POLL_SECONDS)
+    raise RuntimeError(f"rank 0 did not come within {timeout_s:g} s")
 
 
 def stop() -> None:
@@ -126,24 +163,20 @@ def all_reduce(tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
     if not _active():
         return tensor
     ops = {"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
-    travelling = _where_the_group_works(tensor)
-    with _together():
-        dist.all_reduce(travelling, op=ops[op])
-    return tensor if travelling is tensor else tensor.copy_(travelling)
+    with _rank_errors(), _on_group_device(tensor) as there:
+        dist.all_reduce(there, op=ops[op])
+    return tensor
 
 
 def broadcast(tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
-    """Overwrite `tensor` with what rank `source` holds, in place, and return it; shape and dtype as
-    there.
-    """
+    """Overwrite `tensor` with that of rank `source`, of the same shape and dtype; returns it."""
     import torch.distributed as dist
 
     if not _active():
         return tensor
-    travelling = _where_the_group_works(tensor)
-    with _together():
-        dist.broadcast(travelling, src=source)
-    return tensor if travelling is tensor else tensor.copy_(travelling)
+    with _rank_errors(), _on_group_device(tensor) as there:
+        dist.broadcast(there, src=source)
+    return tensor
 
 
 def barrier() -> None:
@@ -151,7 +184,7 @@ def barrier() -> None:
     import torch.distributed as dist
 
     if _active():
-        with _together():
+        with _rank_errors():
             dist.barrier()
 
 
@@ -173,15 +206,13 @@ def all_reduce_at_once(tensors: Sequence[torch.Tensor]) -> None:
         start += tensor.numel()
 
 
-def align(module: torch.nn.Module) -> None:
-    """Give every rank the parameters and buffers of rank 0, so that rounding on unlike machines
-    cannot add up.
-    """
+def broadcast_module(module: torch.nn.Module) -> None:
+    """Rank 0's parameters and buffers on all, so that unlike machines' rounding cannot add up."""
     for tensor in module.state_dict().values():
         broadcast(tensor)
 
 
-def share(data: bytes, source: int = 0) -> bytes:
+def broadcast_bytes(data: bytes, source: int = 0) -> bytes:
     """What rank `source` gives, on every rank."""
     import torch
 
@@ -194,13 +225,13 @@ def share(data: bytes, source: int = 0) -> bytes:
     return broadcast(torch.frombuffer(held, dtype=torch.uint8), source).numpy().tobytes()
 
 
-def add_up(counts: Mapping[str, int]) -> dict[str, int]:
+def sum_counters(counts: Mapping[str, int]) -> dict[str, int]:
     """Counts by name, summed over all ranks; names are sorted where there are several ranks."""
     if world_size() == 1:
         return dict(counts)
     total: Counter[str] = Counter()
     for source in range(world_size()):
-        total.update(json.loads(share(json.dumps(counts).encode(), source)))
+        total.update(json.loads(broadcast_bytes(json.dumps(counts).encode(), source)))
     return dict(sorted(total.items()))
 
 
@@ -229,17 +260,14 @@ def gather_rows(
         return rows, dict(parts)
     numbers: list[NDArray[np.int64]] = []
     found: dict[str, list[torch.Tensor]] = {name: [] for name in parts}
-    for source in range(
-        world_size()
-    ):  # one rank after another, so that ranks but the first hold two shards at most
-        numbers.append(
-            np.frombuffer(share(rows.astype(np.int64).tobytes(), source), dtype=np.int64)
-        )
+    # One rank after another, so that ranks but the first hold two shards at most.
+    for source in range(world_size()):
+        sent = broadcast_bytes(rows.astype(np.int64).tobytes(), source)
+        numbers.append(np.frombuffer(sent, dtype=np.int64))
         for name, part in parts.items():
-            there = broadcast(
-                part.new_empty(len(numbers[-1]), part.shape[1]) if rank() != source else part,
-                source,
-            )
+            is_ours = rank() == source
+            there = part if is_ours else part.new_empty(len(numbers[-1]), part.shape[1])
+            broadcast(there, source)
             if rank() == 0:
                 found[name].append(there)
     if rank() > 0:
@@ -247,7 +275,7 @@ def gather_rows(
     return np.concatenate(numbers), {name: torch.cat(pieces) for name, pieces in found.items()}
 
 
-def by_first(work: Callable[[], T]) -> T:
+def on_rank_zero(work: Callable[[], T]) -> T:
     """What `work` returns on rank 0, the only one that does it, on every rank.
 
     Args:
@@ -263,7 +291,7 @@ def by_first(work: Callable[[], T]) -> T:
             answer = {"value": work()}
         except SeehearError as raised:
             error, answer = raised, {"error": type(raised).__name__, "message": str(raised)}
-    answer = json.loads(share(json.dumps(answer).encode()))
+    answer = json.loads(broadcast_bytes(json.dumps(answer).encode()))
     if error is not None:
         raise error
     if "error" in answer:
@@ -274,13 +302,13 @@ def by_first(work: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def without_ranks() -> Iterator[None]:
     """In this block this rank works by itself, as the only process would."""
-    token = _alone.set(True)
+    token = _without_ranks.set(True)
     try:
         yield
     finally:
-        _alone.reset(token)
+        _without_ranks.reset(token)
 
 
 def rows_of_rank(num_rows: int, of_rank: int | None = None, of_ranks: int | None = None) -> range:
@@ -293,15 +321,13 @@ def rows_of_rank(num_rows: int, of_rank: int | None = None, of_ranks: int | None
     Returns:
         A contiguous range; the ranges of all ranks, in rank order, are 0 to N - 1.
     """
-    this, many = (
-        (rank() if of_rank is None else of_rank),
-        (world_size() if of_ranks is None else of_ranks),
-    )
+    this = rank() if of_rank is None else of_rank
+    many = world_size() if of_ranks is None else of_ranks
     return range(num_rows * this // many, num_rows * (this + 1) // many)
 
 
 @contextlib.contextmanager
-def _together() -> Iterator[None]:
+def _rank_errors() -> Iterator[None]:
     """Name what it means when ranks cannot work together any more."""
     try:
         yield
@@ -317,7 +343,7 @@ def _together() -> Iterator[None]:
 def _active() -> bool:
     import torch.distributed as dist
 
-    return not _alone.get() and dist.is_available() and dist.is_initialized()
+    return not _without_ranks.get() and dist.is_available() and dist.is_initialized()
 
 
 def _cuda_device(asked: torch.device) -> torch.device:
@@ -333,12 +359,14 @@ def _cuda_device(asked: torch.device) -> torch.device:
     return torch.device("cuda", number)
 
 
-def _where_the_group_works(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, or its copy on the GPU where the backend is nccl, which cannot reduce CPU
-    memory.
-    """
+@contextlib.contextmanager
+def _on_group_device(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The tensor, or a copy on the GPU that is copied back: nccl cannot reduce CPU memory."""
     import torch.distributed as dist
 
-    if tensor.device.type == "cpu" and dist.get_backend() == "nccl":
-        return tensor.cuda()
-    return tensor
+    if tensor.device.type != "cpu" or dist.get_backend() != "nccl":
+        yield tensor
+        return
+    there = tensor.cuda()
+    yield there
+    tensor.copy_(there)

@@ -125,7 +125,7 @@ def calibrate(
     ):
         if len(batch.rows_B) > 1:
             inputs = encoder_inputs(batch, clips.clip, numerics, pair)
-            with numerics.autocast(), distributed.alone():
+            with numerics.autocast(), distributed.without_ranks():
                 for modality, tensor in inputs.items():
                     pair.encoders[modality](tensor)
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -2,7 +2,7 @@
 training stops.
 
 `step.Update` has seen to it that such a batch changed nothing. A GPU says whether a step was finite
-a little later, so steps are settled one late: counted, or skipped, when the next one is on its way.
+a little later, so a step is judged one late: counted, or skipped, when the next one is on its way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHOWN_ROWS = 64  # of a batch, in a message
 
 
 class Skips:
-    """Settles the steps of some students, and decides which may be skipped.
+    """Judges the steps of some students, and decides which may be skipped.
 
     Args:
         learning: where steps are counted.
@@ -34,11 +34,11 @@ class Skips:
     def __init__(self, learning: Learning, who: str, steps: int, remedy: str) -> None:
         self.learning, self.who, self.remedy = learning, who, remedy
         self.most = max(RARE_STEPS, RARE_SHARE * steps)
-        self._unsettled: deque[tuple[Done, Sums, str, np.ndarray]] = deque()
+        self._pending: deque[tuple[Done, Sums, str, np.ndarray]] = deque()
         self._notes: list[str] = []
 
     def add(self, done: Done, sums: Sums, where: str, rows_B: np.ndarray) -> int:
-        """Take a step in, and settle those before it; with a request settle it too.
+        """Queue a step, and judge those before it; with a request judge it too.
 
         Returns:
             The request that can be granted: a state right after a bad step may be what is wrong,
@@ -46,16 +46,16 @@ class Skips:
         Raises:
             NotFiniteError: bad steps are not rare.
         """
-        self._unsettled.append((done, sums, where, rows_B))
-        self.settle(all_but=0 if done.request else 1)
+        self._pending.append((done, sums, where, rows_B))
+        self.flush(all_but=0 if done.request else 1)
         return done.request if not self.learning.in_a_row or done.request == LEAVE else GO_ON
 
-    def settle(self, all_but: int = 0) -> None:
+    def flush(self, all_but: int = 0) -> None:
         """Wait until it is known whether steps were finite, all but the last so many, and count
         them.
         """
-        while len(self._unsettled) > all_but:
-            done, sums, where, rows_B = self._unsettled.popleft()
+        while len(self._pending) > all_but:
+            done, sums, where, rows_B = self._pending.popleft()
             if done.is_finite():
                 self.learning.in_a_row = 0
                 self.learning.steps += done.clips > 0

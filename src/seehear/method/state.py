@@ -127,7 +127,7 @@ class State:
         """Begin the training of some students, or go on with it where a checkpoint has some of
         it.
         """
-        distributed.align(self.pair)
+        distributed.broadcast_module(self.pair)
         self.students = tuple(students)
         self.optimizer = make_optimizer(self.pair, cfg, self.students)
         self.sums = Sums(self.students, self.numerics.device)

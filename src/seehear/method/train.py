@@ -109,10 +109,10 @@ def train(state: State, clips: Clips, course: Course, cfg: Train) -> Iterator[St
             taken = update(parts, batch, state.request, state.sums)
             state.step += 1
             # Whether it was finite is known one step later, so that a GPU never waits; with a
-            # request it is waited for, since only a settled state can be saved.
+            # request it is waited for, since only a state without pending steps can be saved.
             where = f"epoch {epoch}, step {number + 1} of {batches}"
             yield now(skips.add(taken, state.sums, where, batch))
-        skips.settle()
+        skips.flush()
         yield now()  # what the last step came to
 
         heldout = measure(state, clips, update, course.heldout_rows, batch_size, now)

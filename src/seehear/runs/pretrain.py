@@ -113,7 +113,7 @@ def pretrain(
     index = index if isinstance(index, Index) else Index.open(index)
     join({name: value for name, value in changes.items() if name.startswith("compute.")})
     if resume == "if there":
-        resume = distributed.by_first(lambda: (out / "run.json").exists())
+        resume = distributed.on_rank_zero(lambda: (out / "run.json").exists())
     console = console if distributed.rank() == 0 else Console(quiet=True)
     with (
         nullcontext(console) if console else Console() as console,
@@ -128,7 +128,7 @@ def pretrain(
             if resume
             else partial(begin, held, preset=preset, overwrite=overwrite)
         )
-        record = distributed.by_first(partial(prepare, out, index, changes))
+        record = distributed.on_rank_zero(partial(prepare, out, index, changes))
         run, cfg = Run(out, record), from_dict(record["settings"])
         set_threads(cfg.compute)
         pair, numerics = build_pair(cfg), recorded_numerics(run)
@@ -209,7 +209,7 @@ def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) 
 def is_over(run: Run, state: State, cfg: Settings) -> bool:
     """Whether a run has nothing left to do."""
     rounds_are = state.round > 0 and not state.clusters and state.is_over(cfg.rounds, cfg.stop_nmi)
-    return rounds_are and distributed.by_first(
+    return rounds_are and distributed.on_rank_zero(
         lambda: (run.path / "encoders" / "encoders.json").is_file()
     )
 
@@ -310,7 +310,7 @@ def finish(run: Run, cfg: Settings, state: State, clips: Clips, console: Console
         write_clusters(folder, {name: c.state_dict() for name, c in final.items()})
     origin = {key: run.record[key] for key in ("seehear", "commit", "index")}
     origin |= {"rounds": state.round, "variant": cfg.variant}
-    with distributed.alone():
+    with distributed.without_ranks():
         matching = fit_matching(state.pair, everything, state.last, cfg.cluster.features)
     save_encoders(run.path / "encoders", state.pair, cfg, origin, matching)
     outputs.remove(run.path / "midway", outputs.MIDWAY)

@@ -93,7 +93,7 @@ class Saver:
                 return False
             return True
 
-        is_written = distributed.by_first(write)
+        is_written = distributed.on_rank_zero(write)
         self.saved_s = time.monotonic()
         if request == LEAVE:
             how = "is saved" if is_written else "could not be saved"
@@ -101,13 +101,13 @@ class Saver:
 
     def last_good(self) -> str:
         """The file of the furthest checkpoint, for a message; on every rank."""
-        return distributed.by_first(
+        return distributed.on_rank_zero(
             lambda: next((str(path) for *_, path in furthest_first(self.run)), "none yet")
         )
 
     def failures(self) -> dict[str, int]:
         """Rows that could not be read in this round so far, by reason, over all ranks."""
-        return dict(distributed.add_up(self.clips.failures))
+        return dict(distributed.sum_counters(self.clips.failures))
 
     def round_is_saved(self, number: int) -> None:
         """From here on to the next training a request ends the run at once; one that came before
@@ -141,7 +141,7 @@ def restore(run: Run, state: State) -> dict[str, int]:
     if distributed.rank() == 0:
         number, is_over, data = newest(run) or (-1, True, b"")
         run.forget_after(number if is_over else number - 1)
-    data = distributed.share(data)
+    data = distributed.broadcast_bytes(data)
     if not data:
         return {}
     found = parse(data)

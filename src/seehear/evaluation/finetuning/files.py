@@ -221,7 +221,7 @@ class Saver:
             self.console.say(note)
         if now.request:
             state = self.state.state_dict()
-            distributed.by_first(lambda: save_state(self.folder, now.number, state))
+            distributed.on_rank_zero(lambda: save_state(self.folder, now.number, state))
             self.console.say(self.progress(now.number))
             self.saved_s = time.monotonic()
         minutes = (time.monotonic() - self.saved_s) / 60
@@ -241,7 +241,7 @@ class Saver:
 
     def last_good(self) -> str:
         """The newest checkpoint, for a message."""
-        return distributed.by_first(
+        return distributed.on_rank_zero(
             lambda: next((str(path) for path in reversed(checkpoints(self.folder))), "none yet")
         )
 

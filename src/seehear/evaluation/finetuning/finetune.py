@@ -122,7 +122,7 @@ def evaluate_finetune(
     name = "-".join(["finetune", *variant, re.sub(r"[^\w.-]", "_", context.data.name)])
     out = context.results / name
     with ExitStack() as held:  # by the first rank, which writes
-        distributed.by_first(lambda: held.enter_context(one_writer(out, inside=True)))
+        distributed.on_rank_zero(lambda: held.enter_context(one_writer(out, inside=True)))
         found = finetune(
             context.model,
             context.data,
@@ -217,7 +217,7 @@ def opened(
         found = {} if resume else {"numerics": probe().describe()}
         return open_folder(out, record | found, resume=resume, overwrite=overwrite)["numerics"]  # type: ignore[no-any-return]
 
-    numerics = Numerics.from_record(distributed.by_first(work))
+    numerics = Numerics.from_record(distributed.on_rank_zero(work))
     return (
         replace(numerics, device=find_device(device)) if distributed.world_size() > 1 else numerics
     )
@@ -228,7 +228,7 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
     first writes.
     """
     folder, cfg, seed = split_folder(job.out, number), job.settings, derive(job.seed, number)
-    if distributed.by_first(lambda: tidied(folder)):
+    if distributed.on_rank_zero(lambda: tidied(folder)):
         return read_finished(folder)
     begin, name = time.perf_counter(), f"split {split.name}"
     train, kept_out = training_items(job.data, split, job.low_shot, cfg.heldout_share, seed)
@@ -254,7 +254,7 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
         "n_train": len(train),
         "n_test": len(found.items),
         "n_clips": found.clips,
-        "unreadable": distributed.add_up(job.clips.failures),
+        "unreadable": distributed.sum_counters(job.clips.failures),
         "steps": state.learning.steps,
         "skipped": state.learning.skipped,
         "history": passes(state.learning),
@@ -267,7 +267,7 @@ def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str
     about = {"data": job.data.name, "split": split.name, "scratch": job.scratch}
     info["finetuned"] = {**about, "settings": asdict(cfg)}
     pair, clip = state.pair, job.clips.clip
-    distributed.by_first(lambda: save_finished(folder, pair, info, clip, found, result))
+    distributed.on_rank_zero(lambda: save_finished(folder, pair, info, clip, found, result))
     return found, result
 
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from torch.distributed import HashStore, PrefixStore
 
-from seehear.machine.meeting import name_of_meeting
+from seehear.machine.distributed import fresh_prefix
 
 
 def meet(store: HashStore, order: list[int], pause_s: float) -> list[str]:
@@ -15,7 +15,7 @@ def meet(store: HashStore, order: list[int], pause_s: float) -> list[str]:
     names: dict[int, str] = {}
 
     def come(rank: int) -> None:
-        names[rank] = name_of_meeting(store, rank, len(order), 20.0)
+        names[rank] = fresh_prefix(store, rank, len(order), 20.0)
 
     threads = [threading.Thread(target=come, args=(rank,)) for rank in order]
     for thread in threads:
@@ -48,6 +48,6 @@ def test_a_rank_that_waits_in_vain_says_so() -> None:
     store = HashStore()
     meet(store, [0, 1], 0.0)  # the name of these is still there
     with pytest.raises(RuntimeError, match="rank 0 did not come within"):
-        name_of_meeting(store, 1, 2, 0.3)
+        fresh_prefix(store, 1, 2, 0.3)
     with pytest.raises(RuntimeError):
-        name_of_meeting(store, 0, 2, 0.3)
+        fresh_prefix(store, 0, 2, 0.3)
