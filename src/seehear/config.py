@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 import types
 import typing
@@ -317,11 +318,13 @@ def parse(wanted: Any, value: Any) -> Any:
     """One value as one type; ValueError where that cannot be."""
     origin = typing.get_origin(wanted)
     if origin is Literal:
+        value = value.lower() if isinstance(value, str) else value
         if value not in typing.get_args(wanted):
             raise ValueError
         return value
     if origin is tuple:
-        parts = value.replace(",", " ").split() if isinstance(value, str) else value
+        # "4,,5" has an empty part, which is no number
+        parts = re.split(r"\s*,\s*|\s+", value.strip()) if isinstance(value, str) else value
         parts = [parts] if isinstance(parts, int) else list(parts)
         if not parts:
             raise ValueError
@@ -407,7 +410,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise SettingsError(
-            f"There is no settings file {path}. `seehear settings` prints one to start from."
+            f"{path} does not exist. `seehear settings` prints one to start from."
         ) from None
     except (
         ValueError,

@@ -45,6 +45,7 @@ def test_presets_survive_the_way_through_json_and_toml_and_state_what_they_are(n
         ("train.batch_size", "16", 16),
         ("clip.flip", "false", False),
         ("variant", "cdc", "cdc"),
+        ("variant", "XDC", "xdc"),
         ("cluster.num_clusters", "8", (8,)),
         ("cluster.num_clusters", "8,16", (8, 16)),
         ("cluster.num_clusters", [8, 16], (8, 16)),
@@ -76,6 +77,10 @@ def test_values_get_the_type_of_their_setting(name, typed, value):
         ({"clip.flip": "maybe"}, "true or false"),
         ({"variant": "xyz"}, "one of xdc, sdc, mdc, cdc"),
         ({"cluster.num_clusters": ""}, "whole numbers separated by commas"),
+        (
+            {"cluster.num_clusters": "4,,5"},
+            "is '4,,5'. It must be whole numbers separated by commas",
+        ),
         ({"cluster.num_clusters": "4,1"}, r"num_clusters is 1\. It must be at least 2"),
         ({"clip.crop_pixels": 200}, r"more than clip\.short_side_pixels \(128\)"),
         ({"encoders.video_depth": 12}, "10 or 18"),
@@ -107,7 +112,7 @@ def test_settings_are_frozen():
 
 
 def test_a_settings_file_that_is_missing_or_broken_says_so(tmp_path):
-    with pytest.raises(SettingsError, match="no settings file"):
+    with pytest.raises(SettingsError, match="does not exist"):
         read_toml(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("rounds = \n")
     with pytest.raises(SettingsError, match="line 1"):

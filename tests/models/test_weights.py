@@ -295,9 +295,9 @@ def test_convert_from_the_command_line(files, tmp_path, monkeypatch, capsys):
     assert len(json.loads(capsys.readouterr().out)["matched"]) == 222
     assert (
         command(monkeypatch, "weights", "convert", str(tmp_path / "no.pth"), "--out", out + "2")
-        == 1
+        == 2
     )
-    assert capsys.readouterr().err.startswith("Error: There is no checkpoint")
+    assert "no.pth does not exist." in capsys.readouterr().err
     assert not (tmp_path / "out2").exists()
 
 

@@ -38,7 +38,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that are no text
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="seehear", standalone_mode=False)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             distributed.stop()  # a group that is still there when the interpreter ends may abort it
     except click.ClickException as error:

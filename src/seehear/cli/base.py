@@ -1,8 +1,12 @@
-"""What all commands share: the group, settings as options, tables on stdout. No command is here."""
+"""What all commands share: the group, options, settings as options, answers on stdout. No command
+is here.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,23 +16,75 @@ import click
 
 import seehear
 from seehear import config
-from seehear.errors import printable
+from seehear.errors import UsageError, printable
 
 ON_RANKS = {"pretrain", "evaluate"}  # commands that torchrun may start
 # settings with a line of their own in --help; the others work by dotted name
 SHOWN = ("variant", "seed", "rounds")
 
+Decorator = Callable[[Any], Any]
+
+
+class Command(click.Command):
+    """A command whose errors name options as they are typed, and say where help is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; `--lr` is answered with `--train.lr`."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            word = error.option_name.lstrip("-").replace("-", "_")
+            options = [name for param in self.params for name in param.opts]
+            near = [name for name in options if name.rpartition(".")[2] == word]
+            if not near:
+                raise
+            text = f"No such option '{error.option_name}'. Did you mean '{' or '.join(near)}'?"
+            raise click.UsageError(text, ctx) from None
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, if files are there; an error of the Python function says `--fps`, not
+        `frame_rate_hz`.
+        """
+        for param in self.params:
+            if isinstance(param.type, Existing):
+                param.type.check(ctx.params[param.name or ""])
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            text = str(error)
+            for param in self.params:
+                pattern = rf"(?<![\w.]){param.name}\b" if "_" in str(param.name) else None
+                pattern = pattern or rf"^{param.name}(?= is )"
+                text = re.sub(pattern, param.opts[0], text)
+            error.args = (text,)
+            raise
+
 
 class InOrder(click.Group):
-    """Commands in the order in which they are needed."""
+    """Commands in the order in which they are needed; without a command, its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names as they were added."""
         return list(self.commands)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Nothing typed is a question, not a mistake."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
 
 @click.group(
-    cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=InOrder,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
 )
 @click.version_option(seehear.__version__, prog_name="seehear")
 @click.pass_context
@@ -66,7 +122,105 @@ class PathOrAddress(click.ParamType[Path | str]):
         return str(value) if "://" in str(value) else Path(value)
 
 
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+class Existing(click.Path):
+    """The path of something that must be there when the command runs.
+
+    Args:
+        advice: what to do where it is not.
+    """
+
+    def __init__(self, advice: str = "Name a file that is there.") -> None:
+        super().__init__(path_type=Path)
+        self.advice = advice
+
+    def check(self, path: Path | None) -> None:
+        """Raise UsageError where nothing is there."""
+        if path is not None and not path.exists():
+            raise UsageError(f"{path} does not exist. {self.advice}")
+
+
+class Word(click.ParamType[str]):
+    """One of some words that the function behind knows, in capitals or not."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """In small letters."""
+        return str(value).lower()
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Positive whole numbers: "1,5,10" -> (1, 5, 10)."""
+
+    name = "numbers"
+
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """A tuple."""
+        try:
+            found: tuple[int, ...] = config.parse(tuple[int, ...], value)
+        except ValueError:
+            found = ()
+        if not found or min(found) < self.least:
+            self.fail(
+                f"{value!r} must be whole numbers from {self.least} up, separated by commas, "
+                f"such as 1,5,10.",
+                param,
+                ctx,
+            )
+        return found
+
+
+PATH = click.Path(path_type=Path)
+VIDEOS = PathOrAddress()
+RUN = Existing("Make a run: seehear pretrain INDEX --out RUN")
+WORD = Word()
+AT_LEAST_1 = click.IntRange(min=1)
+
+
+def command(name: str | None = None, cls: type[Command] = Command, **about: Any) -> Decorator:
+    """A command of ours."""
+    return click.command(name, cls, **about)
+
+
+def option(names: str, help: str, **how: Any) -> Decorator:
+    """An option; `names` as typed, then that of the argument where it differs."""
+    return click.option(*names.split(), help=help, **how)
+
+
+def flag(names: str, help: str, **how: Any) -> Decorator:
+    """An option without a value."""
+    return option(names, help, is_flag=True, **how)
+
+
+SHARED = {
+    "--segment-seconds": option(
+        "--segment-seconds", "Longest segment a file is cut into.", default=10.0
+    ),
+    "--min-seconds": option("--min-seconds", "A shorter tail is dropped.", default=1.0),
+    "--workers": option("--workers", "Processes. [default: one a core]", type=AT_LEAST_1),
+    "--timeout": option("--timeout timeout_s", "Seconds that a file may take.", default=30.0),
+    "--device": option("--device", "auto, cpu, cuda, ...", default="auto"),
+    "--index": option("--index", "The run's index. [default: where the run found it]", type=PATH),
+    "--quiet": flag("--quiet", "No progress."),
+    "--json": flag("--json as_json", "Print the result as JSON."),
+}
+
+
+def shared(*names: str) -> Decorator:
+    """Options that several commands have, in this order."""
+
+    def add(function: Any) -> Any:
+        for name in reversed(names):
+            function = SHARED[name](function)
+        return function
+
+    return add
+
+
+def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command every setting as an option of its dotted name; they arrive as the argument
     `settings`.
     """
@@ -74,24 +228,27 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
     def collect(**arguments: Any) -> Any:
         settings = {leaf.name: arguments.pop(leaf.name.replace(".", "__")) for leaf in leaves}
-        return command(
+        return function(
             settings={name: value for name, value in settings.items() if value is not None},
             **arguments,
         )
 
-    collect.__doc__, collect.__name__ = command.__doc__, command.__name__
+    collect.__doc__, collect.__name__ = function.__doc__, function.__name__
     for leaf in reversed(leaves):
-        names = [f"--{leaf.name}", leaf.name.replace(".", "__")]
-        option = click.option(
-            *names, metavar="VALUE", help=leaf.help, hidden=leaf.name not in SHOWN
-        )
-        collect = option(collect)
+        names = f"--{leaf.name} {leaf.name.replace('.', '__')}"
+        collect = option(names, leaf.help, metavar="VALUE", hidden=leaf.name not in SHOWN)(collect)
     return collect
 
 
 def say(text: object, *, flush: bool = False) -> None:
     """Print a result on stdout; names of files and classes in it move nothing on a terminal."""
     print("\n".join(map(printable, str(text).split("\n"))), flush=flush)
+
+
+def answer(as_json: bool, data: Any, *lines: str) -> None:
+    """Print a result: for a program, or for a person, for whom empty lines are left out."""
+    for line in (json.dumps(data),) if as_json else filter(None, lines):
+        say(line)
 
 
 def print_table(rows: list[list[str]]) -> None:
@@ -112,9 +269,8 @@ def print_table(rows: list[list[str]]) -> None:
     for row in rows[1:]:
         grid.add_row(*(Text(printable(cell)) for cell in row))
     wide = sum(max(len(printable(row[i])) for row in rows) + 4 for i in range(len(rows[0])))
-    Console(
-        width=None if sys.stdout.isatty() else max(100, wide), markup=False, highlight=False
-    ).print(grid)
+    width = None if sys.stdout.isatty() else max(100, wide)
+    Console(width=width, markup=False, highlight=False).print(grid)
 
 
 def is_number(cell: str) -> bool:

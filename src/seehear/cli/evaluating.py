@@ -2,166 +2,138 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
 import seehear
-from seehear.cli.base import print_table, say
+from seehear.cli.base import (
+    PATH,
+    WORD,
+    Command,
+    Decorator,
+    Existing,
+    Numbers,
+    answer,
+    command,
+    flag,
+    option,
+    print_table,
+    say,
+    shared,
+)
 from seehear.machine.console import counted
 
 NAMED = 3  # items left out that are named on a terminal; the result names more
 
-OF_TASK = {  # option -> the tasks that it belongs to; the others are for all of them
-    "classifier": ("probe",),
-    "low_shot": ("probe", "finetune"),
-    "baseline": ("probe",),
-    "num_crops": ("probe", "retrieval", "features"),
-    "num_clusters": ("clusters",),
-    "preset": ("finetune",),
-    "frames": ("finetune",),
-    "freeze": ("finetune",),
-    "scratch": ("finetune",),
-    "resume": ("finetune",),
-    "overwrite": ("finetune", "features"),
-    "changes": ("finetune",),
-    "form": ("features",),
-    "stride_seconds": ("features",),
-    "out": ("features",),
-}
+
+class TaskOption(click.Option):
+    """An option that belongs to some tasks alone.
+
+    Args:
+        tasks: their names, between spaces.
+    """
+
+    def __init__(self, *args: Any, tasks: str, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.hidden = True
+        self.tasks = tasks.split()
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Hidden from lists of all options; `ByTask` shows it."""
+        self.hidden = False
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.hidden = True
 
 
-class ByTask(click.Command):
+class ByTask(Command):
     """A command whose help lists the options of each task under the task's name."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Options for all tasks first."""
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for option in self.get_params(ctx):
-            if isinstance(option, click.Argument):
-                continue
-            shown = option.get_help_record(ctx)
-            if shown is None and isinstance(option, click.Option):
-                option.hidden = False
-                shown = option.get_help_record(ctx)
-                option.hidden = True
-            if shown is not None:
-                tasks = OF_TASK.get(option.name or "", ())
-                groups.setdefault(
-                    f"Options of {' and '.join(tasks)}" if tasks else "Options", []
-                ).append(shown)
+        for param in self.get_params(ctx):
+            shown = param.get_help_record(ctx)
+            tasks = param.tasks if isinstance(param, TaskOption) else []
+            title = f"Options of {' and '.join(tasks)}" if tasks else "Options"
+            if shown is not None and not isinstance(param, click.Argument):
+                groups.setdefault(title, []).append(shown)
         for title, records in groups.items():
             with formatter.section(title):
                 formatter.write_dl(records)
 
 
-def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:
-    """ "1,5,10" -> [1, 5, 10]."""
-    if not value:
-        return []
-    try:
-        found = [int(part) for part in value.replace(",", " ").split()]
-    except ValueError:
-        found = []
-    if not found or min(found) < 1:
-        raise click.BadParameter(
-            f"{value!r} must be positive whole numbers separated by commas, such as 1,5,10,20."
-        )
-    return found
+def of(tasks: str, names: str, help: str, **how: Any) -> Decorator:
+    """An option of some tasks."""
+    return option(names, help, cls=TaskOption, tasks=tasks, **how)
 
 
-@click.command(cls=ByTask, short_help="Measure a model where classes are known.")
+@command(cls=ByTask, short_help="Measure a model where classes are known.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option(
-    "--task",
-    default="probe",
-    show_default=True,
-    help="probe, finetune, retrieval, clusters or features.",
+@option("--task", "probe, finetune, retrieval, clusters or features.", default="probe", type=WORD)
+@option(
+    "--data", "An index, or a benchmark's folder.", type=Existing("Name an index, or a folder.")
 )
-@click.option("--data", type=click.Path(path_type=Path), help="An index, or a benchmark's folder.")
-@click.option(
-    "--classes", type=click.Path(path_type=Path), help="For an index, a CSV: path,class[,split]."
+@option("--classes", "For an index, a CSV: path,class[,split].", type=Existing())
+@option(
+    "--dataset", "The benchmark's layout: ucf101, esc50, folders, ...", default="auto", type=WORD
 )
-@click.option(
-    "--dataset",
-    default="auto",
-    show_default=True,
-    help="The benchmark's layout: ucf101, esc50, folders, ...",
-)
-@click.option("--modality", help="video or audio. [default: all there are]")
-@click.option(
-    "--clips",
-    "num_clips",
+@option("--modality", "video or audio. [default: all there are]", type=WORD)
+@option("--clips num_clips", "Clips of each item, averaged. [default: 10; clusters: 1]", type=int)
+@option("--results", "Folder to write to. [default: RUN/results]", type=PATH)
+@option("--seed", "Draws what is drawn.", default=0)
+@shared("--device")
+@flag("--table", "Print results of several runs side by side instead.")
+@shared("--json")
+@of(
+    "probe retrieval features",
+    "--crops num_crops",
+    "Crops of each clip, 1 or 3. [default: the field's on the set]",
     type=int,
-    help="Clips of each item, averaged. [default: 10; clusters: 1]",
 )
-@click.option(
-    "--crops",
-    "num_crops",
-    type=int,
-    hidden=True,
-    help="Crops of each clip, 1 or 3. [default: the field's on the set]",
-)
-@click.option(
-    "--results", type=click.Path(path_type=Path), help="Folder to write to. [default: RUN/results]"
-)
-@click.option("--seed", default=0, show_default=True, help="Draws what is drawn.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-@click.option("--table", is_flag=True, help="Print results of several runs side by side instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option(
-    "--classifier", hidden=True, help="logistic or svm. [default: the field's on the set]"
-)
-@click.option(
+@of("probe", "--classifier", "logistic or svm. [default: the field's on the set]", type=WORD)
+@of(
+    "probe finetune",
     "--low-shot",
-    callback=numbers,
-    hidden=True,
-    help="Examples a class: 1,5,10,20, beside all; finetune: one number.",
+    "Examples a class: 1,5,10,20, beside all; finetune: one number.",
+    type=Numbers(),
 )
-@click.option(
+@of(
+    "probe",
     "--baseline",
+    "Also classify by hand-made colour, motion and log-mel statistics.",
     is_flag=True,
-    hidden=True,
-    help="Also classify by hand-made colour, motion and log-mel statistics.",
 )
-@click.option(
+@of(
+    "clusters",
     "--num-clusters",
-    hidden=True,
-    help="K: classes (as many), run (the run's) or a number. [default: run]",
+    "K: classes (as many), run (the run's) or a number. [default: run]",
+    type=WORD,
 )
-@click.option(
-    "--preset", hidden=True, help="ucf101, hmdb51, their -8frames, kinetics-linear, esc50, default."
+@of(
+    "finetune",
+    "--preset",
+    "ucf101, hmdb51, their -8frames, kinetics-linear, esc50, default.",
+    type=WORD,
 )
-@click.option(
-    "--frames", type=int, hidden=True, help="Frames in a clip, 8 or 32. [default: the preset's]"
-)
-@click.option("--freeze", is_flag=True, hidden=True, help="Train the classifier alone.")
-@click.option("--scratch", is_flag=True, hidden=True, help="Start from random weights instead.")
-@click.option("--resume", is_flag=True, hidden=True, help="Go on after the last checkpoint.")
-@click.option("--overwrite", is_flag=True, hidden=True, help="Replace what is there.")
-@click.option(
-    "--set",
-    "changes",
+@of("finetune", "--frames", "Frames in a clip, 8 or 32. [default: the preset's]", type=int)
+@of("finetune", "--freeze", "Train the classifier alone.", is_flag=True)
+@of("finetune", "--scratch", "Start from random weights instead.", is_flag=True)
+@of("finetune", "--resume", "Go on after the last checkpoint.", is_flag=True)
+@of("finetune features", "--overwrite", "Replace what is there.", is_flag=True)
+@of(
+    "finetune",
+    "--set changes",
+    "Change a setting: lr=0.001.",
     multiple=True,
-    hidden=True,
     metavar="NAME=VALUE",
-    help="Change a setting: lr=0.001.",
 )
-@click.option(
-    "--format", "form", hidden=True, help="parquet, numpy or sequence. [default: parquet]"
-)
-@click.option(
-    "--stride-seconds",
-    type=float,
-    hidden=True,
-    help="Between features of a sequence. [default: 0.5]",
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), hidden=True, help="Folder for the features."
-)
+@of("features", "--format form", "parquet, numpy or sequence. [default: parquet]", type=WORD)
+@of("features", "--stride-seconds", "Between features of a sequence. [default: 0.5]", type=float)
+@of("features", "--out", "Folder for the features.", type=PATH)
 def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) -> None:
     """Measure MODEL on videos or sounds whose classes are known.
 
@@ -169,43 +141,52 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
     or hf:NAME. The data are an index with --classes, or a benchmark as its makers publish it
     (docs/datasets.md).
     """
-    if table and as_json:
-        raise click.UsageError(
-            "--table is Markdown. For JSON, read RUN/results, or leave --table out."
-        )
     if table:
+        if as_json:
+            raise click.UsageError(
+                "--table is Markdown. For JSON, read RUN/results, or leave --table out."
+            )
         from seehear.evaluation.table import compare
 
         say(compare(models))
         return
-    task, data = given.pop("task"), given.pop("data")
     if len(models) > 1:
         raise click.UsageError("Several models are for --table; measure one at a time.")
-    if data is None:
+    if given["data"] is None:
         raise click.UsageError(
             "Missing option '--data': an index with --classes, or a benchmark's folder."
         )
-    if task == "features" and given["out"] is None:
+    if given["task"] == "features" and given["out"] is None:
         raise click.UsageError("Missing option '--out': the folder for the features.")
-    for name, tasks in OF_TASK.items():
-        option = {"changes": "set", "form": "format", "num_crops": "crops"}.get(name, name)
-        if task not in tasks and given[name] not in (None, False, [], ()):
-            raise click.UsageError(
-                f"--{option.replace('_', '-')} belongs to --task {' or '.join(tasks)}, not to "
-                f"{task}."
-            )
-        if task not in tasks or given[name] in (None, [], ()):
-            del given[name]
-    if "changes" in given:
-        given["changes"] = dict(parted(change) for change in given["changes"])
-    result = seehear.evaluate(models[0], task=task, data=data, **given)
+    result = seehear.evaluate(models[0], **for_task(given))
     if not result:  # another rank has it
         return
-    if as_json:
-        say(json.dumps(result))
-        return
-    show(result)
-    say(f"Written: {result['written']}")
+    if not as_json:
+        show(result)
+    answer(as_json, result, f"Written: {result['written']}")
+
+
+def for_task(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, without those of other tasks.
+
+    Raises:
+        UsageError: one belongs to another task.
+    """
+    for param in click.get_current_context().command.params:
+        if not isinstance(param, TaskOption) or param.name is None:
+            continue
+        value = given[param.name]
+        is_given = value is not None and value is not False and value != ()
+        if given["task"] not in param.tasks and is_given:
+            raise click.UsageError(
+                f"{param.opts[0]} belongs to --task {' or '.join(param.tasks)}, not to "
+                f"{given['task']}."
+            )
+        if not is_given:
+            del given[param.name]
+    if "changes" in given:
+        given["changes"] = dict(parted(change) for change in given["changes"])
+    return given
 
 
 def parted(change: str) -> tuple[str, str]:

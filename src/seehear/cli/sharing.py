@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 import seehear
-from seehear.cli.base import InOrder, print_table, say
+from seehear.cli.base import (
+    PATH,
+    WORD,
+    Existing,
+    InOrder,
+    answer,
+    command,
+    flag,
+    option,
+    print_table,
+    say,
+    shared,
+)
 
 
 @click.group(cls=InOrder, short_help="Released weights: list, fetch, convert.")
@@ -17,44 +29,34 @@ def weights() -> None:
     """Video encoders that others released: XDC's official ones, and torchvision's."""
 
 
-@weights.command("list", short_help="Show which there are.")
-@click.option("--json", "as_json", is_flag=True, help="Print all that is known of them as JSON.")
+@command("list", short_help="Show which there are.")
+@shared("--json")
 def list_weights(as_json: bool) -> None:
     """List the released weights that are known by name."""
     from seehear.models.fetching import weights_folder
     from seehear.models.released import RELEASED
 
     cached = {name: (weights_folder() / entry.file).exists() for name, entry in RELEASED.items()}
-    if as_json:
-        say(
-            json.dumps(
-                [asdict(entry) | {"cached": cached[name]} for name, entry in RELEASED.items()]
-            )
-        )
-        return
-    rows = [["name", "UCF101", "HMDB51", "clip", "licence", "here"]]
-    for name, entry in RELEASED.items():
-        clip = f"{entry.clip.frames} frames, {entry.clip.frame_rate_hz:g} Hz"
-        numbers = [
-            f"{entry.published[b]:.1f}" if b in entry.published else ""
-            for b in ("UCF101", "HMDB51")
-        ]
-        rows.append([name, *numbers, clip, entry.licence, "yes" if cached[name] else ""])
-    print_table(rows)
-    say(
+    if not as_json:
+        rows = [["name", "UCF101", "HMDB51", "clip", "licence", "here"]]
+        for name, entry in RELEASED.items():
+            clip = f"{entry.clip.frames} frames, {entry.clip.frame_rate_hz:g} Hz"
+            given = [entry.published.get(benchmark) for benchmark in ("UCF101", "HMDB51")]
+            numbers = ["" if value is None else f"{value:.1f}" for value in given]
+            rows.append([name, *numbers, clip, entry.licence, "yes" if cached[name] else ""])
+        print_table(rows)
+    answer(
+        as_json,
+        [asdict(entry) | {"cached": cached[name]} for name, entry in RELEASED.items()],
         "Accuracies in % are its makers', after fine-tuning the whole network. Use: "
-        "seehear.load(NAME)"
+        "seehear.load(NAME)",
     )
 
 
-@weights.command(short_help="Download one, once.")
+@command(short_help="Download one, once.")
 @click.argument("name")
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    help="The folder. [default: $SEEHEAR_HOME/weights or ~/.cache]",
-)
-@click.option("--quiet", is_flag=True, help="No progress.")
+@option("--cache", "The folder. [default: $SEEHEAR_HOME/weights or ~/.cache]", type=PATH)
+@shared("--quiet")
 def fetch(name: str, cache: Path | None, quiet: bool) -> None:
     """Download the released weights NAME, going on with what is there, and check them; prints the
     file's path.
@@ -65,57 +67,57 @@ def fetch(name: str, cache: Path | None, quiet: bool) -> None:
     say(fetch(name, cache, console=Console(quiet=quiet)))
 
 
-@weights.command(short_help="Make an encoders/ folder of a checkpoint.")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The folder of the encoders."
-)
-@click.option(
+@command(short_help="Make an encoders/ folder of a checkpoint.")
+@click.argument("file", type=Existing("Name a checkpoint that is there."))
+@option("--out", "The folder of the encoders.", required=True, type=PATH)
+@option(
     "--midplanes",
+    "How the inner width is counted: conv (XDC), block (torchvision).",
     default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "conv", "block"]),
-    help="How the inner width is counted: conv (XDC), block (torchvision).",
+    type=click.Choice(["auto", "conv", "block"], case_sensitive=False),
 )
-@click.option("--overwrite", is_flag=True, help="Replace the encoders that are there.")
-@click.option("--json", "as_json", is_flag=True, help="Print what became of every key as JSON.")
-def convert(file: Path, out: Path, midplanes: str, overwrite: bool, as_json: bool) -> None:
+@flag("--overwrite", "Replace the encoders that are there.")
+@shared("--json")
+def convert(file: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Make an encoders/ folder of FILE, a checkpoint of R(2+1)D-18 by XDC, torchvision or you."""
     from seehear.models.converting import convert
 
-    accounting = convert(file, out, midplanes=midplanes, overwrite=overwrite)  # type: ignore[arg-type]
-    if as_json:
-        say(json.dumps(asdict(accounting) | {"left_out": accounting.left_out, "out": str(out)}))
-        return
-    say(f"{len(accounting.matched)} keys fit.")
-    if accounting.left_out:
-        say(f"Left out: {', '.join(accounting.left_out)}")
-    if accounting.not_there:
-        say(f"Not in the file, set to 0: {len(accounting.not_there)} counters of batch norms")
-    say(f"Encoder: {out}")
-    say(f'Use: seehear.embed_file(seehear.load("{out}"), "clip.mp4")')
+    accounting = convert(file, out, **options)
+    absent = len(accounting.not_there)
+    answer(
+        as_json,
+        asdict(accounting) | {"left_out": accounting.left_out, "out": str(out)},
+        f"{len(accounting.matched)} keys fit.",
+        f"Left out: {', '.join(accounting.left_out)}" if accounting.left_out else "",
+        f"Not in the file, set to 0: {absent} counters of batch norms" if absent else "",
+        f"Encoder: {out}",
+        f'Use: seehear.embed_file(seehear.load("{out}"), "clip.mp4")',
+    )
 
 
-@click.command(short_help="Write encoders for other programs.")
+@command(short_help="Write encoders for other programs.")
 @click.argument("run", type=str)
-@click.option("--to", required=True, help="safetensors, torchscript, onnx or hub.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder.")
-@click.option("--licence", help="Of the weights, for the model card, such as apache-2.0.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-def export(
-    run: str, to: str, out: Path, licence: str | None, overwrite: bool, as_json: bool
-) -> None:
+@option("--to", "safetensors, torchscript, onnx or hub.", required=True, type=WORD)
+@option("--out", "The folder.", required=True, type=PATH)
+@option("--licence", "Of the weights, for the model card, such as apache-2.0.")
+@flag("--overwrite", "Replace an earlier export.")
+@shared("--json")
+def export(run: str, out: Path, as_json: bool, **options: Any) -> None:
     """Write the encoders of RUN (a run, an encoders/ folder, released weights) for other
     programs.
     """
-    record = seehear.export(run, to, out, licence=licence, overwrite=overwrite)
-    if as_json:
-        say(json.dumps(record))
-        return
-    for modality, difference in record.get("differences", {}).items():
-        say(f"{modality}: features differ from the encoder's by at most {difference:.1e}")
-    say(f"Written to {out}: {', '.join(record['files'])}")
+    record = seehear.export(run, out=out, **options)
+    answer(
+        as_json,
+        record,
+        *(
+            f"{modality}: features differ from the encoder's by at most {difference:.1e}"
+            for modality, difference in record.get("differences", {}).items()
+        ),
+        f"Written to {out}: {', '.join(record['files'])}",
+    )
 
 
+for made in (list_weights, fetch, convert):
+    weights.add_command(made)
 COMMANDS = (weights, export)

@@ -12,47 +12,42 @@ import click
 
 import seehear
 from seehear import config
-from seehear.cli.base import PathOrAddress, print_table, say, with_settings
-from seehear.errors import SettingsError
+from seehear.cli.base import (
+    PATH,
+    VIDEOS,
+    WORD,
+    Existing,
+    Numbers,
+    answer,
+    command,
+    flag,
+    option,
+    print_table,
+    say,
+    shared,
+    with_settings,
+)
 
 
-@click.command(short_help="Write synthetic videos of sounding events.")
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--videos", default=1500, show_default=True, help="How many to write.")
-@click.option("--classes", default=12, show_default=True, help="How many kinds of events, 2 to 12.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other videos.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
-def synth(out: Path, videos: int, classes: int, seed: int, workers: int | None) -> None:
+@command(short_help="Write synthetic videos of sounding events.")
+@click.argument("out", type=PATH)
+@option("--videos", "How many to write.", default=1500)
+@option("--classes", "How many kinds of events, 2 to 12.", default=12)
+@option("--seed", "Another seed, other videos.", default=0)
+@shared("--workers")
+def synth(out: Path, videos: int, **options: Any) -> None:
     """Write synthetic videos of sounding events to the folder OUT, with classes.csv beside them."""
-    path = seehear.synth(out, videos=videos, classes=classes, seed=seed, workers=workers)
+    path = seehear.synth(out, videos=videos, **options)
     say(f"{videos} videos; their classes are in {path}")
     say(f"Next: seehear index {out} --out INDEX")
 
 
-@click.command(short_help="List usable segments, and why others are not.")
-@click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The folder of the index."
-)
-@click.option(
-    "--segment-seconds",
-    default=10.0,
-    show_default=True,
-    help="Longest segment a video is cut into.",
-)
-@click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail is dropped.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    default=30.0,
-    show_default=True,
-    help="Seconds that one file may take.",
-)
-@click.option(
-    "--overwrite", is_flag=True, help="Look at everything anew, with other settings perhaps."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@command(short_help="List usable segments, and why others are not.")
+@click.argument("videos", nargs=-1, required=True, type=VIDEOS)
+@option("--out", "The folder of the index.", required=True, type=PATH)
+@shared("--segment-seconds", "--min-seconds", "--workers", "--timeout")
+@flag("--overwrite", "Look at everything anew, with other settings perhaps.")
+@shared("--json")
 def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: Any) -> None:
     """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each
     file left out.
@@ -62,42 +57,23 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     among the videos are passed over.
     """
     summary = seehear.index(videos, out, **options)
-    if as_json:
-        say(json.dumps(summary.to_dict()))
-        return
-    say(summary.describe())
-    say(f"Next: seehear pretrain {out} --out RUN")
+    next_line = f"Next: seehear pretrain {out} --out RUN"
+    answer(as_json, summary.to_dict(), summary.describe(), next_line)
 
 
-@click.command(short_help="Re-encode an index so that training reads it faster.")
-@click.argument("index", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The folder of the packed index."
-)
-@click.option(
-    "--preset",
-    default="small",
-    show_default=True,
-    help="Whose clips it is for: debug, demo, small, paper.",
-)
-@click.option("--short-side", "short_side_pixels", type=int, help="Another short side, in pixels.")
-@click.option("--fps", "frame_rate_hz", type=float, help="Another frame rate.")
-@click.option(
-    "--quality",
-    default=20,
-    show_default=True,
-    help="x264's constant rate factor; lower: better, larger.",
-)
-@click.option(
-    "--shard-gb", "shard_gigabytes", default=1.0, show_default=True, help="Size of a shard."
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
-@click.option("--estimate", is_flag=True, help="Only say what it will take.")
-@click.option("--overwrite", is_flag=True, help="Remove what was packed there before.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option(
-    "--timeout", "timeout_s", default=120.0, hidden=True, help="Seconds that one segment may take."
-)
+@command(short_help="Re-encode an index so that training reads it faster.")
+@click.argument("index", type=PATH)
+@option("--out", "The folder of the packed index.", required=True, type=PATH)
+@option("--preset", "Whose clips it is for: debug, demo, small, paper.", default="small", type=WORD)
+@option("--short-side short_side_pixels", "Another short side, in pixels.", type=int)
+@option("--fps frame_rate_hz", "Another frame rate.", type=float)
+@option("--quality", "x264's constant rate factor; lower: better, larger.", default=20)
+@option("--shard-gb shard_gigabytes", "Size of a shard.", default=1.0)
+@shared("--workers")
+@flag("--estimate", "Only say what it will take.")
+@flag("--overwrite", "Remove what was packed there before.")
+@shared("--json")
+@option("--timeout timeout_s", "Seconds that one segment may take.", default=120.0, hidden=True)
 def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Re-encode every segment of INDEX to what training reads, in shards that decode several times
     faster.
@@ -106,45 +82,27 @@ def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
     on when it is started again.
     """
     summary = seehear.pack(index, out, **options)
-    if as_json:
-        say(json.dumps(summary.to_dict()))
-        return
-    say(summary.describe())
-    if summary.digest:
-        say(f"Next: seehear pretrain {out} --out RUN --preset {options['preset']}")
+    next_line = f"Next: seehear pretrain {out} --out RUN --preset {options['preset']}"
+    answer(as_json, summary.to_dict(), summary.describe(), next_line if summary.digest else "")
 
 
-@click.command(short_help="Learn from an index, without labels.")
-@click.argument("index", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The folder of the run."
+@command(short_help="Learn from an index, without labels.")
+@click.argument("index", type=PATH)
+@option("--out", "The folder of the run.", required=True, type=PATH)
+@option("--preset", "debug, demo, small or paper; `seehear settings`.", default="small", type=WORD)
+@option(
+    "--config config_file",
+    "A TOML file with settings.",
+    type=Existing("`seehear settings` prints one to start from."),
 )
-@click.option(
-    "--preset",
-    default="small",
-    show_default=True,
-    help="debug, demo, small or paper; `seehear settings`.",
-)
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="A TOML file with settings."
-)
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-@click.option(
-    "--resume-if-there", is_flag=True, help="The same, or begin where there is no run yet."
-)
-@click.option("--overwrite", is_flag=True, help="Remove the run that is there first.")
-@click.option("--tensorboard", is_flag=True, help="Also write RUN/tensorboard.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@flag("--resume", "Go on from the last checkpoint.")
+@flag("--resume-if-there", "The same, or begin where there is no run yet.")
+@flag("--overwrite", "Remove the run that is there first.")
+@flag("--tensorboard", "Also write RUN/tensorboard.")
+@shared("--quiet")
 @with_settings
 def pretrain(
-    index: Path,
-    out: Path,
-    config_file: Path | None,
-    quiet: bool,
-    settings: dict[str, Any],
-    resume: bool,
-    resume_if_there: bool,
-    **options: Any,
+    index: Path, out: Path, config_file: Path | None, settings: dict[str, Any], **options: Any
 ) -> None:
     """Train a video and an audio encoder on the segments of INDEX, without labels.
 
@@ -157,25 +115,23 @@ def pretrain(
     from seehear.machine import distributed
     from seehear.machine.console import Console, counted, duration
 
-    if (resume or resume_if_there) and options["overwrite"]:
+    if_there, console = options.pop("resume_if_there"), Console(quiet=options.pop("quiet"))
+    if (options["resume"] or if_there) and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other.")
-    options["resume"] = "if there" if resume_if_there else resume
+    if if_there:
+        options["resume"] = "if there"
     from_file = config.read_toml(config_file) if config_file else {}
     begin = time.perf_counter()
-    run = seehear.pretrain(
-        index, out, settings=from_file | settings, console=Console(quiet=quiet), **options
-    )
+    run = seehear.pretrain(index, out, settings=from_file | settings, console=console, **options)
     if distributed.rank() > 0:
         return
     log = run.read_log()
     moved = [c["nmi_last"] for c in log[-1]["clusters"].values() if c["nmi_last"] is not None]
-    settled = (
-        f"; NMI with the round before {'/'.join(f'{value:.2f}' for value in moved)}"
-        if moved
-        else ""
-    )
+    settled = f"; NMI with the round before {'/'.join(f'{x:.2f}' for x in moved)}" if moved else ""
     took = duration(time.perf_counter() - begin)
     say(f"{counted(len(log), 'round')}, {log[-1]['rows']} segments, {took} this time{settled}.")
+    if options["preset"] == "debug":
+        say("Preset debug shows that every stage runs; it learns nothing. To learn: --preset demo")
     say(f"Trained encoders: {run.path / 'encoders'}")
     named = shlex.quote(str(out))
     say(f"Next, look and listen: seehear report {named} --open")
@@ -183,41 +139,25 @@ def pretrain(
     say(f"Where classes are known: seehear evaluate {named} --data INDEX --classes classes.csv")
 
 
-@click.command(short_help="Show in minutes that the method works.")
-@click.option(
-    "--out",
-    default=Path("runs/demo"),
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="The folder.",
-)
-@click.option("--seeds", default="0", show_default=True, help="One or several, such as 0,1,2.")
-@click.option(
-    "--variant", default="sdc,xdc", show_default=True, help="One or several of xdc, sdc, mdc, cdc."
-)
-@click.option(
-    "--videos", default=1500, show_default=True, help="How many to synthesise for each seed."
-)
-def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
+@command(short_help="Show in minutes that the method works.")
+@option("--out", "The folder.", default=Path("runs/demo"), type=PATH)
+@option("--seeds", "One or several, such as 0,1,2.", default="0", type=Numbers(least=0))
+@option("--variant", "One or several of xdc, sdc, mdc, cdc.", default="sdc,xdc", type=WORD)
+@option("--videos", "How many to synthesise for each seed.", default=1500)
+def demo(out: Path, seeds: tuple[int, ...], variant: str, videos: int) -> None:
     """Show in minutes that the method works: synthesise, index, train, probe, compare."""
     from seehear.reporting.demo import table
 
     begin = time.perf_counter()
-    chosen = list(config.parse(tuple[int, ...], seeds)) if seeds.replace(",", "").isdigit() else []
-    if not chosen:
-        raise SettingsError(
-            f"--seeds is {seeds!r}. It must be whole numbers separated by commas, such as 0,1,2."
-        )
     names = variant.replace(",", " ").split()
-    report = seehear.demo(out, seeds=chosen, variants=names, videos=videos)
+    report = seehear.demo(out, seeds=list(seeds), variants=names, videos=videos)
     print_table(table(report))
     took = time.perf_counter() - begin
     say(
-        f"Seeds {seeds}; {videos} videos each, a fifth of them for testing; {took / 60:.1f} "
-        f"minutes, "
-        f"{report['peak_memory_gb']:.1f} GB; {out}/demo.json"
+        f"Seeds {','.join(map(str, seeds))}; {videos} videos each, a fifth of them for testing; "
+        f"{took / 60:.1f} minutes, {report['peak_memory_gb']:.1f} GB; {out}/demo.json"
     )
-    page = Path(report["seeds"][str(chosen[0])]["page"]).resolve().as_uri()
+    page = Path(report["seeds"][str(seeds[0])]["page"]).resolve().as_uri()
     say(f"Look and listen: open {page} in a browser")
     say(
         "On your own videos: seehear index FOLDER --out INDEX && seehear pretrain INDEX --out RUN "
@@ -225,8 +165,8 @@ def demo(out: Path, seeds: str, variant: str, videos: int) -> None:
     )
 
 
-@click.command(short_help="Print every setting of a preset.")
-@click.argument("preset", default="small")
+@command(short_help="Print every setting of a preset.")
+@click.argument("preset", default="small", type=WORD)
 def settings(preset: str) -> None:
     """Print every setting of PRESET (debug, demo, small, paper) as TOML, to read or to start a file
     from.

@@ -9,47 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seehear.cli.base import PathOrAddress, print_table, say
+from seehear.cli.base import (
+    AT_LEAST_1,
+    PATH,
+    RUN,
+    VIDEOS,
+    WORD,
+    answer,
+    command,
+    flag,
+    option,
+    print_table,
+    say,
+    shared,
+)
+from seehear.errors import SeehearError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PATH = click.Path(path_type=Path)
+MODALITY = click.Choice(["auto", "video", "audio"], case_sensitive=False)
 
 
-@click.command(short_help="Features of new videos and sounds.")
+@command(short_help="Features of new videos and sounds.")
 @click.argument("run", type=PATH)
-@click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
-@click.option("--out", required=True, type=PATH, help="The Parquet file to write.")
-@click.option(
-    "--segment-seconds", default=10.0, show_default=True, help="Longest segment a file is cut into."
-)
-@click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail is dropped.")
-@click.option(
-    "--clips",
-    "num_clips",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Averaged a segment.",
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    default=30.0,
-    show_default=True,
-    help="Seconds that opening a file may take.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-@click.option(
-    "--overwrite", is_flag=True, help="Replace the file, or what an unfinished call left."
-)
-@click.option("--quiet", is_flag=True, help="No progress.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def embed(
-    run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool, **options: Any
-) -> None:
+@click.argument("videos", nargs=-1, required=True, type=VIDEOS)
+@option("--out", "The Parquet file to write.", required=True, type=PATH)
+@shared("--segment-seconds", "--min-seconds")
+@option("--clips num_clips", "Averaged a segment.", type=AT_LEAST_1, default=1)
+@shared("--workers", "--timeout", "--device")
+@flag("--overwrite", "Replace the file, or what an unfinished call left.")
+@shared("--quiet", "--json")
+def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: Any) -> None:
     """Write the features of VIDEOS by the encoders of RUN: an index, or files and folders of videos
     and sounds.
 
@@ -59,33 +50,26 @@ def embed(
     from seehear.library import embed_to_file
     from seehear.machine.console import Console
 
-    summary = embed_to_file(run, one_or_all(videos), console=Console(quiet=quiet), **options)
-    if as_json:
-        say(json.dumps(summary))
-        return
+    console = Console(quiet=options.pop("quiet"))
+    summary = embed_to_file(run, one_or_all(videos), console=console, **options)
+    check_any_readable(summary)
     there = ", ".join(f"{summary[m]} with {m}" for m in ("video", "audio") if m in summary)
-    say(f"{summary['path']}: {summary['rows']} segments ({there}).{complaints(summary)}")
-    say(f"Next: seehear assign {shlex.join([str(run), summary['path']])} --out labels.parquet")
+    answer(
+        as_json,
+        summary,
+        f"{summary['path']}: {summary['rows']} segments ({there}).{complaints(summary)}",
+        f"Next: seehear assign {shlex.join([str(run), summary['path']])} --out labels.parquet",
+    )
 
 
-@click.command(short_help="Clusters of new videos and sounds.")
-@click.argument("run", type=PATH)
-@click.argument("videos", nargs=-1, required=True, type=PathOrAddress())
-@click.option(
-    "--out", required=True, type=PATH, help="The Parquet file to write, or CSV by its ending."
-)
-@click.option(
-    "--segment-seconds", default=10.0, show_default=True, help="Longest segment a file is cut into."
-)
-@click.option("--min-seconds", default=1.0, show_default=True, help="A shorter tail is dropped.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one a core]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
-@click.option("--quiet", is_flag=True, help="No progress.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def assign(
-    run: Path, videos: tuple[Path | str, ...], as_json: bool, quiet: bool, **options: Any
-) -> None:
+@command(short_help="Clusters of new videos and sounds.")
+@click.argument("run", type=RUN)
+@click.argument("videos", nargs=-1, required=True, type=VIDEOS)
+@option("--out", "The Parquet file to write, or CSV by its ending.", required=True, type=PATH)
+@shared("--segment-seconds", "--min-seconds", "--workers", "--device")
+@flag("--overwrite", "Replace the file.")
+@shared("--quiet", "--json")
+def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: Any) -> None:
     """Write the clusters of VIDEOS: an index, files and folders, or a file of features from
     `seehear embed`.
 
@@ -95,44 +79,29 @@ def assign(
     from seehear.library import assign_to_file
     from seehear.machine.console import Console
 
-    with Console(quiet=quiet) as console:
+    with Console(quiet=options.pop("quiet")) as console:
         summary = assign_to_file(run, one_or_all(videos), console=console, **options)
-    if as_json:
-        say(json.dumps(summary))
-        return
+    check_any_readable(summary)
     far = ", ".join(f"{count} by {name}" for name, count in summary["far"].items())
-    say(f"{summary['path']}: {summary['rows']} segments.{complaints(summary)}")
-    say(f"Far from everything seen in training: {far}.")
+    answer(
+        as_json,
+        summary,
+        f"{summary['path']}: {summary['rows']} segments.{complaints(summary)}",
+        f"Far from everything seen in training: {far}.",
+    )
 
 
-@click.command(short_help="Nearest segments to a video, sound or picture.")
-@click.argument("run", type=PATH)
-@click.option("--query", required=True, type=PATH, help="A video, a sound file, or a picture.")
-@click.option(
-    "--in",
-    "gallery",
-    type=PATH,
-    help="An index or a file of features. [default: the run's own videos]",
-)
-@click.option(
-    "--by",
-    type=click.Choice(["auto", "video", "audio"]),
-    default="auto",
-    help="What is compared there.",
-)
-@click.option(
-    "--use",
-    type=click.Choice(["auto", "video", "audio"]),
-    default="auto",
-    help="What of the query is.",
-)
-@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="How many.")
-@click.option("--exact", is_flag=True, help="Score every row, however many there are.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-@click.option(
-    "--open", "open_best", is_flag=True, help="Open the best hit with the system's player."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
+@command(short_help="Nearest segments to a video, sound or picture.")
+@click.argument("run", type=RUN)
+@option("--query", "A video, a sound file, or a picture.", required=True, type=PATH)
+@option("--in gallery", "An index or file of features. [default: the run's own videos]", type=PATH)
+@option("--by", "What is compared there.", type=MODALITY, default="auto")
+@option("--use", "What of the query is.", type=MODALITY, default="auto")
+@option("--top", "How many.", type=AT_LEAST_1, default=20)
+@flag("--exact", "Score every row, however many there are.")
+@shared("--device")
+@flag("--open open_best", "Open the best hit with the system's player.")
+@shared("--json")
 def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: Any) -> None:
     """Find the segments nearest to a query, by what is seen or heard in them.
 
@@ -144,24 +113,27 @@ def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: An
 
     with Console() as console:
         hits = find(run, query, console=console, **options)
+    if not len(hits):
+        raise SeehearError(
+            f"There is nothing to find in {options['gallery'] or run}: none of its segments could "
+            f"be read. Are its files still there? `seehear index` again says why not."
+        )
     if as_json:
         say(json.dumps(hits.to_pylist()))
     else:
         print_table(hit_rows(hits))
-    if open_best and len(hits):
+    if open_best:
         open_file(hits["path"][0].as_py())
 
 
-@click.command("export-labels", short_help="Clusters for other programs.")
-@click.argument("run", type=PATH)
-@click.option("--to", required=True, help="csv, parquet, fiftyone or label-studio.")
-@click.option("--out", required=True, type=PATH, help="The file (csv, parquet) or folder to write.")
-@click.option("--index", type=PATH, help="The run's index. [default: where the run found it]")
-@click.option(
-    "--root", type=PATH, help="label-studio: the folder that its local file server shows."
-)
-@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@command("export-labels", short_help="Clusters for other programs.")
+@click.argument("run", type=RUN)
+@option("--to", "csv, parquet, fiftyone or label-studio.", required=True, type=WORD)
+@option("--out", "The file (csv, parquet) or folder to write.", required=True, type=PATH)
+@shared("--index")
+@option("--root", "label-studio: the folder that its local file server shows.", type=PATH)
+@flag("--overwrite", "Replace an earlier export.")
+@shared("--json")
 def export_labels(run: Path, as_json: bool, **options: Any) -> None:
     """Write the clusters of the videos that RUN was trained on, with their names, a row or range a
     segment.
@@ -169,13 +141,11 @@ def export_labels(run: Path, as_json: bool, **options: Any) -> None:
     from seehear.library import export_labels as export
 
     summary = export(run, **options)
-    if as_json:
-        say(json.dumps(summary))
-        return
-    say(
+    answer(
+        as_json,
+        summary,
         f"{summary['path']}: {summary['segments']} segments of {summary['videos']} videos, "
-        f"clustered by "
-        f"{', '.join(summary['clusterings'])}."
+        f"clustered by {', '.join(summary['clusterings'])}.",
     )
 
 
@@ -184,30 +154,33 @@ def one_or_all(videos: tuple[Path | str, ...]) -> Path | str | list[Path | str]:
     return videos[0] if len(videos) == 1 else list(videos)
 
 
+def reasons_of(summary: dict[str, Any]) -> str:
+    """ "1 not a media file, 2 no permission"."""
+    return ", ".join(f"{count} {reason}" for reason, count in summary["unreadable"].items())
+
+
+def check_any_readable(summary: dict[str, Any]) -> None:
+    """Raise SeehearError where nothing could be read: that is no result."""
+    if not summary["rows"] and summary["unreadable"]:
+        raise SeehearError(
+            f"Nothing could be read: {reasons_of(summary)}. {summary['path']} says which."
+        )
+
+
 def complaints(summary: dict[str, Any]) -> str:
     """What could not be read, in a sentence."""
-    reasons = summary["unreadable"]
-    listing = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    return f" Not or not wholly readable: {sum(reasons.values())} ({listing})." if reasons else ""
+    count = sum(summary["unreadable"].values())
+    return f" Not or not wholly readable: {count} ({reasons_of(summary)})." if count else ""
 
 
 def hit_rows(hits: pa.Table) -> list[list[str]]:
     """The hits as a person reads them."""
-    names = [
-        name.removesuffix("_cluster") for name in hits.column_names if name.endswith("_cluster")
-    ]
-    rows = [["rank", "score", "start", "path", *names]]
+    spaces = [name[: -len("_cluster")] for name in hits.column_names if name.endswith("_cluster")]
+    rows = [["rank", "score", "start", "path", *spaces]]
     for hit in hits.to_pylist():
-        clusters = [hit[f"{name}_name"] or str(hit[f"{name}_cluster"]) for name in names]
-        rows.append(
-            [
-                str(hit["rank"]),
-                f"{hit['score']:.3f}",
-                f"{hit['start_s']:.1f} s",
-                hit["path"],
-                *clusters,
-            ]
-        )
+        clusters = [hit[f"{space}_name"] or str(hit[f"{space}_cluster"]) for space in spaces]
+        score, start = f"{hit['score']:.3f}", f"{hit['start_s']:.1f} s"
+        rows.append([str(hit["rank"]), score, start, hit["path"], *clusters])
     return rows
 
 
