@@ -10,9 +10,9 @@ edit lists are honoured, and a gap between the streams stays one. A frame is cho
 timestamp, never by `t * fps`, which is wrong for variable frame rates and edited files. One thread:
 parallelism belongs to the caller's processes.
 
-A path may lead into a shard (`members`). `opening` opens a file, `container` finds where to start,
-`clock` says when a frame is seen, `pictures` and `sound` decode, `hearing` chooses a track and a
-channel, `reader` puts all together.
+A path may lead into a shard (`members`). `opening` opens a file, `tracks` chooses streams,
+`container` finds where to start, `clock` says when a frame is seen, `pictures` and `sound` decode,
+`hearing` chooses a track and a channel, `reader` puts all together.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ from typing import Literal
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from seehear.data.media.container import AnyPacket, Source, Track
+from seehear.data.media.container import Source
+from seehear.data.media.tracks import AnyPacket, Track
 
 _DECODING_TIMES_ONLY = frozenset({"avi", "asf", "asf_o"})
 # ASF has pts of these, since its inventor's own programs read them

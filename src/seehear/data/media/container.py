@@ -1,5 +1,4 @@
-"""Which streams of a file are its picture and its sound, when do they run, and where must reading
-start?
+"""When do the picture and the sound of a file run, and where must reading start?
 
 All times are seconds since the container's start.
 """
@@ -11,106 +10,38 @@ import itertools
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import av
 from av.audio.stream import AudioStream
-from av.packet import Packet
-from av.stream import Discard, Disposition
+from av.stream import Discard
 from av.video.stream import VideoStream
 
 from seehear.data.media.lengths import is_estimated, seeks_by_rate
-from seehear.data.media.members import member_of
+from seehear.data.media.members import open_bytes
 from seehear.data.media.opening import open_container
 from seehear.data.media.parts import Span, part_to_read
-from seehear.data.media.reasons import MAX_CHANNELS, MAX_PIXELS, MAX_SAMPLE_RATE_HZ
 from seehear.data.media.stamps import PES_HEADER_BYTES, decoding_tick
+from seehear.data.media.tracks import (
+    TIME_TOLERANCE_S,
+    AnyPacket,
+    AnyTrack,
+    Kind,
+    Track,
+    check,
+    moving,
+    track_of,
+)
 from seehear.errors import MediaError
 
-TIME_TOLERANCE_S = 0.0005
-"""Matroska rounds timestamps to milliseconds: a wanted time may be meant for a timestamp this much
-later."""
-
 NUMBERED = frozenset(
-    {
-        "h261",
-        "h263",
-        "h264",
-        "hevc",
-        "vvc",
-        "m4v",
-        "mpegvideo",
-        "vc1",
-        "dirac",
-        "mjpeg",
-        "obu",
-        "av1",
-    }
-)
-"""Bare streams of pictures: nothing says when a frame is to be seen, so frame k is seen at k /
-fps."""
+    ("h261", "h263", "h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "dirac", "mjpeg")
+).union(("obu", "av1"))
+"""Bare streams of pictures: nothing says when a frame is to be seen; frame k is seen at k / fps."""
 
-_COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-# an end that is not declared is looked for in the last seconds, then in four times as many, and so
-# on
+# An end that is not declared is looked for in the last seconds, then in four times as many, ...
 _FIRST_TAIL_S = 2.0
-_FIRST_BACK_S = (
-    1.0  # a seek that landed too late is tried again so much earlier, then twice as much, and so on
-)
-
-Kind = Literal["video", "audio"]
-AnyPacket: TypeAlias = "Packet[Any]"  # generic for type checkers only
-StreamT = TypeVar("StreamT", VideoStream, AudioStream)
-
-
-@dataclass(frozen=True)
-class Track(Generic[StreamT]):
-    """One stream of an open file and its clock."""
-
-    stream: StreamT
-    tick_s: float  # seconds per unit of its timestamps
-    origin_s: float  # the container's start on the stream's own clock
-    knows_end: bool = True  # else what is said about it is FFmpeg's guess
-
-    def seconds(self, tick: float) -> float:
-        """When a timestamp is, in seconds since the container's start."""
-        return tick * self.tick_s - self.origin_s
-
-    def last_tick(self, time_s: float) -> int:
-        """The last timestamp that is not after a time."""
-        # the origin is in microseconds
-        tolerance = max(min(0.5, TIME_TOLERANCE_S / self.tick_s), 1e-6 / self.tick_s)
-        return math.floor((time_s + self.origin_s) / self.tick_s + tolerance)
-
-    @property
-    def declared_start_s(self) -> float | None:
-        """When the stream starts, if the file says so."""
-        return None if self.stream.start_time is None else self.seconds(self.stream.start_time)
-
-    @property
-    def declared_end_s(self) -> float | None:
-        """When the stream ends, if the file says so."""
-        if not self.knows_end:
-            return None
-        if self.stream.duration:  # 0 stands for unknown: a recorder that could not go back
-            return self.seconds((self.stream.start_time or 0) + self.stream.duration)
-        # Matroska's writers note each stream's end: 00:00:09.876000000
-        tag = self.stream.metadata.get("DURATION", "")
-        try:
-            hours, minutes, seconds = (float(part) for part in tag.split(":"))
-        except ValueError:
-            return None
-        return hours * 3600 + minutes * 60 + seconds - self.origin_s
-
-    def packet_span_s(self, packet: AnyPacket) -> tuple[float, float]:
-        """When a packet starts and ends."""
-        tick = packet.pts if packet.pts is not None else packet.dts or 0
-        return self.seconds(tick), self.seconds(tick + (packet.duration or 0))
-
-
-AnyTrack = Track[VideoStream] | Track[AudioStream]
+# A seek that landed too late is tried again so much earlier, then twice as much, ...
+_FIRST_BACK_S = 1.0
 
 
 class Source:
@@ -165,21 +96,14 @@ class Source:
 
     @property
     def sounds(self) -> list[int]:
-        """Numbers of the tracks of sound, 0 up in the file, the likeliest first: decodable,
-        default, early ones.
-        """
+        """Numbers of the tracks of sound, 0 up in the file, the likeliest first."""
         streams = self.container.streams.audio
-        moving = [
-            number for number, stream in enumerate(streams) if not stream.disposition & _COVER
-        ]
-        return sorted(moving, key=lambda number: _rank(streams[number]), reverse=True)
+        return [streams.index(stream) for stream in moving(streams)]
 
     def take_sound(self, number: int) -> None:
-        """Hear another track from now on; raises `MediaError` where it has no decoder, or absurd
-        sizes.
-        """
+        """Read another track from now on; raises `MediaError` where that cannot be decoded."""
         stream = self.container.streams.audio[number]
-        self._check(None, stream)
+        check(self.path, stream)
         self._sound = number
         if self.audio is None or self.audio.stream.index != stream.index:
             self.close()
@@ -194,9 +118,7 @@ class Source:
     def declares_ends(self) -> bool:
         """Does the file know how long its streams are?"""
         format_name = self.container.format.name
-        if (
-            format_name == "mpeg"
-        ):  # FFmpeg looks for the last timestamp, and many small frames may follow it
+        if format_name == "mpeg":  # many small frames may follow the last timestamp
             return False
         if format_name != "avi" or self.video is None:
             return True
@@ -236,26 +158,19 @@ class Source:
             back_s = max(_FIRST_BACK_S, 2 * back_s)
 
     def extent_s(self, kind: Kind) -> tuple[float, float] | None:
-        """When a stream starts and ends, looked up in the packets where the file does not say; None
-        without packets.
-        """
+        """When a stream starts and ends, from its packets where the file does not say."""
         start_s, end_s = self.track(kind).declared_start_s, self.track(kind).declared_end_s
         if start_s is None:
             _, packets = self.packets_from(kind, -math.inf)
             first = next(packets)
             start_s = None if first is None else self.track(kind).packet_span_s(first)[0]
         if self.is_numbered and kind == "video":
-            return 0.0, self._sum_s()
+            _, packets = self.packets_from("video", -math.inf)
+            ticks = sum(packet.duration or 0 for packet in packets if packet is not None)
+            return 0.0, self.track("video").tick_s * ticks
         if end_s is None or not self.declares_ends:
             end_s = self._find_end_s(kind)
         return None if start_s is None or end_s is None else (start_s, end_s)
-
-    def _sum_s(self) -> float:
-        """How long all packets of a bare stream are."""
-        _, packets = self.packets_from("video", -math.inf)
-        return self.track("video").tick_s * sum(
-            packet.duration or 0 for packet in packets if packet is not None
-        )
 
     def _find_end_s(self, kind: Kind) -> float | None:
         total_s = 0.0 if self._is_estimated else (self.container.duration or 0) / av.time_base
@@ -269,22 +184,20 @@ class Source:
 
     def _last_end_s(self, kind: Kind) -> float | None:
         """When the last packet from here on ends."""
-        track, end_s, last_s = self.track(kind), 0.0, None
+        track, end_s = self.track(kind), 0.0
+        ends_s: list[float] = []
         for packet in self._packets(kind):
-            if packet is not None:
-                is_timed = packet.pts is not None or packet.dts is not None
-                end_s = (
-                    track.packet_span_s(packet)[1]
-                    if is_timed
-                    else end_s + (packet.duration or 0) * track.tick_s
-                )
-                last_s = end_s if last_s is None else max(last_s, end_s)
-        return last_s
+            if packet is None:
+                break
+            if packet.pts is None and packet.dts is None:
+                end_s += (packet.duration or 0) * track.tick_s
+            else:
+                end_s = track.packet_span_s(packet)[1]
+            ends_s.append(end_s)
+        return max(ends_s, default=None)
 
     def _seek(self, kind: Kind, time_s: float) -> bool:
-        """Go to a key frame near a time, before it if the format can; True at the very beginning of
-        the file.
-        """
+        """Go to a key frame near a time, before it if the format can; True at the file's start."""
         starts_s = [
             track.declared_start_s for track in (self.video, self.audio) if track is not None
         ]
@@ -294,22 +207,18 @@ class Source:
         # MP4 seeks exactly in each stream; most other formats have an index of the video only.
         guide = wanted if self.video is None or self.lists_key_frames else self.video
         if at_start and not self.lists_key_frames:
-            # a seek may lose what precedes the first key frame: the first packet of sound in
-            # Matroska
+            # a seek may lose what precedes the first key frame: Matroska's first packet of sound
             self._rewind()
         else:
             self._is_fresh = False  # a seek that fails leaves the file anywhere
             self._read_only(guide)  # MPEG-TS looks for packets of this stream
             try:
                 tick = guide.last_tick(max(time_s, start_s))
-                if at_start and len(
-                    guide.stream.index_entries
-                ):  # what precedes the start primes the decoder of AAC
-                    tick = min(tick, guide.stream.index_entries[0].timestamp)
+                entries = guide.stream.index_entries
+                if at_start and len(entries):  # what precedes the start primes the decoder of AAC
+                    tick = min(tick, entries[0].timestamp)
                 self.container.seek(tick, stream=guide.stream, backward=True)
-            except (
-                av.FFmpegError
-            ):  # no index, or a broken one: all that is left is to read from the beginning
+            except av.FFmpegError:  # no index, or a broken one: only reading from the start is left
                 self._rewind()
                 at_start = True
         self._is_astray = not self._is_fresh and self.container.format.name == "mpeg"
@@ -356,11 +265,8 @@ class Source:
         yield from packets
 
     def _has_stamp(self, position: int) -> bool:
-        member = member_of(self.path)
-        with Path(member.shard if member else self.path).open("rb") as file:
-            file.seek(
-                position + (member.offset if member else 0) + (self._span[0] if self._span else 0)
-            )
+        with open_bytes(self.path) as (file, first, _):
+            file.seek(first + position + (self._span[0] if self._span else 0))
             return decoding_tick(file.read(PES_HEADER_BYTES)) is not None
 
     def _open(self) -> None:
@@ -368,71 +274,16 @@ class Source:
         self._is_fresh = True  # nothing has been read yet
         self._is_astray = False  # a seek has gone to where timestamps cannot be trusted yet
         try:
-            video, audio = (
-                _choose(self.container.streams.video),
-                _choose(self.container.streams.audio),
-            )
+            streams = self.container.streams
+            video = next(iter(moving(streams.video)), None)
+            audio = next(iter(moving(streams.audio)), None)
             if self._sound is not None:
-                audio = self.container.streams.audio[self._sound]
-            self._check(video, audio)
-            start_us = self.container.start_time
+                audio = streams.audio[self._sound]
             # None: no stream says when it starts
-            self._origin_s = 0.0 if start_us is None else start_us / av.time_base
+            origin_s = (self.container.start_time or 0) / av.time_base
             self._is_estimated = is_estimated(self.path, self.container)
-            self.video = _track(video, self._origin_s, not self._is_estimated)
-            self.audio = _track(audio, self._origin_s, not self._is_estimated)
+            self.video = track_of(self.path, video, origin_s, not self._is_estimated)
+            self.audio = track_of(self.path, audio, origin_s, not self._is_estimated)
         except BaseException:
             self.container.close()
             raise
-
-    def _check(self, video: VideoStream | None, audio: AudioStream | None) -> None:
-        for stream in (video, audio):
-            if stream is not None and stream.codec_context is None:
-                raise self.fail("unknown codec", f"stream {stream.index}, a {stream.type} stream")
-        if (
-            video is not None and not 0 < video.width * video.height <= MAX_PIXELS
-        ):  # FFmpeg makes 0 of what is too much
-            size = (
-                f"{video.width}x{video.height}"
-                if video.width * video.height
-                else "none, or too large"
-            )
-            raise self.fail("absurd size", f"{size}; the limit is {MAX_PIXELS} pixels in all")
-        if audio is not None and audio.codec_context.channels > MAX_CHANNELS:
-            raise self.fail(
-                "absurd size",
-                f"{audio.codec_context.channels} channels; the limit is {MAX_CHANNELS}",
-            )
-        if audio is not None and audio.codec_context.sample_rate > MAX_SAMPLE_RATE_HZ:
-            rate_hz = audio.codec_context.sample_rate
-            raise self.fail(
-                "absurd size",
-                f"{rate_hz} samples of sound per second; the limit is {MAX_SAMPLE_RATE_HZ}",
-            )
-
-
-def _choose(streams: tuple[StreamT, ...]) -> StreamT | None:
-    """The likeliest stream, and of those the first; pictures that only illustrate the file do not
-    count.
-    """
-    moving = [stream for stream in streams if not stream.disposition & _COVER]
-    return max(moving, key=_rank, default=None)
-
-
-def _rank(stream: VideoStream | AudioStream) -> tuple[bool, bool]:
-    """How likely a stream is meant, the greater the likelier: is there a decoder, is it marked as
-    default?
-    """
-    return stream.codec_context is not None, bool(stream.disposition & Disposition.default)
-
-
-def _track(stream: StreamT | None, origin_s: float, knows_end: bool) -> Track[StreamT] | None:
-    if stream is None:
-        return None
-    assert stream.time_base is not None
-    stream.codec_context.thread_count = (
-        1  # more threads would cost more CPU in all; processes run in parallel instead
-    )
-    # for sizes that change on the way
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-    return Track(stream, float(stream.time_base), origin_s, knows_end)

@@ -10,12 +10,11 @@ where the length was right costs time, since all packets are read, and nothing e
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import av
 from av.container import InputContainer
 
-from seehear.data.media.members import member_of
+from seehear.data.media.members import open_bytes
 
 _WITHOUT_HEADER = frozenset(
     {
@@ -92,10 +91,8 @@ def _mp3_tells_length(path: str, size: int) -> bool:
     """Has an MP3 file a tag that counts its frames (Xing, Info, VBRI), and as many bytes as that
     says?
     """
-    member = member_of(path)
-    with Path(member.shard if member else path).open("rb") as file:
-        base = begin = member.offset if member else 0
-        file.seek(begin)
+    with open_bytes(path) as (file, base, _):
+        begin = base
         while (tag := file.read(10))[:3] == b"ID3" and len(tag) == 10:
             # Seven bits a byte; a footer repeats the header.
             length = sum(

@@ -12,10 +12,14 @@ before anything of it is decoded.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
 
 from seehear.errors import MediaError
 
@@ -81,6 +85,16 @@ def member_of(path: str) -> Member | None:
     if member is None or os.path.lexists(path):
         return None
     return replace(member, shard=os.path.abspath(member.shard))  # noqa: PTH100
+
+
+@contextlib.contextmanager
+def open_bytes(path: str) -> Iterator[tuple[BinaryIO, int, int]]:
+    """The file that holds a media file, at its first byte; where that is, and how many they are."""
+    member = member_of(path)
+    with Path(member.shard if member else path).open("rb") as file:
+        offset = member.offset if member else 0
+        file.seek(offset)
+        yield file, offset, member.size if member else os.fstat(file.fileno()).st_size
 
 
 def parse(path: str) -> Member | None:

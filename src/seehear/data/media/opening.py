@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
-from seehear.data.media.members import member_of
+from seehear.data.media.members import member_of, open_bytes
 from seehear.data.media.reasons import MAX_PIXELS
 from seehear.data.media.signatures import HEAD_BYTES, looks_like_media, looks_like_playlist
 from seehear.errors import MediaError
@@ -95,10 +95,8 @@ def _open_address(
 
 
 def _reason_of_failed_open(path: str, error: av.FFmpegError) -> str:
-    member = member_of(path)
-    with Path(member.shard if member else path).open("rb") as file:
-        file.seek(member.offset if member else 0)
-        head = file.read(min(HEAD_BYTES, member.size) if member else HEAD_BYTES)
+    with open_bytes(path) as (file, _, size):
+        head = file.read(min(HEAD_BYTES, size))
     if looks_like_playlist(head):
         return "playlist"
     # A demuxer that is not in FORMATS is refused as a wrong argument.

@@ -23,12 +23,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seehear.data.media.members import member_of, stamp
+from seehear.data.media.members import open_bytes, stamp
 from seehear.data.media.stamps import CLOCK_HZ, PES_HEADER_BYTES, WRAP_TICKS, decoding_tick
 from seehear.errors import MediaError
 
@@ -104,13 +103,11 @@ def find_parts(path: str, format_name: str, stream_ids: Sequence[int]) -> list[S
         stream_ids: of the streams of picture and sound, as the container numbers them.
     """
     name = format_name.split(",")[0]
-    member = member_of(path)
     with (
-        Path(member.shard if member else path).open("rb") as file,
+        open_bytes(path) as (file, first, size),
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
-        first = member.offset if member else 0
-        end = first + member.size if member else len(content)
+        end = first + size
         if name == "matroska":
             begins = _matroska(content, first, end)
         elif name == "ogg":

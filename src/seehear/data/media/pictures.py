@@ -29,8 +29,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from seehear.data.media.clock import Clock, Misordered, Still
-from seehear.data.media.container import AnyPacket, Source, Track
+from seehear.data.media.container import Source
 from seehear.data.media.reasons import MAX_PIXELS
+from seehear.data.media.tracks import AnyPacket, Track
 
 Times = Sequence[float] | NDArray[np.float64]
 

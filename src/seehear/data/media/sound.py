@@ -24,8 +24,9 @@ from av.audio.plane import AudioPlane
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from seehear.data.media.container import AnyTrack, Source
+from seehear.data.media.container import Source
 from seehear.data.media.reasons import MAX_CHANNELS, MAX_SAMPLE_RATE_HZ
+from seehear.data.media.tracks import AnyTrack
 
 PREROLL_S = 0.2
 """Decoded and dropped before the wanted sound: AAC and Opus overlap frames, MP3 borrows bits from

@@ -15,9 +15,10 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from seehear.data.media.container import AnyPacket, Kind, Source
+from seehear.data.media.container import Source
 from seehear.data.media.pictures import Pictures, Times
 from seehear.data.media.sound import read_samples
+from seehear.data.media.tracks import AnyPacket, Kind
 
 STAGES = ("open", "seek", "decode", "resize", "sound")
 
