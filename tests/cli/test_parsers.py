@@ -223,7 +223,10 @@ def test_no_shell_is_called_and_nothing_is_unpickled() -> None:
     for path in Path(seehear.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"shell\s*=\s*True|os\.system\(|os\.popen\(|[^.]\beval\(", text), path
-        if path.name != "workers.py":  # what processes of this program say to each other
+        if path.parts[-2:] != (
+            "decoding",
+            "process.py",
+        ):  # what processes of this program say to each other
             assert not re.search(r"pickle\.loads?\(|Unpickler\(", text), path
         assert not re.search(
             r"\bexec\(|marshal|shelve|allow_pickle\s*=\s*True|weights_only\s*=\s*False", text
