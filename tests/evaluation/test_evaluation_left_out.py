@@ -16,7 +16,7 @@ from seehear.cli.evaluating import show
 from seehear.errors import SeehearError
 from seehear.evaluation.datasets import Split
 from seehear.evaluation.finetuning.testing import ItemScores, values_of, with_unread
-from seehear.evaluation.noted import noted
+from seehear.evaluation.linear import LinearFit, noted
 from seehear.evaluation.probe import few_shot_all, measured
 from seehear.evaluation.retrieval import recall_over_splits
 
@@ -124,14 +124,20 @@ def test_items_of_a_benchmark_that_cannot_be_read_are_in_the_denominator_and_nam
     assert "1 test items that could not be read count as wrong" in said
 
 
-def test_warnings_of_scikit_learn_are_a_line_of_the_result_or_nothing(recwarn):
+def test_fits_that_stop_early_are_a_line_of_the_result_and_scikit_learn_warns_of_nothing(
+    recwarn, monkeypatch
+):
     from sklearn.linear_model import LogisticRegression
 
     x = np.random.default_rng(0).normal(size=(40, 30))
     with noted() as notes:
-        LogisticRegression(max_iter=1).fit(x, np.arange(40) % 2)
-        LogisticRegression(max_iter=2).fit(x, np.arange(40) % 3)
+        LinearFit(x, np.arange(40) % 2, "logistic").fit(1.0)
         LogisticRegression().fit(x, np.arange(40))  # a class an item, of which scikit-learn warns
+    assert notes == []
+    monkeypatch.setattr("seehear.evaluation.linear.MOST_STEPS", 2)
+    with noted() as notes:
+        LinearFit(x, np.arange(40) % 2, "logistic").fit(1.0)
+        LinearFit(x, np.arange(40) % 3, "logistic").fit(1.0)
     assert len(notes) == 1
     assert notes[0].startswith("2 fits of linear classifiers")
     assert not recwarn.list

@@ -28,7 +28,7 @@ from seehear.evaluation.clusters import evaluate_clusters
 from seehear.evaluation.context import Evaluation, rates
 from seehear.evaluation.features import evaluate_features
 from seehear.evaluation.finetuning import evaluate_finetune
-from seehear.evaluation.noted import noted
+from seehear.evaluation.linear import noted
 from seehear.evaluation.probe import evaluate_probe
 from seehear.evaluation.protocols import protocol_of
 from seehear.evaluation.retrieval import evaluate_retrieval

@@ -7,7 +7,7 @@ features (n, D), scores (n, C).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,17 +50,14 @@ def scores_of_linear(
     Returns:
         Scores (m, C), larger for likelier, and the C that was taken.
     """
-    strengths = STRENGTHS[kind]
-    (fit_x, fit_y), held = (
-        ((train_nD, train_n), validation) if validation else divided(train_nD, train_n)
-    )
-    best = strengths[0]
-    if held is not None:
-        part = LinearFit(fit_x, fit_y, kind, device)
-        found = {
-            c: quality(part.scores(part.fit(c), held[0], num_classes), held[1]) for c in strengths
-        }
-        best = max(strengths, key=found.__getitem__)
+    best, fit = STRENGTHS[kind][0], (train_nD, train_n)
+    if validation is None:
+        fit, validation = divided(train_nD, train_n)
+    if validation is not None:
+        held_x, held_y = validation
+        part = LinearFit(*fit, kind, device)
+        scored = {c: part.scores(part.fit(c), held_x, num_classes) for c in STRENGTHS[kind]}
+        best = max(scored, key=lambda c: quality(scored[c], held_y))
         del part  # and its copy of the features
     whole = LinearFit(train_nD, train_n, kind, device)
     return whole.scores(whole.fit(best), test_mD, num_classes), best
@@ -72,24 +69,16 @@ def divided(features_nD: np.ndarray, classes_n: np.ndarray) -> tuple[Any, Any]:
     """
     from sklearn.model_selection import train_test_split
 
-    if classes_n.ndim == 2:
-        many, groups = np.ones(len(classes_n), dtype=bool), None
-    else:
+    many, groups, least = np.ones(len(classes_n), dtype=bool), None, 2
+    if classes_n.ndim == 1:
         many = np.bincount(classes_n)[classes_n] > 1  # a class of one item cannot be divided
         groups = classes_n[many]
-    least = 2 if groups is None else len(np.unique(groups))
-    if (
-        not many.any()
-        or len(features_nD) * VALIDATION_SHARE < least
-        or many.sum() * VALIDATION_SHARE < least
-    ):
+        least = max(1, len(np.unique(groups)))
+    if many.sum() * VALIDATION_SHARE < least:
         return (features_nD, classes_n), None
+    x, y = features_nD[many], classes_n[many]
     fit_x, held_x, fit_y, held_y = train_test_split(
-        features_nD[many],
-        classes_n[many],
-        test_size=VALIDATION_SHARE,
-        random_state=0,
-        stratify=groups,
+        x, y, test_size=VALIDATION_SHARE, random_state=0, stratify=groups
     )
     return (fit_x, fit_y), (held_x, held_y)
 
@@ -133,18 +122,22 @@ def interval(
         seed: draws the replicates; an item that is in several splits is drawn with all of them.
     """
     items = np.unique(np.concatenate([numbers for numbers, _ in parts]))
-    places = [np.searchsorted(items, numbers) for numbers, _ in parts]
-    generator = np.random.default_rng((seed, 0xB007))
-    means = []
-    for _ in range(REPLICATES):
+    placed = [(np.searchsorted(items, numbers), values) for numbers, values in parts]
+
+    def drawn(generator: np.random.Generator) -> float:
         weights = np.bincount(generator.integers(len(items), size=len(items)), minlength=len(items))
-        drawn = [
-            np.average(values, weights=weights[place])
-            for (_, values), place in zip(parts, places, strict=True)
-            if weights[place].any()
-        ]
-        means.append(np.mean(drawn))
-    low, high = np.quantile(means, [0.025, 0.975])
+        means = [np.average(v, weights=weights[p]) for p, v in placed if weights[p].any()]
+        return float(np.mean(means))
+
+    return between(drawn, REPLICATES, seed)
+
+
+def between(
+    drawn: Callable[[np.random.Generator], float], replicates: int, seed: int
+) -> tuple[float, float]:
+    """The middle 95 % of what replicates come to."""
+    generator = np.random.default_rng((seed, 0xB007))
+    low, high = np.quantile([drawn(generator) for _ in range(replicates)], [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -156,13 +149,12 @@ def map_interval(
     """
     if len(scores_mC) > MAP_ITEMS:
         return None
-    generator = np.random.default_rng((seed, 0xB007))
-    means = []
-    for _ in range(REPLICATES // 5):
-        drawn = generator.integers(len(scores_mC), size=len(scores_mC))
-        means.append(np.mean(average_precisions(scores_mC[drawn], classes_mC[drawn])))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+
+    def drawn(generator: np.random.Generator) -> float:
+        some = generator.integers(len(scores_mC), size=len(scores_mC))
+        return float(np.mean(average_precisions(scores_mC[some], classes_mC[some])))
+
+    return between(drawn, REPLICATES // 5, seed)
 
 
 def few_of_each(classes_n: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

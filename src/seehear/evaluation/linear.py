@@ -9,6 +9,9 @@ n items, D features, E = D + 1 with the intercept last, K classes.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -20,8 +23,34 @@ Kind = Literal["logistic", "svm"]
 
 # of the gradient's largest part, relative to that at zero weights: objectives agree to a thousandth
 TOLERANCE = 1e-5
-MOST_STEPS = 500
+MOST_STEPS, MOST_EVALUATIONS = 500, 625
 PART_ROWS = 2**15  # scored at once: with 400 classes some 50 MB a matrix
+
+
+class Unconverged(UserWarning):
+    """A fit stopped at its limit of steps."""
+
+
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """Keep warnings of fits that stopped early from the terminal; the list that is given says
+    afterwards, in one line, how many there were. Nothing is said of scikit-learn's; warnings of
+    others are shown as ever.
+    """
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("ignore", module=r"sklearn(\.|$)")
+        warnings.filterwarnings("always", category=Unconverged)
+        yield notes
+    stopped = [warning for warning in caught if issubclass(warning.category, Unconverged)]
+    for w in caught:
+        if w not in stopped:
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+    if stopped:
+        notes.append(
+            f"{len(stopped)} fits of linear classifiers, of all strengths and parts, stopped at "
+            "their limit of steps before they had converged"
+        )
 
 
 class LinearFit:
@@ -71,6 +100,7 @@ class LinearFit:
         optimizer = torch.optim.LBFGS(
             [sought_EK],
             max_iter=MOST_STEPS,
+            max_eval=MOST_EVALUATIONS,
             history_size=10,
             tolerance_change=0.0,
             line_search_fn="strong_wolfe",
@@ -100,25 +130,23 @@ class LinearFit:
         assert gradient is not None
         optimizer.param_groups[0]["tolerance_grad"] = TOLERANCE * float(gradient.abs().max())
         with torch.no_grad():
-            sought_EK -= (
-                gradient  # Newton's step from zero; for the squared hinge that is ridge regression
-            )
+            # Newton's step from zero; for the squared hinge that is ridge regression
+            sought_EK -= gradient
         optimizer.step(objective)  # type: ignore[no-untyped-call]
+        taken = optimizer.state[sought_EK]
+        if taken["n_iter"] >= MOST_STEPS or taken["func_evals"] >= MOST_EVALUATIONS:
+            warnings.warn("stopped before it had converged", Unconverged, stacklevel=2)
         return weights_EK().detach()
 
     def scores(self, weights_EK: Tensor, features_mD: np.ndarray, num_classes: int) -> np.ndarray:
         """Scores (m, C) of other items, larger for likelier; minus infinity for classes that were
         not in training.
         """
-        found = (
-            torch.cat([part @ weights_EK for part in parts(self._prepared(features_mD))])
-            .cpu()
-            .numpy()
-        )
+        raw = torch.cat([part @ weights_EK for part in parts(self._prepared(features_mD))])
+        found = raw.cpu().numpy()
+        found = np.concatenate([-found, found], axis=1) if self.is_binary else found
         scores_mC = np.full((len(features_mD), num_classes), -np.inf)
-        scores_mC[:, self.known] = (
-            np.concatenate([-found, found], axis=1) if self.is_binary else found
-        )
+        scores_mC[:, self.known] = found
         return scores_mC
 
     def _prepared(self, features_nD: np.ndarray) -> Tensor:

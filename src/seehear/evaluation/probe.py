@@ -9,7 +9,6 @@ items.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,33 +51,26 @@ def evaluate_probe(
     """
     classifier = classifier or context.usual.classifier
     if classifier not in STRENGTHS:
-        raise SettingsError(
-            f"There is no classifier {classifier}. It must be {' or '.join(STRENGTHS)}."
-        )
-    if low_shot and context.data.multilabel:
-        raise SettingsError(
-            f"--low-shot does not apply to {context.data.name}, whose items have several classes."
-        )
-    pooled, there_V = context.pooled
-    device = context.model.numerics.device
-    measure = partial(probe_all, context.data, kind=classifier, seed=context.seed, device=device)
-    measure_few = partial(
-        few_shot_all, context.data, kind=classifier, seed=context.seed, low_shot=low_shot
-    )
-    result: dict[str, Any] = {"values": measure(pooled, there_V)}
-    if low_shot:
-        result["low_shot"] = measure_few(pooled, there_V)
-    if baseline:
-        result["baseline"] = measure(*context.baselines)
+        what = f"There is no classifier {classifier}"
+        raise SettingsError(f"{what}. It must be {' or '.join(STRENGTHS)}.")
+    data, seed = context.data, context.seed
+    if low_shot and data.multilabel:
+        what = f"--low-shot does not apply to {data.name}"
+        raise SettingsError(f"{what}, whose items have several classes.")
+    result: dict[str, Any] = {}
+    for name in ("", "baseline") if baseline else ("",):
+        pooled, there_V = context.baselines if name else context.pooled
+        device = context.model.numerics.device
+        result[name or "values"] = probe_all(data, pooled, there_V, classifier, seed, device)
         if low_shot:
-            result["baseline_low_shot"] = measure_few(*context.baselines)
-    name = "logistic regression" if classifier == "logistic" else "linear SVM"
+            few = few_shot_all(data, pooled, there_V, classifier, low_shot, seed)
+            result[f"{name}_low_shot".lstrip("_")] = few
+    model = "logistic regression" if classifier == "logistic" else "linear SVM"
     result["protocol"] = (
-        f"{name} on standardised features: {context.clips_sentence}; C of "
-        f"{list(STRENGTHS[classifier])} chosen on the "
-        "official validation part, or on a fifth of the training items; test items that cannot be "
-        "read count as "
-        f"wrong; {named(context.data.splits)}"
+        f"{model} on standardised features: {context.clips_sentence}; C of "
+        f"{list(STRENGTHS[classifier])} chosen on the official validation part, or on a fifth of "
+        "the training items; test items that cannot be read count as wrong; "
+        f"{named(data.splits)}"
     )
     return result
 
@@ -112,48 +104,37 @@ def measured(
         are more than five classes, and by_split; or map and map_interval where items have several
         classes.
     """
-    parts, scores = [], []
+    scores = []
     for split in data.splits:
-        train, test = split.train[there_V[split.train]], split.test[there_V[split.test]]
-        held = split.validation[there_V[split.validation]]
-        validation = (pooled_VD[held], data.target_V[held]) if len(held) else None
+        train, test, held = (
+            part[there_V[part]] for part in (split.train, split.test, split.validation)
+        )
         found, _ = scores_of_linear(
             pooled_VD[train],
             data.target_V[train],
             pooled_VD[test],
             num_classes=len(data.classes),
             kind=kind,
-            validation=validation,
+            validation=(pooled_VD[held], data.target_V[held]) if len(held) else None,
             device=device,
         )
-        parts.append(split.test)
-        scores.append(worst_for_unread(found, there_V[split.test]))
-    return summarised(data, parts, scores, seed)
+        all_MC = np.full((len(split.test), found.shape[1]), -np.inf)  # what is unread is wrong
+        all_MC[there_V[split.test]] = found
+        scores.append(all_MC)
+    return summarised(data, scores, seed)
 
 
-def worst_for_unread(scores_mC: np.ndarray, there_M: np.ndarray) -> np.ndarray:
-    """Scores of all test items, (M, C), from those of the items that could be read; the others
-    count as wrong.
-    """
-    all_MC = np.full((len(there_M), scores_mC.shape[1]), -np.inf)
-    all_MC[there_M] = scores_mC
-    return all_MC
-
-
-def summarised(
-    data: LabelledSet, parts: Sequence[np.ndarray], scores: Sequence[np.ndarray], seed: int
-) -> dict[str, Any]:
+def summarised(data: LabelledSet, scores: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
     """Scores (m, C) of the test items of each split as the numbers that are reported; see
     `measured`.
     """
-    truths = [data.target_V[part] for part in parts]
+    parts = [split.test for split in data.splits]
+    tested = [(s, data.target_V[part]) for s, part in zip(scores, parts, strict=True)]
     if data.multilabel:
-        maps = [
-            float(np.mean(average_precisions(s, t))) for s, t in zip(scores, truths, strict=True)
-        ]
-        between = map_interval(scores[0], truths[0], seed=seed) if len(parts) == 1 else None
+        maps = [float(np.mean(average_precisions(s, t))) for s, t in tested]
+        between = map_interval(*tested[0], seed=seed) if len(parts) == 1 else None
         return {"map": float(np.mean(maps)), "map_interval": between, "by_split": maps}
-    first = [in_top(s, t, 1) for s, t in zip(scores, truths, strict=True)]
+    first = [in_top(s, t, 1) for s, t in tested]
     by_split = [float(right.mean()) for right in first]
     result = {
         "top1": float(np.mean(by_split)),
@@ -161,9 +142,7 @@ def summarised(
         "by_split": by_split,
     }
     if len(data.classes) > TOP:
-        result["top5"] = float(
-            np.mean([in_top(s, t, TOP).mean() for s, t in zip(scores, truths, strict=True)])
-        )
+        result["top5"] = float(np.mean([in_top(s, t, TOP).mean() for s, t in tested]))
     return result
 
 
@@ -179,27 +158,18 @@ def few_shot_all(
     splits.
     """
     found: dict[str, dict[str, dict[str, float]]] = {modality: {} for modality in pooled}
-    for count in low_shot:
-        values: dict[str, list[float]] = {modality: [] for modality in pooled}
-        for i, split in enumerate(data.splits):
-            train, test = split.train[there_V[split.train]], split.test[there_V[split.test]]
-            for draw in range(LOW_SHOT_DRAWS):
-                generator = np.random.default_rng((seed, 0xF0, i, draw))
-                few = train[few_of_each(data.target_V[train], count, generator)]
-                for modality, pooled_VD in pooled.items():
-                    scores, _ = scores_of_linear(
-                        pooled_VD[few],
-                        data.target_V[few],
-                        pooled_VD[test],
-                        num_classes=len(data.classes),
-                        kind=kind,
-                    )
+    for modality, pooled_VD in pooled.items():
+        for count in low_shot:
+            values = []
+            for i, split in enumerate(data.splits):
+                train, test = (part[there_V[part]] for part in (split.train, split.test))
+                for draw in range(LOW_SHOT_DRAWS):  # the same for all modalities
+                    generator = np.random.default_rng((seed, 0xF0, i, draw))
+                    few = train[few_of_each(data.target_V[train], count, generator)]
+                    learned = pooled_VD[few], data.target_V[few], pooled_VD[test]
+                    scores, _ = scores_of_linear(*learned, num_classes=len(data.classes), kind=kind)
                     right = in_top(scores, data.target_V[test], 1)
-                    values[modality].append(float(right.sum() / len(split.test)))
-        for modality, some in values.items():
-            found[modality][str(count)] = {
-                "mean": float(np.mean(some)),
-                "least": min(some),
-                "most": max(some),
-            }
+                    values.append(float(right.sum() / len(split.test)))
+            some = {"mean": float(np.mean(values)), "least": min(values), "most": max(values)}
+            found[modality][str(count)] = some
     return found
