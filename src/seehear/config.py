@@ -1,5 +1,4 @@
-"""Every knob there is: typed, frozen, with its meaning beside it; presets; overrides by dotted
-name.
+"""Every setting there is: typed, frozen, with its meaning beside it; changes by dotted name.
 
 `Settings` is the one object that a run is built from and that `run.json` records. A setting is
 changed by its dotted name (`train.lr`), from the command line (`--train.lr 0.01`), from a TOML
@@ -23,6 +22,7 @@ from typing import Any, Literal, TypeVar
 from seehear.errors import SettingsError
 
 LARGEST = 2**63  # no setting is a whole number that 64 bits do not hold
+BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 T = TypeVar("T")
 Variant = Literal["xdc", "sdc", "mdc", "cdc"]
@@ -56,15 +56,11 @@ class Clip:
     mel_bins: int = setting(40, "rows of the log-mel image", low=8, high=256)
     spectrogram_frames: int = setting(100, "columns of the log-mel image", low=8, high=4096)
     flip: bool = setting(True, "mirror half of the training clips, left to right")
-    brightness: float = setting(
-        0.0, "brightness jitter, share of full range", low=0, high=1, usual="0 to 0.2"
-    )
+    brightness: float = setting(0.0, "jitter, share of full range", low=0, high=1, usual="0 to 0.2")
     contrast: float = setting(
-        0.0, "contrast jitter: factor within 1 +- this", low=0, high=1, usual="0 to 0.4"
+        0.0, "jitter: factor within 1 +- this", low=0, high=1, usual="0 to 0.4"
     )
-    gain_decibels: float = setting(
-        0.0, "loudness jitter of the sound, +- this", low=0, high=40, usual="0 to 6"
-    )
+    gain_decibels: float = setting(0.0, "loudness jitter, +- this", low=0, high=40, usual="0 to 6")
 
     def seconds_of(self, modality: str) -> float:
         """How long the frames ("video") or the sound ("audio") of one clip are."""
@@ -144,9 +140,7 @@ class Data:
     """How clips get from files to the device."""
 
     workers: int = setting(-1, "decoding processes; -1: one a core", low=-1, high=1024)
-    cache_gigabytes: float = setting(
-        2.0, "keep decoded segments in memory when all of them fit", low=0
-    )
+    cache_gigabytes: float = setting(2.0, "keep decoded segments if all fit", low=0)
     timeout_s: float = setting(
         60.0, "a clip that takes longer to decode is tried once more, then left out", low=0.1
     )
@@ -154,7 +148,7 @@ class Data:
         -1.0, "copies of remote files on disk; -1: $SEEHEAR_CACHE_GIGABYTES, or 20", low=-1
     )
     max_failed_share: float = setting(
-        0.05, "stop when more than this share of rows cannot be read", low=0, high=1
+        0.05, "stop when more rows fail than this share", low=0, high=1
     )
 
 
@@ -164,7 +158,7 @@ class Compute:
 
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
     precision: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", "fp32, bf16 autocast, or the faster one (probed)"
+        "auto", "bf16 is autocast; auto: the faster"
     )
     memory_format: Literal["auto", "contiguous", "channels_last"] = setting(
         "auto", "layout of video, or probed"
@@ -175,18 +169,11 @@ class Compute:
     )
     checkpoint_activations: bool = setting(
         False,
-        "compute activations of the video encoder again in the backward pass: less memory, about "
-        "1/3 more time",
+        "compute video activations again going backward: less memory, 1/3 more time",
     )
-    deterministic: bool = setting(
-        False, "only kernels that give the same bits each time, which may be slower"
-    )
-    sync_batch_norm: bool = setting(
-        False, "batch norm over the clips of all ranks instead of each rank's"
-    )
-    timeout_minutes: float = setting(
-        30.0, "how long ranks wait for each other before they give up", low=0.01
-    )
+    deterministic: bool = setting(False, "only kernels that give the same bits each time")
+    sync_batch_norm: bool = setting(False, "batch norm over all ranks instead of each one's")
+    timeout_minutes: float = setting(30.0, "ranks wait so long for each other", low=0.01)
 
 
 @dataclass(frozen=True)
@@ -247,10 +234,7 @@ def leaves(settings: Any, prefix: str = "") -> Iterator[Leaf]:
         if dataclasses.is_dataclass(value):
             yield from leaves(value, f"{prefix}{f.name}.")
         else:
-            m = f.metadata
-            yield Leaf(
-                prefix + f.name, hints[f.name], value, m["help"], m["low"], m["high"], m["usual"]
-            )
+            yield Leaf(prefix + f.name, hints[f.name], value, **f.metadata)
 
 
 def override(settings: T, changes: Mapping[str, Any], prefix: str = "") -> T:
@@ -268,9 +252,8 @@ def override(settings: T, changes: Mapping[str, Any], prefix: str = "") -> T:
     for name, value in changes.items():
         if name not in known:
             raise SettingsError(unknown_setting(name, known))
-        settings = replace_at(
-            settings, name.removeprefix(prefix).split("."), convert(known[name], value)
-        )
+        path = name.removeprefix(prefix).split(".")
+        settings = replace_at(settings, path, convert(known[name], value))
     if isinstance(settings, Settings):
         check_together(settings)
     return settings
@@ -292,17 +275,14 @@ def replace_at(settings: Any, path: list[str], value: Any) -> Any:
 
 
 def convert(leaf: Leaf, value: Any) -> Any:
-    """A string from a shell, or a value from TOML, JSON or Python, as the setting's type and within
-    its range.
-    """
+    """A value from a shell, TOML, JSON or Python in the setting's type, within its range."""
     try:
         value = parse(leaf.type, value)
     except (ValueError, TypeError, OverflowError):
-        wanted, shown = (
-            describe(leaf.type),
-            f"{str(value)[:40]!r}" if isinstance(value, str | int) else f"{value!r:.40}",
-        )
-        raise SettingsError(f"{leaf.name} is {shown}. It must be {wanted} ({leaf.help}).") from None
+        shown = f"{str(value)[:40]!r}" if isinstance(value, str | int) else f"{value!r:.40}"
+        raise SettingsError(
+            f"{leaf.name} is {shown}. It must be {describe(leaf.type)} ({leaf.help})."
+        ) from None
     for number in value if isinstance(value, tuple) else (value,):
         too_low = leaf.low is not None and not number >= leaf.low
         if too_low or (leaf.high is not None and not number <= leaf.high):
@@ -330,24 +310,14 @@ def parse(wanted: Any, value: Any) -> Any:
             raise ValueError
         return tuple(parse(typing.get_args(wanted)[0], part) for part in parts)
     if wanted is bool:
-        if isinstance(value, str):
-            value = {
-                "true": True,
-                "yes": True,
-                "1": True,
-                "false": False,
-                "no": False,
-                "0": False,
-            }.get(value.lower())
+        value = BOOLS.get(value.lower()) if isinstance(value, str) else value
         if not isinstance(value, bool):
             raise ValueError
         return value
     if isinstance(value, bool) or (wanted is int and isinstance(value, float)):
         raise ValueError
-    if wanted is str and not isinstance(value, str):
-        raise ValueError
     made = wanted(value)
-    if wanted is int and abs(made) >= LARGEST:
+    if (wanted is str and made is not value) or (wanted is int and abs(made) >= LARGEST):
         raise ValueError
     return made
 
@@ -367,14 +337,13 @@ def check_together(settings: Settings) -> None:
     if train.batch_size < 2 * train.batch_parts:
         raise SettingsError(
             f"train.batch_parts is {train.batch_parts}, which leaves less than 2 of the "
-            f"{train.batch_size} clips of "
-            f"train.batch_size to a part. Raise the batch size, or lower the parts."
+            f"{train.batch_size} clips of train.batch_size to a part. Raise the batch size, or "
+            f"lower the parts."
         )
     if clip.crop_pixels > clip.short_side_pixels:
         raise SettingsError(
             f"clip.crop_pixels is {clip.crop_pixels}, more than clip.short_side_pixels "
-            f"({clip.short_side_pixels}). "
-            f"Lower the crop or raise the short side."
+            f"({clip.short_side_pixels}). Lower the crop or raise the short side."
         )
     for name in ("video_depth", "audio_depth"):
         depth = getattr(settings.encoders, name)
@@ -383,9 +352,7 @@ def check_together(settings: Settings) -> None:
 
 
 def from_dict(values: Mapping[str, Any], base: Settings | None = None) -> Settings:
-    """Settings from nested plain data, as `to_dict` writes and a TOML file holds; what is not named
-    stays.
-    """
+    """Settings from nested data, as `to_dict` writes and TOML holds; what is not named stays."""
     return override(base or Settings(), flatten(values))
 
 
@@ -412,11 +379,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(
             f"{path} does not exist. `seehear settings` prints one to start from."
         ) from None
-    except (
-        ValueError,
-        OSError,
-        RecursionError,
-    ) as error:  # ValueError: no TOML, no UTF-8, endless numbers
+    # ValueError: no TOML, no UTF-8, endless numbers
+    except (ValueError, OSError, RecursionError) as error:
         raise SettingsError(f"{path} is not readable as TOML: {error}.") from None
 
 

@@ -85,20 +85,12 @@ def newest(run: Run) -> tuple[int, bool, bytes] | None:
     problems = []
     for number, step, path in furthest_first(run):
         try:
-            data = path.read_bytes()
-            wanted = (
-                path.stem[-16:]
-                if step < math.inf
-                else path.with_suffix(".sha256").read_text("ascii").strip()
-            )
-            if not hashlib.sha256(data).hexdigest().startswith(wanted) or len(wanted) < 16:
-                raise CheckpointError(f"{path} is damaged: its SHA-256 is not {wanted[:12]}...")
+            is_over = step == math.inf
+            data = verified(path, path.with_suffix(".sha256") if is_over else path.stem[-16:])
             parse(data)
-            return number, step == math.inf, data
+            return number, is_over, data
         except CheckpointError as error:
             problems.append(str(error))
-        except (OSError, ValueError) as error:
-            problems.append(f"{path} cannot be read ({error}).")
     if problems:
         raise CheckpointError(
             " ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite."
@@ -110,10 +102,8 @@ def furthest_first(run: Run) -> list[tuple[int, float, Path]]:
     """All checkpoints: round, step within it (infinite where it is over) and file; the furthest
     first.
     """
-    whole = [
-        (number, math.inf, run.round_path(number) / "checkpoint.pt")
-        for number in run.rounds()[-KEPT:]
-    ]
+    last = run.rounds()[-KEPT:]
+    whole = [(number, math.inf, run.round_path(number) / "checkpoint.pt") for number in last]
     within = [(int(p.name.split("-")[0]), float(p.name.split("-")[1]), p) for p in midways(run)]
     return sorted(whole + within, reverse=True)
 
@@ -158,17 +148,27 @@ def read_state(folder: Path) -> dict[str, Any]:
             data.
     """
     path = folder / "checkpoint.pt"
+    return parse(verified(path, folder / "checkpoint.sha256"), str(path))
+
+
+def verified(path: Path, digest: str | Path) -> bytes:
+    """A file's content, whose SHA-256 begins with `digest`, or is in the file of that path.
+
+    Raises:
+        CheckpointError: it is missing, truncated, or changed.
+    """
     try:
-        wanted = (folder / "checkpoint.sha256").read_text(encoding="ascii").strip()
+        wanted = digest.read_text("ascii").strip() if isinstance(digest, Path) else digest
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}).") from None
     found = hashlib.sha256(data).hexdigest()
-    if found != wanted:
+    # all 64 digits of a file of digests, at least 16 of a name
+    if not found.startswith(wanted) or len(wanted) < (64 if isinstance(digest, Path) else 16):
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 is {found[:12]}..., not {wanted[:12]}..."
         )
-    return parse(data, str(path))
+    return data
 
 
 def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Any]]) -> None:
@@ -189,10 +189,8 @@ def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Any]]) -> N
                 name: labels_N[start : start + GROUP_ROWS] for name, labels_N in labels.items()
             }
             writer.write_table(pa.table(columns, schema))
-    tensors = {
-        f"{name}.{key}": value.clone(
-            memory_format=torch.contiguous_format
-        )  # several of a space share its preparation
+    tensors = {  # cloned, since several clusterings of a space share its preparation
+        f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)
         for name, c in clusters.items()
         for key, value in c.items()
         if key not in ("labels", "numbers")

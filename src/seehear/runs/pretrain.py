@@ -1,9 +1,8 @@
-"""A folder of indexed videos in, trained encoders out: builds everything from the settings, drives
-the method's rounds, logs each, saves each, and goes on after a crash from the last checkpoint.
+"""A folder of indexed videos in, trained encoders out; after a crash from the last checkpoint.
 
-The method itself is in `method.py`; this file only feeds it and keeps its results. The run's
-folder: `folder.py`. Under torchrun every rank runs this file; rank 0 alone reads and writes the
-run's folder and says anything.
+The method itself is in `method.py`; this file only feeds it, logs and saves its rounds, and keeps
+its results. The run's folder: `folder.py`. Under torchrun every rank runs this file; rank 0 alone
+reads and writes the run's folder and says anything.
 """
 
 from __future__ import annotations
@@ -115,49 +114,60 @@ def pretrain(
     if resume == "if there":
         resume = distributed.on_rank_zero(lambda: (out / "run.json").exists())
     console = console if distributed.rank() == 0 else Console(quiet=True)
+    again = shlex.join([str(index.folder), "--out", str(out)])
     with (
         nullcontext(console) if console else Console() as console,
-        Interruptions(
-            f"{distributed.launcher()} pretrain "
-            f"{shlex.join([str(index.folder), '--out', str(out)])} --resume"
-        ) as requests,
+        Interruptions(f"{distributed.launcher()} pretrain {again} --resume") as requests,
         ExitStack() as held,  # on rank 0 the lock of the one who writes
     ):
-        prepare = (
-            partial(go_on, held)
-            if resume
-            else partial(begin, held, preset=preset, overwrite=overwrite)
-        )
-        record = distributed.on_rank_zero(partial(prepare, out, index, changes))
-        run, cfg = Run(out, record), from_dict(record["settings"])
-        set_threads(cfg.compute)
-        pair, numerics = build_pair(cfg), recorded_numerics(run)
-        numerics.place(pair)
-        pair.recompute(cfg.compute.checkpoint_activations)
-        if cfg.compute.sync_batch_norm:
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(pair)  # type: ignore[no-untyped-call]
-        state = State(pair, numerics)
-        with readable(
-            out / "run.json",
-            "It, or the last checkpoint, is damaged: restore them, or --overwrite the run.",
-        ):
-            failures = restore(run, state) if resume else {}
-        if is_over(run, state, cfg):
-            console.say(end_of(out, state, cfg))
-            return run
-        for line in introduction(run, cfg, state, len(index)):
-            console.say(line)
-        clips = clips or Clips(index, cfg.clip, cfg.data, cfg.seed)
-        prepare_clips(clips, cfg, numerics, console)
-        if distributed.rank() == 0:
-            clips.failures.update(failures)
-        with kernels(cfg.compute):
-            train_rounds(
-                run, cfg, clips, tensorboard, Saver(run, cfg, state, clips, console, requests)
-            )
-            finish(run, cfg, state, clips, console)
+        prepare = go_on if resume else partial(begin, preset=preset, overwrite=overwrite)
+        record = distributed.on_rank_zero(lambda: prepare(held, out, index, changes))
+        run = Run(out, record)
+        train_run(run, index, clips, bool(resume), tensorboard, console, requests)
         distributed.barrier()
     return run
+
+
+def train_run(
+    run: Run,
+    index: Index,
+    clips: Clips | None,
+    resume: bool,
+    tensorboard: bool,
+    console: Console,
+    requests: Interruptions,
+) -> None:
+    """Train what a run's record describes, from the start or its last checkpoint to the end."""
+    cfg = from_dict(run.record["settings"])
+    state = new_state(run, cfg)
+    damaged = "It, or the last checkpoint, is damaged: restore them, or --overwrite the run."
+    with readable(run.path / "run.json", damaged):
+        failures = restore(run, state) if resume else {}
+    if is_over(run, state, cfg):
+        console.say(end_of(run.path, state, cfg))
+        return
+    for text in introduction(run, cfg, state, len(index)):
+        console.say(text)
+    clips = clips or Clips(index, cfg.clip, cfg.data, cfg.seed)
+    if not clips.cached:
+        clips.fill(console.watch("decoding segments", len(clips)))
+    divide_cores(clips, cfg.compute, state.numerics.device)
+    if distributed.rank() == 0:
+        clips.failures.update(failures)  # of the round at hand, before it was stopped
+    with kernels(cfg.compute):
+        train_rounds(tensorboard, Saver(run, cfg, state, clips, console, requests))
+        finish(run, cfg, state, clips, console)
+
+
+def new_state(run: Run, cfg: Settings) -> State:
+    """Encoders as the settings say, where and how precisely the run's record says."""
+    set_threads(cfg.compute)
+    pair, numerics = build_pair(cfg), recorded_numerics(run)
+    numerics.place(pair)
+    pair.recompute(cfg.compute.checkpoint_activations)
+    if cfg.compute.sync_batch_norm:
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(pair)  # type: ignore[no-untyped-call]
+    return State(pair, numerics)
 
 
 def join(compute_settings: Mapping[str, Any]) -> None:
@@ -188,7 +198,12 @@ def begin(
     held.enter_context(one_writer(out, inside=True))
     set_threads(cfg.compute)
     numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
-    return Run.create(out, new_record(out, cfg, index, numerics), overwrite=overwrite).record
+    record = {
+        "settings": cfg.to_dict(),
+        "index": place_of(index, out) | fingerprint(index),
+        "numerics": numerics.describe(),
+    }
+    return Run.create(out, record, overwrite=overwrite).record
 
 
 def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,21 +270,12 @@ def introduction(run: Run, cfg: Settings, state: State, rows: int) -> list[str]:
     return lines
 
 
-def prepare_clips(clips: Clips, cfg: Settings, numerics: Numerics, console: Console) -> None:
-    """Read segments into memory if they fit, and share the cores between reading and training."""
-    if not clips.cached:
-        clips.fill(console.watch("decoding segments", len(clips)))
-    divide_cores(clips, cfg.compute, numerics.device)
-
-
-def train_rounds(run: Run, cfg: Settings, clips: Clips, tensorboard: bool, saver: Saver) -> None:
+def train_rounds(tensorboard: bool, saver: Saver) -> None:
     """Drive the method: between two steps and two rounds all that is not method is done."""
-    state, console = saver.state, saver.console
-    writer = (
-        summary_writer(run.path / "tensorboard")
-        if tensorboard and distributed.rank() == 0
-        else None
-    )
+    run, cfg, state, clips, console = saver.run, saver.cfg, saver.state, saver.clips, saver.console
+    writer = None
+    if tensorboard and distributed.rank() == 0:
+        writer = summary_writer(run.path / "tensorboard")
     facts = facts_of(clips) if distributed.rank() == 0 else {}  # which no round changes
     heldout_videos = len(np.unique(clips.index.video[clips.split(cfg.train.heldout_share)[1]]))
     with naming(saver.last_good):
@@ -280,9 +286,8 @@ def train_rounds(run: Run, cfg: Settings, clips: Clips, tensorboard: bool, saver
             failures = saver.failures()
             clips.failures.clear()  # the next round counts its own
             if distributed.rank() == 0:
-                entry = summary(now, failures, TEACHERS[cfg.variant], heldout_videos) | {
-                    "data": facts
-                }
+                entry = summary(now, failures, TEACHERS[cfg.variant], heldout_videos)
+                entry["data"] = facts
                 save_round(run, now.number, content(state, run, {}), entry)
                 run.log(entry)
                 console.say(line(entry, cfg.rounds))
@@ -314,15 +319,6 @@ def finish(run: Run, cfg: Settings, state: State, clips: Clips, console: Console
         matching = fit_matching(state.pair, everything, state.last, cfg.cluster.features)
     save_encoders(run.path / "encoders", state.pair, cfg, origin, matching)
     outputs.remove(run.path / "midway", outputs.MIDWAY)
-
-
-def new_record(out: Path, cfg: Settings, index: Index, numerics: Numerics) -> dict[str, Any]:
-    """What `run.json` holds beside versions and command."""
-    return {
-        "settings": cfg.to_dict(),
-        "index": place_of(index, out) | fingerprint(index),
-        "numerics": numerics.describe(),
-    }
 
 
 def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Settings]:

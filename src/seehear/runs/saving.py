@@ -159,14 +159,11 @@ def restore(run: Run, state: State) -> dict[str, int]:
 
 @contextmanager
 def naming(last_good: Callable[[], str]) -> Iterator[None]:
-    """Where training stops because of losses that are not finite, on all ranks, name the last
-    checkpoint.
-    """
+    """Where training stops as losses are not finite, on all ranks, name the last checkpoint."""
     try:
         yield
     except NotFiniteError as error:
         raise TrainingError(
             f"{error} Last good checkpoint: {last_good()}. --resume repeats the same steps from "
-            f"it, and helps only if "
-            f"the machine was at fault."
+            f"it, and helps only if the machine was at fault."
         ) from None
