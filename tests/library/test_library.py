@@ -22,7 +22,7 @@ from media_files import write_media, write_wav
 from seehear.data.index import Index
 from seehear.errors import CheckpointError, MediaError, RunError, SettingsError, UsageError
 from seehear.library import FORMATS, assign, embed, embed_to_file, export_labels, open_run, search
-from seehear.library.searching import choose
+from seehear.library.searching import comparison_of
 from seehear.library.trained import Trained
 from seehear.method.clusters import Space
 from seehear.models.matching import Matching
@@ -321,7 +321,7 @@ def test_features_of_other_encoders_are_refused(trained, table, tmp_path):
     ],
 )
 def test_what_is_compared_with_what(query, gallery, by, use, is_):
-    assert str(choose(query, gallery, by, use)) == is_
+    assert str(comparison_of(query, gallery, by, use)) == is_
 
 
 @pytest.mark.parametrize(

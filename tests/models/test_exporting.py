@@ -14,7 +14,7 @@ from seehear.errors import CheckpointError, RunError, SeehearError, UsageError
 from seehear.machine.devices import Numerics
 from seehear.machine.files import write_json
 from seehear.method.encoders import AudioEncoder, Pair, VideoEncoder, wrap
-from seehear.models.export import TOLERANCE, largest_difference, plain
+from seehear.models.export import TOLERANCE, largest_difference, plain_convolutions
 from seehear.models.files import save_encoders
 from seehear.models.matching import Matching
 from seehear.models.model import Model
@@ -113,8 +113,8 @@ def test_onnx_gives_the_same_features_for_any_size(run, model, tmp_path):
 def test_ordinary_convolutions_compute_the_same(model):
     encoder = model.pair.encoders["video"]
     x = batches()[1]["video"]
-    torch.testing.assert_close(plain(encoder)(x), encoder(x), rtol=1e-5, atol=1e-5)
-    assert not any(type(m).__name__ == "Conv2Plus1D" for m in plain(encoder).modules())
+    torch.testing.assert_close(plain_convolutions(encoder)(x), encoder(x), rtol=1e-5, atol=1e-5)
+    assert not any(type(m).__name__ == "Conv2Plus1D" for m in plain_convolutions(encoder).modules())
     assert any(type(m).__name__ == "Conv2Plus1D" for m in encoder.modules())
 
 

@@ -42,12 +42,7 @@ def search_approximately(
     top: int,
     console: Console | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Scores and rows of the nearest, the best first.
-
-    Args:
-        space: what of the gallery is compared: "video", "audio" or "joint".
-        query_D: (D,) float32 of unit length.
-    """
+    """Scores and rows of the nearest to a query of unit length in a space, the best first."""
     import faiss
 
     path = trained.path / "library" / f"{gallery.name}-{space}.faiss"

@@ -192,7 +192,7 @@ class Call:
             found = features_of(
                 self.model, group, int(self.settings["num_clips"]), self.workers, step
             )
-            yield table_of(group, *found, self.schema)
+            yield features_table(group, *found, self.schema)
             count(part.stop)
 
 
@@ -227,11 +227,9 @@ def features_of(
     workers: int = 0,
     progress: Callable[[float], None] = lambda segments: None,
 ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
-    """The features of some segments; where one stream of a segment fails, the other is still read.
+    """Features of a group, (N, D) by modality, NaN where there are none, and number -> the reason.
 
-    Returns:
-        modality -> (N, D) float32, a row a segment of the group, NaN where there is none; and
-        number in the group -> why something could not be read.
+    Where one stream of a segment fails, the other is still read.
     """
     if num_clips < 1:
         raise UsageError(f"num_clips is {num_clips}. It must be at least 1.")
@@ -267,7 +265,7 @@ def features_of(
     return found, reasons
 
 
-def table_of(
+def features_table(
     group: Group, features: dict[str, np.ndarray], reasons: dict[int, str], schema: pa.Schema
 ) -> pa.Table:
     """Segments and their features as a table."""

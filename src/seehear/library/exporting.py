@@ -174,11 +174,7 @@ def frame_range(index: Index, row: int, fps: float) -> dict[str, int]:
 
 
 def address(path: str, root: Path) -> str:
-    """Where Label Studio's local file server has a file.
-
-    Raises:
-        UsageError: the file is not below the folder that it shows.
-    """
+    """Where Label Studio's local file server, which shows the folder `root`, has a file."""
     relative = os.path.relpath(path, os.path.abspath(root))  # noqa: PTH100 (links are kept)
     if relative.startswith(os.pardir + os.sep):
         raise UsageError(

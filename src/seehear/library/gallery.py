@@ -20,7 +20,14 @@ from seehear.data.index import Index
 from seehear.errors import UsageError
 from seehear.library.embedding import embed_to_file
 from seehear.library.parts import FORMAT, metadata_of
-from seehear.library.trained import BLOCK_ROWS, Block, Centroids, Trained, blocks_of, check_finite
+from seehear.library.trained import (
+    BLOCK_ROWS,
+    Block,
+    Centroids,
+    Trained,
+    blocks_of,
+    check_features_finite,
+)
 from seehear.machine.console import Console
 from seehear.machine.reading import readable
 
@@ -82,10 +89,7 @@ class TableGallery:
         return int(self.num_rows)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some columns of all rows, in parts, of the types of `embed`; null where there is none.
-
-        All features are finite; UsageError otherwise.
-        """
+        """Some columns of all rows, in parts, as `embed` has them; all features are finite."""
         there, start = [name for name in columns if name in self.columns], 0
         schema = pa.schema([self.schema.field(name) for name in columns])
         with readable(Path(self.path), _ANEW):
@@ -101,7 +105,7 @@ class TableGallery:
                 for modality in (name for name in there if name in self.modalities):
                     there_N, features = features_in(batch, (modality,))
                     rows = start + np.flatnonzero(there_N)
-                    check_finite(self.path, modality, rows, features[modality])
+                    check_features_finite(self.path, modality, rows, features[modality])
                 yield batch
                 start += len(batch)
 
@@ -155,13 +159,9 @@ Gallery = RunGallery | TableGallery
 def gallery_of(
     trained: Trained, place: str | Path | pa.Table | Index | None, console: Console | None = None
 ) -> Gallery:
-    """Open a gallery.
+    """Open a gallery: None for the rows of the run, a file or table of features, or an index.
 
-    Args:
-        place: None for the rows that the run was trained on; a file or table of features; or an
-            index, whose features are computed once and kept in the run's folder, in `library/`.
-    Raises:
-        UsageError: there is nothing to search in at `place`.
+    The features of an index are computed once and kept in the run's folder, in `library/`.
     """
     if place is None:
         return RunGallery(trained)
@@ -194,11 +194,7 @@ def gallery_of_index(trained: Trained, index: Index, console: Console | None) ->
 
 
 def check_features(schema: pa.Schema, what: str, trained: Trained) -> dict[str, str]:
-    """The metadata of a table of features, which must be of the encoders of this run.
-
-    Raises:
-        UsageError: it is of others, or no table of features.
-    """
+    """The metadata of a table of features; UsageError unless it is of the encoders of this run."""
     metadata = metadata_of(schema)
     make = f"seehear embed {trained.path} VIDEOS"
     if metadata.get("format") != FORMAT:
@@ -242,11 +238,7 @@ def nearest_in(
 
 
 def as_embedded(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
-    """A column as `embed` has it: words and numbers of one type, features as lists of one length.
-
-    Raises:
-        ValueError: it holds something else.
-    """
+    """A column as `embed` has it, whatever its type; ValueError where it holds something else."""
     if not pa.types.is_fixed_size_list(kind):
         return column.cast(kind)
     if not hasattr(column.type, "value_type") or not pa.types.is_floating(column.type.value_type):

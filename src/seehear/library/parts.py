@@ -56,19 +56,14 @@ class Output:
 def write_groups(
     output: Output, schema: pa.Schema, missing: Callable[[int], Iterator[pa.Table]], num_groups: int
 ) -> dict[str, Any]:
-    """Write all groups that are missing, then the result.
+    """Write all groups that are missing, then the result; returns the summary of `embed_to_file`.
 
-    Args:
-        schema: the columns, with what they are of; parts of something else are refused.
-        missing: the tables of the groups from a number on.
-    Returns:
-        A summary: "path", "rows", a count for each modality, "unreadable" (reason -> rows).
-    Raises:
-        UsageError: the result exists, or parts of something else.
+    The metadata of `schema` say what the features are of: parts of something else are refused.
+    `missing` makes the tables of the groups from a number on.
     """
     check_file(output.out, is_features, "features", overwrite=output.overwrite)
     with one_writer(output.out):
-        begin = prepare(output, schema)
+        begin = begin_parts(output, schema)
         for number, table in enumerate(missing(begin) if begin < num_groups else (), begin):
             with atomic_file(output.part(number)) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
@@ -91,7 +86,7 @@ def is_features(path: Path) -> bool:
         return False
 
 
-def prepare(output: Output, schema: pa.Schema) -> int:
+def begin_parts(output: Output, schema: pa.Schema) -> int:
     """Make the folder of parts, or find one of the same; the first group that is missing."""
     out, folder, plan = output.out, output.folder, metadata_of(schema)
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):

@@ -31,12 +31,7 @@ MOST_CLIPS = 10
 
 
 def features_of_query(model: Model, path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """A file's features: modality -> (1, D) float32, for what both the file and the model have.
-
-    Raises:
-        UsageError: there is no such file.
-        MediaError: it cannot be read, or has no stream that the model has an encoder for.
-    """
+    """A file's features: modality -> (1, D) float32, for what both the file and the model have."""
     if not Path(path).is_file():
         what = "is no file" if Path(path).exists() else "does not exist"
         raise UsageError(
@@ -58,16 +53,10 @@ def features_of_query(model: Model, path: str | os.PathLike[str]) -> dict[str, T
 
 @torch.inference_mode()
 def features_of_picture(model: Model, path: str | os.PathLike[str]) -> Tensor:
-    """A picture's features as a clip in which nothing moves, (1, D) float32.
-
-    Raises:
-        UsageError: the model has no video encoder.
-        MediaError: the picture cannot be read.
-    """
+    """A picture's features as a clip in which nothing moves, (1, D) float32."""
     if "video" not in model.modalities:
         raise UsageError(
-            f"{os.fspath(path)} is a picture, and this model has no video encoder. Give a sound "
-            f"file."
+            f"{os.fspath(path)} is a picture, and this model has no video encoder. Give a sound."
         )
     clip = model.clip
     picture_HWC = read_still(path, short_side_pixels=clip.short_side_pixels)

@@ -34,9 +34,7 @@ Best = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and rows, the bes
 
 @dataclass(frozen=True)
 class Comparison:
-    """What of the query is compared with what of the gallery: "video", "audio" or, with both,
-    "joint".
-    """
+    """What is compared on either side: "video", "audio" or, on both, "joint"."""
 
     query: str
     gallery: str
@@ -90,25 +88,19 @@ def search(
     trained = open_run(run, device=device)
     features = features_of_query(trained.model, query)
     place = gallery_of(trained, gallery, console)
-    chosen = choose(tuple(features), place.modalities, by, use)
+    chosen = comparison_of(tuple(features), place.modalities, by, use)
     if chosen.within and len(place) >= FAISS_ROWS and not exact and find_faiss():
         vector_D = trained.unit_vectors(chosen.query, features)[0]
         best = search_approximately(trained, place, chosen.gallery, vector_D, top, console)
     else:
         best = score_all(trained, place, chosen, features, top, console)
-    return table_of(trained, place, chosen, best)
+    return hits_of(trained, place, chosen, best)
 
 
-def choose(query: tuple[str, ...], gallery: tuple[str, ...], by: str, use: str) -> Comparison:
-    """What is compared with what.
-
-    Args:
-        query, gallery: the modalities that each has.
-        by, use: as for `search`.
-    Raises:
-        SettingsError: an unknown word.
-        UsageError: a stream that is not there.
-    """
+def comparison_of(
+    query: tuple[str, ...], gallery: tuple[str, ...], by: str, use: str
+) -> Comparison:
+    """What is compared, by the modalities of query and gallery; `by` and `use` as for `search`."""
     for name, value, there, what in (
         ("by", by, gallery, "The gallery"),
         ("use", use, query, "The query"),
@@ -169,7 +161,7 @@ def best_of(best: Best, block: Best, top: int) -> Best:
     return scores[order], rows[order]
 
 
-def table_of(trained: Trained, gallery: Gallery, chosen: Comparison, best: Best) -> pa.Table:
+def hits_of(trained: Trained, gallery: Gallery, chosen: Comparison, best: Best) -> pa.Table:
     """Scores and rows with all that a person wants to know of them."""
     scores, rows = best
     numbers = rows.tolist()

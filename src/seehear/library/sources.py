@@ -147,11 +147,7 @@ Source = IndexSource | FileSource
 
 
 def source_of(videos: Paths | Index, cutting: Cutting, workers: int) -> Source:
-    """Where segments come from: an index, the folder of one, or files and folders.
-
-    Raises:
-        UsageError: nothing is there.
-    """
+    """Where segments come from: an index, the folder of one, or files and folders."""
     if isinstance(videos, Index):
         return IndexSource(videos, cutting.modalities)
     if isinstance(videos, str | os.PathLike) and (Path(videos) / "index.json").exists():
@@ -168,11 +164,7 @@ def groups(source: Source) -> list[range]:
 
 
 def group_of_file(path: str | os.PathLike[str], modalities: tuple[str, ...]) -> Group:
-    """One file as one segment, opened in this process.
-
-    Raises:
-        MediaError: it cannot be read, or has no stream that the model has an encoder for.
-    """
+    """One file as one segment, opened in this process; MediaError where it cannot be read."""
     with local(path) as copy:
         info = examine(copy, True, modalities, any_of_them=True)
     if isinstance(info, Rejection):
@@ -192,7 +184,7 @@ def group_of(files: Iterable[tuple[str, MediaInfo | Rejection]], cutting: Cuttin
     rows_of: dict[tuple[str, ...], list[int]] = {}
     unreadable, rows = {}, 0
     for path, info in files:
-        streams = () if isinstance(info, Rejection) else streams_of(info, cutting.modalities)
+        streams = () if isinstance(info, Rejection) else streams_read(info, cutting.modalities)
         if isinstance(info, Rejection) or not streams:
             unreadable[rows] = info.reason if isinstance(info, Rejection) else "past the end"
             videos.append(Video(printable_name(path), _NO_FACTS, np.zeros(1), np.zeros(1)))
@@ -205,7 +197,7 @@ def group_of(files: Iterable[tuple[str, MediaInfo | Rejection]], cutting: Cuttin
     return Group(Index.in_memory(videos, os.sep), range(rows), rows_of, unreadable)
 
 
-def streams_of(info: MediaInfo, wanted: Sequence[str]) -> tuple[str, ...]:
+def streams_read(info: MediaInfo, wanted: Sequence[str]) -> tuple[str, ...]:
     """Which streams of a file are read: those that are there at once, else the longest."""
     codecs = {"video": info.video_codec, "audio": info.audio_codec}
     there = tuple(m for m in wanted if codecs[m] and extent(info, (m,))[1] > 0)

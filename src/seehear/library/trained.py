@@ -64,13 +64,9 @@ class Centroids:
         return self.space([features[modality] for modality in self.modalities])
 
     def nearest(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Where features belong.
+        """The nearest centroid of each row of features, (N,) int64, its distance, and the margin.
 
-        Args:
-            features: (N, D) float32 of each modality that the clustering needs.
-        Returns:
-            The nearest centroid, (N,) int64; the distance to it, (N,) float32; and by how much the
-            second nearest is farther, (N,) float32, infinite with a single centroid.
+        The margin is by how much the second nearest is farther, infinite with a single centroid.
         """
         prepared_ND = self.prepared(features)
         scores_NK = prepared_ND @ self.centroids_KD.T - self.centroids_KD.square().sum(dim=1) / 2
@@ -235,17 +231,14 @@ def blocks_of(
         found = {m: torch.from_numpy(part[good_n]) for m, part in parts.items()}
         for modality, part in found.items():
             where = str(getattr(arrays[modality], "filename", "The table"))
-            check_finite(where, modality, rows, part)
+            check_features_finite(where, modality, rows, part)
         yield rows, found
 
 
-def check_finite(where: str, modality: str, rows_n: np.ndarray, features_nD: Tensor) -> None:
-    """Raise UsageError for features that are NaN or infinite: nothing is near them.
-
-    Args:
-        where: the file that they are from.
-        rows_n: their numbers in it.
-    """
+def check_features_finite(
+    where: str, modality: str, rows_n: np.ndarray, features_nD: Tensor
+) -> None:
+    """Raise UsageError for features that are NaN or infinite: nothing is near them."""
     wrong_n = ~torch.isfinite(features_nD).all(dim=1).numpy()
     if wrong_n.any():
         raise UsageError(

@@ -181,12 +181,7 @@ def account(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Acco
 def load_into(encoder: VideoEncoder, state: Mapping[str, Tensor], path: str | Path) -> Accounting:
     """Copy a checkpoint into an encoder, strictly; nothing is copied where something does not fit.
 
-    Args:
-        encoder: with the mid-planes and epsilon of the checkpoint.
-        state: as `read_checkpoint` gives it.
-        path: where it is from, for messages.
-    Raises:
-        CheckpointError: a key or a shape that is not accounted for.
+    The encoder has the mid-planes and epsilon of the checkpoint; `path` is for messages.
     """
     expected = encoder.state_dict()
     state = unwrapped(state, expected)

@@ -76,7 +76,7 @@ def export(
         SeehearError: a graph differs from its encoder by more than `TOLERANCE`.
     """
     out = Path(out)
-    check(Path(run), to, out, overwrite)
+    check_export(Path(run), to, out, overwrite)
     model = load(run, device="cpu")
     if "encoders" not in model.info:
         raise UsageError(
@@ -99,7 +99,7 @@ def export(
     return record
 
 
-def check(run: Path, to: str, out: Path, overwrite: bool) -> None:
+def check_export(run: Path, to: str, out: Path, overwrite: bool) -> None:
     """Raise UsageError for what cannot be written."""
     if to not in FORMATS:
         raise UsageError(
@@ -117,7 +117,7 @@ def check(run: Path, to: str, out: Path, overwrite: bool) -> None:
 
 def write_torchscript(folder: Path, modality: str, model: Model) -> float:
     """Write one encoder as TorchScript; returns the largest difference found."""
-    encoder = plain(model.pair.encoders[modality])
+    encoder = plain_convolutions(model.pair.encoders[modality])
     path = folder / f"{modality}.pt"
     with quietly(), torch.no_grad():
         torch.jit.trace(encoder, example(model, modality, 2)).save(str(path))  # type: ignore[no-untyped-call]
@@ -135,7 +135,7 @@ def write_onnx(folder: Path, modality: str, model: Model) -> float:
     free = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
     with quietly(), torch.no_grad():
         torch.onnx.export(
-            plain(model.pair.encoders[modality]),
+            plain_convolutions(model.pair.encoders[modality]),
             (example(model, modality, 2),),
             str(path),
             input_names=[name],
@@ -158,7 +158,7 @@ def write_hub(folder: Path, model: Model, run: Path, licence: str | None) -> Non
     HubModel.of(model.pair, model.info).save_pretrained(folder)
 
 
-def plain(encoder: nn.Module) -> nn.Module:
+def plain_convolutions(encoder: nn.Module) -> nn.Module:
     """A copy whose factored convolutions are ordinary ones: its graph has no reshaping in it."""
     encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
     for name, module in list(encoder.named_modules()):
@@ -187,11 +187,7 @@ def example(model: Model, modality: str, batch: int) -> Tensor:
 
 
 def largest_difference(model: Model, modality: str, run: Run) -> float:
-    """The largest absolute difference of a graph's features from the encoder's, over `BATCHES`.
-
-    Raises:
-        SeehearError: it is above `TOLERANCE`.
-    """
+    """How far a graph's features are from the encoder's; SeehearError above `TOLERANCE`."""
     differences, scale = [], 1.0
     for batch in BATCHES:
         x = example(model, modality, batch)

@@ -111,12 +111,7 @@ def bytes_in(part: Path) -> int:
 
 
 def transfer(url: str, part: Path, console: Console, timeout_s: float) -> None:
-    """One connection: append to `part` what it lacks.
-
-    Raises:
-        _Passing: the connection broke off, or the server is busy.
-        SeehearError: the server will not give the file.
-    """
+    """One connection: append to `part` what it lacks; _Passing where another may help."""
     have = bytes_in(part)
     headers = {"User-Agent": AGENT, **({"Range": f"bytes={have}-"} if have else {})}
     request = urllib.request.Request(url, headers=headers)

@@ -75,11 +75,7 @@ def record_of(pair: Pair, encoders: Encoders, clip: Clip, info: dict[str, Any]) 
 
 
 def described(record: dict[str, Any], where: str | Path) -> Described:
-    """The inverse of `record_of`.
-
-    Raises:
-        CheckpointError: the record is of another format, or makes no sense.
-    """
+    """The inverse of `record_of`; CheckpointError where a record makes no sense."""
     if record.get("format") != FORMAT:
         raise CheckpointError(
             f"{where} has format {record.get('format')}; this seehear reads {FORMAT}. Use the "
@@ -166,11 +162,7 @@ def load_encoders(path: Path) -> Stored:
 
 
 def load_matching(file: Path) -> Matching | None:
-    """What compares the modalities of a run's encoders; None where there is none.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
+    """What compares the modalities of a run's encoders; None where there is none."""
     if not file.exists():
         return None
     state = read_safetensors(file)
@@ -196,20 +188,12 @@ def load_hub_folder(folder: Path) -> Stored:
 
 
 def weights_of(about: Described, file: Path) -> Pair:
-    """The encoders of a file that holds all of them, as Hugging Face's hub has it.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or of another module.
-    """
+    """The encoders of a file that holds all of them, as Hugging Face's hub has it."""
     return about.with_weights(fitting(read_safetensors(file), about.shapes().state_dict(), file))
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where there is no file.
-
-    Raises:
-        CheckpointError: it is not readable as a JSON object.
-    """
+    """A JSON object from a file; None where there is no file."""
     if not path.exists():
         return None
     with readable(path, "Copy it again.", CheckpointError):

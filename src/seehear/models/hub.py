@@ -69,13 +69,9 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="seehear", tags=[*T
 
 
 def card(model: Model, run: Path, licence: str | None) -> str:
-    """The model card, in Markdown: what it is, loading, input, training, results and licence.
+    """The model card, in Markdown; `run` is where `results/*.json` and `run.json` are.
 
-    Args:
-        run: where `results/*.json` and `run.json` are looked for.
-        licence: of the weights; None takes what is recorded, or says that none was stated.
-    Raises:
-        UsageError: the licence is no identifier such as mit or cc-by-4.0.
+    Without a licence, the recorded one is taken, or the card says that none was stated.
     """
     source = model.info.get("source", {})
     licence = licence or source.get("licence")
@@ -159,7 +155,7 @@ def results_table(run: Path, source: dict[str, Any]) -> str:
             result = json.loads(path.read_text(encoding="utf-8"))
             count, chance = result.get("n", result.get("n_test", "")), result.get("chance", "")
             chance = f"{chance:.3g}" if isinstance(chance, float) else chance or ""
-            values = numbers(result.get("values", {})).items()
+            values = numbers_in(result.get("values", {})).items()
         rows += [f"| {path.stem} | {n} | {value:.4g} | {count} | {chance} |" for n, value in values]
     rows += [
         f"| {name}, full fine-tuning (published) | accuracy in % | {value} | | |"
@@ -170,12 +166,12 @@ def results_table(run: Path, source: dict[str, Any]) -> str:
     return "\n".join(["| task | what | value | n | chance |", "|---|---|---|---|---|", *rows])
 
 
-def numbers(values: Any, prefix: str = "") -> dict[str, float]:
+def numbers_in(values: Any, prefix: str = "") -> dict[str, float]:
     """All numbers of nested results, by the names on the way to them."""
     found: dict[str, float] = {}
     for name, value in values.items() if isinstance(values, dict) else []:
         if isinstance(value, dict):
-            found |= numbers(value, f"{prefix}{name} ")
+            found |= numbers_in(value, f"{prefix}{name} ")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[prefix + name] = float(value)
     return found

@@ -67,9 +67,7 @@ def vjepa2(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[
 
 
 def ast(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[nn.Module, Clip]:
-    """Waveforms of 10.24 s (for 1,024 columns); shorter ones are padded as its own feature
-    extractor does.
-    """
+    """Waveforms of 10.24 s (for 1,024 columns); shorter ones are padded as its extractor does."""
     p = AST_DEFAULTS | {"max_length": config.max_length} | processor
     scale = (float(p["mean"]), 2 * float(p["std"])) if p["do_normalize"] else (0.0, 1.0)
     whole = AstNetwork(network, config.num_mel_bins, config.max_length, p["sampling_rate"], *scale)

@@ -166,12 +166,13 @@ def fit_matching(
         clusters: the last round's, whose labels the heads were trained on.
         kind: how features are prepared, as `cluster.features` says.
     """
-    heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
-    for student in MODALITIES:
-        heads[student] = {
+    heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {
+        student: {
             name: (head.weight.detach().float().cpu(), head.bias.detach().float().cpu())  # type: ignore[operator]
             for name, head in pair.heads_for(student).items()
         }
+        for student in MODALITIES
+    }
     parts = {"video": features.video, "audio": features.audio}
     spaces = {modality: Space.fit((part,), kind) for modality, part in parts.items()}
     prepared = {modality: spaces[modality]((part,)) for modality, part in parts.items()}
