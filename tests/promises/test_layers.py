@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import seehear
@@ -17,6 +18,18 @@ ORDER = (
 DEPTH = {room: depth for depth, rooms in enumerate(ORDER.split(" < ")) for room in rooms.split()}
 # names of what is below, for users; nothing of ours imports them
 FRONTS = {"__init__", "__main__", "kmeans"}
+
+# What users call has keywords: names of the package, and what they lead to.
+PUBLIC = {*seehear.__all__, "embed_to_file", "assign_to_file", "finetune", "evaluate_finetune"}
+# Longer than a screen, most of it docstring; none is to be added.
+LONG = {
+    "data/index/making.py index",
+    "data/packing/__init__.py pack",
+    "data/synthetic/writer.py synth",
+    "evaluation/__init__.py evaluate",
+    "method/kmeans/lloyd.py kmeans",
+    "runs/pretrain.py pretrain",
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -64,6 +77,32 @@ def test_the_method_knows_nothing_of_runs_libraries_or_pages():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {"config", "data", "errors", "machine", "method"}
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Every function with its place, such as "reporting/build.py report"."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{path.relative_to(SOURCE)} {node.name}", node
+
+
+def test_the_house_has_few_rooms():
+    there = {path.name for path in SOURCE.iterdir()} - {"__pycache__", "py.typed"}
+    assert {name.removesuffix(".py") for name in there} == {*DEPTH, *FRONTS}
+    rooms = there - {"__init__.py", "__main__.py", "kmeans.py"}
+    assert len(rooms) <= 13
+
+
+def test_functions_stay_short_and_take_few_arguments():
+    lengths = {place: node.end_lineno - node.lineno + 1 for place, node in functions()}
+    assert {place for place, length in lengths.items() if length > 60} <= LONG
+    own = {
+        place: len({arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)} - {"self", "cls"})
+        for place, node in functions()
+    }
+    many = {place for place, count in own.items() if count > 8}
+    assert {place for place in many if place.split()[1] not in PUBLIC} == set()
 
 
 def test_files_stay_short():

@@ -74,65 +74,42 @@ def report(
 ) -> Report:
     """Build the report of a run: a folder with a page that opens from disk, without a network.
 
-    A run that has not finished gets one too, of its health alone.
-
     Args:
-        run: the run's folder.
+        run: the run's folder; one that has not finished gets a report of its health alone.
         index: the index that it was trained on; by default where the run found it.
         classes: a CSV file with the columns `path` and `class`, to show what clusters hold.
         projection: of the map: "pca", or "umap" where that is installed.
         previews: at most so many segments get moving pictures with sound.
-        out: the folder to write; by default `report` in the run's folder. One that is no report is
-            not touched.
+        out: the folder to write; by default `report` in the run's. What is no report stays.
         workers: processes that cut previews; by default one for each core.
         console: where progress is shown; stderr by default.
     Returns:
         Where it is, the verdict, and counts.
     Raises:
-        RunError: no run, or one that cannot be read.
-        IndexFileError, SettingsError: an index or classes that do not fit, an unknown projection.
-        UsageError: `out` is something else.
+        UsageError: no run, an index or classes that do not fit, or something else at `out`.
     """
     opened = Run.open(Path(run))
     check_projection(projection)
-    if previews < 0:
-        raise SettingsError(f"previews is {previews}. It must be 0 (none) or more.")
-    if workers is not None and workers < 1:
-        raise SettingsError(f"workers is {workers}. It must be at least 1.")
+    workers = cores() if workers is None else workers
+    for name, value, least in (("previews", previews, 0), ("workers", workers, 1)):
+        if value < least:
+            raise SettingsError(f"{name} is {value}. It must be at least {least}.")
     folder = Path(out) if out is not None else opened.path / "report"
     check_folder(folder, REPORT, overwrite=True, inputs=[opened.path])
     found, note = find_index(opened, index)
     known = find_classes(found, classes)
-    names = read_names(opened.path)
     with nullcontext(console) if console else Console() as shown:
         state = health(opened)
         groupings = read_groupings(opened.path) if state["finished"] else []
-        cache = opened.path / "previews"
         cut = Previews()
         if groupings and found is not None and previews:
-            cut = make(found, chosen_rows(groupings, previews), cache, workers or cores(), shown)
+            chosen = chosen_rows(groupings, previews)
+            cut = make(found, chosen, opened.path / "previews", workers, shown)
         rows = Rows(found, groupings, known[1] if known else None, cut)
-        data: dict[str, Any] = {
-            "format": 1,
-            "seehear": metadata.version("seehear"),
-            "created": now(),
-            "run": about(opened, found),
-            "health": state,
-            "names": as_json(names),
-            "classes": list(known[0].names) if known else None,
-            "notes": [note] if note else [],
-        }
-        with one_writer(folder), whole_folder(folder, replaces=REPORT) as temporary:
-            for file in sorted(PAGE.iterdir()):
-                name = "index.html" if file.name == "page.html" else file.name
-                shutil.copyfile(file, temporary / name)
-            write_session(temporary)
-            total = link(list(cut.keys.values()), cache, temporary / "previews")
-            if groupings:
-                total += write_clusters(temporary / "data", data, rows, shown)
-                total += write_map(temporary / "data", data, rows, opened, projection)
-            data["sampling"] = sampling(cut, groupings, data, total)
-            total += write_data(temporary / "data", "report", data)
+        classes_of = list(known[0].names) if known else None
+        data = head(opened, found, note) | {"health": state, "classes": classes_of}
+        with one_writer(folder):
+            megabytes = write_report(folder, opened, rows, data, projection, shown)
     return Report(
         path=str(folder / "index.html"),
         verdict=state["verdict"]["kind"],
@@ -140,20 +117,35 @@ def report(
         previews=len(cut.keys),
         previews_cut=cut.cut,
         previews_failed=cut.reasons,
-        megabytes=round(total / 1e6, 1),
+        megabytes=megabytes,
         notes=data["notes"],
     )
 
 
-def write_session(folder: Path) -> None:
-    """The file that a server answers with another: from disk, nothing can be saved."""
-    write_data(folder / "data", "session", None)
+def write_report(
+    folder: Path, run: Run, rows: Rows, data: dict[str, Any], projection: str, console: Console
+) -> float:
+    """Write the page, its data (adding to `data`) and previews, whole; returns megabytes."""
+    with whole_folder(folder, replaces=REPORT) as temporary:
+        for file in sorted(PAGE.iterdir()):
+            name = "index.html" if file.name == "page.html" else file.name
+            shutil.copyfile(file, temporary / name)
+        # A server answers this file with another: from disk, nothing can be saved.
+        write_data(temporary / "data", "session", None)
+        keys = list(rows.previews.keys.values())
+        total = link(keys, run.path / "previews", temporary / "previews")
+        if rows.groupings:
+            total += write_clusters(temporary / "data", data, rows, console)
+            total += write_map(temporary / "data", data, rows, run, projection)
+        data["sampling"] = sampling(rows, data, total)
+        total += write_data(temporary / "data", "report", data)
+    return round(total / 1e6, 1)
 
 
-def about(run: Run, index: Index | None) -> dict[str, Any]:
+def head(run: Run, index: Index | None, note: str) -> dict[str, Any]:
     """What the head of the page says."""
     settings = run.settings()
-    return {
+    about = {
         "name": run.path.resolve().name,
         "variant": settings.variant,
         "rounds": settings.rounds,
@@ -162,6 +154,14 @@ def about(run: Run, index: Index | None) -> dict[str, Any]:
         "hours": None if index is None else round(float(index.seconds.sum()) / 3600, 2),
         "created": run.field("created"),
         "digest": run.field("index", "digest"),
+    }
+    return {
+        "format": 1,
+        "seehear": metadata.version("seehear"),
+        "created": now(),
+        "run": about,
+        "names": as_json(read_names(run.path)),
+        "notes": [note] if note else [],
     }
 
 
@@ -274,16 +274,14 @@ def round_labels(run: Run, number: int, points: np.ndarray) -> dict[str, str]:
         }
 
 
-def sampling(
-    cut: Previews, groupings: Sequence[Grouping], data: dict[str, Any], total: int
-) -> dict[str, Any]:
+def sampling(rows: Rows, data: dict[str, Any], total: int) -> dict[str, Any]:
     """How much of the run the page shows."""
     return {
-        "previews": len(cut.keys),
-        "failed": cut.reasons,
+        "previews": len(rows.previews.keys),
+        "failed": rows.previews.reasons,
         "listed": {space["name"]: space["listed"] for space in data.get("spaces", [])},
         "listed_most": LISTED_ROWS,
-        "labelled": {g.name: int((g.labels_N >= 0).sum()) for g in groupings},
+        "labelled": {g.name: int((g.labels_N >= 0).sum()) for g in rows.groupings},
         "points": data["map"]["points"] if "map" in data else 0,
         "megabytes": round(total / 1e6, 1),
     }
