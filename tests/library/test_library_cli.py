@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from command_here import command, run
+from seehear.cli.using import open_file
 from seehear.errors import printable
-from seehear.library.opening import open_file
 from seehear.machine import console as progress
 
 

@@ -108,7 +108,6 @@ def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: An
     A sound finds sounds, or videos that look like it (--by video); a picture or video likewise.
     """
     from seehear.library import search as find
-    from seehear.library.opening import open_file
     from seehear.machine.console import Console
 
     with Console() as console:
@@ -182,6 +181,28 @@ def hit_rows(hits: pa.Table) -> list[list[str]]:
         score, start = f"{hit['score']:.3f}", f"{hit['start_s']:.1f} s"
         rows.append([str(hit["rank"]), score, start, hit["path"], *clusters])
     return rows
+
+
+def open_file(path: str | Path) -> None:
+    """Open a file with the system's player, without waiting for it; no shell sees its name."""
+    import shutil
+    import subprocess
+    import sys
+    import webbrowser
+
+    path = Path(path).absolute()  # so that no name looks like an option
+    if not path.is_file():
+        raise SeehearError(f"{path} cannot be opened: it is not there any more.")
+    opener = "open" if sys.platform == "darwin" else "xdg-open"
+    if program := shutil.which(opener):
+        quiet = subprocess.DEVNULL
+        subprocess.Popen(
+            [program, str(path)], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        )
+    elif not webbrowser.open(path.as_uri()):
+        raise SeehearError(
+            f"There is no {opener} and no browser here to show it. Open it yourself: {path}"
+        )
 
 
 COMMANDS = (embed, assign, search, export_labels)
