@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from media_files import write_media
 from seehear.data import media
 from seehear.data.index import Index, index
-from seehear.data.media.parts import Stamps, new_clocks
-from seehear.data.media.stamps import CLOCK_HZ, PES_HEADER_BYTES, WRAP_TICKS, decoding_tick
+from seehear.data.media.parts import (
+    CLOCK_HZ,
+    PES_HEADER_BYTES,
+    WRAP_TICKS,
+    Stamps,
+    decoding_tick,
+    new_clocks,
+)
 
 RATE_HZ = 16000
 SECONDS = 3.0

@@ -30,8 +30,7 @@ LOST = frozenset({"crashed the decoder", "timed out"})
 """Reasons for which the process is gone."""
 
 IN_HAND_SECONDS = 0.1
-"""A process has jobs for so long at once, so that it need not wait for the next, nor this process
-wake for each."""
+"""A process has jobs for so long at once: neither it nor this process waits or wakes for each."""
 
 MOST_IN_HAND = 16
 

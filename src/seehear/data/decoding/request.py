@@ -71,9 +71,7 @@ def _read(request: Request, path: str) -> Decoded:
 
 
 def square(frames_THWC: np.ndarray, place: float, side_pixels: int) -> np.ndarray:
-    """A view of a square out of frames that are longer on one side, at a share in [0, 1) of the way
-    along it.
-    """
+    """A view of a square, at a share in [0, 1) of the way along the longer side."""
     height, width = frames_THWC.shape[1:3]
     top, left = int(place * (height - side_pixels + 1)), int(place * (width - side_pixels + 1))
     return frames_THWC[:, top : top + side_pixels, left : left + side_pixels]

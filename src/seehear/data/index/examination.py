@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seehear.data.media import MediaInfo, Reader
-from seehear.data.media.signatures import HEAD_BYTES, looks_like_media
+from seehear.data.media.opening import HEAD_BYTES, looks_like_media
 from seehear.errors import MediaError
 
 STILL_LEVELS = 4

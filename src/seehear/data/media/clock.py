@@ -41,9 +41,7 @@ _USUAL_FPS = 25.0
 
 
 class Misordered(Exception):
-    """Timestamps of presentation are none. The stretch is to be read again; the clock goes by
-    others from now on.
-    """
+    """Presentation times are wrong: the stretch is read again, by other timestamps."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,8 @@ class Clock:
         if self._pts_rise and packet.pts is not None:
             self._note_order(packet.pts, packet.dts)
         if self._may_be_packed and bytes(packet).count(_MPEG4_FRAME) > 1:
-            self._may_be_packed = self._may_skip_by_dts = (
-                False  # the decoder holds the second frame back
-            )
+            # the decoder holds the second frame back
+            self._may_be_packed = self._may_skip_by_dts = False
             if self._goes_by == "presentation":
                 raise self._misordered("decoding")
         if self._goes_by == "presentation":

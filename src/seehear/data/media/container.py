@@ -19,8 +19,7 @@ from av.video.stream import VideoStream
 from seehear.data.media.lengths import is_estimated, seeks_by_rate
 from seehear.data.media.members import open_bytes
 from seehear.data.media.opening import open_container
-from seehear.data.media.parts import Span, part_to_read
-from seehear.data.media.stamps import PES_HEADER_BYTES, decoding_tick
+from seehear.data.media.parts import PES_HEADER_BYTES, Span, decoding_tick, part_to_read
 from seehear.data.media.tracks import (
     TIME_TOLERANCE_S,
     AnyPacket,
@@ -89,9 +88,7 @@ class Source:
 
     @property
     def lists_key_frames(self) -> bool:
-        """Does the index hold all key frames? That of MP4 does; others grow while reading, or hold
-        some.
-        """
+        """Whether the index lists all key frames: in MP4; in others it grows or holds some."""
         return str(self.container.format.name).startswith("mov")
 
     @property

@@ -26,12 +26,10 @@ from seehear.data.media.sound import MEAN, Run, decode_runs
 from seehear.errors import MediaError
 
 SILENCE_DB = -60.0
-"""Of a second of the loudest channel, its root mean square without the constant part relative to
-full scale."""
+"""Of the loudest second of a channel, its RMS without the constant part, against full scale."""
 
 CANCELLED = 0.25
-"""Of the power that the mean of independent channels has: a mean with less has lost most of what is
-to be heard."""
+"""A mean with a smaller share of the power of independent channels' mean has lost the sound."""
 
 _SILENCE = 10 ** (SILENCE_DB / 10)
 # a channel with so much of the loudest one's power is as loud: decoders differ in the last bits
@@ -77,9 +75,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class _Second:
-    """The power of about a second of sound: of each channel, of their mean, and which channels are
-    meant for ears.
-    """
+    """The power of a second of sound by channel and of the mean, and the channels that count."""
 
     powers_C: NDArray[np.float64]
     mean: float

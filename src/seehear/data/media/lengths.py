@@ -17,38 +17,18 @@ from av.container import InputContainer
 from seehear.data.media.members import open_bytes
 
 _WITHOUT_HEADER = frozenset(
-    {
-        *(
-            "aac",
-            "ac3",
-            "amr",
-            "dirac",
-            "dts",
-            "dtshd",
-            "eac3",
-            "h261",
-            "h263",
-            "h264",
-            "hevc",
-            "loas",
-            "m4v",
-            "mjpeg",
-        ),
-        *("mlp", "mpegvideo", "obu", "shn", "truehd", "vc1", "vvc"),
-    }
-)
+    ("aac", "ac3", "amr", "dirac", "dts", "dtshd", "eac3", "h261", "h263", "h264", "hevc")
+).union(("loas", "m4v", "mjpeg", "mlp", "mpegvideo", "obu", "shn", "truehd", "vc1", "vvc"))
 _COUNTED_LATER = frozenset({"ivf"})  # programs that stream leave the count in the header open
 # which says how long it is if a sample has so many bytes: in PCM
 _COUNTED_IN_BYTES = frozenset({"wav", "w64", "voc"})
-_RATE_TOLERANCE = (
-    0.02  # by which a guessed length differs from size over bit rate: the file's header
-)
+# by which a guessed length differs from size over bit rate: the file's header
+_RATE_TOLERANCE = 0.02
 
 _HEAD_BYTES = 64  # of an MP3 file's first frame, in which the tag about its length is
 _CUT_BYTES = 4096  # an MP3 file that has so much less than its header says was cut off
-_TAIL_BYTES = (
-    8192  # one that has so much more was lengthened; texts about the music may stand there
-)
+# one that has so much more was lengthened; texts about the music may stand there
+_TAIL_BYTES = 8192
 
 
 def is_estimated(path: str, container: InputContainer) -> bool:
@@ -88,9 +68,7 @@ def seeks_by_rate(container: InputContainer) -> bool:
 
 
 def _mp3_tells_length(path: str, size: int) -> bool:
-    """Has an MP3 file a tag that counts its frames (Xing, Info, VBRI), and as many bytes as that
-    says?
-    """
+    """Whether an MP3 file has a tag that counts its frames, and the bytes that this says."""
     with open_bytes(path) as (file, base, _):
         begin = base
         while (tag := file.read(10))[:3] == b"ID3" and len(tag) == 10:

@@ -98,9 +98,7 @@ def open_bytes(path: str) -> Iterator[tuple[BinaryIO, int, int]]:
 
 
 def parse(path: str) -> Member | None:
-    """The member that a path has the form of, whatever is there; None for a path of another
-    form.
-    """
+    """The member that a path has the form of, whether it is there or not; else None."""
     found = _PLACE.fullmatch(path)
     if found is None:
         return None

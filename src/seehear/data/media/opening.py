@@ -1,4 +1,4 @@
-"""Opening a media file, with a reason where that fails.
+"""Opening a media file, with a reason where that fails; what first bytes look like.
 
 A file is data, not a programme: only regular files, and members of tar files, are opened, only by
 the demuxers of `FORMATS`, so that playlists, network addresses, image patterns and devices are
@@ -16,7 +16,6 @@ from av.container import InputContainer
 
 from seehear.data.media.members import member_of, open_bytes
 from seehear.data.media.reasons import MAX_PIXELS
-from seehear.data.media.signatures import HEAD_BYTES, looks_like_media, looks_like_playlist
 from seehear.errors import MediaError
 
 FORMATS = (
@@ -24,8 +23,70 @@ FORMATS = (
     "dv,ivf,nsv,nuv,swf,obu,av1,h261,h263,h264,hevc,vvc,m4v,vc1,dirac,mjpeg,yuv4mpegpipe,gif,apng,ty,pva,dhav,ivr,"
     "wav,w64,aiff,au,caf,mp3,flac,aac,ac3,eac3,dts,dtshd,truehd,mlp,ape,wv,tta,tak,amr,mpc,mpc8,shn,voc,loas"
 )
-"""FFmpeg's names of the demuxers that may open a file: none of them follows a reference to another
-file."""
+"""FFmpeg's names of the demuxers that may be used: none follows a reference to another file."""
+
+HEAD_BYTES = 4096
+"""So many first bytes are enough to say what a file looks like."""
+
+_STARTS = (
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"OggS",
+    b"FLV\x01",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF: WMV, WMA
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG-1 and 2 video
+    b"\x00\x00\x01\xb0",  # MPEG-4 video
+    b"\x00\x00\x00\x01",  # H.264 and HEVC as a byte stream
+    b".RMF",
+    b"\x06\x0e\x2b\x34",  # MXF
+    b"nut/multimedia container",
+    b"DKIF",  # IVF
+    b"YUV4MPEG2",
+    b"NSVf",
+    b"\xb7\xd8\x00\x20\x37\x49\xda\x11",  # WTV
+    b"\x1f\x07\x00",  # DV
+    b"DHAV",
+    b"GIF8",
+    b"FWS",
+    b"CWS",
+    b"ID3",  # MP3 with tags
+    b"fLaC",
+    b"FORM",  # AIFF
+    b".snd",
+    b"caff",
+    b"riff\x2e\x91\xcf\x11",  # Wave64
+    b"MAC ",
+    b"wvPK",
+    b"TTA1",
+    b"tBaK",
+    b"#!AMR",
+    b"MP+",
+    b"MPCK",
+    b"ajkg",
+    b"Creative Voice File",
+    b"\x0bw",  # AC-3
+    b"\x7f\xfe\x80\x01",  # DTS
+    b"\xff\xf1",  # AAC
+    b"\xff\xf9",
+    b"\xff\xfb",  # MP3
+    b"\xff\xf3",
+    b"\xff\xf2",
+    b"\xff\xfa",
+)
+_BOXES = b"ftyp moov mdat free skip wide pnot styp uuid junk".split()  # MP4, QuickTime
+_RIFF_KINDS = (b"AVI ", b"AVIX", b"WAVE", b"AMV ")
+_TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # length, offset of the first sync byte
+
+_PLAYLIST_STARTS = (
+    b"#EXTM3U",
+    b"ffconcat",
+    b"v=0\r\n",
+    b"v=0\n",
+    b"[playlist]",
+    b"[Reference]",
+    b"[InternetShortcut]",
+)
+_PLAYLIST_TAGS = (b"<MPD", b"<SmoothStreamingMedia", b"<playlist", b"<smil", b"<asx", b"<ASX")
 
 _OPEN_OPTIONS = {
     "protocol_whitelist": "file",
@@ -66,9 +127,7 @@ def open_container(path: str, span: tuple[int, int] | None = None) -> InputConta
 def _open_bytes(
     path: str, file: str, offset: int, size: int, span: tuple[int, int] | None
 ) -> InputContainer:
-    """Open some bytes; the file's path is absolute, so FFmpeg can take it for nothing but a
-    file.
-    """
+    """Open some bytes of a file by its absolute path, which FFmpeg takes for nothing but a file."""
     first, end = span or (0, size)
     address = f"subfile,,start,{offset + first},end,{offset + end},,:{file}"
     return _open_address(path, address, _OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"})
@@ -102,3 +161,22 @@ def _reason_of_failed_open(path: str, error: av.FFmpegError) -> str:
     # A demuxer that is not in FORMATS is refused as a wrong argument.
     is_refused = isinstance(error, av.error.ArgumentError)
     return "unreadable" if looks_like_media(head) and not is_refused else "not a media file"
+
+
+def looks_like_media(head: bytes) -> bool:
+    """Do the first bytes look like media? Those of damaged files do, too."""
+    if head.startswith(_STARTS) or head[4:8] in _BOXES:
+        return True
+    if head[:4] in (b"RIFF", b"RF64"):
+        return head[8:12] in _RIFF_KINDS
+    return any(
+        head[offset : offset + 3 * size : size] == b"GGG" for size, offset in _TRANSPORT_PACKETS
+    )
+
+
+def looks_like_playlist(head: bytes) -> bool:
+    """Do the first bytes look like a text that only points to media?"""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return text.startswith(_PLAYLIST_STARTS) or (
+        text.startswith(b"<") and any(tag in text for tag in _PLAYLIST_TAGS)
+    )

@@ -11,7 +11,8 @@ mere scrap. What follows is left out, and the index says so.
   between. A clock of 33 bits that wraps around goes on. A few stamps that are wrong, after which
   the clock is as before, are damage and no other part.
 
-All of such a stream is looked at once a process.
+All of such a stream is looked at once a process. Timestamps are in the headers of packetized
+elementary streams (PES): ISO/IEC 13818-1, 2.4.3.6; ISO/IEC 11172-1, 2.4.3.3 for MPEG-1.
 """
 
 from __future__ import annotations
@@ -28,12 +29,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seehear.data.media.members import open_bytes, stamp
-from seehear.data.media.stamps import CLOCK_HZ, PES_HEADER_BYTES, WRAP_TICKS, decoding_tick
 from seehear.errors import MediaError
 
+CLOCK_HZ = 90_000
+"""Ticks of a timestamp per second."""
+
+WRAP_TICKS = 2**33
+"""After so many ticks, 26.5 hours, a clock begins at 0 again and goes on."""
+
+PES_HEADER_BYTES = 38
+"""Enough of a packet to find its timestamps: MPEG-1 allows 16 bytes of stuffing."""
+
+_PREFIX = b"\0\0\1"
+
 BACK_S = 0.5
-"""Decoding times rise; a stream that gives times of presentation alone goes back by a few
-frames."""
+"""Decoding times rise; presentation times alone go back by a few frames."""
 
 AHEAD_S = 10.0
 """As FFmpeg's `dts_delta_threshold`."""
@@ -42,8 +52,7 @@ MOST_PARTS = 200
 """What lies behind so many is left out: that is damage."""
 
 SCRAP = 0.1
-"""A part with less of the bytes of the longest is a scrap: what a receiver still had of another
-recording."""
+"""A part with less of the longest's bytes is a scrap that a receiver had of another recording."""
 
 Span = tuple[int, int]
 """First byte, and the one after the last."""
@@ -72,9 +81,7 @@ class Stamps:
 
 
 def part_to_read(path: str, format_name: str, stream_ids: Sequence[int]) -> tuple[Span | None, int]:
-    """Which bytes of a file are read, None for all, and how many parts it has; the arguments are
-    `find_parts`'s.
-    """
+    """Which bytes of a file are read (None: all), and how many parts it has; see `find_parts`."""
     if format_name.split(",")[0] not in _KINDS:
         return None, 1
     try:
@@ -204,9 +211,7 @@ def _is_document(content: mmap.mmap, at: int, end: int) -> bool:
 
 
 def _end_of_element(content: mmap.mmap, at: int, end: int) -> int:
-    """Behind an element whose size stands here; right here if that is not known, as in a live
-    recording.
-    """
+    """Where the element ends whose size stands here; right here if its size is not known."""
     head = content[at : at + 8]
     if not head or head[0] == 0:
         return at
@@ -236,9 +241,7 @@ def _ogg(content: mmap.mmap, first: int, end: int) -> list[int]:
 
 
 def _transport_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[int]) -> Stamps:
-    """The stamps in packets of 188 bytes, or 192 with a time in front, or 204 with check bytes
-    behind.
-    """
+    """The stamps in packets of 188 bytes, 192 with a time in front, or 204 with check bytes."""
     found: list[tuple[NDArray[np.int64], ...]] = []
     at, carried, most = first, first, _FEW_PACKETS
     while (sync := _synchronized(content, at, end)) is not None:
@@ -287,9 +290,7 @@ def _ids_of(packets: NDArray[np.uint8]) -> NDArray[np.int64]:
 def _stamps_in(
     packets: NDArray[np.uint8], positions: NDArray[np.int64], ids: Sequence[int], carried: int
 ) -> tuple[NDArray[np.int64], ...]:
-    """The columns of `Stamps` for some packets; before them, packets of the streams end at
-    `carried`.
-    """
+    """The columns of `Stamps` for some packets; `carried`: where the streams' last one ended."""
     of_streams = np.isin(_ids_of(packets), ids)
     behind = np.where(of_streams, positions + packets.shape[1], carried)
     ends = (
@@ -340,3 +341,38 @@ def _program_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[int]
             begin = -1
         at += 6 + int.from_bytes(header[4:6], "big")
     return Stamps(*np.array(kept, np.int64).reshape(-1, 4).T)
+
+
+def decoding_tick(header: bytes) -> int | None:
+    """The decoding time in a PES packet's header, else that of presentation, else None.
+
+    Args:
+        header: the packet's first bytes, `PES_HEADER_BYTES` if there are so many.
+    """
+    if header[:3] != _PREFIX or len(header) < 14:
+        return None
+    if header[6] >> 6 == 0b10:  # MPEG-2
+        kinds, at = header[7] >> 6, 9
+    else:  # MPEG-1
+        at = 6
+        while at < len(header) and header[at] == 0xFF:
+            at += 1
+        if at < len(header) and header[at] >> 6 == 0b01:  # size of a buffer
+            at += 2
+        kinds = header[at] >> 4 if at < len(header) else 0
+    if kinds & 0b11 not in (0b10, 0b11):
+        return None
+    if kinds & 0b11 == 0b11:
+        at += 5  # the time of presentation comes first
+    return _tick(header[at : at + 5]) if at + 5 <= len(header) else None
+
+
+def _tick(field: bytes) -> int:
+    """33 bits in three pieces, each followed by a marker bit."""
+    return (
+        (field[0] >> 1 & 7) << 30
+        | field[1] << 22
+        | field[2] >> 1 << 15
+        | field[3] << 7
+        | field[4] >> 1
+    )

@@ -36,8 +36,7 @@ from seehear.data.media.tracks import AnyPacket, Track
 Times = Sequence[float] | NDArray[np.float64]
 
 SKIP_LEAD_S = 0.3
-"""Everything is decoded from so long before a wanted time, and from three frames before at low
-frame rates."""
+"""Nothing is skipped so long before a wanted time, or three frames before at low rates."""
 
 JUMP_S = 2.0
 """Between wanted times farther apart than this, a key frame in between is gone to."""
@@ -121,9 +120,7 @@ class Pictures:
         return frames_THWC
 
     def upright(self) -> tuple[int, int, int]:
-        """Width and height as displayed, and by how many degrees the stored picture is turned
-        clockwise for that.
-        """
+        """Width and height as displayed, and by how many degrees it is turned clockwise."""
         _, packets = self._source.packets_from("video", -math.inf)
         for frame in self._frames(packets, lambda packet: False):
             matrix = display_matrix(frame)
@@ -148,9 +145,7 @@ class Pictures:
         may_skip: bool,
         images: list[NDArray[np.uint8]],
     ) -> _Outcome:
-        """Append the images at wanted times, which ascend, as far as one stretch of decoding
-        goes.
-        """
+        """Append images at ascending wanted times, as far as one stretch of decoding goes."""
         at_start, packets = self._source.packets_from("video", wanted_s[0] - back_s)
         waiting = deque(self._track.last_tick(time_s) for time_s in wanted_s)
         lead_ticks = self._lead_s / self._track.tick_s if may_skip else math.inf
@@ -212,9 +207,7 @@ class Pictures:
                 yield from context.decode(packet)
 
     def _pays_to_jump(self, now_tick: int, next_tick: int) -> bool:
-        """Is the next wanted time far away, and is there a key frame before it that has not been
-        passed yet?
-        """
+        """Whether the next wanted time is far away, with a key frame before it yet to come."""
         track = self._track
         gap_s = (next_tick - now_tick) * track.tick_s
         if gap_s <= JUMP_S:
@@ -299,9 +292,7 @@ def _with_square_pixels(video: VideoStream) -> tuple[float, float]:
 
 
 def display_matrix(frame: VideoFrame) -> NDArray[np.int32]:
-    """The linear part of the display matrix: rows are where the stored x and y axes point to, y
-    downwards.
-    """
+    """The linear part of the display matrix: rows are the stored x and y axes, y downwards."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(data, SideData):
         return _UPRIGHT
@@ -313,9 +304,7 @@ def _is_transposed(matrix: NDArray[np.int32]) -> bool:
 
 
 def turn(image_HWC: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """A view of the picture as the display matrix wants it, to the nearest right angle and with its
-    mirroring.
-    """
+    """A view of the picture as the display matrix wants it, to the nearest right angle."""
     if _is_transposed(matrix):
         image_HWC = image_HWC.swapaxes(0, 1)
         flip_x, flip_y = matrix[1, 0] < 0, matrix[0, 1] < 0

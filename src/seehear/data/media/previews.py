@@ -88,9 +88,7 @@ def cut(
 
 
 def write_film(path: Path, frames_THWC: np.ndarray, sound_S: np.ndarray) -> None:
-    """Write an MP4 file with H.264 and AAC. Frames are uint8 RGB with even sides, sound is float32
-    in [-1, 1].
-    """
+    """Write H.264 and AAC to MP4; frames are uint8 RGB with even sides, sound is in [-1, 1]."""
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         video = container.add_stream(
             "libx264", rate=FRAME_RATE_HZ, options={"crf": "30", "preset": "veryfast"}

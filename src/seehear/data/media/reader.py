@@ -34,9 +34,8 @@ class MediaInfo:
     fps: float = 0.0  # mean frame rate; 0 if the file does not say
     width: int = 0  # as displayed: pixels made square, rotation applied
     height: int = 0
-    rotation_degrees: int = (
-        0  # the stored picture is turned clockwise by 0, 90, 180 or 270 to stand upright
-    )
+    # the stored picture is turned clockwise by 0, 90, 180 or 270 to stand upright
+    rotation_degrees: int = 0
     audio_codec: str = ""
     audio_start_s: float = 0.0
     audio_seconds: float = 0.0
@@ -130,9 +129,7 @@ class Reader:
         return self._hearing
 
     def listen(self) -> Heard:
-        """Find out what is to be heard: the first track with sound, and one channel of it where the
-        mean is nothing.
-        """
+        """Find the first track with sound, and one channel of it where the channels cancel."""
         if self._heard is None:
             self._heard = listen(self._source)
             self._hearing = self._heard.hearing

@@ -29,15 +29,13 @@ from seehear.data.media.reasons import MAX_CHANNELS, MAX_SAMPLE_RATE_HZ
 from seehear.data.media.tracks import AnyTrack
 
 PREROLL_S = 0.2
-"""Decoded and dropped before the wanted sound: AAC and Opus overlap frames, MP3 borrows bits from
-frames before."""
+"""Decoded and dropped before the wanted sound: frames of AAC, Opus and MP3 need earlier ones."""
 
 POSTROLL_S = 0.02
 """Decoded beyond the wanted sound: the resampler looks ahead."""
 
 GAP_S = 0.02
-"""Frames whose timestamps are so far off the end of the frame before start anew, at their own
-time."""
+"""Frames with timestamps so far off the end of the one before start at their own time."""
 
 HOLD_S = 0.5
 """So much of the sound that a file declares may be missing at its end."""
@@ -45,11 +43,9 @@ HOLD_S = 0.5
 MEAN = -1
 """In place of the number of a channel: the mean of all but the low-frequency one."""
 
-_MAX_PADDING = (
-    1000  # samples in front of a run; enough to meet the grid for all usual pairs of rates
-)
-# of samples
-_KINDS: dict[str, type[np.generic[Any]]] = {
+# samples in front of a run; enough to meet the grid for all usual pairs of rates
+_MAX_PADDING = 1000
+_KINDS: dict[str, type[np.generic[Any]]] = {  # of samples
     "u8": np.uint8,
     "s16": np.int16,
     "s32": np.int32,
@@ -77,9 +73,7 @@ class Run:
 
     @property
     def end_s(self) -> float:
-        """Where the next frame should start; by the first timestamp, which needs no look at all of
-        them.
-        """
+        """Where the next frame should start, by the first timestamp alone, which is quick."""
         return self.starts_s[0] + self.samples / self.rate_hz
 
     def continues_with(self, frame: AudioFrame, time_s: float) -> bool:
@@ -101,8 +95,8 @@ class Run:
         if not frame.format.is_planar:
             count, planes = count * planes, 1
         # Views of the frame's memory: `frame.to_ndarray` costs more than decoding it did.
-        # `frame.planes` counts planes
-        # up to a null pointer, which does not follow when there are 8 or more: it reads past them.
+        # `frame.planes` counts planes up to a null pointer, which does not follow when there are 8
+        # or more: it reads past them.
         views = [memoryview(AudioPlane(frame, i)) for i in range(planes)]
         self.chunks.append([np.frombuffer(view, kind, count) for view in views])
         self.samples += frame.samples
@@ -127,9 +121,7 @@ class Run:
         return _scaled(self._by_channel())
 
     def audible(self) -> list[int]:
-        """The numbers of all channels but the low-frequency one, or of all where there is no
-        other.
-        """
+        """The numbers of all channels but the low-frequency one; of all where there is no other."""
         names = [channel.name for channel in self.layout.channels]
         return [i for i, name in enumerate(names) if not name.startswith("LFE")] or list(
             range(len(names))

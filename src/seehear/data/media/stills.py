@@ -25,9 +25,7 @@ _OPTIONS = {"format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)}
 
 
 def is_still(path: str | os.PathLike[str]) -> bool:
-    """Whether the first bytes are those of a picture that does not move; False for what cannot be
-    read.
-    """
+    """Whether a file begins like a still picture; False for what cannot be read."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(16)

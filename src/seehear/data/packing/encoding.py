@@ -40,33 +40,17 @@ ENCODER = {
     "sc_threshold": "0",
     "bf": "0",
     # With it the last macroblock of a frame was coded in one of several ways, from run to run (6 of
-    # 28 runs; 0 of 56
-    # without, at 14 % more bytes): the same segments are to make the same bytes.
+    # 28 runs; 0 of 56 without, at 14 % more bytes): the same segments are to make the same bytes.
     "mbtree": "0",
 }
 # of AAC
-SOUND_RATES_HZ = (
-    8000,
-    11025,
-    12000,
-    16000,
-    22050,
-    24000,
-    32000,
-    44100,
-    48000,
-    64000,
-    88200,
-    96000,
-)
+SOUND_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 SOUND_BITS = 4  # a sample, which at 16 kHz is 64 kbit/s
 
-MAX_DIFFERENCE = (
-    24.0  # levels of 255 by which a packed frame may differ from its original, on average
-)
-MAX_SOUND_ERROR = (
-    0.5  # root mean square of the difference, as a share of that of the sound, plus `SOUND_FLOOR`
-)
+# levels of 255 by which a packed frame may differ from its original, on average
+MAX_DIFFERENCE = 24.0
+# root mean square of the difference, as a share of that of the sound, plus `SOUND_FLOOR`
+MAX_SOUND_ERROR = 0.5
 SOUND_FLOOR = 0.01
 _CHUNK_BYTES = 2**27  # of frames that are held at once
 _EDGE_S = 0.05  # of the sound, where coding may differ
@@ -129,9 +113,7 @@ def encode(
 
 
 def packed_side(size: tuple[int, int], recipe: Recipe) -> int:
-    """The short side of a packed picture: that of the recipe, or of a smaller original, made
-    even.
-    """
+    """The short side of a packed picture: the recipe's, or a smaller original's, made even."""
     return max(2, min(recipe.short_side_pixels, min(size) // 2 * 2))
 
 
@@ -149,9 +131,7 @@ def moments(start_s: float, seconds: float, recipe: Recipe) -> NDArray[np.float6
 def _chunks(
     reader: Reader, times_s: NDArray[np.float64], size: tuple[int, int], side: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The frames at some times, as many at once as memory allows, each stretch with the number of
-    its first.
-    """
+    """Frames at some times, as many at once as memory allows, and the number of the first."""
     width, height = size[0] * side / min(size), size[1] * side / min(size)
     step = max(1, int(_CHUNK_BYTES / (width * height * 3)))
     for first in range(0, len(times_s), step):

@@ -82,9 +82,7 @@ def _different(was: Any, wanted: Any) -> tuple[str, str]:
 
 
 def check_only_packed(folder: Path, listed: Any) -> None:
-    """Raise UsageError for what packing did not write; of a finished folder only the listed shards
-    are its own.
-    """
+    """Raise UsageError for what packing did not write; of finished shards, what is not listed."""
     names = [str(shard.get("name")) for shard in listed or [] if isinstance(shard, dict)]
     kind = replace(INDEX, names=(*NAMES, "|".join(map(re.escape, names)) if names else SHARD))
     other = next(foreign(folder, kind), None)
@@ -97,9 +95,7 @@ def check_only_packed(folder: Path, listed: Any) -> None:
 
 
 def remove_packed(folder: Path) -> None:
-    """Remove what packing wrote, and nothing else; the index first, so that nothing is left that
-    looks whole.
-    """
+    """Remove what packing wrote, the index first, so that nothing is left that looks whole."""
     settings = folder / PACKING / "settings.json"
     if not settings.exists():  # by it the folder is known, should this be killed
         settings.parent.mkdir(exist_ok=True)

@@ -109,9 +109,7 @@ def members_of(work: Path, count: int) -> pa.Table:
 
 
 def _finished(folder: Path, work: Path, number: int) -> dict[str, Any] | None:
-    """What is noted of a shard; None where it was not written, or removed or damaged since: it is
-    packed again.
-    """
+    """What is noted of a shard; None where it is to be packed again: missing or damaged."""
     try:
         done: dict[str, Any] = json.loads((work / f"{number:05d}.json").read_text(encoding="utf-8"))
         sizes = [(folder / shard_name(number)).stat().st_size, done["shard"]["bytes"]]

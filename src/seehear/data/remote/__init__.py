@@ -45,8 +45,7 @@ __all__ = [
 CACHE_GIGABYTES = 20.0
 
 FETCH_SECONDS = 1800.0
-"""A process that decodes may take so long to fetch one file, on top of the time limit for decoding
-it."""
+"""So long may fetching one file take, on top of the time limit for decoding it."""
 
 KNOWN_SECONDS = 600.0
 """A process asks again after so long whether an original is still as it was."""
@@ -100,9 +99,7 @@ def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def cache_folder() -> Path:
-    """Where copies are kept: `$SEEHEAR_CACHE`, or `remote` in `$SEEHEAR_HOME` or
-    `~/.cache/seehear`.
-    """
+    """Where copies are: `$SEEHEAR_CACHE`, or `remote` in `$SEEHEAR_HOME` (~/.cache/seehear)."""
     folder = os.environ.get("SEEHEAR_CACHE")
     return Path(folder) if folder else kept_at_home("remote")
 
@@ -168,9 +165,7 @@ def _facts(address: str) -> Facts:
 
 
 def _key(path: str, facts: Facts) -> str:
-    """The name of a copy: another for each version of the original; it keeps the ending, which
-    decoders look at.
-    """
+    """The name of a copy, new for each version of the original, with its ending for decoders."""
     version = f"{path}\n{facts.size}\n{facts.modified_ns}\n{facts.tag}"
     name = parse(path)
     ending = re.fullmatch(
@@ -180,9 +175,7 @@ def _key(path: str, facts: Facts) -> str:
 
 
 def _fetch_member(member: Member, shard: Facts, target: Path) -> None:
-    """Write one member of a shard to a local path; its header, in front of it, is fetched and
-    looked at with it.
-    """
+    """Write one member of a shard to a local path, once the header in front of it is checked."""
     end = member.offset + member.size
     if shard.size is not None and shard.size < end:
         raise MediaError(member.path, "truncated", f"the shard has {shard.size} bytes")

@@ -1,16 +1,15 @@
 """Where are copies of remote files kept, so that the disk does not fill and no half of a file is
 ever read?
 
-    FOLDER/KEY             a whole copy; the time of its last use is its access time, that of the
-                           original its change
-    FOLDER/KEY-BYTES.part  a copy on its way; whoever fetches it holds a lock on it, so another
-                           process waits for it
+    FOLDER/KEY             a whole copy; its access time is that of its last use, its time of change
+                           the original's
+    FOLDER/KEY-BYTES.part  a copy on its way; who fetches it locks it, so that others wait for it
     FOLDER/KEY.once        a copy that is too large to be kept, until it is read
-    FOLDER/total           how many bytes are there or on their way, at most; counted anew when room
+    FOLDER/total           at most so many bytes are there or on their way; counted anew when room
                            is made
     FOLDER/lock            held while room is made, and while a copy gets its name or is taken into
-                           use: otherwise one that was renamed meanwhile would not be counted, or
-                           all would seem to be in use at once
+                           use: otherwise one renamed meanwhile would not be counted, or all would
+                           seem to be in use at once
 
 Any number of processes share a folder. Locks are those of the operating system (flock), which end
 with the process that holds them: what a killed one left is known by having none, and is removed
@@ -32,8 +31,7 @@ from pathlib import Path
 from seehear.machine.locks import is_still
 
 ROOM_SHARE = 0.1
-"""When the cache is full, at least this share of it is cleared, so that not every file means a look
-at all others."""
+"""So much of a full cache is cleared at least, so that not every file means a look at all."""
 
 _PART, _ONCE = ".part", ".once"
 _number = itertools.count()
@@ -116,9 +114,7 @@ class Cache:
                 raise
 
     def _count(self, size: int, part: Path) -> None:
-        """Count a copy that is to come, after others were removed if there is no room for it; or
-        one that does not.
-        """
+        """Count a copy that is to come, once there is room for it; or one that does not come."""
         note = self.folder / "total"
         with self._alone():
             try:
@@ -167,9 +163,7 @@ class Cache:
 
 
 def _hold(path: Path, size: int) -> int | None:
-    """A descriptor with a shared lock on a copy, which is then not removed; None where there is no
-    whole copy.
-    """
+    """A descriptor that holds a copy by a shared lock; None where there is no whole copy."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -75,16 +75,12 @@ def persist(
 
 
 def pause_seconds(number: int, luck: float) -> float:
-    """How long to wait after a try that failed, 1 being the first; luck in [0, 1) makes it 0.5 to
-    1.5 times as long.
-    """
+    """How long to wait after a failed try, 1 up; luck in [0, 1) makes it 0.5 to 1.5 times that."""
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (number - 1)) * (0.5 + luck)
 
 
 def judge(error: Exception) -> tuple[str, str, bool]:
-    """A reason out of `seehear.data.media.REASONS`, what is known beyond it, and whether another
-    try is useless.
-    """
+    """A key of `REASONS`, what is known beyond it, and whether another try is useless."""
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
         is_of_network = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")
