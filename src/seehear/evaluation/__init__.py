@@ -103,29 +103,14 @@ def evaluate(
         SettingsError: an unknown task or option, or classes that do not fit the set.
         RunError: there are no encoders.
     """
-    if task not in TASKS:
-        near = difflib.get_close_matches(task, TASKS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise SettingsError(f"There is no task {task}. {hint}Tasks: {', '.join(TASKS)}.")
-    if modality not in (None, *MODALITIES):
-        raise SettingsError(f"There is no modality {modality}. It must be video or audio.")
-    if num_clips is not None and num_clips < 1:
-        raise SettingsError(
-            f"--clips is {num_clips}. It must be at least 1; 10 is usual for videos of 10 s."
-        )
-    if num_crops is not None and (num_crops < 1 or task == "finetune"):
-        raise SettingsError(
-            f"--crops is {num_crops}, for {task}. It must be 1, the centre, or 3: left, centre "
-            f"and right; a fine-tune "
-            "tests the centre."
-        )
+    check_asked(task, modality, num_clips, num_crops)
     device = join(task, options, device)
     loaded = model if isinstance(model, Model) else load(model, device=device)
     path = None if isinstance(model, Model) else Path(model)
     if distributed.rank() > 0:
         console = Console(quiet=True)
+    wanted = (modality,) if modality else ()
     with console or Console() as shown:
-        wanted = (modality,) if modality else ()
         there = loaded.modalities
         if modality and modality not in there:
             raise SettingsError(f"{model} has no {modality} encoder; it has {' and '.join(there)}.")
@@ -145,15 +130,12 @@ def evaluate(
         context = Evaluation(
             loaded, opened, seed, num_clips, shown, folder, num_crops=num_crops, usual=usual
         )
-        together = task == "finetune"  # else the first goes on alone with the features of all
-        if (
-            not together
-            and distributed.world_size() > 1
-            and context.features
-            and distributed.rank() > 0
-        ):
-            return {}
-        with nullcontext() if together else distributed.without_ranks(), noted() as notes:
+        on_all = task == "finetune"  # else the first goes on alone with the features of all
+        if not on_all and distributed.world_size() > 1:
+            _ = context.features
+            if distributed.rank() > 0:
+                return {}
+        with nullcontext() if on_all else distributed.without_ranks(), noted() as notes:
             found = TASKS[task](context, **options)
         if distributed.rank() > 0:
             return {}
@@ -163,6 +145,24 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(written, result)
     return {**result, "written": str(written)}
+
+
+def check_asked(
+    task: str, modality: str | None, num_clips: int | None, num_crops: int | None
+) -> None:
+    """Raise SettingsError for what no task could do."""
+    if task not in TASKS:
+        near = difflib.get_close_matches(task, TASKS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise SettingsError(f"There is no task {task}. {hint}Tasks: {', '.join(TASKS)}.")
+    if modality not in (None, *MODALITIES):
+        raise SettingsError(f"There is no modality {modality}. It must be video or audio.")
+    if num_clips is not None and num_clips < 1:
+        what = f"--clips is {num_clips}. It must be at least 1"
+        raise SettingsError(f"{what}; 10 is usual for videos of 10 s.")
+    if num_crops is not None and (num_crops < 1 or task == "finetune"):
+        what = f"--crops is {num_crops}, for {task}. It must be 1, the centre, or 3"
+        raise SettingsError(f"{what}: left, centre and right; a fine-tune tests the centre.")
 
 
 def join(task: str, options: Mapping[str, Any], device: str) -> str:
@@ -187,11 +187,9 @@ def measurable(data: LabelledSet, there: tuple[str, ...], wanted: tuple[str, ...
     """The set reduced to what the model has and the caller wants."""
     left = only(data, wanted or there)
     if not left.modalities:
-        raise SettingsError(
-            f"The model has {' and '.join(there)}, and {data.name} serves "
-            f"{' and '.join(data.modalities)}: there is "
-            "nothing to measure."
-        )
+        has, serves = " and ".join(there), " and ".join(data.modalities)
+        what = f"The model has {has}, and {data.name} serves {serves}"
+        raise SettingsError(f"{what}: there is nothing to measure.")
     return left
 
 
@@ -212,14 +210,10 @@ def file_of(folder: Path, task: str, data: LabelledSet) -> Path:
     something else.
     """
     path = folder / f"{task}-{plain(data.name)}.json"
-    digest = data.digest.split(":")[-1][:8]
-    others = (
-        path.with_stem(f"{path.stem}-{digest}{number}")
-        for number in ("", *(f"-{n}" for n in range(2, 100)))
-    )
-    return next(
-        name for name in (path, *others) if not os.path.lexists(name) or is_result_of(name, data)
-    )
+    apart = f"{path.stem}-{data.digest.split(':')[-1][:8]}"
+    stems = [path.stem, apart, *(f"{apart}-{n}" for n in range(2, 100))]
+    names = map(path.with_stem, stems)
+    return next(n for n in names if not os.path.lexists(n) or is_result_of(n, data))
 
 
 def is_result_of(path: Path, data: LabelledSet) -> bool:
@@ -230,6 +224,7 @@ def is_result_of(path: Path, data: LabelledSet) -> bool:
 
 def head(task: str, path: Path | None, model: Model, data: LabelledSet) -> dict[str, Any]:
     """What was measured on what."""
+    reasons = Counter(sorted(data.left_out.values()))
     return {
         "task": task,
         "model": {"name": str(path or model.info.get("name", "model")), "digest": model.digest},
@@ -242,9 +237,7 @@ def head(task: str, path: Path | None, model: Model, data: LabelledSet) -> dict[
             "num_missing": len(data.missing),
             "missing": list(data.missing[:NAMED]),
             "unopened": data.unreadable,
-            "left_out": dict(
-                sorted(Counter(data.left_out.values()).items(), key=lambda r: (-r[1], r[0]))
-            ),
+            "left_out": dict(reasons.most_common()),
             "kind": data.kind,
             "left_out_items": dict(list(data.left_out.items())[:NAMED]),
         },

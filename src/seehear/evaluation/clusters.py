@@ -68,14 +68,12 @@ def evaluate_clusters(
     """
     data = context.data
     if data.multilabel:
-        raise SettingsError(
-            f"Clusters are compared with one class an item; items of {data.name} may have several."
-        )
+        what = "Clusters are compared with one class an item"
+        raise SettingsError(f"{what}; items of {data.name} may have several.")
     class_N = data.class_N()
     if len(np.unique(class_N[class_N >= 0])) < 2:
-        raise SettingsError(
-            f"The rows of {data.name} have fewer than two classes: clusters cannot agree with them."
-        )
+        what = f"The rows of {data.name} have fewer than two classes"
+        raise SettingsError(f"{what}: clusters cannot agree with them.")
     wanted = num_clusters or ("classes" if context.model.run is None else "run")
     groupings, how = groupings_of(context, wanted)
     values = {
@@ -91,34 +89,29 @@ def evaluate_clusters(
         f"{one} and {other}": mutual(groupings[one].labels_N, groupings[other].labels_N)
         for one, other in combinations(groupings, 2)
     }
-    protocol = (
-        f"{how}; measures over the rows that have a class, of all parts of the set; NMI is "
-        f"normalised by the "
-        f"{NMI_NORMALISATION}; {CENTRAL_SEGMENTS} segments nearest to each centroid"
-    )
+    known = {"run": "the run's", "classes": "the number of classes"}
     return {
         "values": values,
         "between": between,
         "n": int((class_N >= 0).sum()),
-        "num_clusters_is": {"run": "the run's", "classes": "the number of classes"}.get(
-            str(wanted), "as asked for"
-        ),
+        "num_clusters_is": known.get(str(wanted), "as asked for"),
         "nmi_normalisation": NMI_NORMALISATION,
-        "protocol": protocol,
+        "protocol": (
+            f"{how}; measures over the rows that have a class, of all parts of the set; NMI is "
+            f"normalised by the {NMI_NORMALISATION}; {CENTRAL_SEGMENTS} segments nearest to each "
+            "centroid"
+        ),
     }
 
 
 def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grouping], str]:
-    """The clusterings to measure, and a sentence on how they came about.
-
-    Args:
-        wanted: "run", "classes" or K.
+    """The clusterings to measure, and a sentence on how they came about; `wanted` is "run",
+    "classes" or K.
     """
     if wanted == "run":
         if context.model.run is None:
-            raise SettingsError(
-                "--num-clusters is run, and this model has no run. Give classes, or a number."
-            )
+            what = "--num-clusters is run, and this model has no run"
+            raise SettingsError(f"{what}. Give classes, or a number.")
         opened = Run.open(context.model.run)
         if opened.field("index", "digest") == context.data.index.digest:
             own = final_groupings(context.model.run)
@@ -129,9 +122,8 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
         counts = [len(context.data.classes) if wanted == "classes" else whole_number(wanted)]
     rows = len(context.features.rows)
     if not all(2 <= k <= rows for k in counts):
-        raise SettingsError(
-            f"--num-clusters is {counts[0]}. It must be from 2 to the number of rows, {rows}."
-        )
+        what = f"--num-clusters is {counts[0]}"
+        raise SettingsError(f"{what}. It must be from 2 to the number of rows, {rows}.")
     cfg = override(Settings(), {"cluster.num_clusters": counts, "seed": context.seed})
     spaces = [
         space for space, members in MEMBERS.items() if set(members) <= set(context.features.of)
@@ -155,17 +147,12 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
 
 
 def whole_number(wanted: int | str) -> int:
-    """K as a number.
-
-    Raises:
-        SettingsError: it is none.
-    """
+    """K as a number; SettingsError for what is none."""
     try:
         return int(wanted)
     except ValueError:
-        raise SettingsError(
-            f"--num-clusters is {wanted}. It must be classes, run, or a whole number."
-        ) from None
+        what = f"--num-clusters is {wanted}"
+        raise SettingsError(f"{what}. It must be classes, run, or a whole number.") from None
 
 
 def final_groupings(run: Path) -> dict[str, Grouping]:

@@ -52,13 +52,11 @@ def evaluate_features(
         SettingsError: an unknown form, a stride that is not positive, or a folder that exists.
     """
     if form not in FORMATS:
-        raise SettingsError(
-            f"There is no format {form} of features. It must be {', '.join(FORMATS)}."
-        )
+        what = f"There is no format {form} of features"
+        raise SettingsError(f"{what}. It must be {', '.join(FORMATS)}.")
     if not stride_seconds > 0:
-        raise SettingsError(
-            f"--stride-seconds is {stride_seconds:g}. It must be positive; 0.25 to 1 is usual."
-        )
+        what = f"--stride-seconds is {stride_seconds:g}"
+        raise SettingsError(f"{what}. It must be positive; 0.25 to 1 is usual.")
     inputs = [context.data.index.folder, *([context.model.run] if context.model.run else [])]
     check_folder(out, FEATURES, overwrite=overwrite, inputs=inputs)
     with one_writer(out), whole_folder(out, replaces=FEATURES) as folder:

@@ -10,8 +10,8 @@ Recall at k is the share of queries with an item of the same class among the k n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,8 @@ def evaluate_retrieval(context: Evaluation) -> dict[str, Any]:
     usual = tuple(split for split in data.splits if split.name == context.usual.retrieval_split)
     data = replace(data, splits=usual or data.splits)
     if data.multilabel:
-        raise SettingsError(
-            f"Retrieval needs one class an item; items of {data.name} may have several."
-        )
+        what = "Retrieval needs one class an item"
+        raise SettingsError(f"{what}; items of {data.name} may have several.")
     pooled, there_V = context.pooled
     directions: dict[str, Any] = {}
     for modality, pooled_VD in pooled.items():
@@ -53,37 +52,25 @@ def evaluate_retrieval(context: Evaluation) -> dict[str, Any]:
         }
     matching = context.model.matching
     if matching is not None and len(pooled) == 2:
-        described = described_items(matching, pooled)
+        described = {  # in the clusters that both encoders know, (V, S)
+            modality: matching.describe(modality, torch.from_numpy(pooled_VD).float()).numpy()
+            for modality, pooled_VD in pooled.items()
+        }
         for asks, answers in (("audio", "video"), ("video", "audio")):
+            across = partial(
+                recall_over_splits, data, there_V, described[asks], described[answers], context.seed
+            )
             directions[f"{asks} to {answers}"] = {
-                gallery: recall_over_splits(
-                    data,
-                    there_V,
-                    described[asks],
-                    described[answers],
-                    context.seed,
-                    matching=matching,
-                    gallery=gallery,
-                )
-                for gallery in ("train", "test")
+                gallery: across(matching=matching, gallery=gallery) for gallery in ("train", "test")
             }
     protocol = (
         f"{context.clips_sentence}; test items ask, training items answer, by cosine; across "
-        f"modalities by the "
-        "clusters that both encoders know, also with the other test items as gallery; recall at "
-        "k: an item of the same "
-        f"class is among the k nearest; {named(data.splits)}"
+        "modalities by the clusters that both encoders know, also with the other test items as "
+        "gallery; recall at k: an item of the same class is among the k nearest; "
+        f"{named(data.splits)}"
     )
     names = [split.name for split in data.splits]
     return {"values": directions, "splits": names, "protocol": protocol, **rates(data, there_V)}
-
-
-def described_items(matching: Matching, pooled: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Items of each modality in the words that both share, (V, S)."""
-    return {
-        modality: matching.describe(modality, torch.from_numpy(pooled_VD).float()).numpy()
-        for modality, pooled_VD in pooled.items()
-    }
 
 
 def recall_over_splits(
@@ -111,9 +98,8 @@ def recall_over_splits(
         hits_qR &= there_V[queries][:, None]  # a query that could not be read finds nothing
         parts.append((queries, hits_qR[:, 0].astype(float)))
         recalls.append(hits_qR.mean(axis=0))
-        chances.append(
-            random_recall(data.target_V[queries], data.target_V[answers], own=gallery == "test")
-        )
+        classes = data.target_V[queries], data.target_V[answers]
+        chances.append(random_recall(*classes, own=gallery == "test"))
         sizes.append((len(queries), len(answers)))
     return {
         "recall": {str(k): float(v) for k, v in zip(RANKS, np.mean(recalls, axis=0), strict=True)},

@@ -86,10 +86,8 @@ def results_of(folder: Path) -> dict[Path, dict[str, Any]]:
             elif re.fullmatch(rf"({TASKS})-.*", path.stem):
                 raise ValueError("it is no result")
     if not found:
-        raise RunError(
-            f"{folder} has no results. Make some: seehear evaluate {folder} --task probe --data "
-            f"DATA"
-        )
+        how = f"seehear evaluate {folder} --task probe --data DATA"
+        raise RunError(f"{folder} has no results. Make some: {how}")
     return found
 
 
@@ -107,12 +105,8 @@ def numbers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         elif result["task"] == "retrieval":
             for gallery, measured in values.items():
                 where = f"{gallery}, split {', '.join(result['splits'])}"
-                found.append(
-                    (
-                        f"{name} R@1 ({where}), %",
-                        percent(measured["recall"]["1"], measured["interval"]),
-                    )
-                )
+                first = percent(measured["recall"]["1"], measured["interval"])
+                found.append((f"{name} R@1 ({where}), %", first))
                 found.append((f"{name} R@5 ({where}), %", percent(measured["recall"]["5"])))
         elif result["task"] == "clusters":
             of = f"K = {values['num_clusters']}"  # what has another K is no match
@@ -138,20 +132,16 @@ def published_for(shown: set[tuple[str, str]]) -> list[str]:
     for (task, name, modality), values in PUBLISHED.items():
         if (task, name) in shown:
             listing = ", ".join(f"{model} {value}" for model, value in values.items())
-            lines.append(
-                f"Published for {task} on {name}, {modality}, for orientation (other data and "
-                f"budgets): {listing}."
-            )
+            what = f"Published for {task} on {name}, {modality}, for orientation"
+            lines.append(f"{what} (other data and budgets): {listing}.")
     return ["", *lines] if lines else []
 
 
 def short_names(folders: Sequence[str]) -> dict[str, str]:
     """The last part of each path, or the whole where that is not unique."""
     last = [Path(folder).name for folder in folders]
-    return {
-        folder: name if last.count(name) == 1 else folder
-        for folder, name in zip(folders, last, strict=True)
-    }
+    pairs = zip(folders, last, strict=True)
+    return {folder: name if last.count(name) == 1 else folder for folder, name in pairs}
 
 
 def percent(value: float, between: Sequence[float] | None = None) -> str:
