@@ -19,7 +19,7 @@ import seehear
 from media_files import write_media, write_wav
 from seehear.data.index import Index
 from seehear.data.media import REASONS
-from seehear.errors import UsageError
+from seehear.errors import MediaError, UsageError
 from seehear.library import embed, embed_to_file
 from seehear.library.gallery import matrix
 
@@ -178,3 +178,19 @@ def test_changed_files_are_not_mixed_with_parts_of_old_ones(model, odd, tmp_path
         embed_to_file(model, folder, out, workers=1)
     assert embed_to_file(model, folder, out, workers=1, overwrite=True)["rows"] == 2
     assert isinstance(pq.read_table(out), pa.Table)
+
+
+def test_one_file_is_the_row_that_it_is_in_a_table(model, odd, tmp_path):
+    for name in ("mute.mp4", "short.mp4", "sound.wav"):
+        (row,) = embed(model, odd / name, workers=1, num_clips=2).to_pylist()
+        found = seehear.embed_file(model, odd / name, num_clips=2)
+        assert {m for m in ("video", "audio") if row[m]} == found.keys()
+        for modality, feature_D in found.items():
+            assert feature_D.astype(np.float16).tolist() == row[modality]
+    unnamed = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")
+    write_media(tmp_path / "a.mp4", seconds=0.4)
+    os.rename(tmp_path / "a.mp4", unnamed)  # noqa: PTH104
+    with pytest.raises(MediaError, match="unusable name"):
+        seehear.embed_file(model, unnamed)
+    with pytest.raises(UsageError, match="num_clips is 0"):
+        embed(model, odd, num_clips=0, workers=1)
