@@ -21,9 +21,9 @@ to measure.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from common import RESULTS, save
+
 VIDEOS = (10_000, 1_000_000, 65_000_000)
 ROUNDS, EPOCHS, CLUSTERS, ITERATIONS, SPACES = 10, 5, 256, 20, 2
 NO_PACKING = "Packing was not measured: benchmarks/decode.py does."
@@ -85,8 +85,7 @@ def main() -> None:
         "",
         f"Clips a second and core: {1000 / plain_ms:.0f} as it is, {1000 / packed_ms:.0f} packed.",
     ]
-    (RESULTS / "cost.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    print(save("cost", None, lines), end="")
 
 
 if __name__ == "__main__":

@@ -46,13 +46,13 @@ from typing import Any
 
 import av
 import numpy as np
+from common import save
 
 import seehear
 from seehear.data import media
 from seehear.data.media.members import member_of
 from seehear.machine.files import commit, processor
 
-RESULTS = Path(__file__).parent / "results"
 SETS = {
     "long": (340, 256, 250),
     "gop30": (340, 256, 30),
@@ -527,8 +527,6 @@ def report(
         "rows": rows,
         **extra,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "decode.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     lines = [
         "# Decoding: CPU milliseconds a clip",
         "",
@@ -581,8 +579,7 @@ def report(
             low, high = cost[f"{way}_range"]
             cells.append(f"{cost[f'{way}_ms']} ({cost[f'{way}_ratio']}, {low} to {high})")
         lines.append("| " + " | ".join(cells) + " |")
-    (RESULTS / "decode.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    print(save("decode", data, lines), end="")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import save
 
-RESULTS = Path(__file__).parent / "results"
 FRAME_RATE_HZ, SOUND_RATE_HZ, SECONDS = 15, 16000, 20
 CHUNK_ROWS = 50_000
 WIDTH = 512  # of features, as the full-size encoders give
@@ -60,9 +60,7 @@ def main() -> None:
             )
             print(json.dumps(sizes[-1]), file=sys.stderr)
     result = {"sizes": sizes, "created": now(), "load": os.getloadavg(), **versions()}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "report.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "report.md").write_text(as_page(result), encoding="utf-8")
+    save("report", result, as_page(result))
 
 
 def simulate(

@@ -36,8 +36,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import save
 
-RESULTS = Path(__file__).parent / "results"
 WIDTH, CLUSTERS = 64, 256
 CHUNK_ROWS = 2**18
 BATCH = 256
@@ -361,11 +361,7 @@ def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
     largest = found[-1]
     growth = {name: exponent(found, name) for name in largest["stages"]}
     result = {"sizes": found, "growth": growth, "limits": limits(largest, memory, disk), **about}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scale.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    page = as_page(result)
-    (RESULTS / "scale.md").write_text(page, encoding="utf-8")
-    print(page)
+    print(save("scale", result, as_page(result)))
 
 
 def exponent(found: list[dict[str, Any]], name: str) -> float | None:

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import save
 
-RESULTS = Path(__file__).parent / "results"
 CASES = {  # by, use, exact
     "audio with audio": ("audio", "audio", True),
     "audio with video": ("video", "audio", True),
@@ -125,7 +125,6 @@ def simulate(folder: Path, rows: int) -> None:
             inertia=0.0,
             reseeded=0,
             iterations=1,
-            precision="fp32",
         )
         clusters[name] = Clusters(labels, found, space)
     run = folder / "run"
@@ -235,10 +234,6 @@ def report(args: argparse.Namespace, found: dict[str, Any]) -> None:
         "commit": commit(),
         "versions": f"python {platform.python_version()}, torch {metadata.version('torch')}",
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "search.json").write_text(
-        json.dumps({**conditions, "cases": found}, indent=1) + "\n"
-    )
     lines = ["# Search over a simulated run", ""]
     lines += [f"- {key}: {value}" for key, value in conditions.items()]
     lines += [
@@ -257,7 +252,7 @@ def report(args: argparse.Namespace, found: dict[str, Any]) -> None:
             str(v[key]) for key in ("first_s", "first_cpu_s", "then_s", "then_cpu_s")
         )
         lines.append(f"| {case} | {times} | {v['peak_mb']} ({v['before_mb']}) |")
-    (RESULTS / "search.md").write_text("\n".join(lines) + "\n")
+    save("search", {**conditions, "cases": found}, lines)
 
 
 if __name__ == "__main__":
