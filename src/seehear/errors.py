@@ -1,17 +1,16 @@
-"""What can go wrong, as a tree: catch `SeehearError` to catch everything that seehear raises on
-purpose.
+"""What can go wrong, as a tree: catch `SeehearError` to catch all that seehear raises on purpose.
 
     SeehearError            exit code 1
-    ├── UsageError          exit code 2: what was asked for cannot work as typed
-    │   ├── SettingsError   a setting that does not exist, has the wrong type, or contradicts others
-    │   ├── IndexFileError  an index that is missing, empty, of another format, or outdated
-    │   └── RunError        a run folder that exists already, is missing, or has other settings
-    ├── MediaError          one file that cannot be decoded as wanted; carries `path` and `reason`
-    ├── StorageError        what was to be written does not fit, or may not be written; an OSError
+    ├── UsageError          exit code 2: it cannot work as typed; the message says what to type
+    │   ├── SettingsError   a setting that is unknown, of the wrong type, or contradicts another
+    │   ├── IndexFileError  an index that is missing, empty, of another format, or has changed
+    │   └── RunError        a run's folder that exists, is missing, or has other settings
+    ├── MediaError          one file that cannot be decoded as wanted; has `path` and `reason`
+    ├── StorageError        what was to be written does not fit, or may not; also an OSError
     ├── CheckpointError     a checkpoint that is damaged or of another kind
-    ├── TrainingError       training that cannot go on: non-finite loss, too many unreadable rows
+    ├── TrainingError       training that cannot go on: loss not finite, too many rows unreadable
     ├── RankError           another process of the same job is gone, or does not answer
-    └── Interrupted         exit code 75: stopped by a signal, after saving; run it again
+    └── Interrupted         exit code 75: stopped by a signal and saved; run it again
 
 Every message says what happened, with the value and the path, and then what to do. A bug of ours is
 an `AssertionError`, never one of these.
@@ -32,9 +31,7 @@ def printable(text: str) -> str:
 
 
 class SeehearError(Exception):
-    """The base of every error that seehear raises on purpose. As text it is safe to print
-    (`printable`).
-    """
+    """The base of every error that seehear raises on purpose; its text is safe to print."""
 
     exit_code = 1
 
@@ -53,9 +50,7 @@ class SettingsError(UsageError):
 
 
 class IndexFileError(UsageError):
-    """An index that is missing, empty, of another format, or whose videos have changed or
-    vanished.
-    """
+    """An index that is missing, empty, of another format, or whose videos changed or vanished."""
 
 
 class RunError(UsageError):
@@ -85,9 +80,7 @@ class MediaError(SeehearError):
 
 
 class StorageError(SeehearError, OSError):
-    """A file or folder that cannot be written: the disk is full, or it is read-only. What was there
-    before still is.
-    """
+    """A file or folder that cannot be written; what was there before still is."""
 
 
 class CheckpointError(SeehearError):
@@ -99,9 +92,7 @@ class TrainingError(SeehearError):
 
 
 class NotFiniteError(TrainingError):
-    """Too many steps whose loss or gradient was not finite; who keeps checkpoints names the last
-    one.
-    """
+    """Too many steps whose loss or gradient was not finite."""
 
 
 class RankError(SeehearError):
@@ -109,8 +100,6 @@ class RankError(SeehearError):
 
 
 class Interrupted(SeehearError):
-    """A signal asked to stop, and what there was to save is saved; the message ends with the
-    command that goes on.
-    """
+    """A signal asked to stop; all is saved, and the message ends with the command that goes on."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later

@@ -115,9 +115,7 @@ class Console:
         return count
 
     def labelled(self, label: str) -> Console:
-        """A console for one of several things that go on at once: lines begin with `label`, and
-        there are no bars.
-        """
+        """A console for one of several things at once: lines begin with `label`, no bars."""
         part = Console(quiet=self.quiet)
         part._progress, part._parent, part._label = None, self, f"[{label}] "
         return part

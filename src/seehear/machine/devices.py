@@ -31,9 +31,7 @@ from seehear.errors import SettingsError
 M = TypeVar("M", bound=nn.Module)  # a pair of encoders, or one of them
 
 WORTH_IT = 1.1  # a candidate must be this much faster to be taken over plain fp32
-HOPELESS = (
-    2.0  # a precision whose products take so many times as long as those in fp32 is not tried
-)
+HOPELESS = 2.0  # a precision whose products take so many times as long as fp32's is not tried
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 # frames x height x width that a probing batch has at most; at least 2 clips
 PROBE_PIXELS = 8 * 112 * 112 * 4
@@ -66,14 +64,8 @@ class Numerics:
         Raises:
             SettingsError: the device is not there.
         """
-        known = {
-            key: record[key]
-            for key in ("precision", "memory_format", "compiler", "note")
-            if key in record
-        }
-        return cls(
-            find_device(record["device"]), probe_ms=tuple(record["probe_ms"].items()), **known
-        )
+        device, probe_ms = find_device(record["device"]), tuple(record["probe_ms"].items())
+        return cls(**{**record, "device": device, "probe_ms": probe_ms})
 
     def autocast(self) -> torch.autocast:
         """The context that the encoders run in."""
@@ -81,16 +73,11 @@ class Numerics:
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def place(self, pair: M) -> M:
-        """The pair on the device, its video encoder in the layout; from here on this process keeps
-        its memory.
-        """
+        """The pair on the device, in the layout; from here on this process keeps its memory."""
         keep_memory()
         pair.to(self.device)
-        layout = (
-            torch.channels_last_3d
-            if self.memory_format == "channels_last"
-            else torch.contiguous_format
-        )
+        is_last = self.memory_format == "channels_last"
+        layout = torch.channels_last_3d if is_last else torch.contiguous_format
         for module in pair.modules():
             if isinstance(module, nn.Conv3d):  # the video encoder's; sound has none
                 module.weight.data = module.weight.data.contiguous(memory_format=layout)
@@ -121,19 +108,14 @@ def choose(compute: Compute, pair: nn.Module, clip: Clip) -> Numerics:
     if compute.sync_batch_norm and torch.device(device).type != "cuda":
         raise SettingsError(
             f"compute.sync_batch_norm is true and the device is {device}: batch norm over all "
-            f"ranks is PyTorch's "
-            f"SyncBatchNorm, which exists on CUDA alone. On CPUs leave it out; "
-            f"--train.batch_parts gives the "
-            f"same batch norms on any number of ranks."
+            f"ranks is PyTorch's SyncBatchNorm, which exists on CUDA alone. On CPUs leave it out; "
+            f"--train.batch_parts gives the same batch norms on any number of ranks."
         )
-    precisions = [compute.precision]
+    precisions, formats = [compute.precision], [compute.memory_format]
     if compute.precision == "auto":
         precisions = ["fp32", "bf16"] if is_bf16_worth_a_try(device) else ["fp32"]
-    formats = (
-        ["contiguous", "channels_last"]
-        if compute.memory_format == "auto"
-        else [compute.memory_format]
-    )
+    if compute.memory_format == "auto":
+        formats = ["contiguous", "channels_last"]
     candidates = [Numerics(device, p, f) for p, f in itertools.product(precisions, formats)]
     if "video" not in encoders_of(pair):
         return candidates[0]
@@ -150,15 +132,11 @@ def choose(compute: Compute, pair: nn.Module, clip: Clip) -> Numerics:
 
 
 def try_compiler(plain: Numerics, compiler: str, pair: nn.Module, clip: Clip) -> Numerics:
-    """`plain` with a compiler, if it works here and pays; otherwise without, and with a note that
-    says why.
-    """
+    """`plain` with a compiler, if it works here and pays; otherwise with a note that says why."""
     compiled = replace(plain, compiler=compiler)
     try:
         before_ms, after_ms = probe([plain, compiled], pair, clip)
-    except (
-        Exception
-    ) as error:  # whatever a compiler may raise: no C compiler, a backend's own error, ...
+    except Exception as error:  # whatever a compiler may raise: no C compiler, an own error, ...
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         return replace(plain, note=f"torch.compile ({compiler}) failed: {reason}")
     if before_ms >= WORTH_IT * after_ms:
@@ -188,9 +166,7 @@ def upload(tensor: Tensor, device: str | torch.device) -> Tensor:
 
 
 def download(tensor: Tensor) -> Callable[[], Tensor]:
-    """A small tensor on its way to the CPU: called, it is there, and what the device does later is
-    not waited for.
-    """
+    """A small tensor on its way to the CPU; calling waits for it, and for nothing given later."""
     if tensor.device.type != "cuda":
         return lambda: tensor
     here, arrived = torch.empty_like(tensor, device="cpu", pin_memory=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -220,10 +196,8 @@ def keep_memory() -> None:
     process stays as large as it once was. What the environment says of it (`MALLOC_MMAP_MAX_`,
     `MALLOC_TRIM_THRESHOLD_`) stands.
     """
-    if {
-        "MALLOC_MMAP_MAX_",
-        "MALLOC_TRIM_THRESHOLD_",
-    } & os.environ.keys() or not sys.platform.startswith("linux"):
+    is_set = {"MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"} & os.environ.keys()
+    if is_set or not sys.platform.startswith("linux"):
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
@@ -294,12 +268,9 @@ def probe(candidates: list[Numerics], pair: nn.Module, clip: Clip, repeats: int 
     import copy
 
     trials = [encoders_of(numerics.place(copy.deepcopy(pair)))["video"] for numerics in candidates]
-    size = max(2, PROBE_PIXELS // (clip.frames * clip.crop_pixels**2))
-    size = min(size, 32)
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.rand(
-        size, 3, clip.frames, clip.crop_pixels, clip.crop_pixels, generator=generator
-    )
+    size = min(max(2, PROBE_PIXELS // (clip.frames * clip.crop_pixels**2)), 32)
+    shape = (size, 3, clip.frames, clip.crop_pixels, clip.crop_pixels)
+    frames = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     best, wrong = [float("inf")] * len(candidates), set()
     for turn in range(repeats + 1):  # the first turn warms up
         for i, numerics in enumerate(candidates):
@@ -310,9 +281,8 @@ def probe(candidates: list[Numerics], pair: nn.Module, clip: Clip, repeats: int 
                 loss = encoder(x).float().square().mean()
             loss.backward()
             synchronise(numerics.device)
-            if not all(
-                p.grad is None or bool(p.grad.isfinite().all()) for p in encoder.parameters()
-            ):
+            gradients = [p.grad for p in encoder.parameters() if p.grad is not None]
+            if not all(bool(gradient.isfinite().all()) for gradient in gradients):
                 wrong.add(i)  # a kernel of this machine that cannot be trusted
             encoder.zero_grad(set_to_none=True)
             if turn:

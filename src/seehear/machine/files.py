@@ -27,18 +27,7 @@ from seehear.errors import StorageError
 from seehear.machine import outputs
 from seehear.machine.outputs import LOCK, real
 
-_CANNOT_STORE = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EIO,
-        errno.ENAMETOOLONG,
-    }
-)
+_CANNOT_STORE = ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENAMETOOLONG"]
 
 TEMPORARY = outputs.TEMPORARY
 _number = itertools.count()  # of what this process writes: threads of it may write the same file
@@ -118,9 +107,7 @@ def temporary_name(name: str) -> str:
 
 
 def write_anew(folder: Path, name: str, data: Mapping[str, Any]) -> None:
-    """Make a folder, or empty the one that is there, but for its lock, and write the record that it
-    begins with.
-    """
+    """Make a folder, or empty the one there but for its lock, and write its first record."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / name) as temporary:
         temporary.write_text(as_text(data), encoding="utf-8")
@@ -139,11 +126,12 @@ def cannot_store(error: BaseException) -> bool:
     Libraries that write files themselves say it in words of their own.
     """
     if isinstance(error, OSError):
-        return not isinstance(error, StorageError) and error.errno in _CANNOT_STORE
-    if (
-        isinstance(error, RuntimeError) and error.__context__ is not None
-    ):  # PyTorch stumbles once more as it leaves
-        return cannot_store(error.__context__)
+        return (
+            not isinstance(error, StorageError)
+            and errno.errorcode.get(error.errno or 0) in _CANNOT_STORE
+        )
+    if isinstance(error, RuntimeError) and error.__context__ is not None:
+        return cannot_store(error.__context__)  # PyTorch stumbles once more as it leaves
     return isinstance(error, Exception) and bool(
         re.search(r"os error (27|28|122)\b|StorageFull", str(error))
     )
@@ -156,8 +144,7 @@ def unwritten(path: Path, error: BaseException) -> StorageError:
     why = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
     return StorageError(
         f"{path} cannot be written ({why}). What was there before is untouched. Make room or "
-        f"choose another place, "
-        f"then run the same command again."
+        f"choose another place, then run the same command again."
     )
 
 
@@ -230,16 +217,16 @@ def commit() -> str | None:
     here = Path(__file__).parent
     if not (here.parent.parent / ".git").exists():
         return None
+
+    def git(*words: str) -> str:
+        return subprocess.check_output(
+            ["git", *words], cwd=here, text=True, stderr=subprocess.DEVNULL
+        ).strip()
+
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True
-        )
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
 def processor() -> str:

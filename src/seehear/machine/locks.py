@@ -35,9 +35,7 @@ from seehear.machine.outputs import LOCK, TEMPORARY, read_marker, real
 
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 120.0
-_NOT_SUPPORTED = frozenset(
-    {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
-)
+_NOT_SUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 _held: set[int] = set()  # descriptors, which a forked child closes
 
 
@@ -92,9 +90,7 @@ def remove_leftovers(place: Path) -> None:
 
 
 def lock_file(path: Path, *, inside: bool = False) -> tuple[Path, bool]:
-    """Where the lock lies, and whether its folder was there: beside what is written, hidden; or in
-    it.
-    """
+    """Where the lock lies, hidden beside what is written or in it, and if its folder was there."""
     place = real(path)
     folder = place if inside else place.parent
     was_there = folder.exists()
@@ -145,9 +141,8 @@ def check(descriptor: int, place: Path, path: Path) -> None:
 def holder_of(place: Path) -> dict[str, Any]:
     """What a lock file says of who holds it; nothing where that makes no sense."""
     record = read_marker(place)
-    return (
-        record if isinstance(record.get("pid"), int) and isinstance(record.get("host"), str) else {}
-    )
+    is_ours = isinstance(record.get("pid"), int) and isinstance(record.get("host"), str)
+    return record if is_ours else {}
 
 
 def told(path: Path, holder: dict[str, Any], advice: str) -> str:
@@ -155,10 +150,8 @@ def told(path: Path, holder: dict[str, Any], advice: str) -> str:
     who = "another process"
     if holder:
         command = printable(str(holder.get("command", "")))[:300]
-        who = (
-            f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')} "
-            f"({command})"
-        )
+        since = f"since {holder.get('since')} ({command})"
+        who = f"process {holder.get('pid')} on {holder.get('host')} {since}"
     return f"{path} is being written by {printable(who)}. {advice} Nothing was touched."
 
 

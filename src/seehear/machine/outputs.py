@@ -239,9 +239,7 @@ def check_file(
 
 
 def check_place(out: Path, refuse: str) -> None:
-    """Raise UsageError where nothing can be made, or where a run or an index keeps something of its
-    own.
-    """
+    """Raise UsageError where nothing can be made, or where a run keeps something of its own."""
     place = real(out)
     if place.is_symlink():
         raise UsageError(f"{out} is a link that leads to itself. {refuse}")
@@ -252,11 +250,8 @@ def check_place(out: Path, refuse: str) -> None:
     above = next((parent for parent in place.parents if parent.exists()), place)
     if not above.is_dir():
         raise UsageError(f"{out} cannot be made: {above} is no folder. {refuse}")
-    own = {name.split("/", 1)[0] for name in _RUN if "/" in name} - {
-        "report",
-        "results",
-        "tensorboard",
-    }
+    own = {name.split("/", 1)[0] for name in _RUN if "/" in name}
+    own -= {"report", "results", "tensorboard"}
     if place.name in own and RUN.is_at(place.parent):
         raise UsageError(
             f"{out} is where the run {place.parent} keeps its own {place.name}. {refuse}"

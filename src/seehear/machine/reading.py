@@ -80,10 +80,8 @@ def read_labels(
         for name in [name for name in names if not sizes or name in sizes]:
             values = table[name].to_numpy()[order]
             most = sizes[name] if sizes else np.iinfo(np.int32).max
-            if (
-                values.dtype.kind not in "iuf"
-                or not ((values >= -1) & (values < most) & (values % 1 == 0)).all()
-            ):
+            is_number = values.dtype.kind in "iuf"
+            if not is_number or not ((values >= -1) & (values < most) & (values % 1 == 0)).all():
                 raise ValueError(
                     f"{name} does not hold -1 to {most - 1}, as centroids.safetensors has clusters"
                 )

@@ -52,15 +52,13 @@ def read_pickle(path: Path) -> Any:
             if is_archive:
                 check_archive(path, path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
-    except (FileNotFoundError, CheckpointError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint {path}.") from None
     except pickle.UnpicklingError as error:
-        if (
-            "Unsupported global" in str(error)
-            or "Unsupported class" in str(error)
-            or "GLOBAL" in str(error)
+        if any(
+            sign in str(error) for sign in ("Unsupported global", "Unsupported class", "GLOBAL")
         ):
             raise CheckpointError(
                 f"{path} holds objects that are made by running code, not only tensors; such a "
@@ -78,9 +76,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def check_archive(file: Path | BytesIO, name: str | Path) -> None:
-    """Raise CheckpointError for an archive, called `name`, that would be larger in memory than on
-    disk.
-    """
+    """Raise CheckpointError for an archive that would be larger in memory than on disk."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     declared = sum(entry.file_size for entry in entries)
@@ -134,9 +130,7 @@ def some(names: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, shortened; of PyTorch's own advice on `weights_only`, the cause
-    alone.
-    """
+    """What an error says first, shortened; of PyTorch's advice on `weights_only`, the cause."""
     lines = str(error).rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
 
@@ -156,16 +150,11 @@ def fitting(
         CheckpointError: a key is missing or too many, a shape is another, a value is not finite.
     """
     state = unwrapped(state, expected)
-    missing, unexpected = (
-        [k for k in expected if k not in state],
-        [k for k in state if k not in expected],
-    )
-    shapes = {
-        key: (tuple(state[key].shape), tuple(expected[key].shape))
-        for key in expected
-        if key in state
-    }
-    mismatched = {key: both for key, both in shapes.items() if both[0] != both[1]}
+    missing = [key for key in expected if key not in state]
+    unexpected = [key for key in state if key not in expected]
+    both = [key for key in expected if key in state]
+    shapes = {key: (tuple(state[key].shape), tuple(expected[key].shape)) for key in both}
+    mismatched = {key: pair for key, pair in shapes.items() if pair[0] != pair[1]}
     if missing or unexpected or mismatched:
         found = describe(
             [key for key in shapes if key not in mismatched], missing, unexpected, mismatched

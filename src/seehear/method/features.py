@@ -76,9 +76,7 @@ def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics, pair: Pair) -> 
 
 
 def audio_input(waveform_BL: Tensor, clip: Clip, pair: Pair) -> Tensor:
-    """Waveforms (B, L) as the audio encoder of `pair` takes them: log-mel (B, 1, M, S), or as they
-    are.
-    """
+    """Waveforms (B, L) as the audio encoder takes them: log-mel (B, 1, M, S), or as they are."""
     raw = getattr(pair.encoders["audio"], "takes_waveform", False)
     return waveform_BL if raw else spectrogram_of(clip)(waveform_BL)
 
@@ -252,9 +250,7 @@ def rows_of_this_rank(clips: Clips) -> np.ndarray:
 
 
 def write_features(folder: Path, features: Features, num_rows: int) -> None:
-    """Write `video.npy` and `audio.npy`, (N, D) float16 in row order; rows that could not be read
-    hold NaN.
-    """
+    """Write `video.npy`, `audio.npy`: (N, D) float16 in row order, NaN for unreadable rows."""
     for modality, part in features.of.items():
         array = np.lib.format.open_memmap(
             folder / f"{modality}.npy", "w+", np.float16, (num_rows, part.shape[1])

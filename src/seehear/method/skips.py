@@ -51,9 +51,7 @@ class Skips:
         return done.request if not self.learning.in_a_row or done.request == LEAVE else GO_ON
 
     def flush(self, all_but: int = 0) -> None:
-        """Wait until it is known whether steps were finite, all but the last so many, and count
-        them.
-        """
+        """Wait until it is known whether all but the last so many steps were finite; count them."""
         while len(self._pending) > all_but:
             done, sums, where, rows_B = self._pending.popleft()
             if done.is_finite():

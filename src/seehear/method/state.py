@@ -28,16 +28,7 @@ from seehear.method.learning import GO_ON, Learning, Sums
 from seehear.method.step import make_optimizer
 
 STABLE_ROUNDS = 2  # so many in a row above `stop_nmi` end a run
-# of `State.state_dict`
-KEYS = {
-    "round",
-    "stable",
-    "clusters",
-    "last",
-    "learned",
-    "training",
-    "pair",
-}
+KEYS = {"round", "stable", "clusters", "last", "learned", "training", "pair"}  # of `state_dict`
 
 
 @dataclass(frozen=True)
@@ -86,15 +77,12 @@ class State:
         self.students: tuple[str, ...] = ()
         self.learning, self.step = Learning(), 0
         self.best: dict[str, Any] | None = None
-        self._kept: Mapping[str, Any] | None = (
-            None  # of the students at work, from a checkpoint, until `begin`
-        )
+        # of the students at work, from a checkpoint: `begin` makes the optimiser that takes it
+        self._kept: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, cfg: Settings) -> State:
-        """A new one: encoders as the settings say, on the device and with the precision that suit
-        them.
-        """
+        """A new one: encoders as the settings say, on the device and in the precision that suit."""
         pair = build_pair(cfg)
         numerics = choose(cfg.compute, pair, cfg.clip)
         return cls(numerics.place(pair), numerics)
@@ -105,16 +93,12 @@ class State:
         return self.learning.steps + sum(learning.steps for learning in self.learned.values())
 
     def is_over(self, rounds: int, stop_nmi: float) -> bool:
-        """Whether no round is left to begin or to end: all are done, or the clusters have stopped
-        changing.
-        """
+        """Whether no round is left: all are done, or the clusters have stopped changing."""
         is_still = stop_nmi > 0 and self.stable >= STABLE_ROUNDS
         return self.round >= rounds or (is_still and not self.clusters)
 
     def begin_round(self, clusters: dict[str, Clusters], stop_nmi: float) -> None:
-        """Take this round's clusters, and see how many rounds in a row they have agreed with the
-        last ones.
-        """
+        """Take this round's clusters, and count rounds in a row that agree with the last."""
         moved = (
             [nmi(c.labels_N, self.last[name].labels_N) for name, c in clusters.items()]
             if self.last
@@ -124,9 +108,8 @@ class State:
         self.clusters = clusters
 
     def begin(self, students: Sequence[str], cfg: Train) -> None:
-        """Begin the training of some students, or go on with it where a checkpoint has some of
-        it.
-        """
+        """Begin to train some students, or go on where a checkpoint has some of it."""
+        # Once a student, so that what rounding does on unlike machines cannot add up.
         distributed.broadcast_module(self.pair)
         self.students = tuple(students)
         self.optimizer = make_optimizer(self.pair, cfg, self.students)
@@ -134,19 +117,14 @@ class State:
         self.learning, self.step, self.best = Learning(), 0, None
         kept, self._kept = self._kept, None
         if kept is not None:
-            self.learning, self.step, self.best = (
-                Learning(**kept["learning"]),
-                int(kept["batches"]),
-                kept["best"],
-            )
+            self.learning, self.step = Learning(**kept["learning"]), int(kept["batches"])
+            self.best = kept["best"]
             self._load_optimizer(kept["optimizer"])
             self.sums.add(kept["sums"].to(self.numerics.device), int(kept["sums_clips"]))
         self._begin_s = time.perf_counter() - self.learning.seconds
 
     def end_epoch(self, measured: Sums, seen: float, keep_best: bool) -> None:
-        """Write down what an epoch came to; with `keep_best` keep the weights if it is the best so
-        far.
-        """
+        """Write down what an epoch came to; with `keep_best` keep the best weights so far."""
         learning = self.learning
         learning.epochs += 1
         self.sums.append_to(learning.loss, learning.accuracy)
@@ -156,11 +134,9 @@ class State:
         self.sums, self.step = Sums(self.students, self.numerics.device), 0
         totals = summed(learning.heldout_loss)
         if keep_best and totals and totals[-1] == min(totals):
-            weights = {
-                name: value.clone() for name, value in self.pair.state_of(self.students).items()
-            }
+            state = self.pair.state_of(self.students)
             self.best = {
-                "weights": weights,
+                "weights": {name: value.clone() for name, value in state.items()},
                 "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             }
         learning.seconds = time.perf_counter() - self._begin_s
@@ -185,9 +161,7 @@ class State:
         return now
 
     def state_dict(self) -> dict[str, Any]:
-        """All that going on needs: tensors and plain data. Between `Step`s only where one has a
-        request.
-        """
+        """All that going on needs: tensors and plain data. Within training see `Step.request`."""
         return {
             "round": self.round,
             "stable": self.stable,
@@ -228,13 +202,14 @@ class State:
         }
         self.students, self._kept = (), state["training"]
         self.learning = Learning(**self._kept["learning"]) if self._kept else Learning()
+        # Heads of the right sizes, whatever is in them: strict loading fills all of them.
         self.pair.renew_heads(heads_in(state["pair"]), torch.Generator().manual_seed(0))
         self.pair.load_state_dict(state["pair"], strict=True)
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
         for group in self.optimizer.param_groups:
-            group["fused"] = True  # whatever wrote the checkpoint
+            group["fused"] = True  # `load_state_dict` takes it from the checkpoint; see step.py
 
 
 def heads_in(weights: Mapping[str, torch.Tensor]) -> dict[str, dict[str, int]]:

@@ -149,12 +149,8 @@ class Update:
 
     def _parts(self, clips: int) -> int:
         """Into how many parts a batch is cut."""
-        wanted = (
-            self.cfg.batch_parts
-            if self.synced
-            else max(self.cfg.batch_parts, distributed.world_size())
-        )
-        return max(1, min(wanted, clips // 2))
+        ranks = 1 if self.synced else distributed.world_size()
+        return max(1, min(max(self.cfg.batch_parts, ranks), clips // 2))  # 2 clips a part or more
 
     def __call__(
         self, pieces: list[Batch | None], rows_B: np.ndarray, request: int, sums: Sums
@@ -168,34 +164,41 @@ class Update:
                 are known to be finite.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        alone = distributed.world_size() == 1 and len(pieces) == 1
+        is_whole = distributed.world_size() == 1 and len(pieces) == 1  # nothing to add up
         table_S2 = torch.zeros(len(self.students), 2, device=self.numerics.device)
         clips = parts = 0
         self.statistics.begin()
         for batch in self._large_enough(pieces):
-            if not alone:
+            # Each part starts from the statistics before the step, as if it were the only one:
+            # else their order, and so the number of ranks, would show.
+            if not is_whole:
                 self.statistics.restore()
             table_S2 += self._learn(batch, len(rows_B))
-            if not alone:
+            if not is_whole:
                 self.statistics.keep()
             clips, parts = clips + len(batch.rows_B), parts + 1
-        clips, parts, request, table_S2 = self._over_ranks(clips, parts, request, table_S2, alone)
+        if not is_whole:
+            clips, parts, request = self._over_ranks(clips, parts, request, table_S2)
+
+        # From here on everything is the same on all ranks. One NaN anywhere is in all sums, so
+        # each rank sees it by itself; the norm of a tensor stands for all of its numbers.
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         is_wrong = ~are_finite([table_S2[:, 0], *gradients])
         self.statistics.undo_where(is_wrong)
         if clips >= 2:
+            # `_learn` divided by the clips that were wanted; some could not be read.
             if clips != len(rows_B):
                 torch._foreach_mul_(gradients, len(rows_B) / clips)
-            self.optimizer.found_inf = is_wrong.float()  # type: ignore[attr-defined]  # then fused kernels change nothing
+            # What a gradient scaler sets: fused kernels look at it on the device, and change
+            # nothing where it is 1. Nobody waits for the device to know.
+            self.optimizer.found_inf = is_wrong.float()  # type: ignore[attr-defined]
             self.optimizer.step()
             sums.add(torch.where(is_wrong, 0.0, table_S2.double()))
         wrong = download(is_wrong)
         return Done(request, clips if clips >= 2 else 0, lambda: not wrong())
 
     def _large_enough(self, pieces: Sequence[Batch | None]) -> Iterator[Batch]:
-        """The parts that batch norm can take: of two clips or more, on all ranks where it waits for
-        all of them.
-        """
+        """The parts that batch norm can take: two clips or more, on all ranks if it is synced."""
         # only failures make it small
         clips = torch.tensor([len(batch.rows_B) if batch else 0 for batch in pieces])
         if self.synced:
@@ -207,9 +210,7 @@ class Update:
         )
 
     def _learn(self, batch: Batch, batch_size: int) -> Tensor:
-        """Add the gradients of one part to those that are there; its (students, 2) losses and
-        hits.
-        """
+        """Add the gradients of one part to those there; its (students, 2) losses and hits."""
         with self.numerics.autocast():
             scores = self.pair(encoder_inputs(batch, self.clip, self.numerics, self.pair))
         table_S2 = losses(scores, self.labels, batch.rows_B, self.loss, self.cfg.label_smoothing)
@@ -218,19 +219,16 @@ class Update:
         return table_S2.detach()
 
     def _over_ranks(
-        self, clips: int, parts: int, request: int, table_S2: Tensor, alone: bool
-    ) -> tuple[int, int, int, Tensor]:
-        """Sum all that a step needs over the ranks, and set the running statistics."""
-        if alone:
-            return clips, parts, request, table_S2
-        for p in self.parameters:
+        self, clips: int, parts: int, request: int, table_S2: Tensor
+    ) -> tuple[int, int, int]:
+        """Sum gradients, statistics and the table over ranks; returns clips, parts and request."""
+        for p in self.parameters:  # a rank without clips has no gradients, and still takes part
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        # on the CPU
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        summed = [*gradients, self.statistics.total, table_S2]
+        # On the CPU, so that what they say is known without waiting for a GPU. The largest request
+        # of all ranks, by a sum: how many want at least SAVE, and how many LEAVE.
         counts = torch.tensor([clips, parts, request >= 1, request >= 2], dtype=table_S2.dtype)
-        summed = [p.grad for p in self.parameters if p.grad is not None] + [
-            self.statistics.total,
-            table_S2,
-        ]
         if table_S2.device.type == "cpu":
             distributed.all_reduce_at_once([*summed, counts])
         else:
@@ -238,7 +236,7 @@ class Update:
             distributed.all_reduce_at_once(summed)
         clips, parts, any_1, any_2 = (round(number) for number in counts.tolist())
         self.statistics.end(parts)
-        return clips, parts, 2 if any_2 else min(any_1, 1), table_S2
+        return clips, parts, 2 if any_2 else min(any_1, 1)
 
 
 def losses(
@@ -258,21 +256,16 @@ def losses(
         parts = []
         for name, scores_BK in heads.items():
             targets = labels[name][rows_B]
-            targets = targets.astype(
-                np.float32 if np.issubdtype(targets.dtype, np.floating) else np.int64
-            )
-            value, hits = loss(
-                scores_BK.float(), upload(torch.from_numpy(targets), scores_BK.device), smoothing
-            )
+            is_float = np.issubdtype(targets.dtype, np.floating)
+            targets = torch.from_numpy(targets.astype(np.float32 if is_float else np.int64))
+            value, hits = loss(scores_BK.float(), upload(targets, scores_BK.device), smoothing)
             parts.append(torch.stack([value, hits.to(value.dtype)]) / len(heads))
         table.append(torch.stack(parts).sum(dim=0))
     return torch.stack(table)
 
 
 def are_finite(tensors: list[Tensor]) -> Tensor:
-    """Whether all numbers in some tensors on one device are finite, on that device; beyond 1e19 or
-    so they count as if not.
-    """
+    """Whether all numbers of some tensors are finite, on their device; 1e19 counts as not."""
     return torch.isfinite(torch.stack(torch._foreach_norm(tensors))).all()
 
 
@@ -291,18 +284,16 @@ def make_optimizer(pair: Pair, cfg: Train, students: Sequence[str] = ()) -> torc
     if cfg.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
     optimizer = torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=True)
-    if (
-        cfg.momentum
-    ):  # else a first step that is not taken, because it is not finite, leaves these as memory was
+    if cfg.momentum:
+        # The fused kernel makes these without filling them, and a first step that is skipped as
+        # not finite would leave them as memory was.
         for p in parameters:
             optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     return optimizer
 
 
 class _Statistics:
-    """The running statistics of all batch norms, as a mean over the parts of a batch. They are many
-    and small, so they are laid end to end.
-    """
+    """Running statistics of all batch norms, many and small, laid end to end: a mean over parts."""
 
     def __init__(self, modules: nn.Module) -> None:
         norms = [
@@ -325,9 +316,7 @@ class _Statistics:
 
     @torch.no_grad()
     def undo_where(self, is_wrong: Tensor) -> None:
-        """Set them and their counters back, as if the step had not been, where a truth on the
-        device says so.
-        """
+        """Set them and their counters back to before the step, where a truth says so."""
         self._set(torch.where(is_wrong, self._start, self._now()))
         self._set_counters(torch.where(is_wrong, self._counted, self._count_now()))
 

@@ -49,9 +49,7 @@ def save_round(run: Run, number: int, state: Mapping[str, Any], summary: Mapping
 
 
 def save_midway(run: Run, number: int, step: int, state: Mapping[str, Any]) -> Path:
-    """Write a checkpoint within round `number`, after `step` steps of it; only the last two are
-    kept.
-    """
+    """Write a checkpoint within a round, after `step` steps of it; the last two are kept."""
     folder = run.path / "midway"
     name = f"{number:03d}-{step:09d}"
     with unfinished(folder / name) as temporary:
@@ -99,9 +97,7 @@ def newest(run: Run) -> tuple[int, bool, bytes] | None:
 
 
 def furthest_first(run: Run) -> list[tuple[int, float, Path]]:
-    """All checkpoints: round, step within it (infinite where it is over) and file; the furthest
-    first.
-    """
+    """Round, step within it (infinite where it is over) and file of each, the furthest first."""
     last = run.rounds()[-KEPT:]
     whole = [(number, math.inf, run.round_path(number) / "checkpoint.pt") for number in last]
     within = [(int(p.name.split("-")[0]), float(p.name.split("-")[1]), p) for p in midways(run)]
@@ -131,9 +127,7 @@ def parse(data: bytes, name: str = "This") -> dict[str, Any]:
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write `checkpoint.pt`, tensors and plain data, and its SHA-256 into a folder that is being
-    made.
-    """
+    """Write `checkpoint.pt` and its SHA-256 into a folder that is being made."""
     _save(state, folder / "checkpoint.pt")
     (folder / "checkpoint.sha256").write_text(
         digest_of(folder / "checkpoint.pt") + "\n", encoding="ascii"

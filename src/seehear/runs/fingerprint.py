@@ -27,9 +27,7 @@ ASPECTS = {
 
 
 def fingerprint(index: Index) -> dict[str, Any]:
-    """What a run records of its index, beside its place: digest, counts, settings, and a digest of
-    each aspect.
-    """
+    """What a run records of its index: digest, counts, settings, a digest of each aspect."""
     first_rows = np.flatnonzero(np.diff(index.video, prepend=-1))
     names = hashlib.sha256("\0".join(index.original_names(first_rows).to_pylist()).encode())
     return {
@@ -101,9 +99,7 @@ def places_of(run: Run) -> list[Path]:
 
 
 def what_changed(before: Mapping[str, Any], index: Index) -> str:
-    """In words, what differs between the index that `fingerprint` gave `before` and this one; never
-    empty.
-    """
+    """What differs between the index that `fingerprint` gave `before` and this; never empty."""
     now = fingerprint(index)
     then = {**now, **before}  # of a run by an older program, what it did not record
     found = [

@@ -135,9 +135,7 @@ class Run:
             return from_dict(self.field("settings"))
 
     def went_on(self, settings: Mapping[str, Any]) -> None:
-        """Record that the run was resumed, when, by which command and program, and with which
-        settings.
-        """
+        """Record that the run was resumed: when, by which command and program, which settings."""
         resumed = [
             *self.record.get("resumed", []),
             {"time": now(), "command": sys.argv, "commit": commit()},
@@ -211,9 +209,7 @@ class Run:
             temporary.write_text("".join(lines), encoding="utf-8")
 
     def rounds(self) -> list[int]:
-        """Numbers of the whole rounds, ascending; what others have put beside them has no such
-        name.
-        """
+        """Numbers of the whole rounds, ascending; what others have put beside is left out."""
         found = [
             path
             for path in (self.path / "rounds").glob("[0-9]*")

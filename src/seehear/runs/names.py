@@ -16,6 +16,7 @@ from typing import Any
 
 from seehear.errors import RunError
 from seehear.machine.files import write_json
+from seehear.machine.reading import CLUSTERING
 
 FILE = "names.json"
 FORMAT = 1
@@ -90,17 +91,14 @@ def checked_names(data: Any) -> Names:
     Raises:
         ValueError: it is not in the format.
     """
-    if (
-        not isinstance(data, Mapping)
-        or data.get("format") != FORMAT
-        or not isinstance(data.get("names"), Mapping)
-    ):
+    is_ours = isinstance(data, Mapping) and data.get("format") == FORMAT
+    if not is_ours or not isinstance(data.get("names"), Mapping):
         raise ValueError(f'it is not {{"format": {FORMAT}, "names": ...}}')
     names: Names = {}
     for clustering, of in data["names"].items():
         if not isinstance(of, Mapping):
             raise ValueError(f"the names of {clustering!r} are no object")
-        if not re.fullmatch(r"(video|audio|joint)(_[0-9]{1,9})?", clustering):
+        if not re.fullmatch(CLUSTERING, clustering):
             raise ValueError(f"{clustering!r} is no clustering")
         names[clustering] = {}
         for number, name in of.items():

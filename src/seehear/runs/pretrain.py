@@ -186,9 +186,7 @@ def begin(
     preset: str,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Make the folder of a new run, which this process alone writes until `held` is closed; returns
-    its record.
-    """
+    """Make a new run's folder, locked until `held` is closed; returns its record."""
     cfg = override(preset_settings(preset), changes)
     check_size(cfg, index)
     index.check()
@@ -207,9 +205,7 @@ def begin(
 
 
 def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Open a run that is to go on, which this process alone writes until `held` is closed; returns
-    its record.
-    """
+    """Open a run that is to go on, locked until `held` is closed; returns its record."""
     Run.open(out)
     held.enter_context(one_writer(out, inside=True))
     run, cfg = reopen(out, index, changes)
@@ -301,9 +297,7 @@ def train_rounds(tensorboard: bool, saver: Saver) -> None:
 
 
 def finish(run: Run, cfg: Settings, state: State, clips: Clips, console: Console) -> None:
-    """Keep what the finished encoders say of every row and the clusters of every space, and write
-    the encoders.
-    """
+    """Write features of every row, the clusters of every space, and the encoders."""
     rows = len(distributed.rows_of_rank(len(clips)))
     features, final = final_clusters(state, clips, cfg, console.watch("features", rows))
     everything = Features(*distributed.gather_rows(features.rows, features.of))

@@ -27,9 +27,7 @@ from seehear.runs.folder import Run
 
 
 class Saver:
-    """What a run does between two steps: it shows them, saves when its time has come, and stops
-    when asked to.
-    """
+    """What a run does between two steps: show them, save when it is time, stop when asked to."""
 
     def __init__(
         self,
@@ -78,9 +76,7 @@ class Saver:
         return SAVE if is_late or (cfg.steps and step % cfg.steps == 0) else GO_ON
 
     def save(self, request: int) -> None:
-        """Write a checkpoint; to LEAVE also raise `Interrupted`, on every rank, after it is
-        written.
-        """
+        """Write a checkpoint; to LEAVE, raise `Interrupted` on every rank after it is written."""
         state, failures = self.state, self.failures()
 
         def write() -> bool:
@@ -110,9 +106,7 @@ class Saver:
         return dict(distributed.sum_counters(self.clips.failures))
 
     def round_is_saved(self, number: int) -> None:
-        """From here on to the next training a request ends the run at once; one that came before
-        ends it now.
-        """
+        """Until the next training a request ends the run at once; one from before ends it now."""
         asked = distributed.all_reduce(
             torch.tensor(bool(self.requests.asked), dtype=torch.int32), "max"
         )

@@ -29,9 +29,7 @@ def pair_of(e: Encoders, modalities: Sequence[str] = MODALITIES, bn_eps: float =
 
 
 def build_pair(settings: Settings) -> Pair:
-    """Two encoders as the settings say, with random weights drawn from `settings.seed`, without
-    heads.
-    """
+    """Two encoders as the settings say, random weights from `settings.seed`, without heads."""
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return pair_of(settings.encoders)

@@ -67,25 +67,19 @@ class Pair(nn.Module):
         return int(self.encoder(modality).feature_dim)  # type: ignore[arg-type]
 
     def recompute(self, recompute: bool) -> None:
-        """Have the video encoder compute its activations again in the backward pass instead of
-        keeping them, or not.
-        """
+        """Whether the video encoder computes its activations again in the backward pass."""
         for encoder in self.encoders.values():
             if isinstance(encoder, VideoEncoder):
                 encoder.recompute = recompute
 
     def freeze(self) -> None:
-        """From now on train the heads alone: weights and running statistics of the encoders stay as
-        they are.
-        """
+        """Train the heads alone: encoders keep their weights and running statistics."""
         self.is_frozen = True
         self.encoders.requires_grad_(False)
         self.encoders.eval()
 
     def train(self, mode: bool = True) -> Pair:
-        """As every module's, but frozen encoders stay in evaluation mode, in which their batch
-        norms count nothing.
-        """
+        """As every module's, but frozen encoders stay in evaluation mode."""
         super().train(mode)
         if self.is_frozen:
             self.encoders.eval()

@@ -230,9 +230,7 @@ class VideoBlock(nn.Module):
 
 
 def conv2plus1d(c_in: int, c_mid: int, c_out: int, stride: int, bn_eps: float) -> nn.Sequential:
-    """Spatial 1x3x3, batch norm, ReLU, temporal 3x1x1; both strided by `stride`, none with a
-    bias.
-    """
+    """Spatial 1x3x3, batch norm, ReLU, temporal 3x1x1; both strided by `stride`, no biases."""
     return nn.Sequential(
         Conv2Plus1D(
             c_in, c_mid, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
@@ -268,9 +266,7 @@ class AudioBlock(nn.Module):
 def stages(
     width: int, depth: int, block: Callable[[int, int, int], nn.Module]
 ) -> Iterator[nn.Sequential]:
-    """The four stages of a residual network, of `block(channels in, channels out, stride)`: widths
-    1, 2, 4, 8 times.
-    """
+    """The four stages of a residual network of `block(in, out, stride)`, widths 1, 2, 4, 8."""
     channels = width
     for stage in range(4):
         blocks = []

@@ -74,17 +74,13 @@ class Spectrogram:
 
 @lru_cache(maxsize=8)
 def filters_on(device: str, mel_bins: int, fft_length: int, sample_rate_hz: int) -> Tensor:
-    """`mel_filters` on a device, copied there once: a copy waits for all that the device was given
-    before.
-    """
+    """`mel_filters` on a device, copied once: a copy waits for all the device was given before."""
     return mel_filters(mel_bins, fft_length, sample_rate_hz).to(device)
 
 
 @lru_cache(maxsize=8)
 def mel_filters(mel_bins: int, fft_length: int, sample_rate_hz: int) -> Tensor:
-    """Triangular mel filters (M, fft_length / 2 + 1), float32, each of unit area over frequency in
-    Hz.
-    """
+    """Triangular mel filters (M, fft_length / 2 + 1), float32, of unit area over hertz."""
     frequencies_hz = torch.linspace(0, sample_rate_hz / 2, fft_length // 2 + 1, dtype=torch.float64)
     top_mel = hz_to_mel(torch.tensor(sample_rate_hz / 2, dtype=torch.float64))
     edges_hz = mel_to_hz(torch.linspace(0, float(top_mel), mel_bins + 2, dtype=torch.float64))

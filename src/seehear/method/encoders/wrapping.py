@@ -20,9 +20,7 @@ PROBES = {"frames": (1, 3, 16, 112, 112), "spectrogram": (1, 1, 40, 100), "wavef
 
 
 class WrappedEncoder(nn.Module):
-    """A module as an encoder, with `feature_dim` and, for sound, `takes_waveform`. Made by
-    `wrap`.
-    """
+    """A module as an encoder, with `feature_dim` and, for sound, `takes_waveform`: see `wrap`."""
 
     def __init__(
         self,

@@ -220,9 +220,7 @@ class _Search:
         return moved_KD, reseeded == 0
 
     def finish(self, rows: Rows, centroids_KD: Tensor) -> Clustering:
-        """Assign each row to the nearest of the final centroids, (K, D) float32; measure
-        inertia.
-        """
+        """Assign each row to the nearest of the final centroids, (K, D) float32; inertia."""
         labels_N = _nearest(rows, centroids_KD.double())
         totals = torch.zeros(self.num_clusters + 1, dtype=torch.float64, device=rows.device)
         buffer = torch.empty(min(rows.cache_rows, len(rows)), rows.width, device=rows.device)

@@ -72,9 +72,7 @@ class Rows:
         yield from _steps(len(self), _SPAN_ROWS)
 
     def cache_blocks(self) -> Iterator[tuple[int, int]]:
-        """The same in smaller steps, of at most `cache_rows` rows, that stay in a processor's
-        cache.
-        """
+        """The same in smaller steps, which stay in a processor's cache."""
         yield from _steps(len(self), self.cache_rows)
 
     def take(self, start: int, stop: int, out: Tensor | None = None) -> Tensor:
@@ -95,9 +93,7 @@ class Rows:
         return picked.to(self.device, torch.float32)
 
     def local(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which of these global row numbers lie here: their positions in `numbers`, and their local
-        row numbers.
-        """
+        """Positions in `numbers` of the global row numbers that lie here; their local numbers."""
         here = np.flatnonzero((numbers >= self.first) & (numbers < self.first + len(self)))
         return here, numbers[here] - self.first
 
@@ -109,9 +105,7 @@ class Rows:
         return distributed.all_reduce(rows)
 
     def sample(self, numbers: NDArray[np.int64]) -> Rows:
-        """The rows with these global numbers, in ascending order, copied into memory, as rows of
-        their own.
-        """
+        """The rows with these global numbers, ascending, copied into memory."""
         local = torch.from_numpy(np.sort(self.local(numbers)[1]))
         return Rows(self.data.index_select(0, local.to(self.data.device)), self.device)
 

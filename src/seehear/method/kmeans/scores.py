@@ -78,9 +78,7 @@ class Scorer:
         return float(distributed.all_reduce(total))
 
     def nearest(self, start: int, stop: int) -> Tensor:
-        """The nearest centroid of rows start to stop - 1, (n,) int32; the lowest number among
-        equals.
-        """
+        """The nearest centroid of rows start to stop - 1, (n,) int32; the lowest among equals."""
         winners_n = torch.empty(stop - start, dtype=torch.int32, device=self.rows.device)
         for a in range(start, stop, self.tile_rows):
             b = min(a + self.tile_rows, stop)
@@ -131,9 +129,7 @@ class Scorer:
         return index_n + tile * self.tile_clusters, value_n
 
     def _centred(self, start: int, stop: int) -> Tensor:
-        """Rows start to stop - 1 in float32 without the centre; a view where nothing has to
-        change.
-        """
+        """Rows start to stop - 1 in float32 without the centre; a view where nothing changes."""
         data = self.rows.data
         as_is = data.dtype == torch.float32 and data.device == self.rows.device
         if self.centre_D is None and as_is:

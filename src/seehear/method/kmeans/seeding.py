@@ -114,9 +114,7 @@ def split_largest(
 
 
 def _step(width: int, spread: float, seed: int, stream: int) -> NDArray[np.float64]:
-    """A step of length `spread` in a hashed direction, all coordinates alike but for their
-    signs.
-    """
+    """A step of length `spread` in a hashed direction: coordinates differ in their signs alone."""
     if spread > 0:  # to an eighth of an octave, so that the order of a sum cannot show
         spread = 2.0 ** (round(math.log2(spread) * 8) / 8)
     bits_D = hashes(seed, np.arange(width, dtype=np.uint64), stream)
@@ -156,9 +154,7 @@ def draw_rows(seed: int, num_rows: int, count: int, stream: int = 0) -> NDArray[
 
 
 def hashes(seed: int, numbers: NDArray[np.integer], stream: int = 0) -> NDArray[np.uint64]:
-    """Hash numbers to uniform uint64 (two rounds of the splitmix64 finaliser); any shape, the same
-    out.
-    """
+    """Hash numbers of any shape to uniform uint64: two rounds of the splitmix64 finaliser."""
     key = np.uint64(_mix(_mix(seed & _MASK) ^ (stream & _MASK)))
     with np.errstate(over="ignore"):
         z = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + key
