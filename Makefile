@@ -69,7 +69,7 @@ bench-train: $(READY) ## a round against its parts, the step by shape, 1 to 4 ra
 	$(BIN)/python benchmarks/train.py
 
 # Reduced sizes, in a copy, so that the recorded results stay. Left out: report and search, whose sizes are the question,
-# and finetune_demo, which needs the runs of a demo.
+# finetune_demo, which needs the runs of a demo, and contrastive, which trains as long as one.
 bench: $(READY)      ## all benchmarks that fit into 15 minutes, at reduced sizes; results in .bench/results
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	rm -rf .bench && mkdir -p .bench/results && cp benchmarks/*.py .bench/
