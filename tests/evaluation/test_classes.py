@@ -12,7 +12,7 @@ import pytest
 from seehear.errors import SettingsError
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.datasets import read_benchmark
-from seehear.evaluation.lists import read_rows
+from seehear.machine.lists import read_rows
 
 WRITTEN = {  # one table, written in many ways
     "plain": "path,class,split\na.mp4,dog bark,train\nb.mp4,cat,test\n",

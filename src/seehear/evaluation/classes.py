@@ -12,7 +12,7 @@ import numpy as np
 from seehear.data.index import Index
 from seehear.data.remote import is_remote
 from seehear.errors import SettingsError
-from seehear.evaluation.lists import Line, read_rows
+from seehear.machine.lists import Line, read_rows
 from seehear.machine.spreadsheets import plain
 
 SPLITS = ("train", "test")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.benchmark import Benchmark, Draft
 from seehear.evaluation.datasets.tree import Tree, key_of
-from seehear.evaluation.lists import Line, read_lines
+from seehear.machine.lists import Line, read_lines
 
 _HMDB51_LIST = re.compile(r"(.+)_test_split([123])\.txt")
 _HMDB51_PARTS = (None, "train", "test")  # by the number in a line

@@ -15,7 +15,7 @@ import numpy as np
 
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.tree import Tree, is_video
-from seehear.evaluation.lists import Line
+from seehear.machine.lists import Line
 
 PARTS = ("train", "test", "validation")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.benchmark import Benchmark, Draft
 from seehear.evaluation.datasets.tree import Tree, YouTubeFiles
-from seehear.evaluation.lists import Line, check_length, read_rows
+from seehear.machine.lists import Line, check_length, read_rows
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 SIZES = (400, 600, 700)

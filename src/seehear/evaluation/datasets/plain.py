@@ -9,7 +9,7 @@ from seehear.errors import SettingsError
 from seehear.evaluation.classes import Classes, classes_written, read_classes, real
 from seehear.evaluation.datasets.benchmark import Benchmark, Draft, Item, served
 from seehear.evaluation.datasets.tree import Tree
-from seehear.evaluation.lists import Line
+from seehear.machine.lists import Line
 
 PART_OF_FOLDER = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 PART_OF_FOLDER |= dict.fromkeys(("val", "valid", "validation"), "validation")

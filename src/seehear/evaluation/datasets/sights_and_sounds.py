@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from seehear.evaluation.datasets.benchmark import Benchmark, Draft
 from seehear.evaluation.datasets.tree import Tree, YouTubeFiles
-from seehear.evaluation.lists import Line, read_columns, read_lines, read_rows
+from seehear.machine.lists import Line, read_columns, read_lines, read_rows
 
 VGGSOUND_SECONDS = 10.0
 AVE_SECONDS = 10.0

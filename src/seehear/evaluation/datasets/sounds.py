@@ -12,7 +12,7 @@ from typing import NamedTuple
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.benchmark import Benchmark, Draft
 from seehear.evaluation.datasets.tree import Tree, key_of
-from seehear.evaluation.lists import Line, read_columns, read_lines
+from seehear.machine.lists import Line, read_columns, read_lines
 
 DCASE2014_SCENES = (
     *("bus", "busystreet", "office", "openairmarket", "park"),
