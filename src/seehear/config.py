@@ -147,6 +147,7 @@ class Data:
     remote_cache_gigabytes: float = setting(
         -1.0, "copies of remote files on disk; -1: $SEEHEAR_CACHE_GIGABYTES, or 20", low=-1
     )
+    split: str = setting("", "train on the rows of this split of the index alone; empty: on all")
     max_failed_share: float = setting(
         0.05, "stop when more rows fail than this share", low=0, high=1
     )

@@ -45,6 +45,7 @@ def synth(out: Path, videos: int, **options: Any) -> None:
 @command(short_help="List usable segments, and why others are not.")
 @click.argument("videos", nargs=-1, required=True, type=VIDEOS)
 @option("--out", "The folder of the index.", required=True, type=PATH)
+@option("--segments", "A CSV of the segments to take: path,start_s,end_s[,class,...].", type=PATH)
 @shared("--segment-seconds", "--min-seconds", "--workers", "--timeout")
 @flag("--overwrite", "Look at everything anew, with other settings perhaps.")
 @shared("--json")

@@ -1,54 +1,94 @@
-"""Which video is of which class, and is it for training or for testing? Reads `classes.csv`."""
+"""Which video, or which segment of it, is of which class, and is it for training or for testing?
+
+Reads `classes.csv`, or the list of segments that an index was cut by. A segment is named by its
+file and when it is: `film.mp4#t=1.5,2.25`.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from seehear.data.index import Index
-from seehear.data.remote import is_remote
+from seehear.data.index.chosen import fragment, real
+from seehear.data.index.mapped import first_of_each
+from seehear.data.remote.addresses import joined
 from seehear.errors import SettingsError
 from seehear.machine.lists import Line, read_rows
 from seehear.machine.spreadsheets import plain
 
 SPLITS = ("train", "test")
+TIMES = ("start_s", "end_s")
+
+
+class Written(NamedTuple):
+    """A line as it is written: path, class, split or None without such a column, and of a segment
+    when it is and its recording.
+    """
+
+    line: Line
+    path: str
+    label: str
+    split: str | None
+    start_s: float = 0.0
+    seconds: float | None = None
+    recording: str = ""
+
+    @property
+    def fragment(self) -> str:
+        """What follows the name of the file; nothing where all of it is meant."""
+        return "" if self.seconds is None else fragment(self.start_s, self.seconds)
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Human classes of video files.
+    """Human classes of video files, or of segments.
 
     Args:
         file: where they were read.
         names: the classes, sorted.
-        of: absolute path or address of a video -> index into `names`.
-        split: absolute path -> "train" or "test"; empty where the file has no such column.
+        of: absolute path or address of a video, or name of a segment -> index into `names`.
+        split: the same -> "train" or "test"; empty where the file has no such column.
+        recordings: name of a segment -> what it was recorded with, which a drawn split keeps whole;
+            empty where items are videos.
     """
 
     file: Path
     names: tuple[str, ...]
     of: dict[str, int]
     split: dict[str, str]
+    recordings: dict[str, str] = field(default_factory=dict)
+
+    def names_of(self, index: Index) -> list[str]:
+        """The name of every row of an index, by which classes are found."""
+        first = first_of_each(index.video)
+        videos = [real(index.original_path(row)) for row in first.tolist()]
+        if not self.recordings:
+            return [videos[video] for video in index.video]
+        times = zip(index.video, index.original_start_s, index.seconds, strict=True)
+        return [videos[video] + fragment(start_s, seconds) for video, start_s, seconds in times]
 
     def of_rows(self, index: Index) -> np.ndarray:
-        """The class of every row of an index, (N,) int64; -1 for a video without one."""
-        return np.array(
-            [self.of.get(real(index.original_path(row)), -1) for row in range(len(index))],
-            dtype=np.int64,
-        )
+        """The class of every row of an index, (N,) int64; -1 for one without."""
+        return np.array([self.of.get(name, -1) for name in self.names_of(index)], dtype=np.int64)
 
     def is_test(self, paths: list[str], seed: int, share: float = 0.25) -> np.ndarray:
         """Which of some videos are for testing, (V,) bool.
 
-        By the `split` column where there is one; else a share of each class, drawn from the seed.
+        By the `split` column where there is one; else a share of each class, or of segments a share
+        of their recordings, drawn from the seed.
         """
         if self.split:
             return np.array([self.split[path] == "test" for path in paths])
         generator = np.random.default_rng((seed, 0x7E57))
+        if self.recordings:
+            of_V = np.array([self.recordings[path] for path in paths])
+            drawn = generator.permutation(np.unique(of_V))
+            return np.isin(of_V, drawn[: min(len(drawn) - 1, max(1, round(share * len(drawn))))])
         classes_V, test_V = (
             np.array([self.of[path] for path in paths]),
             np.zeros(len(paths), dtype=bool),
@@ -59,53 +99,63 @@ class Classes:
         return test_V
 
 
-def read_classes(path: Path) -> Classes:
-    """Read a CSV file with the columns `path`, `class` and, if wanted, `split` (train or test).
+def read_classes(path: Path, root: str | None = None) -> Classes:
+    """Read a CSV file with the columns `path`, `class` and, if wanted, `split` (train or test), or
+    a list of segments that has these.
 
+    Args:
+        path: the file. Its paths are relative to its own folder.
+        root: what paths in a list of segments are relative to, by default the same.
     Raises:
         SettingsError: the file is missing or malformed (names the line), or has fewer than two
             classes.
     """
     named: dict[str, str] = {}
     split: dict[str, str] = {}
+    recordings: dict[str, str] = {}
     first: dict[str, int] = {}  # the line in which a video is named first
-    for number, name, label, part in classes_written(path):
+    for written in classes_written(path):
+        line, name, is_segment = written.line, written.path, written.seconds is not None
+        place = root if is_segment and root is not None else path.parent
         try:
-            video = real(name if is_remote(name) else path.parent / name)
-        except (
-            ValueError,
-            OSError,
-        ) as error:  # what the file system refuses as a path, such as a zero byte
-            raise Line(str(path), number).wrong(f"the path cannot be one ({error}).") from None
-        before = first.setdefault(video, number)
-        for kind, value, known in (("class", label, named), ("split", part, split)):
+            video = real(joined(str(place), name))
+        except (ValueError, OSError) as error:  # no path to the file system: a zero byte in it
+            raise line.wrong(f"the path cannot be one ({error}).") from None
+        if is_segment:
+            recordings[video + written.fragment] = written.recording or video
+            video += written.fragment
+        before = first.setdefault(video, line.number)
+        said = ("class", written.label, named), ("split", written.split, split)
+        for kind, value, known in said:
             if value is not None and known.setdefault(video, value) != value:
                 what = (
                     f"{name} already has the {kind} {known[video]!r} in line {before}, and "
                     f"{value!r} here"
                 )
-                raise Line(str(path), number).wrong(f"{what}. It must be one of them.")
+                raise line.wrong(f"{what}. It must be one of them.")
     names = tuple(sorted(set(named.values())))
     if len(names) < 2:
         raise SettingsError(f"{path} has {len(names)} class(es). A classifier needs at least 2.")
     numbers = {name: i for i, name in enumerate(names)}
-    return Classes(path, names, {video: numbers[name] for video, name in named.items()}, split)
+    of = {video: numbers[name] for video, name in named.items()}
+    return Classes(path, names, of, split, recordings)
 
 
-def classes_written(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
-    """The lines of such a file as they are written: number of the line, path, class, and split, or
-    None without one.
+def classes_written(path: Path) -> Iterator[Written]:
+    """The lines of such a file as they are written.
 
     Raises:
         SettingsError: a column is missing, or a line has too few fields or too many.
     """
     rows = read_rows(str(path))
     header = next(rows, Line(str(path), 1)).fields
-    for name in ("path", "class", "split"):
-        if header.count(name) != 1 and not (name == "split" and name not in header):
+    for name in ("path", "class", "split", "start_s", "end_s"):
+        is_needed = name in ("path", "class") or (name in TIMES and not {*TIMES}.isdisjoint(header))
+        if header.count(name) > 1 or (is_needed and name not in header):
             found = "no column" if name not in header else "several columns"
             raise SettingsError(
-                f"{path} has {found} {name!r}. Its first line must be: path,class[,split]"
+                f"{path} has {found} {name!r}. Its first line must be: path,class[,split], or "
+                "path,start_s,end_s,class[,split]"
             )
     for line in rows:
         fields = dict(zip(header, map(plain, line.fields), strict=False))
@@ -114,9 +164,11 @@ def classes_written(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
         split = fields.get("split", "") if "split" in header else None
         if split not in (*SPLITS, None):
             raise line.wrong(f"split is {split!r}. It must be train or test.")
-        yield line.number, fields["path"], fields["class"], split
-
-
-def real(path: str | Path) -> str:
-    """A path without links and dots, by which files are matched; an address as it is."""
-    return str(path) if is_remote(path) else os.path.realpath(path)
+        written = Written(line, fields["path"], fields["class"], split)
+        if "start_s" in header:
+            start_s, end_s = (line.time_s(fields.get(name, ""), name) for name in TIMES)
+            recording = fields.get("recording", "")
+            written = written._replace(
+                start_s=start_s, seconds=end_s - start_s, recording=recording
+            )
+        yield written

@@ -18,12 +18,13 @@ from typing import Literal
 import numpy as np
 
 from seehear.data.index import Index
+from seehear.data.index.chosen import real
 from seehear.data.media import Reader
 from seehear.data.placing import MODALITIES
 from seehear.data.remote import is_remote
 from seehear.data.stretches import Stretch, look_up
 from seehear.errors import MediaError, SettingsError
-from seehear.evaluation.classes import Classes, read_classes, real
+from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.datasets import Benchmark, Split, read_benchmark
 from seehear.machine.console import Console
 
@@ -135,7 +136,9 @@ def open_set(
                 f"folder."
             )
         index = Index.open(data)
-        return of_index(index, read_classes(classes), seed, divided) if classes else of_rows(index)
+        if classes is None:
+            return of_rows(index)
+        return of_index(index, read_classes(classes, index.info["root"]), seed, divided)
     found = read_benchmark(data, layout, seed=seed, needs_classes=needs_classes)
     return of_benchmark(found, wanted, console, divided)
 
@@ -147,11 +150,12 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
         SettingsError: no video of the index has a class, or train or test has fewer than two
             classes.
     """
-    path_N = [real(index.original_path(row)) for row in range(len(index))]
+    path_N = classes.names_of(index)
     paths = sorted({path for path in path_N if path in classes.of})
     if not paths:
         raise SettingsError(
-            f"No video of {index.folder} is in {classes.file}, whose paths are relative to its "
+            f"No {'segment' if classes.recordings else 'video'} of {index.folder} is in "
+            f"{classes.file}, whose paths are relative to its "
             f"own folder "
             f"(such as {next(iter(classes.of))}). Index that folder, or correct the paths."
         )
@@ -177,7 +181,8 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
     drawn = (
         "its column split"
         if classes.split
-        else f"a quarter of each class for testing, drawn from seed {seed}"
+        else f"a quarter of {'recordings' if classes.recordings else 'each class'} for testing, "
+        f"drawn from seed {seed}"
     )
     return LabelledSet(
         name=index.folder.resolve().name,
@@ -227,10 +232,11 @@ def why_not_indexed(index: Index, paths: Sequence[str]) -> dict[str, str]:
     indexed".
     """
     reasons = {real(file.path): file.reason for file in index.rejected_files()} if paths else {}
-    return {
-        path: reasons.get(path) or ("not indexed" if is_there(path) else "no file")
-        for path in paths
-    }
+    found = {}
+    for path in paths:
+        file = path.split("#t=")[0]  # of a segment
+        found[path] = reasons.get(file) or ("not indexed" if is_there(file) else "no file")
+    return found
 
 
 def is_there(path: str) -> bool:

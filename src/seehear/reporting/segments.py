@@ -17,10 +17,10 @@ from seehear.data.index import Index
 from seehear.data.remote import is_remote
 from seehear.data.remote.addresses import relative
 from seehear.errors import IndexFileError, RunError
-from seehear.evaluation.classes import Classes, read_classes, real
+from seehear.evaluation.classes import Classes, read_classes
 from seehear.reporting.cards import Grouping
 from seehear.reporting.previews import Previews
-from seehear.runs.fingerprint import index_of_run
+from seehear.runs.fingerprint import index_of_run, split_of
 from seehear.runs.folder import Run
 
 
@@ -77,7 +77,7 @@ def find_index(run: Run, given: str | Path | None) -> tuple[Index | None, str]:
         IndexFileError: the index that was given is none, or is not the run's.
     """
     if given is not None:
-        index = Index.open(given)
+        index = Index.open(given).of_split(split_of(run))
         if index.digest != run.field("index", "digest"):
             raise IndexFileError(
                 f"{given} is not the index that {run.path} was trained on ({len(index)} rows; the "
@@ -112,11 +112,5 @@ def find_classes(
     """
     if given is None:
         return None
-    classes = read_classes(Path(given))
-    if index is None:
-        return None
-    _, first = np.unique(index.video, return_index=True)
-    of_video = np.array(
-        [classes.of.get(real(index.original_path(row)), -1) for row in first], np.int64
-    )
-    return classes, of_video[index.video]
+    classes = read_classes(Path(given), index.info["root"] if index else None)
+    return (classes, classes.of_rows(index)) if index else None

@@ -72,7 +72,7 @@ def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index
             f"--index (of search: "
             f"--in), or bring it back."
         )
-    opened = [Index.open(place) for place in there or places]
+    opened = [Index.open(place).of_split(split_of(run)) for place in there or places]
     fitting = [index for index in opened if index.digest == digest]
     if not fitting:
         rows = run.record["index"].get("rows")
@@ -83,6 +83,12 @@ def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index
             f"search another gallery."
         )
     return fitting[0]
+
+
+def split_of(run: Run) -> str:
+    """The split of its index that a run trains on alone; empty for all rows."""
+    split = (run.record.get("settings") or {}).get("data", {}).get("split", "")
+    return split if isinstance(split, str) else ""
 
 
 def places_of(run: Run) -> list[Path]:

@@ -39,7 +39,7 @@ from seehear.models.files import save_encoders
 from seehear.models.matching import fit_matching
 from seehear.presets import preset_settings
 from seehear.runs.checkpoint import save_round, write_clusters
-from seehear.runs.fingerprint import fingerprint, place_of, what_changed
+from seehear.runs.fingerprint import fingerprint, place_of, split_of, what_changed
 from seehear.runs.folder import Run
 from seehear.runs.log import (
     check_tensorboard,
@@ -146,7 +146,8 @@ def train_run(
     if is_over(run, state, cfg):
         console.say(end_of(run.path, state, cfg))
         return
-    for text in introduction(run, cfg, state, len(index)):
+    index = index.of_split(cfg.data.split)
+    for text in introduction(run, cfg, state, index):
         console.say(text)
     clips = clips or Clips(index, cfg.clip, cfg.data, cfg.seed)
     if not clips.cached:
@@ -188,6 +189,7 @@ def begin(
 ) -> dict[str, Any]:
     """Make a new run's folder, locked until `held` is closed; returns its record."""
     cfg = override(preset_settings(preset), changes)
+    index = index.of_split(cfg.data.split)
     check_size(cfg, index)
     index.check()
     outputs.check_folder(
@@ -208,6 +210,7 @@ def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) 
     """Open a run that is to go on, locked until `held` is closed; returns its record."""
     Run.open(out)
     held.enter_context(one_writer(out, inside=True))
+    index = index.of_split(split_of(Run.open(out)))
     run, cfg = reopen(out, index, changes)
     check_size(cfg, index)
     index.check()
@@ -235,7 +238,7 @@ def end_of(out: Path, state: State, cfg: Settings) -> str:
     return f"{out} has all {cfg.rounds} rounds already. More: --resume --rounds {cfg.rounds * 2}."
 
 
-def introduction(run: Run, cfg: Settings, state: State, rows: int) -> list[str]:
+def introduction(run: Run, cfg: Settings, state: State, index: Index) -> list[str]:
     """What a run is about to do, in a few lines."""
     ranks, train, numerics = distributed.world_size(), cfg.train, state.numerics
     after = ""
@@ -245,7 +248,7 @@ def introduction(run: Run, cfg: Settings, state: State, rows: int) -> list[str]:
         after = f", going on after round {state.round}"
     parts = train.batch_parts if cfg.compute.sync_batch_norm else max(train.batch_parts, ranks)
     lines = [
-        f"{cfg.variant.upper()} on {rows} segments: {numerics.device}, {numerics.precision}, "
+        f"{cfg.variant.upper()} on {len(index)} segments: {numerics.device}, {numerics.precision}, "
         f"{numerics.memory_format} -> {run.path}{after}"
     ]
     if ranks > 1 or train.batch_parts > 1:
@@ -256,6 +259,10 @@ def introduction(run: Run, cfg: Settings, state: State, rows: int) -> list[str]:
             f"{train.lr:g} for that batch; batch norm over {over}"
         )
     lines += [numerics.note] if numerics.note else []
+    splits = {name: count for name, count in index.splits().items() if name and count}
+    if splits and not cfg.data.split:
+        names = ", ".join(f"{name} ({count})" for name, count in splits.items())
+        lines.append(f"All splits of the index are learnt from, {names}; --data.split takes one.")
     gpus = torch.cuda.device_count() if numerics.device.startswith("cuda") else 0
     if ranks == 1 and gpus > 1:
         lines.append(

@@ -69,10 +69,11 @@ _FORM: dict[str, Callable[[Any], object]] = {
         value is None
         or (
             isinstance(value, dict)
-            and {"segment_seconds", "min_seconds"} <= value.keys()
+            and value.keys() in ({"segment_seconds", "min_seconds"}, set())
             and all(isinstance(x, float | int) for x in value.values())
         )
     ),
+    "segments": lambda value: value is None or isinstance(value, str),
     "rejected": lambda value: (
         isinstance(value, dict) and all(type(count) is int for count in value.values())
     ),
@@ -138,9 +139,10 @@ def _check_of(info: Mapping[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def command(paths: Sequence[str], folder: Path) -> str:
+def command(paths: Sequence[str], folder: Path, segments: str | None = None) -> str:
     """What to type to make or update an index."""
-    return shlex.join(["seehear", "index", *paths, "--out", str(folder)])
+    listed = ["--segments", segments] if segments else []
+    return shlex.join(["seehear", "index", *paths, *listed, "--out", str(folder)])
 
 
 def damaged(folder: Path, what: str) -> IndexFileError:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from seehear.data.decoding.pool import Examined, examine_all
 from seehear.data.decoding.worker import Job
+from seehear.data.index.chosen import UNLISTED, UNUSABLE, SegmentList
 from seehear.data.index.discovery import (
     Candidate,
     absolute_paths,
@@ -76,6 +77,8 @@ class IndexSummary:
     passed_over: list[str] = field(default_factory=list)
     # files of several recordings, of which the first is used
     joined: list[str] = field(default_factory=list)
+    # columns of the list of segments that mean nothing here
+    ignored: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -100,6 +103,8 @@ class IndexSummary:
                 "1 folder" if len(self.passed_over) == 1 else f"{len(self.passed_over)} folders"
             )
             lines.append(f"Passed over {folders} that seehear made: {_some(self.passed_over)}")
+        if self.ignored:
+            lines.append(f"Columns of the segments that are not used: {', '.join(self.ignored)}")
         if self.joined:
             lines.append(
                 f"Used only in part, since their clock starts again: {len(self.joined)} files "
@@ -113,6 +118,7 @@ def index(
     paths: Paths,
     out: str | os.PathLike[str],
     *,
+    segments: str | os.PathLike[str] | None = None,
     segment_seconds: float = 10.0,
     min_seconds: float = 1.0,
     workers: int | None = None,
@@ -134,6 +140,9 @@ def index(
             that are named here. The address of a packed index makes an index here whose shards stay
             there.
         out: the folder to write.
+        segments: a list of the segments to take, in place of the next two: path,start_s,end_s and,
+            if wanted, class,split,recording (`chosen`); paths are relative to the folder of
+            `paths`.
         segment_seconds: the longest segment a video is cut into.
         min_seconds: a shorter last segment is dropped; a video that is shorter as a whole is one
             segment.
@@ -149,9 +158,11 @@ def index(
     Raises:
         UsageError: a path does not exist, `out` is something else, or its settings or paths differ
             from these.
+        SettingsError: a line of `segments` is wrong, or names a file that is not there.
         IndexFileError: no file can be used.
     """
     settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
+    chosen = SegmentList(segments) if segments is not None else None
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     folder = Path(out)
     if (
@@ -165,7 +176,8 @@ def index(
         return _look_and_write(
             named,
             folder,
-            settings,
+            {} if chosen else settings,
+            chosen,
             lambda jobs: examine_all(jobs, workers or cores(), timeout_s),
             progress,
             overwrite,
@@ -176,29 +188,44 @@ def _look_and_write(
     named: list[str],
     folder: Path,
     settings: dict[str, float],
+    segments: SegmentList | None,
     look: Look,
     progress: bool,
     overwrite: bool,
 ) -> IndexSummary:
     """`index`, once nobody else writes to the folder."""
-    old = None if overwrite else _open_old(folder, settings, named)
+    old = None if overwrite else _open_old(folder, settings, segments, named)
     old_videos = old.videos() if old else []
     old_rejected = old.rejected_files() if old else []
+    root = common_root(named)
     candidates, passed_over = find_candidates(named)
     candidates = _without(folder, candidates)
     passed_over = [path for path in passed_over if not _is_within(path, absolute(folder))]
     known = _what_is_known(candidates, old_videos, old_rejected)
+    lines = segments.by_file(root, [file.path for file in candidates]) if segments else None
+    if lines is not None:
+        known |= {
+            file.path: _rejected(file, Rejection(UNLISTED))
+            for file in candidates
+            if file.is_promised and file.path not in lines
+        }
+        candidates = [file for file in candidates if file.path in lines or file.path in known]
     seen = _what_is_seen(candidates, known, settings, look, progress)
-    found = known | seen
+    found = list((known | seen).values())
+    if segments and lines is not None:
+        parts = [
+            segments.cut(file, lines[file.path], root) if isinstance(file, Video) else [file]
+            for file in found
+        ]
+        found = [part for several in parts for part in several]
     order = {video.path: i for i, video in enumerate(old_videos)}
     videos = sorted(
-        (file for file in found.values() if isinstance(file, Video)),
+        (file for file in found if isinstance(file, Video)),
         key=lambda video: (order.get(video.path, len(order)), video.path),
     )
     rejected = sorted(
-        (file for file in found.values() if isinstance(file, Rejected)), key=lambda file: file.path
+        (file for file in found if isinstance(file, Rejected)), key=lambda file: file.path
     )
-    root = common_root(named)
     if not videos:
         raise _nothing_usable(folder, named, rejected, root, passed_over)
     same = old is not None and (videos, rejected, named) == (
@@ -206,20 +233,26 @@ def _look_and_write(
         old_rejected,
         old.info["paths"],
     )
+    ignored = segments.ignored if segments else []
     if old is not None and same and read_info(folder)["root"] == old.info["root"]:
-        return replace(_summary(folder, old.info, videos, old_videos), passed_over=passed_over)
+        return replace(
+            _summary(folder, old.info, videos, old_videos), passed_over=passed_over, ignored=ignored
+        )
     info = {
         "root": root,
         "way_to_root": way_to(root, folder),
         "paths": named,
         "settings": settings,
+        "segments": segments.file if segments else None,
         "rejected": _tally(rejected),
         "created": old.info["created"] if old else now(),
         "updated": now(),
         "seehear": metadata.version("seehear"),
     }
     written = write_index(folder, videos, rejected, info)
-    return replace(_summary(folder, written, videos, old_videos), passed_over=passed_over)
+    return replace(
+        _summary(folder, written, videos, old_videos), passed_over=passed_over, ignored=ignored
+    )
 
 
 def cut(
@@ -260,7 +293,9 @@ def _checked(
     return {"segment_seconds": float(segment_seconds), "min_seconds": float(min_seconds)}
 
 
-def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Index | None:
+def _open_old(
+    folder: Path, settings: dict[str, float], segments: SegmentList | None, named: list[str]
+) -> Index | None:
     """The index that is to be updated, if there is one."""
     if not (folder / "index.json").exists():
         return None
@@ -269,6 +304,12 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
     if info.get("settings") is None:  # a copy of a packed one, whose shards are elsewhere
         raise UsageError(
             f"{folder} holds a packed index. Choose another --out; nothing was touched."
+        )
+    if (segments is None) != (info.get("segments") is None):
+        was = f"with --segments {info['segments']}" if segments is None else "without --segments"
+        raise UsageError(
+            f"{folder} was made {was}. Do the same, take another --out, or --overwrite to make "
+            "the index anew."
         )
     for name, value in settings.items():
         before = info["settings"][name]
@@ -282,11 +323,10 @@ def _open_old(folder: Path, settings: dict[str, float], named: list[str]) -> Ind
     info = told(old, named, common_root(named))
     missing = [path for path in info["paths"] if not any(_is_within(path, new) for new in named)]
     if missing:
+        add = command(sorted({*info["paths"], *named}), folder, info.get("segments"))
         raise UsageError(
             f"{folder} holds videos of {', '.join(missing)}, which this command does not name, so "
-            f"all of them would be "
-            f"dropped. To add to the index: {command(sorted({*info['paths'], *named}), folder)}. "
-            f"To make it anew, add "
+            f"all of them would be dropped. To add to the index: {add}. To make it anew, add "
             "--overwrite."
         )
     return old.with_info(info)
@@ -327,13 +367,11 @@ def _what_is_known(
     """What needs no look, by path: files that are as they were, and files that cannot be looked
     at.
     """
+    again = _TRY_AGAIN | {UNLISTED, UNUSABLE}
     old: dict[tuple[str, int, int], Video | Rejected] = {
-        (video.path, video.facts["file_bytes"], video.facts["modified_ns"]): video
-        for video in old_videos
+        (f.path, f.file_bytes, f.modified_ns): f for f in old_rejected if f.reason not in again
     }
-    old |= {
-        (f.path, f.file_bytes, f.modified_ns): f for f in old_rejected if f.reason not in _TRY_AGAIN
-    }
+    old |= {(v.path, v.facts["file_bytes"], v.facts["modified_ns"]): v for v in old_videos}
     known: dict[str, Video | Rejected] = {}
     for candidate in candidates:
         before = old.get((candidate.path, candidate.file_bytes, candidate.modified_ns))
@@ -373,6 +411,9 @@ def _what_is_seen(
 def _video(candidate: Candidate, info: MediaInfo, settings: dict[str, float]) -> Video:
     facts = {name: getattr(info, name, None) for name in FACTS}
     facts |= {"file_bytes": candidate.file_bytes, "modified_ns": candidate.modified_ns}
+    if not settings:  # to be cut by a list
+        facts |= {"usable_start_s": info.start_s, "usable_seconds": info.seconds}
+        return Video(candidate.path, facts, np.zeros(0), np.zeros(0))
     least = min(settings["min_seconds"], info.seconds)
     start_s, seconds = cut(info.start_s, info.seconds, settings["segment_seconds"], least)
     return Video(candidate.path, facts, start_s, seconds)

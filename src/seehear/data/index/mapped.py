@@ -47,6 +47,8 @@ _RANGES = {
     "start_s": (-_LONG_S, _LONG_S),
     "original_start_s": (-_LONG_S, _LONG_S),
     "seconds": (1e-6, _LONG_S),
+    "usable_start_s": (-_LONG_S, _LONG_S),
+    "usable_seconds": (0, _LONG_S),
     "fps": (0, 1e9),
     "width": _POSITIVE,
     "height": _POSITIVE,
@@ -89,12 +91,15 @@ def write_mapped(path: Path, batch: pa.RecordBatch) -> None:
         writer.write_batch(batch)
 
 
-def open_mapped(file: BufferedReader, schema: pa.Schema, digest: str) -> pa.RecordBatch:
+def open_mapped(
+    file: BufferedReader, schema: pa.Schema, more: pa.Schema, digest: str
+) -> pa.RecordBatch:
     """The table in a file, mapped into memory, after all of the file was read once.
 
     Args:
         file: where it begins.
         schema: its columns.
+        more: those that it may have beyond them, in this order.
         digest: SHA-256 that the file has to have.
 
     Raises:
@@ -107,7 +112,9 @@ def open_mapped(file: BufferedReader, schema: pa.Schema, digest: str) -> pa.Reco
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         reader = pa.ipc.open_file(pa.py_buffer(content))
-        if reader.schema.remove_metadata() != schema or reader.num_record_batches != 1:
+        found = reader.schema.remove_metadata()
+        columns = [*schema, *(field for field in more if field.name in found.names)]
+        if found != pa.schema(columns) or reader.num_record_batches != 1:
             raise ValueError("it has not the columns of an index")
         batch = reader.get_batch(0)
         batch.validate(full=True)
@@ -154,8 +161,8 @@ def check(batch: pa.RecordBatch) -> None:
 def digest_of(
     table: pa.RecordBatch, number: int, columns: Sequence[str], after: Sequence[str] = ()
 ) -> str:
-    """SHA-256 over a format's number, the paths and what follows them, the column `video` and some
-    others.
+    """SHA-256 over a format's number, the paths and what follows them, the column `video`, some
+    others, and recordings that were named.
     """
     digest = hashlib.sha256(f"seehear index {number}\n".encode())
     paths = table["path"].dictionary
@@ -168,7 +175,11 @@ def digest_of(
         # no zero byte after the last
         digest.update(data if start + _GROUP_PATHS < len(paths) else data[:-1])
     digest.update("".join(f"\0{text}" for text in after).encode())
-    for column in (table["path"].indices, *(table[name] for name in columns)):
+    named = []
+    if "recording" in table.schema.names:
+        named = [table["recording"].indices]
+        digest.update("\0".join(table["recording"].dictionary.to_pylist()).encode())
+    for column in (table["path"].indices, *(table[name] for name in columns), *named):
         digest.update(column.to_numpy(zero_copy_only=False))
     return f"sha256:{digest.hexdigest()}"
 
@@ -187,12 +198,8 @@ def _as_kept(values: Any, kind: pa.DataType) -> pa.Array:
         array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
         array = array.cast(kind)
     else:
-        words = (
-            values
-            if isinstance(values, pa.Array | pa.ChunkedArray)
-            else pa.array(values, pa.string())
-        )
-        array = words.dictionary_encode()
+        is_arrow = isinstance(values, pa.Array | pa.ChunkedArray)
+        array = (values if is_arrow else pa.array(values, pa.string())).dictionary_encode()
         if isinstance(array, pa.ChunkedArray):
             array = array.unify_dictionaries()
         array = array.cast(kind)

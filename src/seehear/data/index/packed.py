@@ -27,7 +27,7 @@ import pyarrow as pa
 from seehear.data.index.info import PACKED_FORMAT, read_info, write_info
 from seehear.data.index.mapped import PLACES, WORDS, assemble, digest_of, write_mapped
 from seehear.data.index.rejected import Rejected, write_rejected
-from seehear.data.index.table import FACTS, SCHEMA, Index, digests_of
+from seehear.data.index.table import CHOSEN, FACTS, SCHEMA, Index, digests_of
 from seehear.data.remote import local
 from seehear.data.remote.storage import read_text
 from seehear.errors import MediaError, UsageError
@@ -72,7 +72,9 @@ def write_packed(
         "original_start_s": source.original_start_s[rows_N],
     }
     columns |= {name: members[name] for name in MEMBERS.names}
-    schema = pa.schema([*SCHEMA, *PLACES])
+    chosen = [field for field in CHOSEN if field.name in source.schema.names]
+    columns |= {field.name: source.chosen(field.name).take(pa.array(rows_N)) for field in chosen}
+    schema = pa.schema([*SCHEMA, *PLACES, *chosen])
     table = assemble(
         columns, source.original_names(rows_N[first_rows]), video_N.astype(np.int32), schema
     )

@@ -13,10 +13,11 @@ stay.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ from seehear.data.index.moved import at_its_videos, check_root
 from seehear.data.index.rejected import Rejected, read_rejected, write_rejected
 from seehear.data.media import Hearing, Member
 from seehear.data.remote.addresses import joined, relative
-from seehear.errors import IndexFileError
+from seehear.errors import IndexFileError, SettingsError
 from seehear.machine.files import TEMPORARY, sync, whole_folder
 
 FACTS = {
@@ -80,6 +81,18 @@ SCHEMA = pa.schema(
         *FACTS.items(),
     ]
 )
+CHOSEN = pa.schema(
+    [
+        ("recording", PATHS),  # by name, or the file
+        ("split", WORDS),
+        ("usable_start_s", pa.float64()),  # from when on the file has picture and sound
+        ("usable_seconds", pa.float64()),
+    ]
+)
+"""What an index may have beyond that, where somebody said what its segments are (`chosen`)."""
+
+_WORDS = ("recording", "split")  # of CHOSEN, those of segments
+
 _NAMES = ("index.arrow", "rejected.parquet", "index.json")
 _TRIES = 20  # to find the files of an index that others go on updating together
 _EXAMPLES = 3  # of changed files in a message
@@ -91,9 +104,10 @@ class Video:
     """A usable file and its segments."""
 
     path: str  # absolute
-    facts: Mapping[str, Any]  # the columns of FACTS
+    facts: Mapping[str, Any]  # the columns of FACTS, and of CHOSEN what is of the file
     start_s: NDArray[np.float64]
     seconds: NDArray[np.float64]
+    words: Mapping[str, list[str]] = field(default_factory=dict)  # recording, split of segments
 
 
 class Index:
@@ -119,7 +133,9 @@ class Index:
         self._table = table
         self._names = table["path"].dictionary
         self.video: NDArray[np.int32] = table["path"].indices.to_numpy()
-        self.recording: NDArray[np.int32] = self.video
+        self.recording: NDArray[np.int32] = (
+            table["recording"].indices.to_numpy() if self._has("recording") else self.video
+        )
         self.start_s: NDArray[np.float64] = self._column("start_s")
         self.seconds: NDArray[np.float64] = self._column("seconds")
         self.fps: NDArray[np.float64] = self._column("fps")
@@ -238,7 +254,7 @@ class Index:
                 wrong.append(what)
         if wrong:
             more = f", and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
-            update = command(self.info["paths"], self.folder)
+            update = command(self.info["paths"], self.folder, self.info.get("segments"))
             raise IndexFileError(
                 f"{count} of {len(first_rows)} files of the index {self.folder} are not as they "
                 f"were: "
@@ -249,6 +265,47 @@ class Index:
     def _first_rows(self) -> NDArray[np.int64]:
         """The first row of each file."""
         return first_of_each(self.video)
+
+    def splits(self) -> dict[str, int]:
+        """How many rows each split has, where somebody said so."""
+        if not self._has("split"):
+            return {}
+        counts = self._table["split"].value_counts().to_pylist()
+        return dict(sorted((entry["values"], entry["counts"]) for entry in counts))
+
+    def of_split(self, name: str) -> Index:
+        """The rows of one split as an index of its own; of "" all rows.
+
+        Raises:
+            SettingsError: there is no such split.
+        """
+        if not name:
+            return self
+        splits = self.splits()
+        if name not in splits:
+            has = ", ".join(filter(None, splits)) or "no splits"
+            raise SettingsError(f"The split is {name!r}, and {self.folder} has {has}.")
+        if splits[name] == len(self):
+            return self
+        column = self._table["split"]
+        word = column.dictionary.to_pylist().index(name)
+        return self._only(np.flatnonzero(column.indices.to_numpy() == word))
+
+    def _only(self, rows: NDArray[np.int64]) -> Index:
+        _, first, video_n = np.unique(self.video[rows], return_index=True, return_inverse=True)
+        table = self._table.take(pa.array(rows))
+        columns = {name: table[name] for name in table.schema.names}
+        if self._has("recording"):  # numbered anew
+            columns["recording"] = table["recording"].dictionary_decode()
+        names = self.original_names(rows[first])
+        table = assemble(columns, names, video_n.astype(np.int32), table.schema)
+        digest = hashlib.sha256(self.digest.encode() + rows.tobytes())
+        counts = {"rows": len(rows), "videos": len(first)}
+        info = {**self.info, **counts, "digest": f"sha256:{digest.hexdigest()}"}
+        return Index(self.folder, info, table)
+
+    def _has(self, name: str) -> bool:
+        return name in self._table.schema.names
 
     def _column(self, name: str) -> NDArray[Any]:
         # a view, where nothing is missing
@@ -289,11 +346,29 @@ class Index:
     def videos(self) -> list[Video]:
         """The files with their segments."""
         bounds = np.append(self._first_rows, len(self))
-        facts = self._table.select(list(FACTS)).take(self._first_rows).to_pylist()
+        names = [*FACTS, *filter(self._has, ("usable_start_s", "usable_seconds"))]
+        facts = self._table.select(names).take(self._first_rows).to_pylist()
+        words = {name: self.chosen(name).to_pylist() for name in _WORDS if self._has(name)}
         return [
-            Video(self.path(a), fact, self.start_s[a:b], self.seconds[a:b])
+            Video(
+                self.path(a),
+                fact,
+                self.start_s[a:b],
+                self.seconds[a:b],
+                {name: column[a:b] for name, column in words.items()},
+            )
             for a, b, fact in zip(bounds[:-1], bounds[1:], facts, strict=True)
         ]
+
+    def chosen(self, name: str) -> pa.Array:
+        """A column of `CHOSEN`, of an index that has it; words as text."""
+        column = self._table[name]
+        return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of its table."""
+        return self._table.schema
 
     def rejected_files(self) -> list[Rejected]:
         """The files left out, with all that an update needs to know of them."""
@@ -385,7 +460,7 @@ def _open_table(folder: Path, info: Mapping[str, Any]) -> pa.RecordBatch:
     """What is in `index.arrow`; OSError or ValueError where it is not what index.json says."""
     schema = pa.schema([*SCHEMA, *PLACES]) if info["format"] == PACKED_FORMAT else SCHEMA
     with open_newest(folder, "index.arrow") as file:
-        table = open_mapped(file, schema, info["files"]["index.arrow"])
+        table = open_mapped(file, schema, CHOSEN, info["files"]["index.arrow"])
     if (len(table), len(table["path"].dictionary)) != (info["rows"], info["videos"]):
         raise ValueError("it has not as many rows and videos as index.json says")
     if info["format"] == PACKED_FORMAT and table["shard"].to_numpy().max(initial=-1) >= len(
@@ -403,12 +478,18 @@ def _table(videos: Sequence[Video], root: str) -> pa.RecordBatch:
         "start_s": np.concatenate(nothing + [video.start_s for video in videos]),
         "seconds": np.concatenate(nothing + [video.seconds for video in videos]),
     }
-    for name, kind in FACTS.items():
-        columns[name] = pa.array([video.facts[name] for video in videos], kind).take(
-            pa.array(number_N)
-        )
+    words = videos[0].words if videos else ()
+    facts = [*FACTS, *(name for name in CHOSEN.names if videos and name in videos[0].facts)]
+    schema = pa.schema(
+        [*SCHEMA, *(CHOSEN.field(name) for name in CHOSEN.names if name in (*words, *facts))]
+    )
+    for name in facts:
+        values = pa.array([video.facts[name] for video in videos], schema.field(name).type)
+        columns[name] = values.take(pa.array(number_N))
+    for name in words:
+        columns[name] = [word for video in videos for word in video.words[name]]
     paths = pa.array([relative(video.path, root) for video in videos], pa.large_string())
-    return assemble(columns, paths, number_N, SCHEMA)
+    return assemble(columns, paths, number_N, schema)
 
 
 def _digest(table: pa.RecordBatch) -> str:

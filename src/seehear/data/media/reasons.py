@@ -27,6 +27,9 @@ REASONS: dict[str, str] = {
     "still picture": "The picture is the same wherever it was sampled.",
     "timed out": "Reading took longer than the time limit.",
     "crashed the decoder": "The process that read the file died of it.",
+    "not in the list": "No line of the list of segments names the file.",
+    "unusable segment": "A line of the list of segments is shorter than 0.02 s, or is not within "
+    "what the file has of picture and sound.",
     "unusable name": "The name is not valid UTF-8, so no table can hold it.",
 }
 """Reason -> a sentence for a person."""

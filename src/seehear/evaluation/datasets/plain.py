@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from seehear.data.index.chosen import real
 from seehear.errors import SettingsError
-from seehear.evaluation.classes import Classes, classes_written, read_classes, real
+from seehear.evaluation.classes import Classes, Written, classes_written, read_classes
 from seehear.evaluation.datasets.benchmark import Benchmark, Draft, Item, served
 from seehear.evaluation.datasets.tree import Tree
 from seehear.machine.lists import Line
@@ -70,18 +71,18 @@ def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
         "classes.csv with its column split" if classes.split else f"classes.csv; {DRAWN} {seed}"
     )
     draft = Draft("csv", tree, file, classes.names, source)
-    first: dict[str, tuple[Line, str]] = {}  # by the real path, as read_classes has it
-    for number, name, _, _ in classes_written(Path(file)):
-        line = Line(file, number)
-        first.setdefault(real(tree.path(line.inside(name))), (line, name))
+    first: dict[str, Written] = {}  # by the name that read_classes gives it
+    for found in classes_written(Path(file)):
+        first.setdefault(real(tree.path(found.line.inside(found.path))) + found.fragment, found)
     there, split = set(tree.media), "official" if classes.split else "drawn"
     tests = classes.is_test(list(first), seed)
-    for (path, (line, name)), is_test in zip(first.items(), tests, strict=True):
-        place = os.path.normpath(tree.path(name))
+    for (item, found), is_test in zip(first.items(), tests, strict=True):
+        place = os.path.normpath(tree.path(found.path))
         is_there = place in there or os.path.isfile(place)  # noqa: PTH113 (one look for what has no media ending)
         part = {split: "test" if is_test else "train"}
-        label = classes.names[classes.of[path]]
-        draft.add(line, name, label, part, place if is_there else None)
+        label, path = classes.names[classes.of[item]], place if is_there else None
+        name = found.path + found.fragment
+        draft.add(found.line, name, label, part, path, found.start_s, found.seconds)
     return draft.finish()
 
 
