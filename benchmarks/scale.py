@@ -146,7 +146,7 @@ class Measurement:
         )
 
     def write(self) -> None:
-        from seehear.data.index.table import write_table
+        from seehear.data.index.writing import write_table
 
         with self.stage("make the columns (simulated)"):
             table = simulated(self.rows)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 import seehear
 from media_files import number_of, numbered_picture, silence, tone, write_media
 from seehear.data.index import Index, cut, index
-from seehear.data.index.table import FACTS, Video, write_index
+from seehear.data.index.table import FACTS, Video
+from seehear.data.index.writing import write_index
 from seehear.data.media import REASONS, read_clip
 from seehear.errors import IndexFileError, SettingsError, UsageError
 

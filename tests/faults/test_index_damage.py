@@ -20,7 +20,8 @@ import pytest
 from seehear.data.index import Index
 from seehear.data.index.info import read_info, write_info
 from seehear.data.index.rejected import Rejected
-from seehear.data.index.table import FACTS, SCHEMA, Video, digests_of, write_index, write_table
+from seehear.data.index.table import FACTS, SCHEMA, Video
+from seehear.data.index.writing import digests_of, write_index, write_table
 from seehear.errors import IndexFileError
 
 NAMES = ("index.arrow", "rejected.parquet", "index.json")
@@ -221,7 +222,7 @@ import random, sys
 sys.path += ["../faults"]
 from pathlib import Path
 from seehear.data.index.info import read_info, write_info
-from seehear.data.index.table import digests_of
+from seehear.data.index.writing import digests_of
 from test_index_damage import content, refusal
 
 folder, name, generator = Path(sys.argv[1]), sys.argv[2], random.Random(sys.argv[2])

@@ -97,7 +97,7 @@ def read_index(folder: Path) -> Any:
 def seal_index(folder: Path) -> None:
     """Give the index in a folder the digests of the files that it has."""
     from seehear.data.index.info import write_info
-    from seehear.data.index.table import digests_of
+    from seehear.data.index.writing import digests_of
 
     info = json.loads((folder / "index" / "index.json").read_text())
     del info["check"]
@@ -220,7 +220,8 @@ def write_whole(folder: Path, run: Path | None = None) -> None:
 
     from seehear.config import Encoders, Settings
     from seehear.data.index.rejected import Rejected
-    from seehear.data.index.table import FACTS, Video, write_index
+    from seehear.data.index.table import FACTS, Video
+    from seehear.data.index.writing import write_index
     from seehear.method.encoders import VideoEncoder
     from seehear.models.files import pair_of, save_encoders
 

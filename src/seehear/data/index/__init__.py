@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from seehear.machine.lazy import lazily
 
 if TYPE_CHECKING:
-    from seehear.data.index.making import IndexSummary, cut, index
+    from seehear.data.index.making import cut, index
+    from seehear.data.index.summary import IndexSummary
     from seehear.data.index.table import Index
 
 __all__ = ["Index", "IndexSummary", "cut", "index"]
 
-_HOMES = {"Index": "table", "IndexSummary": "making", "cut": "making", "index": "making"}
+_HOMES = {"Index": "table", "IndexSummary": "summary", "cut": "making", "index": "making"}
 
 __getattr__ = lazily(__name__, _HOMES)

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from seehear.data.decoding.pool import Examined, examine_all
 from seehear.data.decoding.worker import Job
-from seehear.data.index.chosen import UNLISTED, UNUSABLE, SegmentList
+from seehear.data.index.chosen import UNLISTED, UNUSABLE, Entry, SegmentList
 from seehear.data.index.discovery import (
     Candidate,
     absolute_paths,
@@ -31,17 +30,17 @@ from seehear.data.index.info import PACKING, command, read_info
 from seehear.data.index.moved import told, way_to
 from seehear.data.index.packed import copy_packed
 from seehear.data.index.rejected import Rejected, write_rejected
+from seehear.data.index.summary import IndexSummary, listing, tally
 from seehear.data.index.table import (
     FACTS,
     Index,
     Video,
-    finish_update,
-    write_index,
 )
+from seehear.data.index.writing import finish_update, write_index
 from seehear.data.media import REASONS, MediaInfo
 from seehear.data.remote import absolute, is_remote
-from seehear.errors import IndexFileError, SettingsError, UsageError, printable
-from seehear.machine.console import Console, counted
+from seehear.errors import IndexFileError, SettingsError, UsageError
+from seehear.machine.console import Console
 from seehear.machine.distributed import cores
 from seehear.machine.files import now
 from seehear.machine.locks import one_writer
@@ -52,66 +51,10 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Times = NDArray[np.float64]
 Look = Callable[[list[Job]], Iterator[Examined]]
 
-_EXAMPLES = 3  # of passed-over folders in a summary
-
 # may be the machine's fault
 _TRY_AGAIN = frozenset(
     {"timed out", "crashed the decoder", "no permission", "not found", "unreachable"}
 )
-
-
-@dataclass(frozen=True)
-class IndexSummary:
-    """What an index holds, and what was new in it this time."""
-
-    folder: str
-    rows: int
-    videos: int
-    seconds: float  # of all segments
-    rejected: dict[str, int]  # reason -> files, the most frequent first
-    added: int  # usable files that were not in the index before
-    changed: int  # usable files that are not as they were before
-    dropped: int  # files that have vanished, or cannot be used any more
-    digest: str
-    # folders that seehear made: runs, reports, other indexes
-    passed_over: list[str] = field(default_factory=list)
-    # files of several recordings, of which the first is used
-    joined: list[str] = field(default_factory=list)
-    # columns of the list of segments that mean nothing here
-    ignored: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
-
-    def describe(self) -> str:
-        """A few lines for a person."""
-        what = f"{counted(self.rows, 'segment')} of {counted(self.videos, 'video')}"
-        lines = [f"{self.folder}: {what}, {_duration(self.seconds)} in all."]
-        if self.dropped or self.changed or self.added != self.videos:
-            lines.append(
-                f"Videos: {self.added} new, {self.changed} changed, {self.dropped} dropped."
-            )
-        if self.rejected:
-            total = sum(self.rejected.values())
-            lines.append(
-                f"Left out: {total} ({_listing(self.rejected)}). Which: "
-                f"{self.folder}/rejected.parquet"
-            )
-        if self.passed_over:
-            folders = (
-                "1 folder" if len(self.passed_over) == 1 else f"{len(self.passed_over)} folders"
-            )
-            lines.append(f"Passed over {folders} that seehear made: {_some(self.passed_over)}")
-        if self.ignored:
-            lines.append(f"Columns of the segments that are not used: {', '.join(self.ignored)}")
-        if self.joined:
-            lines.append(
-                f"Used only in part, since their clock starts again: {len(self.joined)} files "
-                f"({_some(self.joined)}). "
-                "docs/files.md says more."
-            )
-        return "\n".join(map(printable, lines))
 
 
 def index(
@@ -202,22 +145,12 @@ def _look_and_write(
     candidates = _without(folder, candidates)
     passed_over = [path for path in passed_over if not _is_within(path, absolute(folder))]
     known = _what_is_known(candidates, old_videos, old_rejected)
-    lines = segments.by_file(root, [file.path for file in candidates]) if segments else None
-    if lines is not None:
-        known |= {
-            file.path: _rejected(file, Rejection(UNLISTED))
-            for file in candidates
-            if file.is_promised and file.path not in lines
-        }
+    lines = segments.by_file(root, [file.path for file in candidates]) if segments else {}
+    if segments:
+        known |= _what_is_not_listed(candidates, lines)
         candidates = [file for file in candidates if file.path in lines or file.path in known]
     seen = _what_is_seen(candidates, known, settings, look, progress)
-    found = list((known | seen).values())
-    if segments and lines is not None:
-        parts = [
-            segments.cut(file, lines[file.path], root) if isinstance(file, Video) else [file]
-            for file in found
-        ]
-        found = [part for several in parts for part in several]
+    found = _by_list(segments, (known | seen).values(), lines, root)
     order = {video.path: i for i, video in enumerate(old_videos)}
     videos = sorted(
         (file for file in found if isinstance(file, Video)),
@@ -244,7 +177,7 @@ def _look_and_write(
         "paths": named,
         "settings": settings,
         "segments": segments.file if segments else None,
-        "rejected": _tally(rejected),
+        "rejected": tally(rejected),
         "created": old.info["created"] if old else now(),
         "updated": now(),
         "seehear": metadata.version("seehear"),
@@ -253,6 +186,33 @@ def _look_and_write(
     return replace(
         _summary(folder, written, videos, old_videos), passed_over=passed_over, ignored=ignored
     )
+
+
+def _what_is_not_listed(
+    candidates: Sequence[Candidate], lines: Mapping[str, object]
+) -> dict[str, Video | Rejected]:
+    """The videos that no line of a list of segments names."""
+    return {
+        file.path: _rejected(file, Rejection(UNLISTED))
+        for file in candidates
+        if file.is_promised and file.path not in lines
+    }
+
+
+def _by_list(
+    segments: SegmentList | None,
+    files: Iterable[Video | Rejected],
+    lines: Mapping[str, Sequence[Entry]],
+    root: str,
+) -> list[Video | Rejected]:
+    """The files, cut by the list where there is one."""
+    found: list[Video | Rejected] = []
+    for file in files:
+        if segments is not None and isinstance(file, Video):
+            found += segments.cut(file, lines[file.path], root)
+        else:
+            found.append(file)
+    return found
 
 
 def cut(
@@ -473,33 +433,13 @@ def _nothing_usable(
         return IndexFileError(
             f"There is no video below {where}. Name files, or folders that hold them."
         )
-    listing = folder.with_name(f"{folder.name}-rejected.parquet")
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    write_rejected(listing, rejected, root)
+    place = folder.with_name(f"{folder.name}-rejected.parquet")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_rejected(place, rejected, root)
     first = rejected[0]
     return IndexFileError(
         f"None of {len(rejected)} files below {', '.join(named)} can be used: "
-        f"{_listing(_tally(rejected))}. "
-        f"For example {first.path}: {REASONS[first.reason]} All of them are listed in {listing}. "
+        f"{listing(tally(rejected))}. "
+        f"For example {first.path}: {REASONS[first.reason]} All of them are listed in {place}. "
         f"No index was written."
     )
-
-
-def _tally(rejected: Sequence[Rejected]) -> dict[str, int]:
-    """How many files were left out for each reason, the most frequent first."""
-    counts = Counter(file.reason for file in rejected)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _some(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:_EXAMPLES]) + ", ..." * (len(paths) > _EXAMPLES)
-
-
-def _listing(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

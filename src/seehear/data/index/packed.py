@@ -27,7 +27,8 @@ import pyarrow as pa
 from seehear.data.index.info import PACKED_FORMAT, read_info, write_info
 from seehear.data.index.mapped import PLACES, WORDS, assemble, digest_of, write_mapped
 from seehear.data.index.rejected import Rejected, write_rejected
-from seehear.data.index.table import CHOSEN, FACTS, SCHEMA, Index, digests_of
+from seehear.data.index.table import CHOSEN, FACTS, SCHEMA, Index
+from seehear.data.index.writing import digests_of
 from seehear.data.remote import local
 from seehear.data.remote.storage import read_text
 from seehear.errors import MediaError, UsageError

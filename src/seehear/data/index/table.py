@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,12 +29,10 @@ from seehear.data.index.discovery import is_listed, stamps
 from seehear.data.index.info import (
     FORMAT,
     PACKED_FORMAT,
-    UPDATE,
     command,
     damaged,
     open_newest,
     read_info,
-    write_info,
 )
 from seehear.data.index.mapped import (
     PATHS,
@@ -45,15 +42,12 @@ from seehear.data.index.mapped import (
     digest_of,
     first_of_each,
     open_mapped,
-    sha256_of,
-    write_mapped,
 )
 from seehear.data.index.moved import at_its_videos, check_root
-from seehear.data.index.rejected import Rejected, read_rejected, write_rejected
+from seehear.data.index.rejected import Rejected, read_rejected
 from seehear.data.media import Hearing, Member
 from seehear.data.remote.addresses import joined, relative
 from seehear.errors import IndexFileError, SettingsError
-from seehear.machine.files import TEMPORARY, sync, whole_folder
 
 FACTS = {
     "fps": pa.float64(),  # mean frame rate; 0 if the file does not say
@@ -93,7 +87,6 @@ CHOSEN = pa.schema(
 
 _WORDS = ("recording", "split")  # of CHOSEN, those of segments
 
-_NAMES = ("index.arrow", "rejected.parquet", "index.json")
 _TRIES = 20  # to find the files of an index that others go on updating together
 _EXAMPLES = 3  # of changed files in a message
 _ASKED_AT_ONCE = 2**16  # files whose size and time are looked at
@@ -183,8 +176,10 @@ class Index:
         """An index of these files that is in no folder; `root` is what its paths are relative to in
         the digest.
         """
-        table = _table(videos, root)
-        return cls(Path(root), {"root": root, "paths": [root], "digest": _digest(table)}, table)
+        table = table_of(videos, root)
+        return cls(
+            Path(root), {"root": root, "paths": [root], "digest": digest_of_rows(table)}, table
+        )
 
     def with_info(self, info: dict[str, Any]) -> Index:
         """The same rows, with another record: other paths perhaps."""
@@ -389,73 +384,6 @@ def member_key(source_row: int) -> str:
     return f"{source_row:09d}"
 
 
-def write_index(
-    folder: Path, videos: Sequence[Video], rejected: Sequence[Rejected], info: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write an index, or replace the one that is there, whole or not at all.
-
-    Args:
-        folder: of the index.
-        videos: in the order of their rows.
-        rejected: the files left out.
-        info: for index.json; must have `root`, which paths are written relative to.
-
-    Returns:
-        What is in index.json now.
-    """
-    return write_table(folder, _table(videos, info["root"]), rejected, info)
-
-
-def write_table(
-    folder: Path, table: pa.RecordBatch, rejected: Sequence[Rejected], info: Mapping[str, Any]
-) -> dict[str, Any]:
-    """`write_index` of a table that is made already, by `mapped.assemble` with `SCHEMA`."""
-    digest = _digest(table)
-    videos = len(table["path"].dictionary)
-    full = {**info, "format": FORMAT, "rows": len(table), "videos": videos, "digest": digest}
-
-    def write(target: Path) -> None:
-        write_mapped(target / "index.arrow", table)
-        write_rejected(target / "rejected.parquet", rejected, info["root"])
-        full["files"] = digests_of(target)
-        write_info(target / "index.json", full)
-
-    if (folder / "index.json").exists():
-        finish_update(folder)  # that an earlier process could not
-        for rest in folder.glob(f"{TEMPORARY}*"):  # of a process that died
-            shutil.rmtree(rest, ignore_errors=True) if rest.is_dir() else rest.unlink(
-                missing_ok=True
-            )
-        with whole_folder(folder / UPDATE) as target:
-            write(target)
-        finish_update(folder)
-    else:
-        with whole_folder(folder) as target:
-            write(target)
-    return full
-
-
-def finish_update(folder: Path) -> None:
-    """Move the files of an update, if there is one, to where they belong."""
-    update = folder / UPDATE
-    if not update.is_dir():
-        return
-    for name in _NAMES:
-        if (update / name).exists():
-            (update / name).replace(folder / name)
-    sync(folder)
-    shutil.rmtree(update)
-
-
-def digests_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of the tables of an index, for its index.json."""
-    digests = {}
-    for name in ("index.arrow", "rejected.parquet"):
-        with (folder / name).open("rb") as file:
-            digests[name] = sha256_of(file)
-    return digests
-
-
 def _open_table(folder: Path, info: Mapping[str, Any]) -> pa.RecordBatch:
     """What is in `index.arrow`; OSError or ValueError where it is not what index.json says."""
     schema = pa.schema([*SCHEMA, *PLACES]) if info["format"] == PACKED_FORMAT else SCHEMA
@@ -470,7 +398,7 @@ def _open_table(folder: Path, info: Mapping[str, Any]) -> pa.RecordBatch:
     return table
 
 
-def _table(videos: Sequence[Video], root: str) -> pa.RecordBatch:
+def table_of(videos: Sequence[Video], root: str) -> pa.RecordBatch:
     counts = [len(video.start_s) for video in videos]
     number_N = np.repeat(np.arange(len(videos), dtype=np.int32), counts)
     nothing = [np.zeros(0)]  # np.concatenate wants at least one array
@@ -492,6 +420,6 @@ def _table(videos: Sequence[Video], root: str) -> pa.RecordBatch:
     return assemble(columns, paths, number_N, schema)
 
 
-def _digest(table: pa.RecordBatch) -> str:
+def digest_of_rows(table: pa.RecordBatch) -> str:
     """SHA-256 over what rows are: which stretch of which file, by relative path and size."""
     return digest_of(table, FORMAT, ("start_s", "seconds", "file_bytes"))

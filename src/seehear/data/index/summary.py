@@ -1,0 +1,88 @@
+"""What does an index hold, and what was new in it this time? In words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from seehear.data.index.rejected import Rejected
+from seehear.errors import printable
+from seehear.machine.console import counted
+
+_EXAMPLES = 3  # of passed-over folders
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """What an index holds, and what was new in it this time."""
+
+    folder: str
+    rows: int
+    videos: int
+    seconds: float  # of all segments
+    rejected: dict[str, int]  # reason -> files, the most frequent first
+    added: int  # usable files that were not in the index before
+    changed: int  # usable files that are not as they were before
+    dropped: int  # files that have vanished, or cannot be used any more
+    digest: str
+    # folders that seehear made: runs, reports, other indexes
+    passed_over: list[str] = field(default_factory=list)
+    # files of several recordings, of which the first is used
+    joined: list[str] = field(default_factory=list)
+    # columns of the list of segments that mean nothing here
+    ignored: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        what = f"{counted(self.rows, 'segment')} of {counted(self.videos, 'video')}"
+        lines = [f"{self.folder}: {what}, {_duration(self.seconds)} in all."]
+        if self.dropped or self.changed or self.added != self.videos:
+            lines.append(
+                f"Videos: {self.added} new, {self.changed} changed, {self.dropped} dropped."
+            )
+        if self.rejected:
+            total = sum(self.rejected.values())
+            lines.append(
+                f"Left out: {total} ({listing(self.rejected)}). Which: "
+                f"{self.folder}/rejected.parquet"
+            )
+        if self.passed_over:
+            folders = (
+                "1 folder" if len(self.passed_over) == 1 else f"{len(self.passed_over)} folders"
+            )
+            lines.append(f"Passed over {folders} that seehear made: {_some(self.passed_over)}")
+        if self.ignored:
+            lines.append(f"Columns of the segments that are not used: {', '.join(self.ignored)}")
+        if self.joined:
+            lines.append(
+                f"Used only in part, since their clock starts again: {len(self.joined)} files "
+                f"({_some(self.joined)}). "
+                "docs/files.md says more."
+            )
+        return "\n".join(map(printable, lines))
+
+
+def tally(rejected: Sequence[Rejected]) -> dict[str, int]:
+    """How many files were left out for each reason, the most frequent first."""
+    counts = Counter(file.reason for file in rejected)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:_EXAMPLES]) + ", ..." * (len(paths) > _EXAMPLES)
+
+
+def listing(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
