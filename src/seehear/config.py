@@ -93,6 +93,11 @@ class Cluster:
     features: Literal["l2", "whiten", "none"] = setting(
         "l2", "before k-means: centre and L2, PCA-whiten and L2, or as they are"
     )
+    centre: Literal["auto", "recording", "all"] = setting(
+        "auto",
+        "take the mean of a row's recording from its features first: as far as it can be told "
+        "from the mean of its events, wholly, or (all) never",
+    )
     warm_start: bool = setting(False, "start from the last round's labels instead of random rows")
     points_per_centroid: int = setting(
         0, "iterate on a sample of this many rows a cluster; 0 is all rows", low=0
@@ -103,6 +108,11 @@ class Cluster:
 class Train:
     """Learning one round's labels."""
 
+    order: Literal["together", "alternating"] = setting(
+        "together",
+        "who learns in a round: both encoders, from clusters made before (the paper's figure), or "
+        "one, whose clusters then teach the other",
+    )
     epochs: int = setting(
         3, "most epochs a round, each student's last with the rate falling to zero", low=1
     )

@@ -25,6 +25,7 @@ from seehear.method.state import State
 
 WAYS = {
     "each rank": {"train.batch_parts": 4},
+    "in turns": {"train.batch_parts": 4, "train.order": "alternating"},
 }
 UNREADABLE = (3, 10, 11, 30)
 ROWS = 32
@@ -44,6 +45,7 @@ def method(way: str) -> dict[str, Any]:
         }
     )
     clips, _ = planted_clips(cfg, ROWS)
+    clips.index.recording = np.arange(ROWS, dtype=np.int32) // 3  # some lie on two ranks
     for row in UNREADABLE:
         clips._cached[row] = MediaError("bad.mp4", "unreadable")  # type: ignore[index]
     clips.data = tiny_settings({"data.max_failed_share": 0.5}).data

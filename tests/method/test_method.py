@@ -14,11 +14,12 @@ from planted import AS_DEBUG, planted_clips, tiny_settings
 from seehear.config import override
 from seehear.errors import MediaError
 from seehear.method.agreement import nmi
-from seehear.method.clusters import UNLABELLED
+from seehear.method.clusters import UNLABELLED, cluster_features
 from seehear.method.encoders.building import build_pair
-from seehear.method.features import calibrate
+from seehear.method.features import Features, calibrate
+from seehear.method.learning import SAVE, Learning
 from seehear.method.method import TEACHERS, deep_cluster, final_clusters
-from seehear.method.state import State
+from seehear.method.state import Round, State
 from seehear.runs.log import line, summary, warnings_of
 
 
@@ -323,3 +324,86 @@ def test_every_way_of_clustering_runs_and_keeps_its_word(changes):
     _, rounds, _ = rounds_of(tiny_settings({"rounds": 2, **changes}))
     for c in rounds[-1].clusters.values():
         assert int(c.clustering.sizes.sum()) == 64
+
+
+# --- one student a round, and recordings
+
+
+@pytest.mark.parametrize("variant", TEACHERS)
+def test_in_turns_each_learns_in_every_other_round_from_clusters_made_anew(variant):
+    cfg = tiny_settings({"variant": variant, "train.order": "alternating", "rounds": 4})
+    clips, _ = planted_clips(cfg)
+    state = State(build_pair(cfg), CPU)
+    before = {m: copy.deepcopy(e.state_dict()) for m, e in state.pair.encoders.items()}
+    found = []
+    for now in rounds_one_by_one(state, clips, cfg):
+        after = {m: copy.deepcopy(e.state_dict()) for m, e in state.pair.encoders.items()}
+        moved = [m for m in after if any((after[m][k] != before[m][k]).any() for k in after[m])]
+        found.append(moved if now.number else ["video"])  # in the first all are calibrated
+        assert list(now.learned) == found[-1]
+        assert set(now.clusters) == set(TEACHERS[variant][found[-1][0]])
+        before = after
+    assert found == [["video"], ["audio"], ["video"], ["audio"]]
+    assert set(state.last) == {space for of in TEACHERS[variant].values() for space in of}
+
+
+def rounds_one_by_one(state, clips, cfg):
+    return (now for now in deep_cluster(state, clips, cfg) if hasattr(now, "learned"))
+
+
+def test_in_turns_a_line_of_the_log_compares_with_the_last_clusters_of_the_same_space():
+    cfg = tiny_settings({"train.order": "alternating", "rounds": 3})
+    _, rounds, _ = rounds_of(cfg)
+    entries = [summary(r, {}, TEACHERS["xdc"], 3) for r in rounds]
+    assert [list(e["clusters"]) for e in entries] == [["audio"], ["video"], ["audio"]]
+    assert [list(e["guessing"]) for e in entries] == [["video"], ["audio"], ["video"]]
+    assert entries[1]["clusters"]["video"]["nmi_last"] is None
+    first, last = (rounds[i].clusters["audio"].labels_N for i in (0, 2))
+    assert entries[2]["clusters"]["audio"]["nmi_last"] == nmi(first, last)
+    assert entries[0]["nmi_video_audio"] is None
+    assert 0 <= entries[1]["nmi_video_audio"] <= 1
+    assert "round 3/3" in line(entries[2], 3)
+
+
+def test_in_turns_going_on_from_any_step_gives_the_same_bits():
+    cfg = tiny_settings({"train.order": "alternating", "rounds": 3})
+    clips, _ = planted_clips(cfg)
+    whole = State(build_pair(cfg), CPU)
+    whole.request = SAVE
+    kept = [
+        copy.deepcopy(whole.state_dict())
+        for now in deep_cluster(whole, clips, cfg)
+        if getattr(now, "request", 0)
+    ]
+    for begun in (kept[0], kept[len(kept) // 2], kept[-1]):
+        again = State(build_pair(cfg), CPU)
+        again.load_state_dict(copy.deepcopy(begun))
+        rounds_of_state(again, clips, cfg)
+        assert again.round == 3
+        for name, value in whole.pair.state_dict().items():
+            assert torch.equal(value, again.pair.state_dict()[name]), name
+        for name, c in whole.last.items():
+            assert np.array_equal(c.labels_N, again.last[name].labels_N)
+
+
+@pytest.mark.parametrize("centre", ["all", "auto"])
+def test_the_log_warns_of_clusters_that_tell_recordings_apart_unless_they_are_centred(centre):
+    cfg = tiny_settings({"cluster.centre": centre})
+    draws = np.random.default_rng(0)
+    recording_N = np.repeat(np.arange(16, dtype=np.int32), 4)
+    parts = {
+        m: torch.from_numpy(
+            draws.normal(size=(16, 8))[recording_N] * 3 + draws.normal(size=(64, 8))
+        )
+        for m in ("video", "audio")
+    }
+    features = Features(np.arange(64), {m: part.float() for m, part in parts.items()})
+    found = cluster_features(features, recording_N, cfg, "cpu", 0, ["video", "audio"])
+    learned = {"video": Learning(loss={"video": [0.5]}), "audio": Learning(loss={"audio": [0.5]})}
+    entry = summary(Round(0, found, {}, learned), {}, TEACHERS["xdc"], 3)
+    shares = entry["between_recordings"]
+    assert shares["chance"] == pytest.approx(15 / 63, abs=1e-4)
+    assert min(shares["video"], shares["audio"]) > 0.8
+    said = [text for text in warnings_of(entry) if "tell recordings apart, not events" in text]
+    assert len(said) == (2 if centre == "all" else 0)
+    assert all("--cluster.centre auto" in text for text in said)

@@ -237,6 +237,7 @@ class Clips:
         *,
         num_crops: int = 1,
         batch_size: int = 64,
+        modalities: Sequence[str] = (),
     ) -> Iterator[Batch]:
         """Unaugmented clips, evenly spread over each row.
 
@@ -246,14 +247,19 @@ class Clips:
             num_crops: of the frames of each clip, from end to end of their longer side; 1 is the
                 centre.
             batch_size: clips in a batch, crops and all.
+            modalities: as in `batches`.
         Raises: as `batches`.
         """
-        clips_n = np.broadcast_to(num_clips, rows.shape)
         size = max(1, batch_size // num_crops)
+        clips_n = np.broadcast_to(num_clips, rows.shape)
         for count in np.unique(clips_n):
             for position in evenly(int(count), num_crops):
                 yield from self.batches(
-                    rows[clips_n == count], epoch=position, batch_size=size, num_rows=len(rows)
+                    rows[clips_n == count],
+                    epoch=position,
+                    batch_size=size,
+                    num_rows=len(rows),
+                    modalities=modalities,
                 )
 
     def pieces(

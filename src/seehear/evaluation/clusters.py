@@ -20,7 +20,14 @@ from seehear.config import Settings, override
 from seehear.errors import RunError, SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.evaluation.sets import LabelledSet
-from seehear.machine.reading import anew, open_features, read_labels, readable, rows_of
+from seehear.machine.reading import (
+    anew,
+    open_features,
+    open_recordings,
+    read_labels,
+    readable,
+    rows_of,
+)
 from seehear.method.clusters import MEMBERS, Space, cluster_features
 from seehear.method.features import read_features
 from seehear.runs.folder import Run
@@ -125,17 +132,18 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
         what = f"--num-clusters is {counts[0]}"
         raise SettingsError(f"{what}. It must be from 2 to the number of rows, {rows}.")
     cfg = override(Settings(), {"cluster.num_clusters": counts, "seed": context.seed})
+    index = context.data.index
     spaces = [
         space for space, members in MEMBERS.items() if set(members) <= set(context.features.of)
     ]
     device = context.model.numerics.device
-    found = cluster_features(context.features, len(context.data.index), cfg, device, 0, spaces)
+    found = cluster_features(context.features, index.recording, cfg, device, 0, spaces)
     groupings = {}
     for name, c in found.items():
         parts = parts_of(name, context.features.of)
-        distance_n = distances(
-            c.space, parts, c.clustering.centroids, c.labels_N[context.features.rows]
-        )
+        rows_n = context.features.rows
+        prepared_nD = c.space(parts, index.recording[rows_n])
+        distance_n = distances(prepared_nD, c.clustering.centroids, c.labels_N[rows_n])
         groupings[name] = grouping(
             c.labels_N, context.features.rows, distance_n, len(c.clustering.centroids)
         )
@@ -169,6 +177,7 @@ def final_groupings(run: Path) -> dict[str, Grouping]:
         }
     labels = final_labels(run, sizes)
     open_features(run, len(next(iter(labels.values()))))
+    recording_N = open_recordings(run, len(next(iter(labels.values()))))
     features, found = read_features(run / "features"), {}
     with readable(path, f"It, or what is in features/, is damaged. {anew(run)}"):
         for name, labels_N in labels.items():
@@ -176,9 +185,8 @@ def final_groupings(run: Path) -> dict[str, Grouping]:
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             centroids_KD = tensors[f"{name}.centroids"]
             parts = parts_of(name, features.of)
-            distance_n = distances(
-                Space.from_state_dict(state), parts, centroids_KD, labels_N[features.rows]
-            )
+            prepared_nD = Space.from_state_dict(state)(parts, recording_N[features.rows])
+            distance_n = distances(prepared_nD, centroids_KD, labels_N[features.rows])
             found[name] = grouping(labels_N, features.rows, distance_n, len(centroids_KD))
     return found
 
@@ -208,10 +216,9 @@ def parts_of(name: str, features: Mapping[str, torch.Tensor]) -> tuple[torch.Ten
 
 
 def distances(
-    space: Space, parts: tuple[torch.Tensor, ...], centroids_KD: torch.Tensor, labels_n: np.ndarray
+    prepared_nD: torch.Tensor, centroids_KD: torch.Tensor, labels_n: np.ndarray
 ) -> np.ndarray:
     """The distance of each row's prepared features to the centroid of its label, (n,) float32."""
-    prepared_nD = space(parts)
     own_nD = centroids_KD[torch.from_numpy(labels_n.astype(np.int64)).clamp(min=0)]
     return np.asarray(torch.linalg.vector_norm(prepared_nD - own_nD, dim=1).numpy())
 

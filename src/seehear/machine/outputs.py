@@ -30,7 +30,7 @@ _WEIGHTS = r"(video|audio|heads|matching|model)\.safetensors"
 _CLUSTERS = (r"labels\.parquet", r"(centroids|radii)\.safetensors")
 _ROUND = (r"checkpoint\.(pt|sha256)", r"round\.json", *_CLUSTERS)
 _ENCODERS = (r"encoders\.json", _WEIGHTS)
-_FEATURES = (r"(video|audio)\.npy",)
+_FEATURES = (r"(video|audio|recording)\.npy",)
 _TUNED = (
     r"finetune\.json",
     r"splits/\d{2,}/steps/\d{6,}/(checkpoint\.pt|checkpoint\.sha256)",

@@ -122,3 +122,17 @@ def open_features(
             found[path.stem] = array
             num_rows = len(array)
     return found
+
+
+def open_recordings(run: Path, num_rows: int) -> NDArray[np.int32]:
+    """Which recording each row of a finished run is of, (N,) int32, mapped.
+
+    Raises:
+        RunError: it is not there, or holds something else.
+    """
+    path = run / "features" / "recording.npy"
+    with readable(path, anew(run)):
+        array: NDArray[np.int32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.shape != (num_rows,) or array.dtype != np.int32 or array.min(initial=0) < 0:
+            raise ValueError(f"it holds {array.dtype} {array.shape}, not {num_rows} recordings")
+        return array

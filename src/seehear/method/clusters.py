@@ -5,13 +5,14 @@ The paper does not say how; `cluster.features` chooses. "l2": centre, then unit 
 k-means compares directions. "whiten": centre, rotate to principal components, scale each to unit
 variance, then unit length, so that no direction dominates. "none": as they are. In the joint space
 each modality is prepared by itself, then both are joined and the rows scaled to unit length again,
-so that neither outweighs the other.
+so that neither outweighs the other. Before all that goes what rows share with their recording
+(`recordings`), as `cluster.centre` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from seehear.data.order import derive
 from seehear.machine import distributed
 from seehear.method.features import Features
 from seehear.method.kmeans import Clustering, Preprocessing, fit_preprocessing, kmeans
+from seehear.method.recordings import Centring, Spread
 
 UNLABELLED = -1  # the label of a row that could not be read
 NUMBERS = ("inertia", "reseeded", "iterations")  # of a clustering, beside its tensors
@@ -34,24 +36,46 @@ ALL_SPACES = tuple(MEMBERS)
 
 @dataclass(frozen=True)
 class Space:
-    """A fitted preparation: one for each modality that the space joins."""
+    """A fitted preparation, of each modality that the space joins.
+
+    centrings: what is taken from each for its recording, None for nothing; none at all is nothing
+    for all. parts: what is done then.
+    """
 
     parts: tuple[Preprocessing, ...]
+    centrings: tuple[Centring | None, ...] = ()
 
     @classmethod
-    def fit(cls, features: Sequence[Tensor], kind: str) -> Space:
-        """Fit on the features (N, D) of each modality that the space joins, over the rows of all
+    def fit(
+        cls,
+        features: Sequence[Tensor],
+        kind: str,
+        recording_n: np.ndarray | None = None,
+        spreads: Sequence[Spread] = (),
+        centre: str = "all",
+    ) -> Space:
+        """Fit on the features (n, D) of each modality that the space joins, over the rows of all
         ranks.
 
         Args:
             kind: "l2", "whiten" or "none".
+            recording_n: of the rows; with it `spreads`, one of each modality, and `centre`, as
+                `cluster.centre`.
         """
+        centrings = tuple(Centring.fit(spread, centre) for spread in spreads)
+        features = _centred(features, centrings, recording_n)
         if kind == "none":
-            return cls(tuple(Preprocessing(None, None, False) for _ in features))
-        return cls(tuple(fit_preprocessing(part, whiten=kind == "whiten") for part in features))
+            return cls(tuple(Preprocessing(None, None, False) for _ in features), centrings)
+        parts = tuple(fit_preprocessing(part, whiten=kind == "whiten") for part in features)
+        return cls(parts, centrings)
 
-    def __call__(self, features: Sequence[Tensor]) -> Tensor:
-        """Features of each modality (N, D) -> what is clustered (N, sum of widths), float32."""
+    def __call__(self, features: Sequence[Tensor], recording_n: np.ndarray | None = None) -> Tensor:
+        """Features of each modality (N, D) -> what is clustered (N, sum of widths), float32.
+
+        recording_n: numbers that are equal for rows of one recording, all of whose rows should be
+        here; without it, or where a row is alone of its recording, nothing is taken for that.
+        """
+        features = _centred(features, self.centrings, recording_n)
         joined = torch.cat([part(x) for part, x in zip(self.parts, features, strict=True)], dim=1)
         return (
             F.normalize(joined, dim=1)
@@ -68,6 +92,10 @@ class Space:
                 tensors[f"{i}.mean"] = part.mean_D
             if part.axes_DD is not None:
                 tensors[f"{i}.axes"] = part.axes_DD
+        for i, centring in enumerate(self.centrings):
+            if centring is not None:
+                tensors[f"{i}.centre"] = centring.mean_D
+                tensors[f"{i}.noise"] = torch.tensor(centring.noise, dtype=torch.float64)
         return tensors
 
     @classmethod
@@ -80,28 +108,52 @@ class Space:
             )
             for i in range(count)
         )
-        return cls(tuple(parts))
+        centrings = (
+            Centring(state[f"{i}.centre"], float(state[f"{i}.noise"]))
+            if f"{i}.noise" in state
+            else None
+            for i in range(count)
+        )
+        return cls(tuple(parts), tuple(centrings))
+
+
+def _centred(
+    features: Sequence[Tensor],
+    centrings: Sequence[Centring | None],
+    recording_n: np.ndarray | None,
+) -> Sequence[Tensor]:
+    """Features of each modality without what is their recordings'."""
+    if recording_n is None or not any(centrings):
+        return features
+    return [
+        x if centring is None else centring(x, recording_n)
+        for x, centring in zip(features, centrings, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
 class Clusters:
     """One clustering: the labels of all rows, and what would assign new ones.
 
-    labels_N is int32, UNLABELLED where a row could not be read.
+    labels_N is int32, UNLABELLED where a row could not be read. shares: modality -> the share of
+    its features' variance that lies between recordings; chance: what is to be expected of it.
     """
 
     labels_N: np.ndarray
     clustering: Clustering
     space: Space
+    shares: Mapping[str, float] = field(default_factory=dict)
+    chance: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors by name, and "numbers": plain ones."""
+        """Tensors by name, and plain numbers."""
         return {
             "labels": torch.from_numpy(self.labels_N),
             "centroids": self.clustering.centroids,
             "sizes": self.clustering.sizes,
             **{f"space.{key}": value for key, value in self.space.state_dict().items()},
             "numbers": {key: getattr(self.clustering, key) for key in NUMBERS},
+            "recordings": {"shares": dict(self.shares), "chance": self.chance},
         }
 
     @classmethod
@@ -115,7 +167,8 @@ class Clusters:
         clustering = Clustering(
             state["labels"], state["centroids"], state["sizes"], **state["numbers"]
         )
-        return cls(state["labels"].numpy(), clustering, Space.from_state_dict(space))
+        numbers = state["recordings"]
+        return cls(state["labels"].numpy(), clustering, Space.from_state_dict(space), **numbers)
 
 
 def group(
@@ -159,7 +212,7 @@ def group(
 
 def cluster_features(
     features: Features,
-    num_rows: int,
+    recording_N: np.ndarray,
     cfg: Settings,
     device: str,
     number: int,
@@ -170,23 +223,38 @@ def cluster_features(
     those of this rank.
 
     Args:
+        recording_N: of all rows, which recording each is of.
         number: of the round; seeds derive from it.
         last: the clusters of the round before, to begin with where `cluster.warm_start` is set.
     """
     found: dict[str, Clusters] = {}
+    recording_n = recording_N[features.rows]
+    spreads = {
+        modality: Spread.of(features.of[modality], recording_n)
+        for modality in features.of
+        if any(modality in MEMBERS[space] for space in spaces)
+    }
     for space in spaces:
         parts = [features.of[modality] for modality in MEMBERS[space]]
-        fitted = Space.fit(parts, cfg.cluster.features)
-        prepared_ND = fitted(parts)
+        of_space = [spreads[modality] for modality in MEMBERS[space]]
+        how = (cfg.cluster.features, recording_n, of_space, cfg.cluster.centre)
+        fitted = Space.fit(parts, *how)
+        prepared_ND = fitted(parts, recording_n)
         for k in cfg.cluster.num_clusters:
             name = space if len(cfg.cluster.num_clusters) == 1 else f"{space}_{k}"
             before = last.get(name) if last else None
             seed = derive(cfg.seed, number, 1 + len(found))
-            labels = group(
-                prepared_ND, features.rows, num_rows, k, cfg.cluster, seed, device, before
-            )
-            found[name] = Clusters(*labels, fitted)
+            sizes = (len(recording_N), k)
+            labels = group(prepared_ND, features.rows, *sizes, cfg.cluster, seed, device, before)
+            shares = {m: spreads[m].share for m in MEMBERS[space]}
+            found[name] = Clusters(*labels, fitted, shares, of_space[0].chance)
     return found
+
+
+def members_of(teachers: Mapping[str, tuple[str, ...]]) -> tuple[list[str], set[str]]:
+    """The spaces that teach, in the order of `MEMBERS`, and the modalities that these join."""
+    spaces = [space for space in MEMBERS if any(space in of for of in teachers.values())]
+    return spaces, {modality for space in spaces for modality in MEMBERS[space]}
 
 
 def heads_of(

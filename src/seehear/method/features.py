@@ -7,7 +7,7 @@ float32 whatever the precision of the encoders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,7 @@ from seehear.config import Clip
 from seehear.data.augment import augment_frames, augment_sound
 from seehear.data.clips import Batch, Clips
 from seehear.data.order import shuffled
-from seehear.data.placing import CENTRED
+from seehear.data.placing import CENTRED, MODALITIES
 from seehear.errors import SeehearError
 from seehear.machine import distributed
 from seehear.machine.devices import Numerics, upload
@@ -195,15 +195,13 @@ def extracting(
     num_clips: int | np.ndarray = 1,
     num_crops: int = 1,
     batch_size: int = 64,
+    modalities: Collection[str] = MODALITIES,
 ) -> Generator[Step, None, Features]:
-    """`extract`, yielding how far it is after each batch."""
+    """`extract`, yielding how far it is after each batch; nothing is read but `modalities`."""
     was_training = pair.training
     pair.eval()
-    sums = {
-        m: torch.zeros(len(rows), pair.feature_dim(m))
-        for m in clips.modalities
-        if m in pair.encoders
-    }
+    wanted = [m for m in clips.modalities if m in pair.encoders and m in modalities]
+    sums = {m: torch.zeros(len(rows), pair.feature_dim(m)) for m in wanted}
     counts, done = np.zeros(len(rows), dtype=np.int32), 0
     # on the device, on their way
     before: tuple[np.ndarray, dict[str, Tensor]] = (np.zeros(0, dtype=np.int64), {})
@@ -213,7 +211,9 @@ def extracting(
             sums[modality].index_add_(0, torch.from_numpy(at), part.float().cpu())
 
     yield Step(FEATURES, 0, len(rows))
-    for batch in clips.sampled(rows, num_clips, num_crops=num_crops, batch_size=batch_size):
+    for batch in clips.sampled(
+        rows, num_clips, num_crops=num_crops, batch_size=batch_size, modalities=wanted
+    ):
         inputs = encoder_inputs(batch, clips.clip, numerics, pair)
         at = np.searchsorted(rows, batch.rows_B)
         with numerics.autocast():

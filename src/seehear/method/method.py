@@ -15,12 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import torch
-
 from seehear.config import Settings
 from seehear.data.clips import Clips
-from seehear.data.order import derive
-from seehear.method.clusters import ALL_SPACES, UNLABELLED, Clusters, cluster_features, heads_of
+from seehear.method.clusters import (
+    ALL_SPACES,
+    UNLABELLED,
+    Clusters,
+    cluster_features,
+    heads_of,
+    members_of,
+)
 from seehear.method.features import Features, calibrate, extract, extracting, rows_of_this_rank
 from seehear.method.heldout import warn_where_none_are_kept_out
 from seehear.method.learning import Step
@@ -41,22 +45,22 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
 
     The caller logs, saves, and stops by `break`.
     """
-    teachers = TEACHERS[cfg.variant]
-    spaces = [s for s in ALL_SPACES if any(s in taught_by for taught_by in teachers.values())]
     train_rows, heldout_rows = clips.split(cfg.train.heldout_share)  # by video, drawn from the seed
     warn_where_none_are_kept_out(clips, heldout_rows, cfg.train)
     while not state.is_over(cfg.rounds, cfg.stop_nmi):
+        teachers = TEACHERS[cfg.variant]
+        if cfg.train.order == "alternating":  # one learns in a round, and its clusters teach next
+            turn = list(teachers)[state.round % len(teachers)]
+            teachers = {turn: teachers[turn]}
         if not state.clusters:  # else a checkpoint from within this round has them
             if state.round == 0:  # not in the paper: batch norms begin with the data's
                 calibrate(state.pair, clips, state.numerics)
-            rows = rows_of_this_rank(clips)
-            features = yield from extracting(state.pair, clips, state.numerics, rows)
-            which = (len(clips), cfg, state.numerics.device, state.round, spaces, state.last)
-            found = cluster_features(features, *which)
-            state.begin_round(found, cfg.stop_nmi)
-            if cfg.train.renew_heads or state.round == 0:  # numbers mean nothing across rounds
-                draws = torch.Generator().manual_seed(derive(cfg.seed, state.round, 0))
-                state.pair.renew_heads(heads_of(found, teachers), draws)
+            spaces, read = members_of(teachers)
+            of = (state.pair, clips, state.numerics, rows_of_this_rank(clips))
+            features = yield from extracting(*of, modalities=read)
+            which = (cfg, state.numerics.device, state.round, spaces, state.last)
+            found = cluster_features(features, clips.index.recording, *which)
+            state.begin_round(found, heads_of(found, teachers), cfg)  # with new heads
 
         # The labels are fixed before anyone learns them, so students do not touch each other.
         labels = {name: c.labels_N for name, c in state.clusters.items()}
@@ -81,5 +85,5 @@ def final_clusters(
     """What finished encoders say of this rank's rows, and the clusters of all spaces and rows."""
     rows = rows_of_this_rank(clips)
     features = extract(state.pair, clips, state.numerics, rows=rows, progress=progress)
-    which = (len(clips), cfg, state.numerics.device, state.round, ALL_SPACES)
-    return features, cluster_features(features, *which)
+    which = (cfg, state.numerics.device, state.round, ALL_SPACES)
+    return features, cluster_features(features, clips.index.recording, *which)

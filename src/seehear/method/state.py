@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from seehear.config import Settings, Train
+from seehear.data.order import derive
 from seehear.errors import CheckpointError
 from seehear.machine import distributed
 from seehear.machine.devices import Numerics, choose
@@ -35,7 +36,7 @@ KEYS = {"round", "stable", "clusters", "last", "learned", "training", "pair"}  #
 class Round:
     """One turn of the loop, once it is over.
 
-    clusters: what was taught. last: the clusters of the round before; none in the first.
+    clusters: what was taught. last: the newest clusters of each space before; none in the first.
     learned: what happened to each student. stable: rounds in a row, this one the last, whose
     clusters agreed with those of the round before by more than `stop_nmi`.
     """
@@ -97,14 +98,24 @@ class State:
         is_still = stop_nmi > 0 and self.stable >= STABLE_ROUNDS
         return self.round >= rounds or (is_still and not self.clusters)
 
-    def begin_round(self, clusters: dict[str, Clusters], stop_nmi: float) -> None:
-        """Take this round's clusters, and count rounds in a row that agree with the last."""
-        moved = (
-            [nmi(c.labels_N, self.last[name].labels_N) for name, c in clusters.items()]
-            if self.last
-            else [0.0]
-        )
-        self.stable = self.stable + 1 if stop_nmi and min(moved) > stop_nmi else 0
+    def begin_round(
+        self, clusters: dict[str, Clusters], heads: Mapping[str, Mapping[str, int]], cfg: Settings
+    ) -> None:
+        """Take this round's clusters and make heads for them; see how many rounds in a row they
+        have agreed with the last ones.
+
+        heads: student -> clustering -> K, of those who learn.
+        """
+        if cfg.train.renew_heads or not heads.keys() <= set(self.pair.students):
+            draws = torch.Generator().manual_seed(derive(cfg.seed, self.round, 0))
+            self.pair.renew_heads(heads, draws)  # cluster numbers mean nothing across rounds
+        last = [self.last.get(name) for name in clusters]
+        moved = [
+            nmi(c.labels_N, before.labels_N) if before else 0.0
+            for c, before in zip(clusters.values(), last, strict=True)
+        ]
+        is_still = cfg.stop_nmi and min(moved) > cfg.stop_nmi
+        self.stable = self.stable + 1 if is_still else 0
         self.clusters = clusters
 
     def begin(self, students: Sequence[str], cfg: Train) -> None:
@@ -157,7 +168,8 @@ class State:
     def end_round(self) -> Round:
         """All students are through: the round's clusters become the last ones."""
         now = Round(self.round, self.clusters, self.last, self.learned, self.stable)
-        self.last, self.clusters, self.learned, self.round = self.clusters, {}, {}, self.round + 1
+        self.last = {**self.last, **self.clusters}  # of one sense each where students take turns
+        self.clusters, self.learned, self.round = {}, {}, self.round + 1
         return now
 
     def state_dict(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from seehear.data.advice import advice
 from seehear.errors import SettingsError
 from seehear.method.agreement import nmi
-from seehear.method.clusters import heads_of
+from seehear.method.clusters import MEMBERS, heads_of
 from seehear.method.state import Round
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 EFFECTIVE_SHARE = 0.25  # labels worth fewer even clusters than this share of K are a collapse
 FEW_VIDEOS = 10  # fewer kept out of training cannot tell what an encoder does with new ones
 LEARNED_NATS = 0.02  # a loss that ends less than this below ln K has learned nothing
+# features that vary by recording more than half-way from what chance gives to 1 tell them apart
+RECORDINGS_SHARE = 0.5
 WAITING_SHARE = 0.1  # training that waits for data longer than this is bound by decoding
 
 
@@ -46,14 +48,20 @@ def summary(
     student epochs, loss, accuracy, heldout_loss, heldout_accuracy, seen (the share of the training
     rows that were drawn; one number an epoch; losses in nats, accuracies in [0, 1]) and guessing
     (the accuracy of naming the largest cluster each time); heldout_videos; per clustering
-    num_clusters, sizes (largest, smallest), effective (so many even clusters hold the same
-    entropy), reseeded, inertia, nmi_last (with the last round's labels, null in the first); stable
-    (rounds in a row whose clusters agreed with the last ones' by more than stop_nmi);
-    nmi_video_audio (null where either is not clustered); unreadable (reason -> times in this
+    num_clusters, sizes (largest, smallest), centred (by recording), effective (so many even
+    clusters hold the same entropy), reseeded, inertia, nmi_last (with the last labels of the same
+    space, null for the first); stable (rounds in a row whose clusters agreed with the last ones' by
+    more than stop_nmi);
+    nmi_video_audio (of the newest clusters; null where either is not clustered);
+    between_recordings (per modality the share of the variance of its features that lies between
+    recordings, and "chance"); unreadable (reason -> times in this
     round); timing (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
+    newest = {**now.last, **now.clusters}
+    teachers = {s: spaces for s, spaces in teachers.items() if s in now.learned}
     clusterings = {}
+    shares: dict[str, float] = {}
     for name, c in now.clusters.items():
         sizes = c.clustering.sizes
         clusterings[name] = {
@@ -63,9 +71,13 @@ def summary(
             "effective": round(effective_number(np.asarray(sizes)), 2),
             "reseeded": c.clustering.reseeded,
             "inertia": c.clustering.inertia,
-            "nmi_last": nmi(c.labels_N, now.last[name].labels_N) if now.last else None,
+            "nmi_last": nmi(c.labels_N, now.last[name].labels_N) if name in now.last else None,
+            "centred": any(c.space.centrings),
         }
-    both = [now.clusters[space].labels_N for space in ("video", "audio") if space in now.clusters]
+    for c in newest.values():
+        shares |= {modality: round(share, 4) for modality, share in c.shares.items()}
+        shares["chance"] = round(c.chance, 4)
+    both = [newest[space].labels_N for space in ("video", "audio") if space in newest]
     return {
         "round": now.number,
         "epochs": {student: part.epochs for student, part in now.learned.items()},
@@ -82,6 +94,7 @@ def summary(
         "clusters": clusterings,
         "stable": now.stable,
         "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
+        "between_recordings": shares,
         "unreadable": failures,
         "rows": len(next(iter(now.clusters.values())).labels_N),
         "timing": {
@@ -121,7 +134,8 @@ def warnings_of(entry: dict[str, Any]) -> list[str]:
 def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
     """What is wrong with a round: (kind, what it is and what to change).
 
-    Kinds: "collapsed", "not learning", "not generalising", "not finite", "waiting" (for data).
+    Kinds: "collapsed", "recordings" (told apart), "not learning", "not generalising", "not finite",
+    "waiting" (for data).
     """
     found = []
     for name, c in entry["clusters"].items():
@@ -131,6 +145,16 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
                 f"other numbers of clusters (--cluster.num_clusters), or more varied videos."
             )
             found.append(("collapsed", text))
+    chance = entry["between_recordings"]["chance"]
+    for name, c in entry["clusters"].items():
+        shares = [entry["between_recordings"][m] for m in MEMBERS[name.split("_")[0]]]
+        if not c["centred"] and min(shares) - chance > RECORDINGS_SHARE * (1 - chance):
+            text = (
+                f"The {name} clusters tell recordings apart, not events: {min(shares):.0%} of the "
+                f"variance of their features lies between recordings, {chance:.0%} by chance. "
+                f"Set --cluster.centre auto, unless each recording shows one event alone."
+            )
+            found.append(("recordings", text))
     chance = min(math.log(c["num_clusters"]) for c in entry["clusters"].values())
     for student, losses in entry["loss"].items():
         if losses[-1] > chance - LEARNED_NATS:
@@ -218,7 +242,8 @@ def line(entry: dict[str, Any], rounds: int) -> str:
     def ends(key: str, form: str) -> str:
         return "/".join(format(values[-1], form) for values in entry[key].values())
 
-    clusters = entry["clusters"].values()
+    clusters, shares = entry["clusters"].values(), dict(entry["between_recordings"])
+    chance = shares.pop("chance")
     moved = "/".join(f"{c['nmi_last']:.2f}" for c in clusters if c["nmi_last"] is not None)
     parts = [
         f"round {entry['round'] + 1}/{rounds}",
@@ -233,6 +258,9 @@ def line(entry: dict[str, Any], rounds: int) -> str:
         "sizes " + ", ".join(f"{c['smallest']}-{c['largest']}" for c in clusters),
         f"{entry['timing']['clips_per_second']:.0f} clips/s",
     ]
+    if chance < 1:  # else each row is a recording of its own
+        named = "/".join(f"{share:.0%}" for share in shares.values())
+        parts.append(f"variance between recordings {named} (chance {chance:.0%})")
     if reseeded := sum(c["reseeded"] for c in clusters):
         parts.append(f"{reseeded} empty clusters re-seeded")
     if entry.get("stable"):

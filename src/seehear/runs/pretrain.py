@@ -312,6 +312,7 @@ def finish(run: Run, cfg: Settings, state: State, clips: Clips, console: Console
         return
     with whole_folder(run.path / "features", replaces=outputs.RUN_FEATURES) as folder:
         write_features(folder, everything, len(clips))
+        np.save(folder / "recording.npy", clips.index.recording.astype(np.int32))
     with whole_folder(run.path / "clusters", replaces=outputs.CLUSTERS) as folder:
         write_clusters(folder, {name: c.state_dict() for name, c in final.items()})
     origin = {key: run.record[key] for key in ("seehear", "commit", "index")}

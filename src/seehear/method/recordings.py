@@ -1,0 +1,137 @@
+"""What do the rows of one recording share, and what is left of each without it?
+
+Their mean is the place, the light, the head and the microphone; what a row adds to it is the event.
+A picture and its sound share the recording above all, so that encoders which teach each other learn
+to tell recordings apart, unless these means are taken away before k-means. A mean of few rows holds
+much of their events, too. So of the mean of m rows only this much is taken from each of them
+
+    m / (m + noise)         noise = variance within recordings / variance between them
+
+(the best linear guess of what is the recording's: a random effect). With `cluster.centre` "auto"
+the noise is measured over all rows, and taken for 1 where it is more: what is left of a recording
+in the first round is what students learn, and it grows. "recording" takes the whole mean (noise 0),
+"all" nothing. A row that is alone of its recording is compared with all rows, as ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seehear.machine import distributed
+
+BLOCK_RECORDINGS = 2**13  # whose means are in memory at once: 34 MB of 512 columns in float64
+CHUNK_ROWS = 2**14  # added up at once
+MOST_NOISE = 1.0  # docs/method.md has what other values cost
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the variance of features is divided, over the rows of all ranks.
+
+    mean_D: float64, of all rows. within, between: sums of squares, of rows about the mean of their
+    recording and of these means about `mean_D`. pairs: the sum of m^2 over recordings of m rows.
+    """
+
+    mean_D: Tensor
+    rows: int
+    recordings: int
+    within: float
+    between: float
+    pairs: float
+
+    @classmethod
+    def of(cls, features_nD: Tensor, recording_n: np.ndarray) -> Spread:
+        """Of this rank's rows and those of all others; recordings are numbered alike on all."""
+        totals_D = features_nD.new_zeros(features_nD.shape[1] + 1, dtype=torch.float64)
+        totals_D[:-1], totals_D[-1] = features_nD.sum(0, dtype=torch.float64), len(features_nD)
+        distributed.all_reduce(totals_D)
+        mean_D = totals_D[:-1] / totals_D[-1].clamp(min=1)
+        sums = torch.zeros(4, dtype=torch.float64)
+        for rows_c, mean_cD, count_c in _means(features_nD, recording_n):
+            sums += torch.stack(
+                (
+                    (features_nD[rows_c] - mean_cD).square().sum(),
+                    (mean_cD - mean_D).square().sum(),
+                    count_c.sum(),
+                    (1 / count_c).sum(),
+                )
+            )
+        within, between, pairs, recordings = distributed.all_reduce(sums).tolist()
+        return cls(mean_D, int(totals_D[-1]), round(recordings), within, between, pairs)
+
+    @property
+    def share(self) -> float:
+        """The share of the variance that lies between recordings."""
+        return self.between / max(self.within + self.between, 1e-30)
+
+    @property
+    def chance(self) -> float:
+        """The share that is to be expected where recordings mean nothing: 1 with a row of each."""
+        return (self.recordings - 1) / max(1, self.rows - 1)
+
+    @property
+    def noise(self) -> float:
+        """Variance within recordings over that between; infinite where there is none between."""
+        if not 1 < self.recordings < self.rows:
+            return math.inf
+        within = self.within / (self.rows - self.recordings)
+        per_recording = (self.rows - self.pairs / self.rows) / (self.recordings - 1)
+        between = (self.between / (self.recordings - 1) - within) / per_recording
+        return within / between if between > 0 else math.inf
+
+
+@dataclass(frozen=True)
+class Centring:
+    """What is taken from a row for its recording; see above."""
+
+    mean_D: Tensor
+    noise: float
+
+    @classmethod
+    def fit(cls, spread: Spread, centre: str) -> Centring | None:
+        """As `cluster.centre` says; None where nothing is to be taken."""
+        if centre == "all" or spread.recordings == spread.rows:
+            return None
+        return cls(spread.mean_D, min(spread.noise, MOST_NOISE) if centre == "auto" else 0.0)
+
+    def __call__(self, features_nD: Tensor, recording_n: np.ndarray) -> Tensor:
+        """A copy of features without what is their recording's, float32; of rows on all ranks
+        where these have not been told to work alone.
+        """
+        out_nD = features_nD.float().clone()
+        for rows_c, mean_cD, count_c in _means(features_nD, recording_n):
+            taken_c = torch.where(count_c > 1, count_c / (count_c + self.noise), 0.0)
+            out_nD[rows_c] -= (taken_c[:, None] * (mean_cD - self.mean_D)).float()
+        return out_nD
+
+
+def _means(features_nD: Tensor, recording_n: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Some rows of this rank at a time: their numbers, and of the recording of each the mean (c, D)
+    and how many rows it has on all ranks (c,), float64.
+    """
+    most = distributed.all_reduce(torch.tensor(recording_n.max(initial=-1) + 1), "max")
+    edges = np.arange(0, int(most) + BLOCK_RECORDINGS, BLOCK_RECORDINGS)
+    order = np.argsort(recording_n, kind="stable")
+    bounds = np.searchsorted(recording_n[order], edges)
+    for first, (start, stop) in zip(edges, pairwise(bounds), strict=False):
+        rows_n = torch.from_numpy(order[start:stop])
+        own_n = torch.from_numpy(recording_n[order[start:stop]].astype(np.int64) - first)
+        chunks = [
+            (rows_n[at : at + CHUNK_ROWS], own_n[at : at + CHUNK_ROWS])
+            for at in range(0, len(rows_n), CHUNK_ROWS)
+        ]
+        sums_RD = torch.zeros(BLOCK_RECORDINGS, features_nD.shape[1] + 1, dtype=torch.float64)
+        for rows_c, own_c in chunks:
+            sums_RD[:, :-1].index_add_(0, own_c, features_nD[rows_c].double())
+            sums_RD[:, -1] += torch.bincount(own_c, minlength=BLOCK_RECORDINGS)
+        distributed.all_reduce(sums_RD)
+        means_RD = sums_RD[:, :-1] / sums_RD[:, -1:].clamp(min=1)
+        for rows_c, own_c in chunks:
+            yield rows_c, means_RD[own_c], sums_RD[own_c, -1]

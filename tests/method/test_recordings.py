@@ -1,0 +1,128 @@
+"""Is what rows share with their recording told apart from what they are, and taken away?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from planted import tiny_settings
+from seehear.config import override
+from seehear.method.agreement import nmi
+from seehear.method.clusters import Space, cluster_features
+from seehear.method.features import Features
+from seehear.method.recordings import Centring, Spread
+
+EVENTS, WIDTH = 6, 16
+
+
+def scene(rows_each: int, strength: float, rows: int = 720, seed: int = 0):
+    """Features of events in recordings, each with an offset of its own; recording and event."""
+    draws = np.random.default_rng(seed)
+    event_N = draws.integers(EVENTS, size=rows)
+    recording_N = np.repeat(np.arange(rows // rows_each), rows_each).astype(np.int32)
+    offsets = draws.normal(size=(len(recording_N), WIDTH)) * strength
+    x_ND = draws.normal(size=(EVENTS, WIDTH))[event_N] + offsets[recording_N]
+    x_ND += draws.normal(size=x_ND.shape) * 0.3 + 5
+    return torch.from_numpy(x_ND.astype(np.float32)), recording_N, event_N.astype(np.int32)
+
+
+def found(x_ND, recording_N, centre, k=EVENTS * 2):
+    cfg = override(tiny_settings(), {"cluster.centre": centre, "cluster.num_clusters": k})
+    features = Features(np.arange(len(x_ND)), {"video": x_ND})
+    return cluster_features(features, recording_N, cfg, "cpu", 0, ["video"])["video"]
+
+
+def test_variance_is_divided_as_an_analysis_of_variance_does():
+    x_ND, recording_N, _ = scene(5, 1.0)
+    spread = Spread.of(x_ND, recording_N)
+    x = x_ND.double().numpy()
+    means = np.stack([x[recording_N == r].mean(axis=0) for r in range(144)])
+    within = ((x - means[recording_N]) ** 2).sum()
+    between = 5 * ((means - x.mean(axis=0)) ** 2).sum()
+    assert (spread.rows, spread.recordings, spread.pairs) == (720, 144, 720 * 5)
+    assert spread.within == pytest.approx(within)
+    assert spread.between == pytest.approx(between)
+    of_event = within / (720 - 144)
+    of_recording = (between / 143 - of_event) / 5
+    assert spread.noise == pytest.approx(of_event / of_recording)
+
+
+def test_without_recordings_the_share_is_what_chance_gives_and_the_noise_grows_beyond_use():
+    shares = [Spread.of(*scene(4, 0.0, seed=seed)[:2]) for seed in range(8)]
+    assert np.mean([s.share for s in shares]) == pytest.approx(shares[0].chance, abs=0.01)
+    assert min(s.noise for s in shares) > 10
+    alone = Spread.of(scene(1, 1.0)[0], np.arange(720))
+    assert (alone.share, alone.chance, alone.noise) == (pytest.approx(1), 1, math.inf)
+
+
+@pytest.mark.parametrize("centre", ["auto", "recording"])
+def test_clusters_follow_events_where_recordings_are_louder(centre):
+    x_ND, recording_N, event_N = scene(6, 5.0)
+    assert nmi(found(x_ND, recording_N, "all").labels_N, event_N) < 0.2
+    assert nmi(found(x_ND, recording_N, centre).labels_N, event_N) > 0.5
+
+
+def test_labels_stay_when_a_constant_is_added_to_each_recording():
+    x_ND, recording_N, _ = scene(6, 1.0)
+    moved = x_ND + 8 * torch.randn(120, WIDTH, generator=torch.manual_seed(0))[recording_N]
+    before, after = (found(x, recording_N, "recording").labels_N for x in (x_ND, moved))
+    assert np.mean(before == after) > 0.99  # a sum in float32 rounds
+    assert nmi(*(found(x, recording_N, "all").labels_N for x in (x_ND, moved))) < 0.9
+
+
+def test_two_rows_a_recording_keep_their_events_under_auto():
+    """The mean of two rows is half of what they are: taking all of it costs more than it brings."""
+    x_ND, recording_N, event_N = scene(2, 0.0)
+    scores = {
+        centre: nmi(found(x_ND, recording_N, centre).labels_N, event_N)
+        for centre in ("all", "auto", "recording")
+    }
+    assert scores["auto"] > scores["all"] - 0.1
+    assert scores["auto"] > scores["recording"] + 0.1
+
+
+def test_one_row_a_recording_is_the_same_as_no_recordings():
+    x_ND, _, _ = scene(1, 1.0)
+    alone = np.arange(len(x_ND), dtype=np.int32)
+    labels = [found(x_ND, alone, centre).labels_N for centre in ("all", "auto", "recording")]
+    assert all(np.array_equal(labels[0], other) for other in labels)
+    assert not any(found(x_ND, alone, "recording").space.centrings)
+
+
+def test_a_row_that_is_alone_of_its_recording_is_compared_with_all_rows():
+    x_ND, recording_N, _ = scene(6, 1.0)
+    recording_N = np.append(recording_N[:-1], 120).astype(np.int32)
+    centring = Centring.fit(Spread.of(x_ND, recording_N), "recording")
+    out_ND = centring(x_ND, recording_N)
+    assert torch.equal(out_ND[-1], x_ND[-1])
+    torch.testing.assert_close(out_ND[:6].mean(0).double(), centring.mean_D, atol=1e-5, rtol=1e-5)
+
+
+def test_many_recordings_are_added_up_in_blocks_with_the_same_result(monkeypatch):
+    x_ND, recording_N, _ = scene(3, 1.0)
+    centring = Centring(x_ND.double().mean(0), 0.5)
+    whole, spread = centring(x_ND, recording_N), Spread.of(x_ND, recording_N)
+    monkeypatch.setattr("seehear.method.recordings.BLOCK_RECORDINGS", 7)
+    monkeypatch.setattr("seehear.method.recordings.CHUNK_ROWS", 5)
+    assert torch.equal(centring(x_ND, recording_N), whole)
+    assert Spread.of(x_ND, recording_N).within == pytest.approx(spread.within)
+    mixed = np.random.default_rng(0).permutation(len(x_ND))
+    again = centring(x_ND[mixed], recording_N[mixed])
+    torch.testing.assert_close(again, whole[mixed])
+
+
+def test_a_fitted_space_prepares_new_recordings_by_their_own_means_also_after_saving():
+    x_ND, recording_N, _ = scene(6, 3.0)
+    spread = Spread.of(x_ND, recording_N)
+    space = Space.fit([x_ND], "l2", recording_N, [spread], "recording")
+    again = Space.from_state_dict(space.state_dict())
+    new, of_new, _ = scene(6, 3.0, rows=60, seed=1)
+    prepared = again([new], of_new)
+    assert torch.equal(prepared, space([new], of_new))
+    shifted = new + torch.randn(10, WIDTH, generator=torch.manual_seed(1))[of_new]
+    torch.testing.assert_close(again([shifted], of_new), prepared, atol=1e-4, rtol=1e-3)
+    expected = (new - x_ND.mean(0)) / (new - x_ND.mean(0)).norm(dim=1, keepdim=True)
+    torch.testing.assert_close(again([new]), expected, atol=1e-4, rtol=1e-3)  # none is known
