@@ -93,10 +93,10 @@ class Cluster:
     features: Literal["l2", "whiten", "none"] = setting(
         "l2", "before k-means: centre and L2, PCA-whiten and L2, or as they are"
     )
-    centre: Literal["auto", "recording", "all"] = setting(
-        "auto",
-        "take the mean of a row's recording from its features first: as far as it can be told "
-        "from the mean of its events, wholly, or (all) never",
+    centre: Literal["all", "recording", "auto"] = setting(
+        "all",
+        "features are compared with all rows (all), or with their recording: wholly, or (auto) as "
+        "far as its mean can be told from that of its events",
     )
     warm_start: bool = setting(False, "start from the last round's labels instead of random rows")
     points_per_centroid: int = setting(

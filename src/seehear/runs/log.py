@@ -152,7 +152,7 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
             text = (
                 f"The {name} clusters tell recordings apart, not events: {min(shares):.0%} of the "
                 f"variance of their features lies between recordings, {chance:.0%} by chance. "
-                f"Set --cluster.centre auto, unless each recording shows one event alone."
+                f"Set --cluster.centre recording, unless each recording shows one event alone."
             )
             found.append(("recordings", text))
     chance = min(math.log(c["num_clusters"]) for c in entry["clusters"].values())
