@@ -18,7 +18,7 @@ import numpy as np
 from seehear.data.advice import advice
 from seehear.errors import SettingsError
 from seehear.method.agreement import nmi
-from seehear.method.clusters import MEMBERS, heads_of
+from seehear.method.clusters import MEMBERS, Clusters, heads_of
 from seehear.method.state import Round
 
 if TYPE_CHECKING:
@@ -60,23 +60,6 @@ def summary(
     learning = now.learning
     newest = {**now.last, **now.clusters}
     teachers = {s: spaces for s, spaces in teachers.items() if s in now.learned}
-    clusterings = {}
-    shares: dict[str, float] = {}
-    for name, c in now.clusters.items():
-        sizes = c.clustering.sizes
-        clusterings[name] = {
-            "num_clusters": len(sizes),
-            "largest": int(sizes.max()),
-            "smallest": int(sizes.min()),
-            "effective": round(effective_number(np.asarray(sizes)), 2),
-            "reseeded": c.clustering.reseeded,
-            "inertia": c.clustering.inertia,
-            "nmi_last": nmi(c.labels_N, now.last[name].labels_N) if name in now.last else None,
-            "centred": any(c.space.centrings),
-        }
-    for c in newest.values():
-        shares |= {modality: round(share, 4) for modality, share in c.shares.items()}
-        shares["chance"] = round(c.chance, 4)
     both = [newest[space].labels_N for space in ("video", "audio") if space in newest]
     return {
         "round": now.number,
@@ -91,10 +74,10 @@ def summary(
         "heldout_videos": heldout_videos,
         "guessing": guessing(now, teachers),
         "seen": learning.seen,
-        "clusters": clusterings,
+        "clusters": {name: clustering(name, c, now) for name, c in now.clusters.items()},
         "stable": now.stable,
         "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
-        "between_recordings": shares,
+        "between_recordings": between_recordings(newest),
         "unreadable": failures,
         "rows": len(next(iter(now.clusters.values())).labels_N),
         "timing": {
@@ -103,6 +86,30 @@ def summary(
             "seconds": round(learning.seconds, 2),
         },
     }
+
+
+def clustering(name: str, c: Clusters, now: Round) -> dict[str, Any]:
+    """One clustering of a round as plain data."""
+    sizes = c.clustering.sizes
+    return {
+        "num_clusters": len(sizes),
+        "largest": int(sizes.max()),
+        "smallest": int(sizes.min()),
+        "effective": round(effective_number(np.asarray(sizes)), 2),
+        "reseeded": c.clustering.reseeded,
+        "inertia": c.clustering.inertia,
+        "nmi_last": nmi(c.labels_N, now.last[name].labels_N) if name in now.last else None,
+        "centred": any(c.space.centrings),
+    }
+
+
+def between_recordings(newest: Mapping[str, Clusters]) -> dict[str, float]:
+    """The share of the variance between recordings by modality, and "chance"."""
+    shares: dict[str, float] = {}
+    for c in newest.values():
+        shares |= {modality: round(share, 4) for modality, share in c.shares.items()}
+        shares["chance"] = round(c.chance, 4)
+    return shares
 
 
 def effective_number(sizes_K: np.ndarray) -> float:
@@ -145,16 +152,7 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
                 f"other numbers of clusters (--cluster.num_clusters), or more varied videos."
             )
             found.append(("collapsed", text))
-    chance = entry["between_recordings"]["chance"]
-    for name, c in entry["clusters"].items():
-        shares = [entry["between_recordings"][m] for m in MEMBERS[name.split("_")[0]]]
-        if not c["centred"] and min(shares) - chance > RECORDINGS_SHARE * (1 - chance):
-            text = (
-                f"The {name} clusters tell recordings apart, not events: {min(shares):.0%} of the "
-                f"variance of their features lies between recordings, {chance:.0%} by chance. "
-                f"Set --cluster.centre recording, unless each recording shows one event alone."
-            )
-            found.append(("recordings", text))
+    found += [("recordings", text) for text in recordings_told_apart(entry)]
     chance = min(math.log(c["num_clusters"]) for c in entry["clusters"].values())
     for student, losses in entry["loss"].items():
         if losses[-1] > chance - LEARNED_NATS:
@@ -193,6 +191,20 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
             else "Raise --data.workers, or --data.cache_gigabytes if the segments fit in memory."
         )
         found.append(("waiting", text))
+    return found
+
+
+def recordings_told_apart(entry: Mapping[str, Any]) -> list[str]:
+    """A sentence for each clustering that is of recordings more than of what is in them."""
+    chance, found = entry["between_recordings"]["chance"], []
+    for name, c in entry["clusters"].items():
+        share = min(entry["between_recordings"][m] for m in MEMBERS[name.split("_")[0]])
+        if not c["centred"] and share - chance > RECORDINGS_SHARE * (1 - chance):
+            found.append(
+                f"The {name} clusters tell recordings apart, not events: {share:.0%} of the "
+                f"variance of their features lies between recordings, {chance:.0%} by chance. "
+                f"Set --cluster.centre recording, unless each recording shows one event alone."
+            )
     return found
 
 
