@@ -289,6 +289,9 @@ def simulated(rows: int) -> Any:
         "rotation_degrees": 0,
         "sample_rate_hz": 48000,
         "channels": 2,
+        "audio_track": 0,
+        "audio_channel": -1,
+        "parts": 1,
     }
     columns: dict[str, Any] = {
         "start_s": np.zeros(rows),
