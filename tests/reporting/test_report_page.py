@@ -53,7 +53,9 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert spec is not None
     assert spec.loader is not None
     benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)  # benchmarks share a module
+        spec.loader.exec_module(benchmark)
     run = benchmark.simulate(
         tmp_path_factory.mktemp("sim"), rows=2600, clusters=40, width=8, files=1, seconds=4
     )
