@@ -230,6 +230,7 @@ def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
         "reseeded": 0,
         "inertia": 1.0,
         "nmi_last": 0.6 + 0.1 * number if number else None,
+        "centred": False,
     }
     falling = [float(np.log(clusters)) * share * 0.8**number for share in (0.9, 0.7)]
     rising = [0.2 + 0.1 * number, 0.4 + 0.1 * number]
@@ -246,6 +247,7 @@ def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
         "guessing": {"video": 1.2 / clusters, "audio": 1.2 / clusters},
         "clusters": {"video": of, "audio": of},
         "nmi_video_audio": 0.5 + 0.1 * number,
+        "between_recordings": {"video": 0.1, "audio": 0.1, "chance": 0.1},
         "unreadable": {},
         "rows": rows,
         "timing": {"clips_per_second": 800.0, "waiting_share": 0.02, "seconds": 100.0},

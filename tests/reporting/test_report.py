@@ -427,6 +427,7 @@ def entry(**changes: object) -> dict[str, object]:
         "effective": 7.0,
         "reseeded": 0,
         "nmi_last": 0.9,
+        "centred": False,
     }
     healthy = {
         "round": 4,
@@ -436,6 +437,7 @@ def entry(**changes: object) -> dict[str, object]:
         "heldout_videos": 200,
         "guessing": {"video": 0.1, "audio": 0.1},
         "clusters": {"video": of, "audio": of},
+        "between_recordings": {"video": 0.2, "audio": 0.2, "chance": 0.1},
         "rows": 100,
         "unreadable": {},
         "timing": {"waiting_share": 0.01, "clips_per_second": 100.0, "seconds": 1.0},
@@ -448,17 +450,39 @@ def entry(**changes: object) -> dict[str, object]:
     [
         ({}, "healthy", []),
         (
-            {"clusters": {"video": {"num_clusters": 8, "largest": 70, "effective": 3.0}}},
+            {
+                "clusters": {
+                    "video": {"num_clusters": 8, "largest": 70, "effective": 3.0, "centred": False}
+                }
+            },
             "collapsed",
             ["whiten"],
         ),
         (
-            {"clusters": {"video": {"num_clusters": 256, "largest": 10, "effective": 250.0}}},
+            {
+                "clusters": {
+                    "video": {
+                        "num_clusters": 256,
+                        "largest": 10,
+                        "effective": 250.0,
+                        "centred": False,
+                    }
+                }
+            },
             "collapsed",
             ["one of 256"],
         ),
         (
-            {"clusters": {"video": {"num_clusters": 256, "largest": 5, "effective": 20.0}}},
+            {
+                "clusters": {
+                    "video": {
+                        "num_clusters": 256,
+                        "largest": 5,
+                        "effective": 20.0,
+                        "centred": False,
+                    }
+                }
+            },
             "collapsed",
             ["20 even"],
         ),
@@ -480,6 +504,11 @@ def entry(**changes: object) -> dict[str, object]:
         ),
         ({"heldout_accuracy": {}, "heldout_videos": 0}, "not known", []),
         ({"loss": {"video": [2.079], "audio": [1.0]}}, "not learning", ["train.lr"]),
+        (
+            {"between_recordings": {"video": 0.97, "audio": 0.3, "chance": 0.1}},
+            "recordings",
+            ["video clusters tell recordings apart"],
+        ),
         ({"timing": {"waiting_share": 0.4}}, "healthy", ["data.workers"]),
         ({"unreadable": {"truncated": 2}}, "healthy", ["truncated: 2"]),
         (

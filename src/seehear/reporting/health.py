@@ -20,13 +20,12 @@ def health(run: Run) -> dict[str, Any]:
     """What the page's first view shows.
 
     Returns:
-        verdict: kind ("healthy", "collapsed", "not learning", "not generalising", "not known", "no
-            round"), title,
-        text, advice (sentences).
+        verdict: kind ("healthy", "collapsed", "not learning", "recordings", "not generalising",
+            "not known", "no round"), title, text, advice (sentences).
         rounds: lines of the log. planned: how many rounds were asked for. finished: whether the
-            clusters of the
-        finished encoders are there. sizes: clustering -> how its sizes are spread in the last
-        round. bounds: "collapsed", clustering -> the share of a largest cluster, and "waiting".
+            clusters of the finished encoders are there. sizes: clustering -> how its sizes are
+            spread in the last round. bounds: "collapsed", clustering -> the share of a largest
+            cluster, and "waiting".
     """
     rounds = run.read_log()
     planned = run.settings().rounds
@@ -78,6 +77,11 @@ def verdict(
     elif "not learning" in kinds:
         kind, title = "not learning", "Not learning: the loss stays where guessing would put it"
         text = "An encoder that cannot predict its pseudo-labels has found nothing to go by."
+    elif "recordings" in kinds:
+        kind, title = "recordings", "Clusters are of recordings, not of events"
+        text = (
+            "Encoders teach each other which recording a segment is from: head, light, microphone."
+        )
     elif "not generalising" in kinds:
         kind, title = (
             "not generalising",
