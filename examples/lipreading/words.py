@@ -34,29 +34,33 @@ def split_of(sentence: str) -> str:
     return "test" if zlib.crc32(sentence.encode()) % 5 == 0 else "train"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("grid", type=Path, help="videos and .align files of one speaker")
-    parser.add_argument("out", type=Path, help="the CSV to write")
-    args = parser.parse_args()
-    alignments = {path.stem: path for path in sorted(args.grid.rglob("*.align"))}
-    videos = [path for path in sorted(args.grid.rglob("*")) if path.suffix in (".mpg", ".mp4")]
+def write(grid: Path, out: Path) -> str:
+    """Write the list of a speaker's words; returns what is in it, in words."""
+    alignments = {path.stem: path for path in sorted(grid.rglob("*.align"))}
+    videos = [path for path in sorted(grid.rglob("*")) if path.suffix in (".mpg", ".mp4")]
     rows = [
-        (video.relative_to(args.grid), max(0.0, (begin + end - SPAN_S) / 2), word, video.stem)
+        (video.relative_to(grid), max(0.0, (begin + end - SPAN_S) / 2), word, video.stem)
         for video in videos
         if video.stem in alignments
         for begin, end, word in words_of(alignments[video.stem])
     ]
     if not rows:
-        parser.exit(1, f"No video below {args.grid} has an .align file of its name.\n")
-    with args.out.open("w", newline="", encoding="utf-8") as file:
+        raise SystemExit(f"No video below {grid} has an .align file of its name.")
+    with out.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["path", "start_s", "end_s", "class", "split"])
         for path, start_s, word, sentence in rows:
-            table.writerow(
-                [path, f"{start_s:.4f}", f"{start_s + SPAN_S:.4f}", word, split_of(sentence)]
-            )
-    print(f"{len(rows)} words of {len({row[0] for row in rows})} sentences in {args.out}")
+            times = f"{start_s:.4f}", f"{start_s + SPAN_S:.4f}"
+            table.writerow([path, *times, word, split_of(sentence)])
+    return f"{len(rows)} words of {len({row[0] for row in rows})} sentences in {out}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("grid", type=Path, help="videos and .align files of one speaker")
+    parser.add_argument("out", type=Path, help="the CSV to write")
+    args = parser.parse_args()
+    print(write(args.grid, args.out))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""The example that reads lips: from videos with alignments to a table and a page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from media_files import write_media
+
+FOLDER = Path(__file__).parents[2] / "examples" / "lipreading"
+WORDS = ("bin", "lay", "place", "set")
+FEW = {
+    "rounds": 2,
+    "train.epochs": 1,
+    "train.batch_size": 8,
+    "cluster.num_clusters": "4",
+    "encoders.video_width": 4,
+    "encoders.audio_width": 4,
+    "data.workers": 0,
+    "compute.device": "cpu",
+}
+
+
+@pytest.fixture
+def lipreading(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(FOLDER)
+    import lipreading
+
+    yield lipreading
+    for name in ("lipreading", "words"):
+        sys.modules.pop(name)
+
+
+@pytest.fixture
+def speaker(tmp_path: Path) -> Path:
+    """Ten sentences of three words as GRID has them: MPEG-1 with MP2, and alignments apart."""
+    (tmp_path / "grid" / "align").mkdir(parents=True)
+    for number in range(10):
+        spoken = [WORDS[(number + i) % len(WORDS)] for i in range(3)]
+        pitch_hz = [300 + 200 * WORDS.index(word) for word in spoken]
+        write_media(
+            tmp_path / "grid" / f"s{number}.mpg",
+            seconds=3.0,
+            fps=25,
+            size=(64, 64),
+            picture=lambda n, w, h, p=pitch_hz: np.full(
+                (h, w, 3), p[min(n // 25, 2)] // 5, np.uint8
+            ),
+            waveform=lambda t, p=pitch_hz: (
+                0.3 * np.sin(2 * np.pi * t * np.choose(np.minimum(t.astype(int), 2), p))
+            ),
+            video_codec="mpeg1video",
+            audio_codec="mp2",
+            has_fine_clock=False,
+        )
+        lines = [f"{25_000 * i + 5_000} {25_000 * i + 20_000} {w}" for i, w in enumerate(spoken)]
+        text = "\n".join(["0 5000 sil", *lines, "70000 74500 sil", ""])
+        (tmp_path / "grid" / "align" / f"s{number}.align").write_text(text)
+    return tmp_path / "grid"
+
+
+def test_words_are_centred_and_sentences_are_never_in_both_splits(
+    lipreading: ModuleType, speaker: Path, tmp_path: Path
+) -> None:
+    lipreading.words.write(speaker, tmp_path / "words.csv")
+    rows = list(csv.DictReader((tmp_path / "words.csv").read_text().splitlines()))
+    assert len(rows) == 30
+    assert [float(r["start_s"]) for r in rows[:3]] == pytest.approx([0.2, 1.2, 2.2])
+    assert all(float(r["end_s"]) - float(r["start_s"]) == pytest.approx(0.6) for r in rows)
+    splits = {(r["path"], r["split"]) for r in rows}
+    assert len(splits) == 10
+    assert {split for _, split in splits} == {"train", "test"}
+    with pytest.raises(SystemExit, match="No video below"):
+        lipreading.words.write(speaker / "align", tmp_path / "none.csv")
+
+
+@pytest.mark.thorough
+def test_from_a_speaker_to_a_table_and_a_page(
+    lipreading: ModuleType, speaker: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    lipreading.read_lips(speaker, out, preset="debug", more=FEW)
+    record = json.loads((out / "run" / "run.json").read_text())
+    assert record["settings"]["cluster"]["centre"] == "recording"
+    assert record["settings"]["data"]["split"] == "train"
+    probe = json.loads((out / "run" / "results" / "probe-index.json").read_text())
+    assert (probe["num_official"], probe["num_classes"]) == (30, 4)
+    assert set(probe["values"]) == {"video", "audio"}
+    assert set(probe["baseline"]) == {"colour", "motion", "log-mel"}
+    assert (out / "run" / "results" / "retrieval-index.json").exists()
+    assert (out / "run" / "report" / "index.html").exists()
+    lipreading.read_lips(speaker, out, preset="debug", more=FEW)  # nothing is done twice
