@@ -182,7 +182,7 @@ def test_what_runs_as_one_process_says_so(tmp_path: Path) -> None:
     for words, says in (
         (["report", str(tmp_path)], "`seehear report` runs as one process, and torchrun started 3"),
         (
-            ["evaluate", "x", "--task", "clusters", "--data", "x"],
+            ["evaluate", str(tmp_path), "--task", "clusters", "--data", str(tmp_path)],
             "Task clusters runs as one process, and torchrun",
         ),
     ):

@@ -91,7 +91,7 @@ def test_from_a_speaker_to_a_table_and_a_page(
     assert record["settings"]["cluster"]["centre"] == "recording"
     assert record["settings"]["data"]["split"] == "train"
     probe = json.loads((out / "run" / "results" / "probe-index.json").read_text())
-    assert (probe["num_official"], probe["num_classes"]) == (30, 4)
+    assert (probe["data"]["num_official"], probe["num_classes"]) == (30, 4)
     assert set(probe["values"]) == {"video", "audio"}
     assert set(probe["baseline"]) == {"colour", "motion", "log-mel"}
     assert (out / "run" / "results" / "retrieval-index.json").exists()

@@ -175,10 +175,10 @@ def test_python_and_the_command_line_do_the_same(story):
         ),
         (
             ("evaluate", "{story}/run", "--data", "{story}/index", "--classes", "none.csv"),
-            r"none\.csv cannot be read",
+            r"none\.csv does not exist",
         ),
         (("synth", "{story}/s", "--classes", "99"), r"classes is 99"),
-        (("demo", "--seeds", "x"), r"--seeds is 'x'"),
+        (("demo", "--seeds", "x"), r"--seeds': 'x' must be whole numbers"),
         (("dmeo",), r"No such command 'dmeo'"),
     ],
 )
