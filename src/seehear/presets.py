@@ -54,10 +54,8 @@ DEMO = Preset(
         cluster=Cluster(num_clusters=(16,)),
         train=Train(epochs=3, batch_size=32, optimizer="adamw", lr=3e-3, weight_decay=0.01),
         # Networks this small gain little from a second thread, and on a busy machine threads that
-        # wait for each other
-        # are several times slower than one (344 clips/s with two against 267, and 62 to 97 against
-        # 267 beside another
-        # busy process, two cores, bf16).
+        # wait for each other are several times slower than one (344 clips/s with two against 267,
+        # and 62 to 97 against 267 beside another busy process, two cores, bf16).
         compute=Compute(threads=1),
     ),
     paper="XDC's method in small: narrow 10-layer encoders, 32x32 pixels, 16 clusters",
