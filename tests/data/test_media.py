@@ -4,6 +4,7 @@ was written.
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -121,6 +122,14 @@ KINDS = {
         "audio_codec": "pcm_s16le",
     },
 }
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no such scheduling")
+def test_writing_av1_leaves_no_real_time_process(tmp_path: Path) -> None:
+    """Or the processes of all later tests would run before everything else on the machine."""
+    before = os.sched_getscheduler(0)
+    write_media(tmp_path / "v.mp4", seconds=0.2, video_codec="libsvtav1", audio_codec=None)
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,8 +8,10 @@ with what was written.
 
 from __future__ import annotations
 
+import os
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,24 @@ def number_of(picture_HWC: NDArray[np.uint8]) -> int:
     return number
 
 
+@contextmanager
+def at_its_own_priority() -> Iterator[None]:
+    """Give this thread back the scheduling that it has now.
+
+    SVT-AV1 makes the thread that opens it a real-time one (SCHED_FIFO, priority 99) where it may,
+    as root may. It, and every process that it starts, would keep the cores from all others.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
+@at_its_own_priority()
 def write_media(
     path: Path,
     *,
