@@ -309,6 +309,12 @@ def test_the_journal_says_what_happened_and_warns():
         "video encoder learns nothing"
         in warnings_of({**healthy, "loss": {"video": [1.39, 1.385]}})[0]
     )
+    several = {**healthy, "loss": {"video": [1.9, 1.5]}}  # guessing among 4 and 16 gives 2.08
+    large = {**healthy["clusters"]["video"], "num_clusters": 16, "effective": 12.0}
+    several["clusters"] = {"video_4": healthy["clusters"]["video"], "video_16": large}
+    assert not any("learns nothing" in text for text in warnings_of(several))
+    several["loss"] = {"video": [2.1, 2.075]}
+    assert any("learns nothing" in text for text in warnings_of(several))
     assert "waits for data 30%" in warnings_of({**healthy, "timing": {"waiting_share": 0.3}})[0]
 
 

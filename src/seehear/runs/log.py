@@ -153,13 +153,14 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
             )
             found.append(("collapsed", text))
     found += [("recordings", text) for text in recordings_told_apart(entry)]
-    chance = min(math.log(c["num_clusters"]) for c in entry["clusters"].values())
+    # every space has the same numbers of clusters, and a student's loss is the mean over its heads
+    chance = float(np.mean([math.log(c["num_clusters"]) for c in entry["clusters"].values()]))
     for student, losses in entry["loss"].items():
         if losses[-1] > chance - LEARNED_NATS:
             text = (
                 f"The {student} encoder learns nothing: its loss ends at {losses[-1]:.2f}, and "
-                f"guessing gives "
-                f"ln K = {chance:.2f}. Try another --train.lr, more --train.epochs, or more videos."
+                f"guessing gives {chance:.2f} (ln K). Try another --train.lr, more "
+                f"--train.epochs, or more videos."
             )
             found.append(("not learning", text))
     for student, values in entry["heldout_accuracy"].items():
