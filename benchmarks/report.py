@@ -144,7 +144,7 @@ def planted(
 
 def simulated_index(folder: Path, rows: int, files: int, seconds: int) -> Path:
     """An index with so many rows, 2 s each, that overlap in a few real files."""
-    from seehear.data.index.table import Video
+    from seehear.data.index.columns import Video
     from seehear.data.index.writing import write_index
     from seehear.data.media import probe
 

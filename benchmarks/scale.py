@@ -278,8 +278,7 @@ class Features:
 
 def simulated(rows: int) -> Any:
     """The table of an index of so many videos with one segment each, made column by column."""
-    from seehear.data.index.mapped import assemble
-    from seehear.data.index.table import SCHEMA
+    from seehear.data.index.columns import SCHEMA, assemble
 
     generator = np.random.default_rng(0)
     constant = {

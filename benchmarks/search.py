@@ -65,7 +65,7 @@ def simulate(folder: Path, rows: int) -> None:
 
     import seehear
     from seehear.config import Cluster, Encoders, Settings
-    from seehear.data.index.table import FACTS, Video
+    from seehear.data.index.columns import FACTS, Video
     from seehear.data.index.writing import write_index
     from seehear.machine.files import now
     from seehear.method.clusters import Clusters, Space

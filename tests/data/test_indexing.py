@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 import seehear
 from media_files import number_of, numbered_picture, silence, tone, write_media
-from seehear.data.index import Index, cut, index
-from seehear.data.index.table import FACTS, Video
+from seehear.data.index import Index, index
+from seehear.data.index.columns import FACTS, Video
 from seehear.data.index.writing import write_index
 from seehear.data.media import REASONS, read_clip
+from seehear.data.stretches import cut
 from seehear.errors import IndexFileError, SettingsError, UsageError
 
 

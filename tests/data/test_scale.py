@@ -20,8 +20,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from seehear.data.clips import Clips
 from seehear.data.index import Index
-from seehear.data.index.mapped import assemble
-from seehear.data.index.table import FACTS, SCHEMA
+from seehear.data.index.columns import FACTS, SCHEMA, assemble
 from seehear.data.index.writing import write_table
 from seehear.data.order import Chunks, epoch_rows, shuffled
 from seehear.method.agreement import nmi

@@ -17,8 +17,9 @@ from media_files import number_of, write_media
 from seehear.config import Clip, Data
 from seehear.data.clips import Clips, Position, evenly
 from seehear.data.index import Index, index
+from seehear.data.index.lookup import look_up
 from seehear.data.media import Reader
-from seehear.data.stretches import Stretch, look_up
+from seehear.data.stretches import Stretch
 from seehear.presets import PRESETS, preset_settings
 
 FPS, RATE_HZ = 30, 16000

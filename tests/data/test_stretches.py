@@ -10,7 +10,8 @@ from media_files import write_wav
 from seehear.config import Clip, Data
 from seehear.data.clips import Clips, evenly
 from seehear.data.index import Index
-from seehear.data.stretches import Stretch, look_up
+from seehear.data.index.lookup import look_up
+from seehear.data.stretches import Stretch
 
 CLIP = Clip(frames=4, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=0.5)
 

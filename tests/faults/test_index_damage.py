@@ -18,9 +18,9 @@ import pyarrow as pa
 import pytest
 
 from seehear.data.index import Index
+from seehear.data.index.columns import FACTS, SCHEMA, Video
 from seehear.data.index.info import read_info, write_info
 from seehear.data.index.rejected import Rejected
-from seehear.data.index.table import FACTS, SCHEMA, Video
 from seehear.data.index.writing import digests_of, write_index, write_table
 from seehear.errors import IndexFileError
 

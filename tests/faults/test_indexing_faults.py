@@ -155,7 +155,8 @@ import os, shutil, sys
 from pathlib import Path
 import numpy as np
 from seehear.data.index.examination import Rejection
-from seehear.data.index.table import FACTS, Index, Video
+from seehear.data.index.columns import FACTS, Video
+from seehear.data.index.table import Index
 from seehear.data.index.writing import write_index
 
 folder = Path(sys.argv[1])

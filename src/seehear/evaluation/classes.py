@@ -7,16 +7,16 @@ file and when it is: `film.mp4#t=1.5,2.25`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from seehear.data.index import Index
-from seehear.data.index.chosen import fragment, real
+from seehear.data.index.chosen import real
 from seehear.data.index.mapped import first_of_each
 from seehear.data.remote.addresses import joined
+from seehear.data.stretches import Stretch, fragment
 from seehear.errors import SettingsError
 from seehear.machine.lists import Line, read_rows
 from seehear.machine.spreadsheets import plain
@@ -25,23 +25,16 @@ SPLITS = ("train", "test")
 TIMES = ("start_s", "end_s")
 
 
-class Written(NamedTuple):
-    """A line as it is written: path, class, split or None without such a column, and of a segment
-    when it is and its recording.
+@dataclass(frozen=True, kw_only=True)
+class Written(Stretch):
+    """A line as it is written: a video or a segment of one, its class, its split or None without
+    such a column, and a segment's recording.
     """
 
     line: Line
-    path: str
     label: str
     split: str | None
-    start_s: float = 0.0
-    seconds: float | None = None
     recording: str = ""
-
-    @property
-    def fragment(self) -> str:
-        """What follows the name of the file; nothing where all of it is meant."""
-        return "" if self.seconds is None else fragment(self.start_s, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -164,11 +157,9 @@ def classes_written(path: Path) -> Iterator[Written]:
         split = fields.get("split", "") if "split" in header else None
         if split not in (*SPLITS, None):
             raise line.wrong(f"split is {split!r}. It must be train or test.")
-        written = Written(line, fields["path"], fields["class"], split)
+        written = Written(fields["path"], line=line, label=fields["class"], split=split)
         if "start_s" in header:
             start_s, end_s = (line.time_s(fields.get(name, ""), name) for name in TIMES)
-            recording = fields.get("recording", "")
-            written = written._replace(
-                start_s=start_s, seconds=end_s - start_s, recording=recording
-            )
+            recording, seconds = fields.get("recording", ""), end_s - start_s
+            written = replace(written, start_s=start_s, seconds=seconds, recording=recording)
         yield written

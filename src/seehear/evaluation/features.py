@@ -21,7 +21,8 @@ import numpy as np
 
 from seehear.config import Data
 from seehear.data.clips import Clips
-from seehear.data.stretches import Stretch, look_up
+from seehear.data.index.lookup import look_up
+from seehear.data.stretches import Stretch
 from seehear.errors import SettingsError
 from seehear.evaluation.context import Evaluation
 from seehear.machine.files import whole_folder, write_json

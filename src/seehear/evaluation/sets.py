@@ -19,10 +19,10 @@ import numpy as np
 
 from seehear.data.index import Index
 from seehear.data.index.chosen import real
+from seehear.data.index.lookup import look_up
 from seehear.data.media import Reader
 from seehear.data.placing import MODALITIES
 from seehear.data.remote import is_remote
-from seehear.data.stretches import Stretch, look_up
 from seehear.errors import MediaError, SettingsError
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.evaluation.datasets import Benchmark, Split, read_benchmark
@@ -263,8 +263,7 @@ def of_benchmark(
             f"{benchmark.name} serves {' and '.join(benchmark.modalities)}, not "
             f"{' and '.join(unserved) or 'these'}."
         )
-    stretches = [Stretch(item.path, item.start_s, item.seconds) for item in benchmark.items]
-    found = look_up(stretches, modalities, console=console)
+    found = look_up(benchmark.items, modalities, console=console)
     reasons = Counter(rejection.reason for rejection in found.rejected.values())
     whole = LabelledSet(
         name=benchmark.name,

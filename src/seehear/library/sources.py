@@ -19,13 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from seehear.data.decoding.pool import examine_all
-from seehear.data.index import Index, cut
+from seehear.data.index import Index
+from seehear.data.index.columns import FACTS, WORDS, Video
 from seehear.data.index.discovery import Candidate, absolute_paths, but_for, find_candidates
 from seehear.data.index.examination import LEAST_SECONDS, Rejection, examine
-from seehear.data.index.mapped import WORDS
-from seehear.data.index.table import FACTS, Video
+from seehear.data.index.rejected import printable_name, unusable
 from seehear.data.media import MediaInfo
 from seehear.data.remote import absolute, local
+from seehear.data.stretches import cut
 from seehear.errors import MediaError, SettingsError, UsageError
 
 FILES_A_GROUP = 128
@@ -189,8 +190,7 @@ def group_of(files: Iterable[tuple[str, MediaInfo | Rejection]], cutting: Cuttin
             unreadable[rows] = info.reason if isinstance(info, Rejection) else "past the end"
             videos.append(Video(printable_name(path), _NO_FACTS, np.zeros(1), np.zeros(1)))
         else:
-            facts = {name: getattr(info, name, nothing) for name, nothing in _NO_FACTS.items()}
-            videos.append(Video(path, facts, *segments_of(info, streams, cutting)))
+            videos.append(Video.of(path, info, *segments_of(info, streams, cutting), (0, 0)))
             here = range(rows, rows + len(videos[-1].start_s))
             rows_of.setdefault(streams, []).extend(here)
         rows += len(videos[-1].start_s)
@@ -219,17 +219,3 @@ def extent(info: MediaInfo, modalities: tuple[str, ...]) -> tuple[float, float]:
     """From when on, and how long, all of these streams are there."""
     first_s, last_s = info.extent_s(modalities)
     return first_s, last_s - first_s
-
-
-def unusable(path: str) -> str:
-    """The reason where no table can hold the name of a file, otherwise nothing."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "unusable name"
-    return ""
-
-
-def printable_name(path: str) -> str:
-    """The name with backslashes for what no table can hold."""
-    return os.fsencode(path).decode(errors="backslashreplace")

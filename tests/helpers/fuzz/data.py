@@ -219,8 +219,8 @@ def write_whole(folder: Path, run: Path | None = None) -> None:
     import torch
 
     from seehear.config import Encoders, Settings
+    from seehear.data.index.columns import FACTS, Video
     from seehear.data.index.rejected import Rejected
-    from seehear.data.index.table import FACTS, Video
     from seehear.data.index.writing import write_index
     from seehear.method.encoders import VideoEncoder
     from seehear.models.files import pair_of, save_encoders

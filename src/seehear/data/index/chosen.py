@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seehear.data.index.columns import Video
 from seehear.data.index.examination import LEAST_SECONDS
 from seehear.data.index.rejected import Rejected
-from seehear.data.index.table import Video
 from seehear.data.remote.addresses import absolute, is_remote, joined, relative
+from seehear.data.stretches import Stretch
 from seehear.errors import SettingsError
 from seehear.machine.lists import Line, check_length, read_rows
 from seehear.machine.spreadsheets import plain
@@ -30,35 +31,23 @@ OUTSIDE_S = 0.1
 end together, and times are rounded. The last frame is held for as long, and sound is zero."""
 
 
-@dataclass(frozen=True)
-class Entry:
+@dataclass(frozen=True, kw_only=True)
+class Entry(Stretch):
     """A segment as a line names it; an optional column that is not there is empty."""
 
     line: Line
-    path: str  # as it is written
-    start_s: float  # since the container's start
-    end_s: float
     label: str
     split: str
     recording: str
-
-    @property
-    def seconds(self) -> float:
-        """To the microsecond."""
-        return round(self.end_s - self.start_s, 6)
-
-    @property
-    def fragment(self) -> str:
-        """What follows the name of a file where a segment of it is meant."""
-        return fragment(self.start_s, self.seconds)
 
     def why_not(self, first_s: float, last_s: float) -> str:
         """Why a file that has picture and sound from `first_s` to `last_s` cannot give the segment;
         empty where it can.
         """
         said = f"line {self.line.number}: {self.start_s:g} to {self.end_s:g} s"
-        if self.seconds < LEAST_SECONDS:
-            return f"{said} {'ends before it starts' if self.seconds < 0 else 'is too short'}"
+        seconds = round(self.end_s - self.start_s, 6)
+        if seconds < LEAST_SECONDS:
+            return f"{said} {'ends before it starts' if seconds < 0 else 'is too short'}"
         if self.start_s < first_s - OUTSIDE_S or self.end_s > last_s + OUTSIDE_S:
             return f"{said}, and the file has picture and sound from {first_s:g} to {last_s:g} s"
         return ""
@@ -70,12 +59,11 @@ def _entry(line: Line, header: Line) -> Entry:
     if not field["path"] or "\0" in field["path"]:
         raise line.wrong(f"the path is {field['path']!r}. It must name a file.")
     start_s, end_s = (round(line.time_s(field[name], name), 6) for name in NEEDED[1:])
-    return Entry(line, field["path"], start_s, end_s, *(field.get(name, "") for name in OPTIONAL))
-
-
-def fragment(start_s: float, seconds: float) -> str:
-    """A stretch of a file as W3C's media fragments write it, to the microsecond: #t=1.5,2.25."""
-    return f"#t={round(float(start_s), 6)!r},{round(float(start_s) + float(seconds), 6)!r}"
+    label, split, recording = (field.get(name, "") for name in OPTIONAL)
+    seconds = round(end_s - start_s, 6)
+    return Entry(
+        field["path"], start_s, seconds, line=line, label=label, split=split, recording=recording
+    )
 
 
 class SegmentList:

@@ -32,41 +32,11 @@ from seehear.data.remote.addresses import (
 from seehear.data.remote.storage import Facts, all_facts, files_below, is_folder, read_text
 from seehear.errors import MediaError, UsageError
 
-VIDEO_ENDINGS = (
-    *(
-        ".3g2",
-        ".3gp",
-        ".amv",
-        ".asf",
-        ".avi",
-        ".divx",
-        ".dv",
-        ".f4v",
-        ".flv",
-        ".gxf",
-        ".ivf",
-        ".m2t",
-        ".m2ts",
-        ".m2v",
-    ),
-    *(
-        ".m4v",
-        ".mj2",
-        ".mjpeg",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mxf",
-        ".nut",
-        ".ogm",
-        ".ogv",
-        ".qt",
-        ".rm",
-    ),
-    *(".rmvb", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
+_ENDINGS = (
+    "3g2 3gp amv asf avi divx dv f4v flv gxf ivf m2t m2ts m2v m4v mj2 mjpeg mkv mov mp4 mpeg mpg "
+    "mxf nut ogm ogv qt rm rmvb vob webm wmv wtv y4m"
 )
+VIDEO_ENDINGS = tuple(f".{ending}" for ending in _ENDINGS.split())
 """Names with these endings are promises: when such a file cannot be used, it is listed with the
 reason.
 
@@ -124,6 +94,11 @@ def absolute_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     return sorted(
         {checked(os.fspath(path)) if is_remote(path) else absolute(path) for path in paths}
     )
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Is a path a folder, or below it?"""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def common_root(paths: Sequence[str]) -> str:

@@ -15,31 +15,15 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
-from collections.abc import Mapping, Sequence
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-_GROUP_PATHS = 2**20  # are put into the digest together
 _CHECKED_ROWS = 2**16  # are looked at together, where that takes a temporary array
-
-PATHS = pa.dictionary(pa.int32(), pa.large_string())
-WORDS = pa.dictionary(pa.int16(), pa.string())  # few, such as names of codecs
-
-PLACES = pa.schema(
-    [
-        ("original_start_s", pa.float64()),
-        ("source_row", pa.int64()),  # in the index that was packed
-        ("shard", pa.int32()),
-        ("offset", pa.int64()),
-    ]
-)
-"""What a packed index (`packed`) has beyond the columns of an index."""
 
 _LONG_S = 1e10  # three centuries: beyond any recording, and exact to a microsecond in float64
 _POSITIVE = (1, math.inf)
@@ -64,25 +48,6 @@ _RANGES = {
     "offset": (0, math.inf),
 }
 """The smallest and the largest value of a column that makes sense."""
-
-
-def assemble(
-    columns: Mapping[str, Any], paths: pa.Array, video_N: NDArray[np.int32], schema: pa.Schema
-) -> pa.RecordBatch:
-    """The table of columns in memory.
-
-    Args:
-        columns: all columns of `schema` but `path`, as arrays (N,).
-        paths: one a file.
-        video_N: which file each row is from.
-        schema: of the table.
-    """
-    numbers = pa.array(video_N, pa.int32())
-    arrays = {"path": pa.DictionaryArray.from_arrays(numbers, paths.cast(pa.large_string()))}
-    for field in schema:
-        if field.name != "path":
-            arrays[field.name] = _as_kept(columns[field.name], field.type)
-    return pa.record_batch([arrays[name] for name in schema.names], schema)
 
 
 def write_mapped(path: Path, batch: pa.RecordBatch) -> None:
@@ -158,49 +123,9 @@ def check(batch: pa.RecordBatch) -> None:
         raise ValueError("a path has a zero byte")
 
 
-def digest_of(
-    table: pa.RecordBatch, number: int, columns: Sequence[str], after: Sequence[str] = ()
-) -> str:
-    """SHA-256 over a format's number, the paths and what follows them, the column `video`, some
-    others, and recordings that were named.
-    """
-    digest = hashlib.sha256(f"seehear index {number}\n".encode())
-    paths = table["path"].dictionary
-    for start in range(0, len(paths), _GROUP_PATHS):
-        part = paths.slice(start, _GROUP_PATHS)
-        ended = pc.binary_join_element_wise(
-            part, pa.scalar("", part.type), pa.scalar("\0", part.type)
-        )
-        data = memoryview(ended.buffers()[2])[: pc.sum(pc.binary_length(ended)).as_py()]
-        # no zero byte after the last
-        digest.update(data if start + _GROUP_PATHS < len(paths) else data[:-1])
-    digest.update("".join(f"\0{text}" for text in after).encode())
-    named = []
-    if "recording" in table.schema.names:
-        named = [table["recording"].indices]
-        digest.update("\0".join(table["recording"].dictionary.to_pylist()).encode())
-    for column in (table["path"].indices, *(table[name] for name in columns), *named):
-        digest.update(column.to_numpy(zero_copy_only=False))
-    return f"sha256:{digest.hexdigest()}"
-
-
 def first_of_each(video_N: NDArray[np.int32]) -> NDArray[np.int64]:
     """The first row of each file."""
     changes_N = np.empty(len(video_N), dtype=np.bool_)
     changes_N[:1] = True
     np.not_equal(video_N[1:], video_N[:-1], out=changes_N[1:])
     return np.flatnonzero(changes_N)
-
-
-def _as_kept(values: Any, kind: pa.DataType) -> pa.Array:
-    """A column in one piece, in the form that it is kept in."""
-    if isinstance(values, pa.DictionaryArray) or not pa.types.is_dictionary(kind):
-        array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-        array = array.cast(kind)
-    else:
-        is_arrow = isinstance(values, pa.Array | pa.ChunkedArray)
-        array = (values if is_arrow else pa.array(values, pa.string())).dictionary_encode()
-        if isinstance(array, pa.ChunkedArray):
-            array = array.unify_dictionaries()
-        array = array.cast(kind)
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from seehear.data.index.columns import CHOSEN, FACTS, PLACES, SCHEMA, WORDS, assemble, digest_of
 from seehear.data.index.info import PACKED_FORMAT, read_info, write_info
-from seehear.data.index.mapped import PLACES, WORDS, assemble, digest_of, write_mapped
+from seehear.data.index.mapped import write_mapped
 from seehear.data.index.rejected import Rejected, write_rejected
-from seehear.data.index.table import CHOSEN, FACTS, SCHEMA, Index
+from seehear.data.index.table import Index
 from seehear.data.index.writing import digests_of
 from seehear.data.remote import local
 from seehear.data.remote.storage import read_text

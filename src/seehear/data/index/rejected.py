@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seehear.data.index.discovery import Candidate
+from seehear.data.index.examination import Rejection
 from seehear.data.index.info import damaged, open_newest
 from seehear.data.index.mapped import sha256_of
 from seehear.data.remote.addresses import relative
@@ -35,6 +38,26 @@ class Rejected:
     detail: str
     file_bytes: int
     modified_ns: int
+
+    @classmethod
+    def of(cls, file: Candidate, why: Rejection) -> Rejected:
+        """A file that was found, and why it is left out."""
+        stamp = file.file_bytes, file.modified_ns
+        return cls(printable_name(file.path), why.reason, why.detail, *stamp)
+
+
+def unusable(path: str) -> str:
+    """The reason where no table can hold the name of a file, otherwise nothing."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "unusable name"
+    return ""
+
+
+def printable_name(path: str) -> str:
+    """The name with backslashes for what no table can hold."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def write_rejected(path: Path, rejected: Sequence[Rejected], root: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from seehear.data.index.columns import Video
 from seehear.data.index.rejected import Rejected
+from seehear.data.index.table import Index
 from seehear.errors import printable
 from seehear.machine.console import counted
 
@@ -66,6 +69,42 @@ class IndexSummary:
                 "docs/files.md says more."
             )
         return "\n".join(map(printable, lines))
+
+
+def summary(
+    folder: Path,
+    info: Mapping[str, Any],
+    videos: Sequence[Video],
+    old_videos: Sequence[Video],
+    passed_over: list[str],
+    ignored: list[str],
+) -> IndexSummary:
+    """Of an index that has been written; `info` is in its index.json."""
+    before = {video.path: video for video in old_videos}
+    there = {video.path for video in videos}
+    return IndexSummary(
+        folder=str(folder),
+        rows=info["rows"],
+        videos=info["videos"],
+        seconds=float(sum(video.seconds.sum() for video in videos)),
+        rejected=info["rejected"],
+        added=len(there - before.keys()),
+        changed=sum(before.get(video.path, video) is not video for video in videos),
+        dropped=len(before.keys() - there),
+        digest=info["digest"],
+        passed_over=passed_over,
+        joined=[video.path for video in videos if (video.facts["parts"] or 1) > 1],
+        ignored=ignored,
+    )
+
+
+def summary_of_packed(index: Index) -> IndexSummary:
+    """Of a copy of a packed index; all of it is new."""
+    rejected = index.info["rejected"]
+    seconds, count = float(index.seconds.sum()), index.num_videos
+    return IndexSummary(
+        str(index.folder), len(index), count, seconds, rejected, count, 0, 0, index.digest
+    )
 
 
 def tally(rejected: Sequence[Rejected]) -> dict[str, int]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,82 +24,36 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from seehear.data.index.columns import (
+    CHOSEN,
+    FACTS,
+    PLACES,
+    SCHEMA,
+    Video,
+    assemble,
+    digest_of_rows,
+    member_key,
+    shard_name,
+    table_of,
+)
 from seehear.data.index.discovery import is_listed, stamps
 from seehear.data.index.info import (
-    FORMAT,
     PACKED_FORMAT,
     command,
     damaged,
     open_newest,
     read_info,
 )
-from seehear.data.index.mapped import (
-    PATHS,
-    PLACES,
-    WORDS,
-    assemble,
-    digest_of,
-    first_of_each,
-    open_mapped,
-)
+from seehear.data.index.mapped import first_of_each, open_mapped
 from seehear.data.index.moved import at_its_videos, check_root
 from seehear.data.index.rejected import Rejected, read_rejected
 from seehear.data.media import Hearing, Member
-from seehear.data.remote.addresses import joined, relative
+from seehear.data.remote.addresses import joined
 from seehear.errors import IndexFileError, SettingsError
-
-FACTS = {
-    "fps": pa.float64(),  # mean frame rate; 0 if the file does not say
-    "width": pa.int32(),  # as displayed
-    "height": pa.int32(),
-    "rotation_degrees": pa.int16(),  # clockwise, applied already in width and height
-    "sample_rate_hz": pa.int32(),
-    "channels": pa.int16(),
-    "video_codec": WORDS,
-    "audio_codec": WORDS,
-    "audio_track": pa.int16(),  # which of the tracks of sound is heard, 0 up
-    "audio_channel": pa.int16(),  # which of its channels, 0 up; -1: their mean
-    # recordings in the file, each with a clock of its own; one of them is used
-    "parts": pa.int32(),
-    "file_bytes": pa.int64(),
-    "modified_ns": pa.int64(),
-}
-"""What the table holds of each video, the same in all of its rows."""
-
-SCHEMA = pa.schema(
-    [
-        ("path", PATHS),  # relative to the root in index.json; the index is the number of the file
-        ("start_s", pa.float64()),  # since the container's start
-        ("seconds", pa.float64()),
-        *FACTS.items(),
-    ]
-)
-CHOSEN = pa.schema(
-    [
-        ("recording", PATHS),  # by name, or the file
-        ("split", WORDS),
-        ("usable_start_s", pa.float64()),  # from when on the file has picture and sound
-        ("usable_seconds", pa.float64()),
-    ]
-)
-"""What an index may have beyond that, where somebody said what its segments are (`chosen`)."""
-
-_WORDS = ("recording", "split")  # of CHOSEN, those of segments
 
 _TRIES = 20  # to find the files of an index that others go on updating together
 _EXAMPLES = 3  # of changed files in a message
 _ASKED_AT_ONCE = 2**16  # files whose size and time are looked at
-
-
-@dataclass(frozen=True, eq=False)  # equal is the same object: not looked at anew
-class Video:
-    """A usable file and its segments."""
-
-    path: str  # absolute
-    facts: Mapping[str, Any]  # the columns of FACTS, and of CHOSEN what is of the file
-    start_s: NDArray[np.float64]
-    seconds: NDArray[np.float64]
-    words: Mapping[str, list[str]] = field(default_factory=dict)  # recording, split of segments
 
 
 class Index:
@@ -343,7 +296,11 @@ class Index:
         bounds = np.append(self._first_rows, len(self))
         names = [*FACTS, *filter(self._has, ("usable_start_s", "usable_seconds"))]
         facts = self._table.select(names).take(self._first_rows).to_pylist()
-        words = {name: self.chosen(name).to_pylist() for name in _WORDS if self._has(name)}
+        words = {
+            name: self.chosen(name).to_pylist()
+            for name in ("recording", "split")
+            if self._has(name)
+        }
         return [
             Video(
                 self.path(a),
@@ -372,18 +329,6 @@ class Index:
         return [Rejected(**{**row, "path": joined(root, row["path"])}) for row in rows]
 
 
-def shard_name(number: int) -> str:
-    """The file of a shard."""
-    return f"shard-{number:05d}.tar"
-
-
-def member_key(source_row: int) -> str:
-    """What the files of a segment in a shard are called, without their endings, by its row in the
-    index it is from.
-    """
-    return f"{source_row:09d}"
-
-
 def _open_table(folder: Path, info: Mapping[str, Any]) -> pa.RecordBatch:
     """What is in `index.arrow`; OSError or ValueError where it is not what index.json says."""
     schema = pa.schema([*SCHEMA, *PLACES]) if info["format"] == PACKED_FORMAT else SCHEMA
@@ -396,30 +341,3 @@ def _open_table(folder: Path, info: Mapping[str, Any]) -> pa.RecordBatch:
     ):
         raise ValueError("its rows are in more shards than index.json has")
     return table
-
-
-def table_of(videos: Sequence[Video], root: str) -> pa.RecordBatch:
-    counts = [len(video.start_s) for video in videos]
-    number_N = np.repeat(np.arange(len(videos), dtype=np.int32), counts)
-    nothing = [np.zeros(0)]  # np.concatenate wants at least one array
-    columns: dict[str, Any] = {
-        "start_s": np.concatenate(nothing + [video.start_s for video in videos]),
-        "seconds": np.concatenate(nothing + [video.seconds for video in videos]),
-    }
-    words = videos[0].words if videos else ()
-    facts = [*FACTS, *(name for name in CHOSEN.names if videos and name in videos[0].facts)]
-    schema = pa.schema(
-        [*SCHEMA, *(CHOSEN.field(name) for name in CHOSEN.names if name in (*words, *facts))]
-    )
-    for name in facts:
-        values = pa.array([video.facts[name] for video in videos], schema.field(name).type)
-        columns[name] = values.take(pa.array(number_N))
-    for name in words:
-        columns[name] = [word for video in videos for word in video.words[name]]
-    paths = pa.array([relative(video.path, root) for video in videos], pa.large_string())
-    return assemble(columns, paths, number_N, schema)
-
-
-def digest_of_rows(table: pa.RecordBatch) -> str:
-    """SHA-256 over what rows are: which stretch of which file, by relative path and size."""
-    return digest_of(table, FORMAT, ("start_s", "seconds", "file_bytes"))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from seehear.data.index.columns import Video, digest_of_rows, table_of
 from seehear.data.index.info import FORMAT, UPDATE, write_info
 from seehear.data.index.mapped import sha256_of, write_mapped
 from seehear.data.index.rejected import Rejected, write_rejected
-from seehear.data.index.table import Video, digest_of_rows, table_of
 from seehear.machine.files import TEMPORARY, sync, whole_folder
 
 _NAMES = ("index.arrow", "rejected.parquet", "index.json")

@@ -28,11 +28,11 @@ import numpy as np
 
 from seehear.data.decoding.pool import run
 from seehear.data.index import Index
+from seehear.data.index.columns import member_key
 from seehear.data.index.examination import Rejection
 from seehear.data.index.info import PACKING
 from seehear.data.index.packed import write_packed
 from seehear.data.index.rejected import Rejected
-from seehear.data.index.table import member_key
 from seehear.data.packing.encoding import Recipe, sound_rate_hz
 from seehear.data.packing.place import begin, remove_packed, shards_in, what_is_there
 from seehear.data.packing.shards import Part, finished_shards, members_of, write_shard

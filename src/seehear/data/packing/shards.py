@@ -22,9 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seehear.data.index.columns import member_key, shard_name
 from seehear.data.index.examination import Rejection
 from seehear.data.index.packed import MEMBERS
-from seehear.data.index.table import member_key, shard_name
 from seehear.data.media.members import HEADER_BYTES
 from seehear.errors import SeehearError
 from seehear.machine.files import atomic_file, write_json

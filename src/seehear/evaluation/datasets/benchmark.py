@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seehear.data.stretches import Stretch
 from seehear.errors import SettingsError
 from seehear.evaluation.datasets.tree import Tree, is_video
 from seehear.machine.lists import Line
@@ -20,23 +21,17 @@ from seehear.machine.lists import Line
 PARTS = ("train", "test", "validation")
 
 
-@dataclass(frozen=True)
-class Item:
-    """One example of a benchmark: a file, or a stretch of one, with its class or classes.
+@dataclass(frozen=True, kw_only=True)
+class Item(Stretch):
+    """One example of a benchmark: a file that is there, or a stretch of one.
 
     Args:
         name: the official id, for example "v_ApplyEyeMakeup_g01_c01" or "1-100032-A-0.wav".
-        path: absolute path of the file that is there.
         classes: indexes into `Benchmark.classes`; one number unless the benchmark is multi-label.
-        start_s: where the stretch that counts begins, since the start of the file.
-        seconds: how long it is; None is to the end.
     """
 
     name: str
-    path: str
     classes: tuple[int, ...]
-    start_s: float = 0.0
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,7 @@ class Draft:
         if before is None:
             self._classes[name] = classes
             if path is not None:
-                self._items[name] = Item(name, path, classes, start_s, seconds)
+                self._items[name] = Item(path, start_s, seconds, name=name, classes=classes)
         elif before != classes:
             then, now = (", ".join(self.classes[c] for c in some) for some in (before, classes))
             raise line.wrong(

@@ -97,7 +97,7 @@ def read_files(tree: Tree) -> Benchmark:
     if not names:
         what = f"{tree.root} has no videos and no sounds"
         raise SettingsError(f"{what}. Name the folder that holds them.")
-    items = tuple(Item(name, tree.path(name), (-1,)) for name in names)
+    items = tuple(Item(tree.path(name), name=name, classes=(-1,)) for name in names)
     return Benchmark(
         name=Path(tree.root).name or "files",
         root=Path(tree.root),

@@ -1,0 +1,113 @@
+"""Is there an index already, may this command update it, and what of it can be kept?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seehear.data.index.chosen import UNLISTED, UNUSABLE, SegmentList
+from seehear.data.index.columns import Video
+from seehear.data.index.discovery import Candidate, common_root, is_within
+from seehear.data.index.examination import Rejection
+from seehear.data.index.info import PACKING, command, read_info
+from seehear.data.index.moved import told
+from seehear.data.index.rejected import Rejected, unusable
+from seehear.data.index.table import Index
+from seehear.data.index.writing import finish_update
+from seehear.errors import UsageError
+from seehear.machine.outputs import INDEX, check_place, is_empty_folder, is_like_index
+
+_LOOK_AGAIN = {"timed out", "crashed the decoder", "no permission", "not found", "unreachable"}
+_LOOK_AGAIN |= {UNLISTED, UNUSABLE}
+"""Reasons that may be the machine's fault, or that another list of segments does away with."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """An index as it was; without `info` where there is none."""
+
+    info: dict[str, Any] = field(default_factory=dict)
+    videos: list[Video] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def open_old(
+    folder: Path, settings: Mapping[str, float], segments: SegmentList | None, named: list[str]
+) -> Before:
+    """The index that is to be updated, if there is one.
+
+    Raises:
+        UsageError: it was made in another way, or of paths that are not named now.
+    """
+    if not (folder / "index.json").exists():
+        return Before()
+    finish_update(folder)  # that an earlier process could not
+    info = read_info(folder)
+    if info.get("settings") is None:  # a copy of a packed one, whose shards are elsewhere
+        raise UsageError(
+            f"{folder} holds a packed index. Choose another --out; nothing was touched."
+        )
+    if (segments is None) != (info.get("segments") is None):
+        was = f"with --segments {info['segments']}" if segments is None else "without --segments"
+        raise UsageError(
+            f"{folder} was made {was}. Do the same, take another --out, or --overwrite to make "
+            "the index anew."
+        )
+    for name, before in info["settings"].items():
+        value = settings[name]
+        if before != value:
+            raise UsageError(
+                f"{folder} was made with {name} = {before:g}, now it is {value:g}. Take the same "
+                "value, another --out, or --overwrite to make the index anew."
+            )
+    old = Index.open(folder)
+    info = told(old, named, common_root(named))
+    missing = [path for path in info["paths"] if not any(is_within(path, new) for new in named)]
+    if missing:
+        add = command(sorted({*info["paths"], *named}), folder, info.get("segments"))
+        raise UsageError(
+            f"{folder} holds videos of {', '.join(missing)}, which this command does not name, so "
+            f"all of them would be dropped. To add to the index: {add}. To make it anew, add "
+            "--overwrite."
+        )
+    old = old.with_info(info)
+    return Before(info, old.videos(), old.rejected_files())
+
+
+def check_free(folder: Path) -> None:
+    """Raise UsageError where something lies in the way of an index."""
+    if (folder / PACKING).exists() or next(folder.glob("shard-*.tar"), None) is not None:
+        raise UsageError(
+            f"{folder} holds a packed index. Choose another --out; nothing was touched."
+        )
+    check_place(folder, "Choose another --out; nothing was touched.")
+    if not folder.exists() or is_empty_folder(folder):
+        return
+    if not INDEX.is_at(folder) and not is_like_index(folder):
+        raise UsageError(
+            f"{folder} exists and is no index. Choose another --out; nothing was touched."
+        )
+    for name in ("index.json", "index.arrow", "rejected.parquet"):
+        if (folder / name).is_dir() or (folder / name).is_symlink():
+            raise UsageError(
+                f"{folder / name} is no file of an index. Move it away; nothing was touched."
+            )
+
+
+def what_is_known(candidates: Sequence[Candidate], before: Before) -> dict[str, Video | Rejected]:
+    """What needs no look, by path: files that are as they were, or that cannot be looked at."""
+    old: dict[tuple[str, int, int], Video | Rejected] = {
+        (f.path, f.file_bytes, f.modified_ns): f
+        for f in before.rejected
+        if f.reason not in _LOOK_AGAIN
+    }
+    old |= {(v.path, v.facts["file_bytes"], v.facts["modified_ns"]): v for v in before.videos}
+    known: dict[str, Video | Rejected] = {}
+    for file in candidates:
+        if reason := file.failure or unusable(file.path):
+            known[file.path] = Rejected.of(file, Rejection(reason, file.detail))
+        elif (file.path, file.file_bytes, file.modified_ns) in old:
+            known[file.path] = old[file.path, file.file_bytes, file.modified_ns]
+    return known
