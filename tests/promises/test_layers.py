@@ -20,16 +20,8 @@ DEPTH = {room: depth for depth, rooms in enumerate(ORDER.split(" < ")) for room 
 FRONTS = {"__init__", "__main__", "kmeans"}
 
 # What users call has keywords: names of the package, and what they lead to.
-PUBLIC = {*seehear.__all__, "embed_to_file", "assign_to_file", "finetune", "evaluate_finetune"}
-# Longer than a screen, most of it docstring; none is to be added.
-LONG = {
-    "data/index/making.py index",
-    "data/packing/__init__.py pack",
-    "data/synthetic/writer.py synth",
-    "evaluation/__init__.py evaluate",
-    "method/kmeans/lloyd.py kmeans",
-    "runs/pretrain.py pretrain",
-}
+PUBLIC = {*seehear.__all__, "kmeans", "embed_to_file", "assign_to_file", "finetune"}
+PUBLIC |= {"evaluate_finetune"}
 
 
 def imported(path: Path) -> set[str]:
@@ -94,9 +86,17 @@ def test_the_house_has_few_rooms():
     assert len(rooms) <= 13
 
 
+def lines_of(node: ast.FunctionDef) -> int:
+    """How long a function is; what users read of a public one, its docstring, does not count."""
+    lines = node.end_lineno - node.lineno + 1
+    if node.name in PUBLIC and ast.get_docstring(node):
+        lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return lines
+
+
 def test_functions_stay_short_and_take_few_arguments():
-    lengths = {place: node.end_lineno - node.lineno + 1 for place, node in functions()}
-    assert {place for place, length in lengths.items() if length > 60} <= LONG
+    lengths = {place: lines_of(node) for place, node in functions()}
+    assert not {place: length for place, length in lengths.items() if length > 60}
     own = {
         place: len({arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)} - {"self", "cls"})
         for place, node in functions()
@@ -109,5 +109,5 @@ def test_files_stay_short():
     lengths = {
         path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCE.rglob("*.py")
     }
-    assert not {str(path): n for path, n in lengths.items() if n > 490}
+    assert not {str(path): n for path, n in lengths.items() if n > 400}
     assert not list(SOURCE.rglob("utils.py"))

@@ -30,7 +30,6 @@ import torch
 from torch import Tensor
 
 from seehear.config import Clip, Data
-from seehear.data.augment import START
 from seehear.data.decoding.decoders import Decoders
 from seehear.data.decoding.request import Decoded, Request
 from seehear.data.index.examination import Rejection
@@ -39,30 +38,22 @@ from seehear.data.placing import (
     CENTRED,
     MODALITIES,
     Position,
+    Segments,
     crops_of,
     draws_of,
     evenly,
     num_crops,
-    place_of,
-    start_of,
-)
-from seehear.data.segments import (
-    Segment,
-    Segments,
-    SegmentsInMemory,
-    looped,
     num_starts,
-    starts_kept,
+    request_of,
 )
+from seehear.data.segments import Segment, SegmentsInMemory, decoded_bytes
 from seehear.errors import MediaError, TrainingError
 from seehear.machine.console import Console
 from seehear.machine.distributed import cores_of_rank
 
 FILL_ROWS = 16  # segments decoded ahead while memory is filled
 AHEAD_OF = 64  # chunks that say how large a chunk is
-CHUNK_ROWS = 2**20  # of the index, looked at at once
 Crop = tuple[Any, Any, np.ndarray]  # frames, waveform, draws
-SHORTEST_S = 1e-3  # of a segment: where a file of one frame does not say how long that is seen
 
 
 @dataclass(frozen=True)
@@ -147,24 +138,7 @@ class Clips:
 
     def cache_bytes(self) -> int:
         """What all decoded segments take in memory."""
-        clip, index, total = self.clip, self.index, 0.0
-        for start in range(0, len(self), CHUNK_ROWS):
-            width_n, height_n, seconds_n = (
-                column_N[start : start + CHUNK_ROWS]
-                for column_N in (index.width, index.height, index.seconds)
-            )
-            scale = clip.short_side_pixels / np.minimum(width_n, height_n)
-            pixels_n = np.ceil(width_n * scale) * np.ceil(height_n * scale)
-            starts_n = num_starts(seconds_n, clip, self.modalities)
-            frame_bytes = (starts_n + clip.frames - 1) * pixels_n * 3
-            sound_bytes = (
-                ((starts_n - 1) / clip.frame_rate_hz + clip.sound_seconds) * clip.sample_rate_hz * 4
-            )
-            total += (
-                frame_bytes * ("video" in self.modalities)
-                + sound_bytes * ("audio" in self.modalities)
-            ).sum()
-        return int(total)
+        return decoded_bytes(self.index, self.clip, self.modalities)
 
     def fill(self, progress: Callable[[int], None] = lambda done: None) -> bool:
         """Read all segments into memory if they fit the budget; says whether they are there.
@@ -344,56 +318,20 @@ class Clips:
         """What is to be decoded of a row: a clip, or all moments at which a clip of it may
         start.
         """
-        clip = self.clip
-        seconds = max(float(self.index.seconds[row]), SHORTEST_S)
         draws = draws_of(self.seed, epoch, row)
-        count = int(num_starts(seconds, clip, self.modalities)) if whole else 1
-        first = 0 if whole else start_of(draws, seconds, clip, self.modalities)
-        begin_s = float(self.index.start_s[row]) + first / clip.frame_rate_hz
-        times_s = sound_s = None
-        if "video" in self.modalities:
-            grid_s = np.arange(count + clip.frames - 1) / clip.frame_rate_hz
-            times_s = begin_s + looped(self._offset_s("video", seconds) + grid_s, seconds)
-        if "audio" in self.modalities:
-            length_s = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
-            length_s = min(length_s, seconds) if clip.sound_seconds > seconds else length_s
-            sound_s = begin_s + self._offset_s("audio", seconds), length_s
-        return Request(
-            row,
-            self.index.path(row),
-            times_s=times_s,
-            short_side_pixels=clip.short_side_pixels,
-            sound_s=sound_s,
-            sample_rate_hz=clip.sample_rate_hz,
-            place=None if whole or num_crops(epoch) > 1 else place_of(draws),
-            hearing=self.index.hearing(row) if "audio" in self.modalities else None,
-        )
-
-    def _offset_s(self, modality: str, segment_seconds: float) -> float:
-        """From a clip's start to its frames or its sound, which lie in its middle; 0 for what
-        repeats.
-        """
-        room_s = min(self.clip.span_seconds(self.modalities), segment_seconds)
-        return max(0.0, (room_s - self.clip.seconds_of(modality)) / 2)
+        request = request_of(self.index, row, draws, self.clip, self.modalities, whole=whole)
+        return replace(request, place=None) if whole or num_crops(epoch) > 1 else request
 
     def _cut(
         self, row: int, epoch: int | Position, modalities: Sequence[str]
     ) -> list[Crop] | MediaError:
         """One clip from the segment in memory."""
         assert self._cached is not None
-        segment, clip = self._cached[row], self.clip
+        segment = self._cached[row]
         if isinstance(segment, MediaError):
             return segment
         draws = draws_of(self.seed, epoch, row)
-        first = int(float(draws[START]) * starts_kept(segment, clip))
-        frames = segment.frames_GHWC if "video" in modalities else None
-        waveform = segment.waveform_L if "audio" in modalities else None
-        if frames is not None:
-            frames = frames[first : first + clip.frames]
-        if waveform is not None:
-            sound = round(first / clip.frame_rate_hz * clip.sample_rate_hz)
-            waveform = waveform[sound : sound + round(clip.sound_seconds * clip.sample_rate_hz)]
-        return self._with_draws(row, epoch, frames, waveform)
+        return self._with_draws(row, epoch, *segment.cut(draws, self.clip, modalities))
 
     def _with_draws(
         self, row: int, epoch: int | Position, frames: Any, waveform: Any
@@ -409,10 +347,8 @@ class Clips:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in failed.most_common())
             raise TrainingError(
                 f"{failed.total()} of {num_rows} rows could not be read ({reasons}; the last: "
-                f"{last}), more than "
-                f"data.max_failed_share ({self.data.max_failed_share:g}) allows. Run `seehear "
-                f"index` again on these "
-                f"videos, or raise data.max_failed_share."
+                f"{last}), more than data.max_failed_share ({self.data.max_failed_share:g}) "
+                "allows. Run `seehear index` again on these videos, or raise data.max_failed_share."
             )
 
 

@@ -9,16 +9,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
 from seehear.config import Clip
 from seehear.data.augment import CENTRE, LEFT, START, TOP, WINDOW, draw
-from seehear.data.decoding.request import square
-from seehear.data.segments import num_starts
+from seehear.data.decoding.request import Request, square
+from seehear.data.media import Hearing
 
 MODALITIES = ("video", "audio")
+SHORTEST_S = 1e-3  # of a segment: where a file of one frame does not say how long that is seen
+ROUNDING_S = 1e-6
 BELOW_ONE = 1 - 2.0**-24  # the largest float32
+
+
+class Segments(Protocol):
+    """What clips need of an index: where the segment of each row is, and how large its pictures
+    are.
+    """
+
+    video: np.ndarray
+    recording: np.ndarray
+    start_s: np.ndarray
+    seconds: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def path(self, row: int) -> str:
+        """The file of a row."""
+
+    def hearing(self, row: int) -> Hearing | None:
+        """Which of the file's sound is heard; None where that is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -108,3 +132,60 @@ def window(frames_THWC: np.ndarray, draws: np.ndarray, clip: Clip) -> np.ndarray
 def place_of(draws: np.ndarray) -> float:
     """Where on the longer side the square is, a share in [0, 1) of the way."""
     return float(draws[WINDOW])
+
+
+def num_starts(segment_seconds: Any, clip: Clip, modalities: Sequence[str]) -> Any:
+    """How many grid moments a clip may start at: only the first where the segment is shorter than a
+    clip.
+    """
+    slack_s = np.maximum(
+        0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.span_seconds(modalities)
+    )
+    return np.floor(slack_s * clip.frame_rate_hz + 1e-6).astype(np.int64) + 1
+
+
+def looped(moments_s: np.ndarray, segment_seconds: float) -> np.ndarray:
+    """Seconds since a segment's start, of moments that may lie beyond its end, when it is played in
+    a loop.
+    """
+    phases_s: np.ndarray = np.mod(moments_s, segment_seconds)
+    at_end = segment_seconds - phases_s < ROUNDING_S
+    phases_s[at_end] = 0.0  # the end of a turn is the start of the next
+    return phases_s
+
+
+def request_of(
+    index: Segments,
+    row: int,
+    draws: np.ndarray,
+    clip: Clip,
+    modalities: Sequence[str],
+    *,
+    whole: bool = False,
+) -> Request:
+    """What is to be decoded of a row: a clip, or all moments at which a clip of it may start."""
+    seconds = max(float(index.seconds[row]), SHORTEST_S)
+    count = int(num_starts(seconds, clip, modalities)) if whole else 1
+    first = 0 if whole else start_of(draws, seconds, clip, modalities)
+    begin_s = float(index.start_s[row]) + first / clip.frame_rate_hz
+    # frames and sound lie in the middle of a clip; what repeats begins with the segment
+    room_s = min(clip.span_seconds(modalities), seconds)
+    offset_s = {m: max(0.0, (room_s - clip.seconds_of(m)) / 2) for m in modalities}
+    times_s = sound_s = None
+    if "video" in modalities:
+        grid_s = np.arange(count + clip.frames - 1) / clip.frame_rate_hz
+        times_s = begin_s + looped(offset_s["video"] + grid_s, seconds)
+    if "audio" in modalities:
+        length_s = clip.sound_seconds + (count - 1) / clip.frame_rate_hz
+        length_s = min(length_s, seconds) if clip.sound_seconds > seconds else length_s
+        sound_s = begin_s + offset_s["audio"], length_s
+    return Request(
+        row,
+        index.path(row),
+        times_s=times_s,
+        short_side_pixels=clip.short_side_pixels,
+        sound_s=sound_s,
+        sample_rate_hz=clip.sample_rate_hz,
+        place=place_of(draws),
+        hearing=index.hearing(row) if "audio" in modalities else None,
+    )

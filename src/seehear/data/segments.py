@@ -1,4 +1,4 @@
-"""Which segments are there, of an index or decoded and in memory, and when may a clip of one start?
+"""Which clips are in a segment that is decoded and in memory, and how much memory would all take?
 
 Frames are (G, H, W, 3) uint8 on a grid of moments, sound (L,) float32 in [-1, 1].
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from seehear.config import Clip
-from seehear.data.media import Hearing
+from seehear.data.augment import START
+from seehear.data.decoding.request import Decoded
+from seehear.data.placing import Segments, num_starts
 
-ROUNDING_S = 1e-6
+CHUNK_ROWS = 2**20  # of the index, looked at at once
 
 
 @dataclass(frozen=True)
@@ -26,26 +27,26 @@ class Segment:
     frames_GHWC: np.ndarray | None
     waveform_L: np.ndarray | None
 
+    def num_starts(self, clip: Clip) -> int:
+        """At how many moments a clip may start: what is kept says so."""
+        if self.frames_GHWC is not None:
+            return max(1, len(self.frames_GHWC) - clip.frames + 1)
+        assert self.waveform_L is not None, "frames or sound"
+        more = len(self.waveform_L) - round(clip.sound_seconds * clip.sample_rate_hz)
+        # 1: lengths are rounded
+        return max(0, int((more + 1) / clip.sample_rate_hz * clip.frame_rate_hz)) + 1
 
-class Segments(Protocol):
-    """What clips need of an index: where the segment of each row is, and how large its pictures
-    are.
-    """
-
-    video: np.ndarray
-    recording: np.ndarray
-    start_s: np.ndarray
-    seconds: np.ndarray
-    width: np.ndarray
-    height: np.ndarray
-
-    def __len__(self) -> int: ...
-
-    def path(self, row: int) -> str:
-        """The file of a row."""
-
-    def hearing(self, row: int) -> Hearing | None:
-        """Which of the file's sound is heard; None where that is not known yet."""
+    def cut(self, draws: np.ndarray, clip: Clip, modalities: Sequence[str]) -> Decoded:
+        """Frames and sound of one clip."""
+        first = int(float(draws[START]) * self.num_starts(clip))
+        frames = self.frames_GHWC if "video" in modalities else None
+        waveform = self.waveform_L if "audio" in modalities else None
+        if frames is not None:
+            frames = frames[first : first + clip.frames]
+        if waveform is not None:
+            sound = round(first / clip.frame_rate_hz * clip.sample_rate_hz)
+            waveform = waveform[sound : sound + round(clip.sound_seconds * clip.sample_rate_hz)]
+        return frames, waveform
 
 
 class SegmentsInMemory:
@@ -76,32 +77,20 @@ class SegmentsInMemory:
         """Nothing is read."""
 
 
-def num_starts(segment_seconds: Any, clip: Clip, modalities: Sequence[str]) -> Any:
-    """How many grid moments a clip may start at: only the first where the segment is shorter than a
-    clip.
-    """
-    slack_s = np.maximum(
-        0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.span_seconds(modalities)
-    )
-    return np.floor(slack_s * clip.frame_rate_hz + 1e-6).astype(np.int64) + 1
-
-
-def starts_kept(segment: Segment, clip: Clip) -> int:
-    """The same of a segment in memory: what is kept of it says so."""
-    if segment.frames_GHWC is not None:
-        return max(1, len(segment.frames_GHWC) - clip.frames + 1)
-    assert segment.waveform_L is not None, "frames or sound"
-    more = len(segment.waveform_L) - round(clip.sound_seconds * clip.sample_rate_hz)
-    # 1: lengths are rounded
-    return max(0, int((more + 1) / clip.sample_rate_hz * clip.frame_rate_hz)) + 1
-
-
-def looped(moments_s: np.ndarray, segment_seconds: float) -> np.ndarray:
-    """Seconds since a segment's start, of moments that may lie beyond its end, when it is played in
-    a loop.
-    """
-    phases_s: np.ndarray = np.mod(moments_s, segment_seconds)
-    phases_s[segment_seconds - phases_s < ROUNDING_S] = (
-        0.0  # the end of a turn is the start of the next
-    )
-    return phases_s
+def decoded_bytes(index: Segments, clip: Clip, modalities: Sequence[str]) -> int:
+    """What all segments of an index take in memory when they are decoded."""
+    total = 0.0
+    for start in range(0, len(index), CHUNK_ROWS):
+        width_n, height_n, seconds_n = (
+            column_N[start : start + CHUNK_ROWS]
+            for column_N in (index.width, index.height, index.seconds)
+        )
+        starts_n = num_starts(seconds_n, clip, modalities)
+        if "video" in modalities:
+            scale = clip.short_side_pixels / np.minimum(width_n, height_n)
+            pixels_n = np.ceil(width_n * scale) * np.ceil(height_n * scale)
+            total += ((starts_n + clip.frames - 1) * pixels_n * 3).sum()
+        if "audio" in modalities:
+            seconds_n = (starts_n - 1) / clip.frame_rate_hz + clip.sound_seconds
+            total += (seconds_n * clip.sample_rate_hz * 4).sum()
+    return int(total)
