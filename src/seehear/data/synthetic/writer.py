@@ -18,12 +18,12 @@ import json
 import multiprocessing
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from seehear.data.synthetic.scenes import EVENTS, FRAMES_PER_SECOND, event_of, r
 from seehear.data.synthetic.sounds import SAMPLE_RATE_HZ
 from seehear.data.synthetic.timing import Array
 from seehear.errors import SeehearError, SettingsError, UsageError
+from seehear.machine.console import Console
 from seehear.machine.distributed import cores
 from seehear.machine.outputs import check_place, real
 
@@ -195,7 +196,8 @@ def write_videos(folder: Path, settings: Settings, workers: int, progress: bool)
     workers = min(workers, len(tasks))
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    with counting(settings.videos, progress) as count, contextlib.ExitStack() as stack:
+    with Console(quiet=not progress) as console, contextlib.ExitStack() as stack:
+        count = console.watch("writing videos", settings.videos)
         if workers == 1:
             done: Iterator[int] = (write_some(*task) for task in tasks)
         else:
@@ -209,7 +211,7 @@ def write_videos(folder: Path, settings: Settings, workers: int, progress: bool)
             # an error or Ctrl-C does not wait for the rest
             stack.callback(pool.shutdown, cancel_futures=True)
             done = pool.map(write_some, *zip(*tasks, strict=True))
-        for written in done:
+        for written in accumulate(done):
             count(written)
 
 
@@ -281,26 +283,3 @@ def draw_splits(seed: int, names: list[str]) -> list[str]:
         for number in rng.permutation(members)[:tests]:
             splits[number] = "test"
     return splits
-
-
-@contextlib.contextmanager
-def counting(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr where that is a terminal: call what it yields with what has been
-    done.
-    """
-    if not (progress and sys.stderr.isatty()):
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = TextColumn("writing videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.advance(task, done)
