@@ -19,6 +19,7 @@ DRAWS) float32.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -129,6 +130,17 @@ class Clips:
     def quarantine(self) -> Mapping[int, Rejection]:
         """Rows that took a decoding process with them twice, and how; they are not tried again."""
         return self._decoders.quarantine if self._decoders else {}
+
+    def apart(self) -> Clips:
+        """The same rows and decoding processes, to look at some: failures are counted apart, and
+        any number may be.
+        """
+        if not self.cached:
+            self._processes()
+        other = copy.copy(self)
+        other.failures, other.reasons = Counter(), {}
+        other.data = replace(self.data, max_failed_share=1.0)
+        return other
 
     def close(self) -> None:
         """End the decoding processes; later batches start new ones."""
@@ -297,13 +309,9 @@ class Clips:
         whole: bool = False,
     ) -> Generator[Decoded | MediaError]:
         """Frames and sound of each row, or why it cannot be read."""
-        if self._decoders is None:
-            self._decoders = Decoders(
-                default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes
-            )
         requests = (_only(self.request(int(row), epoch, whole=whole), modalities) for row in rows)
         num_samples = round(self.clip.sound_seconds * self.clip.sample_rate_hz)
-        decoded = self._decoders.run(requests, ahead=ahead, say=lambda line: self.say(line))
+        decoded = self._processes().run(requests, ahead=ahead, say=lambda line: self.say(line))
         with contextlib.closing(decoded):
             for item in decoded:
                 if (
@@ -313,6 +321,13 @@ class Clips:
                 ):
                     item = (item[0], np.resize(item[1], num_samples))  # repeats it
                 yield item
+
+    def _processes(self) -> Decoders:
+        if self._decoders is None:
+            self._decoders = Decoders(
+                default_workers(self.data), self.data.timeout_s, self.data.remote_cache_gigabytes
+            )
+        return self._decoders
 
     def request(self, row: int, epoch: int | Position, *, whole: bool = False) -> Request:
         """What is to be decoded of a row: a clip, or all moments at which a clip of it may

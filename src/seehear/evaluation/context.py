@@ -22,7 +22,7 @@ from seehear.evaluation.datasets import Split
 from seehear.evaluation.protocols import USUAL, Protocol, clips_of_rows, forecast
 from seehear.evaluation.sets import LabelledSet
 from seehear.machine import distributed
-from seehear.machine.console import Console
+from seehear.machine.console import Console, listing
 from seehear.method.features import Features, extract
 from seehear.models.model import Model
 
@@ -106,7 +106,8 @@ class Evaluation:
             if n > 1
         ]
         advice = f"Quicker and less exact: {' '.join(less)}." if less else ""
-        watched = self.console.watch("features", total)
+        failed = self.reading.failures
+        watched = self.console.watch("features", total, lambda: listing(failed), unit="clips")
         mine = extract(
             self.model.pair,
             self.reading,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Count = Callable[[int], None]  # called with how many are done
+More = Callable[[], str]  # what else is worth showing now
 Watch = Callable[[str, int], Count]  # called with what begins and how many there are
 
 
@@ -63,6 +64,7 @@ class Console:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[more]}"),
                 console=RichConsole(stderr=True),
                 transient=True,
             )
@@ -81,22 +83,31 @@ class Console:
         if self._progress is not None:
             self._progress.stop()
 
-    def watch(self, what: str, total: int) -> Count:
-        """Begin a stage of `total` things; the last stage's bar makes room for its own."""
+    def watch(
+        self, what: str, total: int | None, more: More = lambda: "", *, unit: str = ""
+    ) -> Count:
+        """Begin a stage of `total` things; the last stage's bar makes room for its own.
+
+        Args:
+            total: None where nobody can count them.
+            more: asked for what else is worth showing, whenever something is shown.
+            unit: what is counted, such as "clips".
+        """
         progress = self._progress
         if progress is None:
-            return self._plainly(what, total)
+            return self._plainly(what, total or 0, more, unit)
         for task in progress.task_ids:
             progress.remove_task(task)
-        task = progress.add_task(what, total=total, rate="")
+        task = progress.add_task(what, total=total, rate="", more="")
 
         def count(done: int) -> None:
             speed = progress.tasks[0].speed if progress.tasks else None
-            progress.update(task, completed=done, rate=rate(speed) if speed else "")
+            shown = rate(speed, unit) if speed else ""
+            progress.update(task, completed=done, rate=shown, more=more())
 
         return count
 
-    def _plainly(self, what: str, total: int) -> Count:
+    def _plainly(self, what: str, total: int, more: More, unit: str) -> Count:
         """A line now and then."""
         begin = last = time.monotonic()
         first: int | None = None  # what was done before, by an earlier call perhaps
@@ -108,9 +119,9 @@ class Console:
             if now - last < PLAIN_SECONDS or done <= first:
                 return
             last, speed = now, (done - first) / (now - begin)
-            self.say(
-                f"{what}: {done}/{total}, {rate(speed)}, {duration((total - done) / speed)} left"
-            )
+            left = duration((total - done) / speed)
+            parts = [f"{what}: {done}/{total}", rate(speed, unit), f"{left} left", more()]
+            self.say(", ".join(filter(None, parts)))
 
         return count
 
@@ -134,15 +145,21 @@ class Console:
             print(line, file=sys.stderr, flush=True)
 
 
-def rate(speed: float) -> str:
-    """How many a second, or a minute where they are slow."""
-    if speed >= 10:
-        return f"{speed:.0f}/s"
-    return f"{speed:.1f}/s" if speed >= 1 else f"{speed * 60:.1f}/min"
+def rate(speed: float, unit: str = "") -> str:
+    """How many a second, or a minute where they are slow: "12 clips/s"."""
+    many, of = (f"{speed:.0f}" if speed >= 10 else f"{speed:.1f}"), f" {unit}" * bool(unit)
+    return f"{many}{of}/s" if speed >= 1 else f"{speed * 60:.1f}{of}/min"
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it: "40 s", "12 min", "3.5 h"."""
+    """A time as a person says it: "40 s", "12 min", "3.5 h", "4 days"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def listing(counts: Mapping[str, int]) -> str:
+    """Reasons and how often: "4 silent audio, 3 no file"."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())

@@ -25,10 +25,12 @@ from seehear.data.order import derive
 from seehear.machine import distributed
 from seehear.method.features import Features
 from seehear.method.kmeans import Clustering, Preprocessing, fit_preprocessing, kmeans
+from seehear.method.rankme import rankme
 from seehear.method.recordings import Centring, Spread
 
 UNLABELLED = -1  # the label of a row that could not be read
 NUMBERS = ("inertia", "reseeded", "iterations")  # of a clustering, beside its tensors
+OF_FEATURES = ("shares", "chance", "rankme")  # numbers of what was clustered
 # space -> the modalities whose features it joins
 MEMBERS = {"video": ("video",), "audio": ("audio",), "joint": ("video", "audio")}
 ALL_SPACES = tuple(MEMBERS)
@@ -137,6 +139,7 @@ class Clusters:
 
     labels_N is int32, UNLABELLED where a row could not be read. shares: modality -> the share of
     its features' variance that lies between recordings; chance: what is to be expected of it.
+    rankme: modality -> in how many directions its features vary.
     """
 
     labels_N: np.ndarray
@@ -144,6 +147,7 @@ class Clusters:
     space: Space
     shares: Mapping[str, float] = field(default_factory=dict)
     chance: float = 0.0
+    rankme: Mapping[str, float] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors by name, and plain numbers."""
@@ -153,7 +157,7 @@ class Clusters:
             "sizes": self.clustering.sizes,
             **{f"space.{key}": value for key, value in self.space.state_dict().items()},
             "numbers": {key: getattr(self.clustering, key) for key in NUMBERS},
-            "recordings": {"shares": dict(self.shares), "chance": self.chance},
+            "of_features": {name: getattr(self, name) for name in OF_FEATURES},
         }
 
     @classmethod
@@ -167,7 +171,7 @@ class Clusters:
         clustering = Clustering(
             state["labels"], state["centroids"], state["sizes"], **state["numbers"]
         )
-        numbers = state["recordings"]
+        numbers = state["of_features"]
         return cls(state["labels"].numpy(), clustering, Space.from_state_dict(space), **numbers)
 
 
@@ -234,6 +238,10 @@ def cluster_features(
         for modality in features.of
         if any(modality in MEMBERS[space] for space in spaces)
     }
+    ranks = {
+        modality: rankme(features.of[modality], features.rows, len(recording_N))
+        for modality in spreads
+    }
     for space in spaces:
         parts = [features.of[modality] for modality in MEMBERS[space]]
         of_space = [spreads[modality] for modality in MEMBERS[space]]
@@ -247,7 +255,8 @@ def cluster_features(
             sizes = (len(recording_N), k)
             labels = group(prepared_ND, features.rows, *sizes, cfg.cluster, seed, device, before)
             shares = {m: spreads[m].share for m in MEMBERS[space]}
-            found[name] = Clusters(*labels, fitted, shares, of_space[0].chance)
+            rank = {m: ranks[m] for m in MEMBERS[space]}
+            found[name] = Clusters(*labels, fitted, shares, of_space[0].chance, rank)
     return found
 
 

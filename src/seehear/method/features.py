@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from seehear.machine import distributed
 from seehear.machine.devices import Numerics, upload
 from seehear.method.encoders import Pair
 from seehear.method.encoders.spectrogram import Spectrogram
-from seehear.method.learning import FEATURES, Step
+from seehear.method.learning import FEATURES, Learning, Step, timed
 
 CALIBRATION_ROWS = 1024  # enough for a mean and a variance of every channel
 WRITTEN_ROWS = 2**16  # so many at a time are made float16
@@ -211,9 +211,9 @@ def extracting(
             sums[modality].index_add_(0, torch.from_numpy(at), part.float().cpu())
 
     yield Step(FEATURES, 0, len(rows))
-    for batch in clips.sampled(
-        rows, num_clips, num_crops=num_crops, batch_size=batch_size, modalities=wanted
-    ):
+    how: dict[str, Any] = {"num_crops": num_crops, "batch_size": batch_size, "modalities": wanted}
+    looked = Learning()  # of which only the time spent waiting means anything here
+    for batch in timed(clips.sampled(rows, num_clips, **how), looked):
         inputs = encoder_inputs(batch, clips.clip, numerics, pair)
         at = np.searchsorted(rows, batch.rows_B)
         with numerics.autocast():
@@ -222,7 +222,7 @@ def extracting(
         before = now
         np.add.at(counts, at, 1)
         done += len(at) // num_crops
-        yield Step(FEATURES, done, len(rows))
+        yield Step(FEATURES, done, len(rows), waiting_s=looked.waiting_seconds)
     add(*before)
     pair.train(was_training)
     there = counts > 0

@@ -26,7 +26,8 @@ class Step:
 
     stage: "features", or who learns: "video", "audio".
     done, total: clips of the stage; of those learned from, the ones of the last step may not be
-    counted yet. number: steps of the student so far.
+    counted yet. number, steps: of the student so far, and at most. epoch, epochs: likewise, from 0.
+    waiting_s: how long the stage has waited for data.
     request: the largest of all ranks' `State.request` when a step was taken, the same on all. If it
         is not GO_ON, the state is one that training can go on from: save it now, and, for LEAVE,
         stop.
@@ -39,6 +40,10 @@ class Step:
     number: int = 0
     request: int = GO_ON
     notes: tuple[str, ...] = ()
+    steps: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    waiting_s: float = 0.0
 
 
 @dataclass

@@ -13,7 +13,7 @@ and every training batch; all of them have all labels and the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from seehear.config import Settings
 from seehear.data.clips import Clips
@@ -48,10 +48,7 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
     train_rows, heldout_rows = clips.split(cfg.train.heldout_share)  # by video, drawn from the seed
     warn_where_none_are_kept_out(clips, heldout_rows, cfg.train)
     while not state.is_over(cfg.rounds, cfg.stop_nmi):
-        teachers = TEACHERS[cfg.variant]
-        if cfg.train.order == "alternating":  # one learns in a round, and its clusters teach next
-            turn = list(teachers)[state.round % len(teachers)]
-            teachers = {turn: teachers[turn]}
+        teachers = teachers_in(cfg, state.round)
         if not state.clusters:  # else a checkpoint from within this round has them
             if state.round == 0:  # not in the paper: batch norms begin with the data's
                 calibrate(state.pair, clips, state.numerics)
@@ -77,6 +74,15 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
             state.end_student()
 
         yield state.end_round()  # its clusters are `state.last` from here on
+
+
+def teachers_in(cfg: Settings, number: int) -> Mapping[str, tuple[str, ...]]:
+    """Who learns in a round, and from which spaces: all, or one whose clusters teach next."""
+    teachers = TEACHERS[cfg.variant]
+    if cfg.train.order != "alternating":
+        return teachers
+    turn = list(teachers)[number % len(teachers)]
+    return {turn: teachers[turn]}
 
 
 def final_clusters(

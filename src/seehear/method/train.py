@@ -80,7 +80,8 @@ def train(state: State, clips: Clips, course: Course, cfg: Train) -> Iterator[St
 
     def now(request: int = GO_ON) -> Step:
         number, total = learning.epochs * batches + state.step, cfg.epochs * len(rows)
-        return Step(who, learning.clips, total, number, request, skips.notes())
+        of = (most_steps, learning.epochs, cfg.epochs, learning.waiting_seconds)
+        return Step(who, learning.clips, total, number, request, skips.notes(), *of)
 
     yield now()
     is_last = False

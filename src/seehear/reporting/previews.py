@@ -24,7 +24,7 @@ from seehear.data.decoding.pool import run
 from seehear.data.index import Index
 from seehear.data.index.examination import Rejection
 from seehear.data.media.previews import SECONDS, SUFFIXES
-from seehear.machine.console import Console
+from seehear.machine.console import Console, listing
 
 RECIPE = (
     1  # raised when previews are made in another way, so that old ones are not taken for new ones
@@ -92,7 +92,7 @@ def make(
             missing.append(row)
             size = (int(index.width[row]), int(index.height[row]))
             jobs.append((path, stamp, size, begin_s, seconds, str(cache), key))
-    count = console.watch("previews", len(jobs))
+    count = console.watch("previews", len(jobs), lambda: listing(previews.reasons))
     answers = run("seehear.data.media.previews:cut", jobs, workers, TIMEOUT_S)
     for done, (row, answer) in enumerate(zip(missing, answers, strict=True), 1):
         if isinstance(answer, Rejection):

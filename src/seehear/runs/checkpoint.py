@@ -187,7 +187,7 @@ def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Any]]) -> N
         f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)
         for name, c in clusters.items()
         for key, value in c.items()
-        if key not in ("labels", "numbers", "recordings")
+        if key not in ("labels", "numbers", "of_features")
     }
     save_file(tensors, folder / "centroids.safetensors")
 

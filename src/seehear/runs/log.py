@@ -54,7 +54,8 @@ def summary(
     more than stop_nmi);
     nmi_video_audio (of the newest clusters; null where either is not clustered);
     between_recordings (per modality the share of the variance of its features that lies between
-    recordings, and "chance"); unreadable (reason -> times in this
+    recordings, and "chance"); rankme (per modality in how many directions features vary);
+    unreadable (reason -> times in this
     round); timing (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
@@ -78,6 +79,7 @@ def summary(
         "stable": now.stable,
         "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
         "between_recordings": between_recordings(newest),
+        "rankme": {m: round(r, 2) for c in newest.values() for m, r in c.rankme.items()},
         "unreadable": failures,
         "rows": len(next(iter(now.clusters.values())).labels_N),
         "timing": {
@@ -271,6 +273,8 @@ def line(entry: dict[str, Any], rounds: int) -> str:
         "sizes " + ", ".join(f"{c['smallest']}-{c['largest']}" for c in clusters),
         f"{entry['timing']['clips_per_second']:.0f} clips/s",
     ]
+    if ranks := entry.get("rankme"):
+        parts.append(f"RankMe {'/'.join(f'{rank:.0f}' for rank in ranks.values())}")
     if chance < 1:  # else each row is a recording of its own
         named = "/".join(f"{share:.0%}" for share in shares.values())
         parts.append(f"variance between recordings {named} (chance {chance:.0%})")

@@ -49,6 +49,7 @@ from seehear.runs.log import (
     warnings_of,
     write_scalars,
 )
+from seehear.runs.pace import Pace, forecast
 from seehear.runs.saving import Saver, content, naming, restore
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
@@ -120,6 +121,7 @@ def pretrain(
         Interruptions(f"{distributed.launcher()} pretrain {again} --resume") as requests,
         ExitStack() as held,  # on rank 0 the lock of the one who writes
     ):
+        console.watch("choosing a precision", None)
         prepare = go_on if resume else partial(begin, preset=preset, overwrite=overwrite)
         record = distributed.on_rank_zero(lambda: prepare(held, out, index, changes))
         run = Run(out, record)
@@ -156,7 +158,11 @@ def train_run(
     if distributed.rank() == 0:
         clips.failures.update(failures)  # of the round at hand, before it was stopped
     with kernels(cfg.compute):
-        train_rounds(tensorboard, Saver(run, cfg, state, clips, console, requests))
+        pace = Pace(cfg, clips)
+        steps = pace.measure(partial(new_state, run, cfg), clips, state.round)
+        for text in forecast(pace, len(clips), state.round, steps):
+            console.say(text)
+        train_rounds(tensorboard, Saver(run, cfg, state, clips, console, requests, pace))
         finish(run, cfg, state, clips, console)
 
 
@@ -306,7 +312,9 @@ def train_rounds(tensorboard: bool, saver: Saver) -> None:
 def finish(run: Run, cfg: Settings, state: State, clips: Clips, console: Console) -> None:
     """Write features of every row, the clusters of every space, and the encoders."""
     rows = len(distributed.rows_of_rank(len(clips)))
-    features, final = final_clusters(state, clips, cfg, console.watch("features", rows))
+    features, final = final_clusters(
+        state, clips, cfg, console.watch("features", rows, unit="clips")
+    )
     everything = Features(*distributed.gather_rows(features.rows, features.of))
     if distributed.rank() > 0:
         return

@@ -18,12 +18,13 @@ from seehear.config import Settings
 from seehear.data.clips import Clips
 from seehear.errors import CheckpointError, NotFiniteError, TrainingError
 from seehear.machine import distributed
-from seehear.machine.console import Console, Count
+from seehear.machine.console import Console, Count, duration, listing
 from seehear.machine.signals import Interruptions
 from seehear.method.learning import FEATURES, GO_ON, LEAVE, SAVE, Step
 from seehear.method.state import State
 from seehear.runs.checkpoint import furthest_first, newest, parse, save_midway
 from seehear.runs.folder import Run
+from seehear.runs.pace import Pace
 
 
 class Saver:
@@ -37,11 +38,14 @@ class Saver:
         clips: Clips,
         console: Console,
         requests: Interruptions,
+        pace: Pace,
     ) -> None:
         self.run, self.cfg, self.state, self.clips = run, cfg, state, clips
         self.console, self.requests = console, requests
         self.saved_s = time.monotonic()
-        self._stage = ""
+        self.pace = pace
+        self._now = Step("", 0, 0)
+        self._waited_s = 0.0  # before the stage at hand
         self._count: Count = lambda done: None
 
     def after(self, now: Step) -> None:
@@ -58,12 +62,31 @@ class Saver:
         self.state.request = self._due(now.number + 1)
 
     def _show(self, now: Step) -> None:
-        if now.stage != self._stage:
-            what = f"round {self.state.round + 1}/{self.cfg.rounds}: {now.stage}"
-            self._stage, self._count = now.stage, self.console.watch(what, now.total)
+        what = f"round {self.state.round + 1}/{self.cfg.rounds}: "
+        self._now = now
+        if self.pace.see(now.stage, now.done):
+            self._waited_s = now.waiting_s
+            self._count = self.console.watch(what + now.stage, now.total, self._more, unit="clips")
         self._count(now.done)
         for note in now.notes:
             self.console.say(note)
+        if now.stage == FEATURES and now.done == now.total:
+            self.console.watch(what + "k-means", None)
+
+    def _more(self) -> str:
+        """Epoch and step, waiting, failures, and when the run is over."""
+        now, parts = self._now, []
+        if now.epochs:
+            epoch = min(now.epoch + 1, now.epochs)
+            parts.append(f"epoch {epoch}/{now.epochs}, step {now.number}/{now.steps}")
+        waited = (now.waiting_s - self._waited_s) / max(self.pace.elapsed_s, 1e-9)
+        parts.append(f"waiting for data {waited:.0%}")
+        if self.clips.failures:
+            parts.append(f"not readable: {listing(self.clips.failures)}")
+        left_s = self.pace.left_s(self.state.round, now.stage, now.done)
+        if left_s is not None:
+            parts.append(f"{self.pace.at_most}{duration(left_s)} for the whole run")
+        return ", ".join(parts)
 
     def _due(self, step: int) -> int:
         """What this rank wants after a step of a student; the clock is that of rank 0."""
@@ -110,7 +133,8 @@ class Saver:
         asked = distributed.all_reduce(
             torch.tensor(bool(self.requests.asked), dtype=torch.int32), "max"
         )
-        self.requests.patient, self.saved_s, self._stage = False, time.monotonic(), ""
+        self.requests.patient, self.saved_s = False, time.monotonic()
+        self.pace.end_round()
         if asked:
             raise self.requests.error(f"Round {number + 1} is over and saved.")
 

@@ -37,7 +37,7 @@ from seehear.data.packing.encoding import Recipe, sound_rate_hz
 from seehear.data.packing.place import begin, remove_packed, shards_in, what_is_there
 from seehear.data.packing.shards import Part, finished_shards, members_of, write_shard
 from seehear.errors import IndexFileError, SettingsError, UsageError
-from seehear.machine.console import Console, counted
+from seehear.machine.console import Console, counted, listing
 from seehear.machine.distributed import cores
 from seehear.machine.files import now
 from seehear.machine.locks import one_writer
@@ -273,10 +273,14 @@ def _parts(job: _Job, rows: Sequence[int], what: str) -> Iterator[Part]:
     known = {row: record for row in rows if (record := _known_part(job, row))}
     jobs = (_arguments(job, row) for row in rows if row not in known)
     answers = run("seehear.data.packing.encoding:encode", jobs, job.workers, job.timeout_s)
-    count = job.console.watch(what, len(rows))
+    failed: Counter[str] = Counter()
+    count = job.console.watch(what, len(rows), lambda: listing(failed), unit="segments")
     with contextlib.closing(answers):
         for done, row in enumerate(rows, 1):
-            yield Part(row, known[row] if row in known else next(answers))
+            part = Part(row, known[row] if row in known else next(answers))
+            if isinstance(part.answer, Rejection):
+                failed[part.answer.reason] += 1
+            yield part
             count(done)
 
 
