@@ -20,7 +20,7 @@ from seehear.errors import UsageError, printable
 
 ON_RANKS = {"pretrain", "evaluate"}  # commands that torchrun may start
 # settings with a line of their own in --help; the others work by dotted name
-SHOWN = ("variant", "seed", "rounds")
+SHOWN = ("variant", "rounds")
 
 Decorator = Callable[[Any], Any]
 
@@ -248,6 +248,14 @@ def say(text: object, *, flush: bool = False) -> None:
 def answer(as_json: bool, data: Any, *lines: str) -> None:
     """Print a result: for a program, or for a person, for whom empty lines are left out."""
     for line in (json.dumps(data),) if as_json else filter(None, lines):
+        say(line)
+
+
+def explain(where: str, say: Callable[[str], None] = say) -> None:
+    """What the words of a command's answer mean."""
+    from seehear.reporting.glossary import explanation
+
+    for line in explanation(where):
         say(line)
 
 

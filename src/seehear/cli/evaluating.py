@@ -17,6 +17,7 @@ from seehear.cli.base import (
     Numbers,
     answer,
     command,
+    explain,
     flag,
     option,
     print_table,
@@ -131,6 +132,12 @@ def of(tasks: str, names: str, help: str, **how: Any) -> Decorator:
     multiple=True,
     metavar="NAME=VALUE",
 )
+@of(
+    "probe finetune retrieval clusters",
+    "--explain",
+    "Also say what the numbers mean.",
+    is_flag=True,
+)
 @of("features", "--format form", "parquet, numpy or sequence. [default: parquet]", type=WORD)
 @of("features", "--stride-seconds", "Between features of a sequence. [default: 0.5]", type=float)
 @of("features", "--out", "Folder for the features.", type=PATH)
@@ -158,11 +165,15 @@ def evaluate(models: tuple[str, ...], table: bool, as_json: bool, **given: Any) 
         )
     if given["task"] == "features" and given["out"] is None:
         raise click.UsageError("Missing option '--out': the folder for the features.")
-    result = seehear.evaluate(models[0], **for_task(given))
+    arguments = for_task(given)
+    explained = arguments.pop("explain", False)
+    result = seehear.evaluate(models[0], **arguments)
     if not result:  # another rank has it
         return
     if not as_json:
         show(result)
+        if explained:
+            explain(result["task"])
     answer(as_json, result, f"Written: {result['written']}")
 
 

@@ -20,6 +20,7 @@ from seehear.cli.base import (
     Numbers,
     answer,
     command,
+    explain,
     flag,
     option,
     print_table,
@@ -100,6 +101,7 @@ def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
 @flag("--resume-if-there", "The same, or begin where there is no run yet.")
 @flag("--overwrite", "Remove the run that is there first.")
 @flag("--tensorboard", "Also write RUN/tensorboard.")
+@flag("--explain", "Say first what the numbers mean.")
 @shared("--quiet")
 @with_settings
 def pretrain(
@@ -121,6 +123,8 @@ def pretrain(
         raise click.UsageError("--resume and --overwrite exclude each other.")
     if if_there:
         options["resume"] = "if there"
+    if options.pop("explain"):
+        explain("pretrain", console.say)
     from_file = config.read_toml(config_file) if config_file else {}
     begin = time.perf_counter()
     run = seehear.pretrain(index, out, settings=from_file | settings, console=console, **options)

@@ -30,6 +30,7 @@ from seehear.machine.locks import one_writer
 from seehear.machine.outputs import REPORT, check_folder
 from seehear.machine.reading import open_features, read_labels, readable
 from seehear.reporting.cards import LISTED_ROWS, Grouping, cards_of, listed_rows, read_groupings
+from seehear.reporting.glossary import words_of
 from seehear.reporting.health import health
 from seehear.reporting.matrix import meeting, standing_rows
 from seehear.reporting.previews import Previews, choose, link, make
@@ -162,6 +163,7 @@ def head(run: Run, index: Index | None, note: str) -> dict[str, Any]:
         "run": about,
         "names": as_json(read_names(run.path)),
         "notes": [note] if note else [],
+        "glossary": words_of("page"),
     }
 
 

@@ -122,9 +122,15 @@
           good: `Good: below ${S.percent(health.bounds.waiting)}. More means that decoding is the bottleneck.`,
         }),
       ];
-      panel.append(S.el("div", { class: "charts" }, charts));
+      panel.append(S.el("div", { class: "charts" }, charts), glossary());
     },
   };
+
+  function glossary() {
+    const words = Object.entries(S.data.report.glossary);
+    const list = words.flatMap(([word, meaning]) => [S.el("dt", {}, word), S.el("dd", {}, meaning)]);
+    return S.el("details", { class: "glossary" }, S.el("summary", {}, "What the words mean"), S.el("dl", {}, list));
+  }
 
   function sizes(health) {
     const names = Object.keys(health.sizes);
