@@ -214,14 +214,13 @@ def commit() -> str | None:
     """The git commit of the source that runs, with "+" when files differ from it; None outside a
     checkout.
     """
-    here = Path(__file__).parent
-    if not (here.parent.parent / ".git").exists():
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():
         return None
 
     def git(*words: str) -> str:
-        return subprocess.check_output(
-            ["git", *words], cwd=here, text=True, stderr=subprocess.DEVNULL
-        ).strip()
+        command, quiet = ["git", *words], subprocess.DEVNULL
+        return subprocess.check_output(command, cwd=checkout, text=True, stderr=quiet).strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
