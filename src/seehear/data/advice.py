@@ -181,8 +181,7 @@ def advice(facts: Mapping[str, Any], milliseconds: Mapping[str, float] | None = 
     what = "packed segments" if facts["packed"] else "already"
     return (
         f"All {facts['cores']} cores decode {what}: more cores, or fewer --clip.frames "
-        f"({facts['frames']}) or "
-        f"--clip.sound_seconds, is what is left."
+        f"({facts['frames']}) or --clip.sound_seconds, is what is left."
     )
 
 

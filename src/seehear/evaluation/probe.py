@@ -69,8 +69,7 @@ def evaluate_probe(
     result["protocol"] = (
         f"{model} on standardised features: {context.clips_sentence}; C of "
         f"{list(STRENGTHS[classifier])} chosen on the official validation part, or on a fifth of "
-        "the training items; test items that cannot be read count as wrong; "
-        f"{named(data.splits)}"
+        f"the training items; test items that cannot be read count as wrong; {named(data.splits)}"
     )
     return result
 

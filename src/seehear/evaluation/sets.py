@@ -155,9 +155,8 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
     if not paths:
         raise SettingsError(
             f"No {'segment' if classes.recordings else 'video'} of {index.folder} is in "
-            f"{classes.file}, whose paths are relative to its "
-            f"own folder "
-            f"(such as {next(iter(classes.of))}). Index that folder, or correct the paths."
+            f"{classes.file}, whose paths are relative to its own folder (such as "
+            f"{next(iter(classes.of))}). Index that folder, or correct the paths."
         )
     number = {path: i for i, path in enumerate(paths)}
     test_V = classes.is_test(paths, seed)
@@ -168,8 +167,8 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
         if divided and not is_usable:
             raise SettingsError(
                 f"The {name} videos of {index.folder} have fewer than two classes "
-                f"({int(part.sum())} videos). Index "
-                f"more of {classes.file}, or change its split column."
+                f"({int(part.sum())} videos). Index more of {classes.file}, or change its split "
+                "column."
             )
     nobody = np.empty(0, dtype=np.int64)
     split = Split(
@@ -306,9 +305,8 @@ def check_parts(data: LabelledSet, root: Path) -> None:
             if many < 2:
                 raise SettingsError(
                     f"{root}, split {split.name}: of {len(getattr(split, part))} items to {part} "
-                    f"on, {len(items)} can "
-                    f"be read, of {many} class(es); at least 2 are needed. {len(data.missing)} "
-                    f"files are missing"
+                    f"on, {len(items)} can be read, of {many} class(es); at least 2 are needed. "
+                    f"{len(data.missing)} files are missing"
                     + (
                         f", and {data.unreadable} of the others cannot be read."
                         if data.unreadable

@@ -335,8 +335,8 @@ def _rank_errors() -> Iterator[None]:
         reason = str(error).strip().splitlines()[0][:200]
         raise RankError(
             f"Another process of this job is gone or does not answer ({reason}). What it said is "
-            f"above or in its own "
-            f"log; start the same command again with --resume to go on from the last checkpoint."
+            "above or in its own log; start the same command again with --resume to go on from the "
+            "last checkpoint."
         ) from error
 
 

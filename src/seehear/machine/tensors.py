@@ -62,8 +62,8 @@ def read_pickle(path: Path) -> Any:
         ):
             raise CheckpointError(
                 f"{path} holds objects that are made by running code, not only tensors; such a "
-                f"file is never opened. "
-                f"Save the network's state_dict() alone where you trust it, and give that."
+                "file is never opened. Save the network's state_dict() alone where you trust it, "
+                "and give that."
             ) from None
         raise CheckpointError(
             f"{path} is no checkpoint of PyTorch, or a damaged one ({first_line(error)})."
@@ -84,8 +84,8 @@ def check_archive(file: Path | BytesIO, name: str | Path) -> None:
     if declared > there or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(
             f"{name} would take {declared:,} bytes of memory for {there:,} in the file: it is "
-            f"compressed, which "
-            f"torch.save never does. Unpack it, if you trust it, and save its state_dict() anew."
+            "compressed, which torch.save never does. Unpack it, if you trust it, and save its "
+            "state_dict() anew."
         )
 
 
@@ -215,6 +215,5 @@ def check_values(state: Mapping[str, Tensor], path: str | Path) -> None:
     if wrong:
         raise CheckpointError(
             f"{path} has {sum(wrong.values())} weights that are NaN or infinite ({some(wrong)}), "
-            f"so that its features "
-            f"mean nothing. Take a checkpoint from before training failed."
+            "so that its features mean nothing. Take a checkpoint from before training failed."
         )

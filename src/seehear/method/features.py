@@ -235,10 +235,9 @@ def extracting(
         if wrong_n.any():  # clusters and neighbours of these would be made up
             raise SeehearError(
                 f"The {modality} encoder gives features that are NaN or infinite for "
-                f"{int(wrong_n.sum())} of "
-                f"{len(rows)} segments, first for {clips.index.path(int(rows[wrong_n][0]))}. Its "
-                f"weights are too "
-                f"large, or --compute.precision is too coarse: take an earlier checkpoint, or fp32."
+                f"{int(wrong_n.sum())} of {len(rows)} segments, first for "
+                f"{clips.index.path(int(rows[wrong_n][0]))}. Its weights are too large, or "
+                "--compute.precision is too coarse: take an earlier checkpoint, or fp32."
             )
     return Features(rows, {m: part.div_(divisors) for m, part in sums.items()})
 

@@ -76,8 +76,7 @@ class Skips:
         if skipped > self.most or in_a_row >= IN_A_ROW:
             raise NotFiniteError(
                 f"{what} With this step {skipped} would be skipped in this round, {in_a_row} in a "
-                f"row: too many. "
-                f"Start anew with {self.remedy}."
+                f"row: too many. Start anew with {self.remedy}."
             )
         self._notes.append(f"warning: {what} The step is skipped; {skipped} skipped in this round.")
 

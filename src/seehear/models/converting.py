@@ -83,8 +83,8 @@ class Accounting:
         found = describe(self.matched, missing, unexpected, self.mismatched)
         raise CheckpointError(
             f"{path} is not of this architecture, R(2+1)D-18: {found}. Give a checkpoint of XDC's "
-            f"or torchvision's r2plus1d_18, or use your own network with "
-            f"seehear.method.encoders.wrap."
+            "or torchvision's r2plus1d_18, or use your own network with "
+            "seehear.method.encoders.wrap."
         )
 
 

@@ -69,8 +69,7 @@ def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index
     if not there and given is None:
         raise RunError(
             f"{places[0]}, the index that {run.path} was trained on, is not there. Name it with "
-            f"--index (of search: "
-            f"--in), or bring it back."
+            "--index (of search: --in), or bring it back."
         )
     opened = [Index.open(place).of_split(split_of(run)) for place in there or places]
     fitting = [index for index in opened if index.digest == digest]
@@ -78,9 +77,8 @@ def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index
         rows = run.record["index"].get("rows")
         raise IndexFileError(
             f"{opened[0].folder} has changed since {run.path} was trained on it, or is another "
-            f"index ({rows} rows "
-            f"then, {len(opened[0])} now). Name the run's with --index (of search: --in), or "
-            f"search another gallery."
+            f"index ({rows} rows then, {len(opened[0])} now). Name the run's with --index (of "
+            "search: --in), or search another gallery."
         )
     return fitting[0]
 

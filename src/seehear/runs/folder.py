@@ -104,8 +104,7 @@ class Run:
         if record.get("format") != FORMAT:
             raise RunError(
                 f"{path}/run.json has run format {record.get('format')}; this seehear reads "
-                f"{FORMAT}. Install the "
-                f"version that made it ({record.get('seehear')})."
+                f"{FORMAT}. Install the version that made it ({record.get('seehear')})."
             )
         return cls(path, record)
 
@@ -160,9 +159,8 @@ class Run:
         for number, entry in enumerate(entries, 1):
             if not isinstance(entry, dict) or not isinstance(entry.get("round"), int):
                 raise RunError(
-                    f"{path} is damaged: line {number} is no record of a round. It is written "
-                    f"anew from the rounds by: "
-                    f"seehear pretrain ... --resume"
+                    f"{path} is damaged: line {number} is no record of a round. It is written anew "
+                    "from the rounds by: seehear pretrain ... --resume"
                 )
         return entries
 

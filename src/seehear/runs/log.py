@@ -173,17 +173,15 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
         ):
             text = (
                 f"The {student} encoder names the clusters of {entry['heldout_videos']} videos "
-                f"kept out no better than "
-                f"guessing: {values[-1]:.1%}, and always naming the largest gets "
-                f"{entry['guessing'][student]:.1%}. "
-                f"More videos, or fewer epochs a round (--train.epochs)."
+                f"kept out no better than guessing: {values[-1]:.1%}, and always naming the "
+                f"largest gets {entry['guessing'][student]:.1%}. More videos, or fewer epochs a "
+                "round (--train.epochs)."
             )
             found.append(("not generalising", text))
     if skipped := entry.get("skipped", 0):
         text = (
-            f"{skipped} of {skipped + entry['steps']} steps were skipped: the loss was not "
-            f"finite. Should it "
-            f"go on, lower --train.lr, or take --compute.precision fp32."
+            f"{skipped} of {skipped + entry['steps']} steps were skipped: the loss was not finite. "
+            "Should it go on, lower --train.lr, or take --compute.precision fp32."
         )
         found.append(("not finite", text))
     if entry["timing"]["waiting_share"] > WAITING_SHARE:

@@ -261,8 +261,7 @@ def introduction(run: Run, cfg: Settings, state: State, index: Index) -> list[st
         over = "all ranks" if cfg.compute.sync_batch_norm else "a part"
         lines.append(
             f"{ranks} ranks; {train.batch_size} clips a step over all of them in {parts} parts, "
-            f"learning rate "
-            f"{train.lr:g} for that batch; batch norm over {over}"
+            f"learning rate {train.lr:g} for that batch; batch norm over {over}"
         )
     lines += [numerics.note] if numerics.note else []
     splits = {name: count for name, count in index.splits().items() if name and count}
@@ -272,9 +271,8 @@ def introduction(run: Run, cfg: Settings, state: State, index: Index) -> list[st
     gpus = torch.cuda.device_count() if numerics.device.startswith("cuda") else 0
     if ranks == 1 and gpus > 1:
         lines.append(
-            f"This machine has {gpus} GPUs, and one is used. To use all: torchrun "
-            f"--nproc-per-node {gpus} -m seehear "
-            f"pretrain ..."
+            f"This machine has {gpus} GPUs, and one is used. To use all: torchrun --nproc-per-node "
+            f"{gpus} -m seehear pretrain ..."
         )
     return lines
 
@@ -358,8 +356,7 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
         what = what_changed(run.record["index"], index)
         raise RunError(
             f"The index {index.folder} has changed since the run at {out} began ({what}), so its "
-            f"labels "
-            f"belong to other rows. Use --overwrite or another --out."
+            "labels belong to other rows. Use --overwrite or another --out."
         )
     return run, cfg
 

@@ -43,9 +43,9 @@ START_TRIES = 3
 """A start is tried so often: the machine may be short of memory for a moment."""
 
 _PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from seehear.data.decoding.worker import serve; "
-    "serve(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5], float(sys.argv[6]))"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from seehear.data.decoding.worker "
+    "import serve; serve(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5], "
+    "float(sys.argv[6]))"
 )
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

@@ -116,8 +116,8 @@ def read_info(folder: Path) -> dict[str, Any]:
         found = info.get("format") if isinstance(info, dict) else None
         raise IndexFileError(
             f"{folder} has index format {found}; this seehear reads {FORMAT} and {PACKED_FORMAT}. "
-            f"Install the version "
-            f"that made it, or make the index anew: seehear index VIDEOS --out {folder} --overwrite"
+            "Install the version that made it, or make the index anew: seehear index VIDEOS --out "
+            f"{folder} --overwrite"
         )
     for name, is_right in _FORM.items():
         if not is_right(info.get(name)):

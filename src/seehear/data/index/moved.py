@@ -95,7 +95,6 @@ def check_root(folder: Path, info: Mapping[str, Any]) -> None:
     if is_remote(root) or os.path.isdir(root):  # noqa: PTH112
         return
     raise IndexFileError(
-        f"The videos of the index {folder} were in {root}, which is not there. Where are they "
-        f"now? seehear index "
-        f"FOLDER --out {folder} takes their new folder, and keeps rows and digest."
+        f"The videos of the index {folder} were in {root}, which is not there. Where are they now? "
+        f"seehear index FOLDER --out {folder} takes their new folder, and keeps rows and digest."
     )

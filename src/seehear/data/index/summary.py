@@ -65,8 +65,7 @@ class IndexSummary:
         if self.joined:
             lines.append(
                 f"Used only in part, since their clock starts again: {len(self.joined)} files "
-                f"({_some(self.joined)}). "
-                "docs/files.md says more."
+                f"({_some(self.joined)}). docs/files.md says more."
             )
         return "\n".join(map(printable, lines))
 

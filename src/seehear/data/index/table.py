@@ -205,8 +205,7 @@ class Index:
             update = command(self.info["paths"], self.folder, self.info.get("segments"))
             raise IndexFileError(
                 f"{count} of {len(first_rows)} files of the index {self.folder} are not as they "
-                f"were: "
-                f"{', '.join(wrong)}{more}. Bring them back, or update: {update}"
+                f"were: {', '.join(wrong)}{more}. Bring them back, or update: {update}"
             )
 
     @cached_property

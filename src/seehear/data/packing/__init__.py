@@ -244,8 +244,7 @@ def _estimate(job: _Job) -> PackSummary:
     if needed > free:
         raise UsageError(
             f"Packing needs about {_size(needed)} more in {job.folder}, and {_size(free)} are "
-            f"free. Choose "
-            "an --out on a larger disk, or a smaller --short-side or --fps."
+            "free. Choose an --out on a larger disk, or a smaller --short-side or --fps."
         )
     count = max(1, round(total / job.shard_bytes))
     return PackSummary(str(job.folder), len(source), hours * 3600, total / 1e9, count, {}, "")

@@ -89,8 +89,7 @@ def check_only_packed(folder: Path, listed: Any) -> None:
     if other is not None:
         raise UsageError(
             f"{folder} holds {other}, which is not seehear's. Move it away, or choose another "
-            f"--out; nothing "
-            f"was touched."
+            "--out; nothing was touched."
         )
 
 

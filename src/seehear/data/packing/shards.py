@@ -154,8 +154,8 @@ def _read_back(shard: Path, places: Sequence[dict[str, Any]], digests: Sequence[
             if hashlib.sha256(content).hexdigest() != wanted:
                 raise SeehearError(
                     f"{shard.parent / shard_name(place['shard'])} does not hold what was written "
-                    f"(segment "
-                    f"{place['source_row']}). Is the disk sound? Pack again: what is done is kept."
+                    f"(segment {place['source_row']}). Is the disk sound? Pack again: what is done "
+                    "is kept."
                 )
         whole.update(file.read())
     return whole.hexdigest()

@@ -47,9 +47,8 @@ def checked(address: str) -> str:
         )
     if "@" in parts.netloc and parts.scheme in ("http", "https"):
         raise UsageError(
-            f"The address at {parts.hostname} holds a user name, which would stand in every "
-            f"table. Put it into "
-            "~/.netrc and leave it out of the address."
+            f"The address at {parts.hostname} holds a user name, which would stand in every table. "
+            "Put it into ~/.netrc and leave it out of the address."
         )
     if ".." in parts.path.split("/"):
         raise UsageError(f"{address} leads upwards (..). Write the address that it leads to.")

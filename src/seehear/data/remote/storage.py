@@ -187,8 +187,7 @@ def file_system(address: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"{address} is on another machine, and what reads from there is not installed "
-            f"({error}). Type: "
-            "pip install 'seehear[remote]'"
+            f"({error}). Type: pip install 'seehear[remote]'"
         ) from None
     if scheme == "s3":
         system.retries = 1  # tries are counted here

@@ -135,10 +135,9 @@ def _detected(tree: Tree) -> str:
         return "folders"
     raise SettingsError(
         f"No benchmark was found in {tree.root}. Looked for: {', '.join(_KNOWN_BY.values())}, a "
-        "CSV file that begins with label,youtube_id,time_start,time_end, the folders "
-        "scenes_stereo and scenes_stereo_testset, folders such as 001 - Dog bark, classes.csv, and "
-        "two folders with media files. "
-        f"Layouts that can be named: {', '.join(LAYOUTS)}."
+        "CSV file that begins with label,youtube_id,time_start,time_end, the folders scenes_stereo "
+        "and scenes_stereo_testset, folders such as 001 - Dog bark, classes.csv, and two folders "
+        f"with media files. Layouts that can be named: {', '.join(LAYOUTS)}."
     )
 
 

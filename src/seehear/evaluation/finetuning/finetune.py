@@ -320,7 +320,7 @@ def protocol(job: Job) -> str:
         f"rate {cfg.lr:g}, {turn}, warm-up {cfg.warmup_share:g}, weight decay "
         f"{cfg.weight_decay:g}, batch {cfg.batch_size}{parts}), {job.numerics.precision}; {taken}; "
         f"{average} scores of {cfg.clips} centre-cropped clip(s) an item averaged; items that "
-        f"cannot be read count as wrong; mean over split(s) "
+        "cannot be read count as wrong; mean over split(s) "
         f"{', '.join(s.name for s in job.data.splits)}; the number of epochs is fixed, nothing is "
         "chosen on a test part"
     )

@@ -58,9 +58,9 @@ class WrappedEncoder(nn.Module):
             or len(features_BD) != len(x)
         ):
             raise ValueError(
-                f"{type(self.module).__name__} gave {describe(features_BD)} for {len(x)} clips. "
-                f"It must be one (B, D) "
-                f"tensor of features; take them out with wrap(..., output=lambda y: ...)."
+                f"{type(self.module).__name__} gave {describe(features_BD)} for {len(x)} clips. It "
+                "must be one (B, D) tensor of features; take them out with wrap(..., output=lambda "
+                "y: ...)."
             )
         return features_BD
 
@@ -96,8 +96,7 @@ def wrap(
     if is_video == (takes is not None) or (rgb_mean is None) != (rgb_std is None):
         raise ValueError(
             "A video network needs rgb_mean and rgb_std; an audio network needs "
-            "takes='spectrogram' or "
-            "takes='waveform' and neither of them."
+            "takes='spectrogram' or takes='waveform' and neither of them."
         )
     if layout not in ("BCTHW", "BTCHW") or takes not in (None, "spectrogram", "waveform"):
         raise ValueError(
@@ -132,9 +131,8 @@ def probe_dim(encoder: WrappedEncoder, shape: tuple[int, ...]) -> int:
     except (RuntimeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{type(encoder.module).__name__} cannot take {shape} ({reason}). Give feature_dim, "
-            f"so that it need not "
-            f"be tried out."
+            f"{type(encoder.module).__name__} cannot take {shape} ({reason}). Give feature_dim, so "
+            "that it need not be tried out."
         ) from None
     finally:
         for part, mode in modes:

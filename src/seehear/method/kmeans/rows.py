@@ -163,9 +163,8 @@ def check_finite(rows: Rows) -> None:
         what = f"Row {named[0]} is" if len(named) == 1 else f"Rows {', '.join(map(str, named))} are"
         more = " (there may be more)" if len(named) == _NAMED_ROWS else ""
         raise SettingsError(
-            f"{what} not finite{more}: NaN, infinite, or beyond 1e18, whose square overflows. "
-            "Rows are counted from 0 through all ranks. Find what wrote them, or leave these rows "
-            "out."
+            f"{what} not finite{more}: NaN, infinite, or beyond 1e18, whose square overflows. Rows "
+            "are counted from 0 through all ranks. Find what wrote them, or leave these rows out."
         )
 
 

@@ -59,9 +59,8 @@ def first_labels(
     if labels_N.is_floating_point() or labels_N.shape != (len(rows),):
         raise SettingsError(
             f"init has the shape {tuple(labels_N.shape)} and the type {labels_N.dtype}. Labels to "
-            f"start "
-            f"from are integers, one for each of the {len(rows)} rows; centroids have two "
-            f"dimensions."
+            f"start from are integers, one for each of the {len(rows)} rows; centroids have two "
+            "dimensions."
         )
     bounds = torch.tensor([-1, -1], dtype=torch.int64)
     if len(labels_N):
