@@ -111,8 +111,7 @@ def measure(
 
 
 def divide_cores(clips: Clips, compute: Compute, device: str) -> None:
-    """Where a CPU trains and decodes at once, give each cores of its own, unless the settings say
-    how many.
+    """Where a CPU trains and decodes at once, give each cores of its own, unless workers are set.
 
     PyTorch's threads wait for each other, so that one core which decodes now and then slows all of
     them.
@@ -126,9 +125,7 @@ def divide_cores(clips: Clips, compute: Compute, device: str) -> None:
 
 
 def facts_of(clips: Clips) -> dict[str, Any]:
-    """What decides how fast clips come: whether packed, whether cached, what a cache would take,
-    workers, cores.
-    """
+    """What decides how fast clips come: packed, cached, what a cache takes, workers, cores."""
     return {
         "packed": bool(getattr(clips.index, "is_packed", False)),
         "cached": clips.cached,

@@ -59,9 +59,7 @@ Crop = tuple[Any, Any, np.ndarray]  # frames, waveform, draws
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of some rows; rows that could not be read are not in it. A modality that is not read is
-    None.
-    """
+    """Clips of the rows that could be read. A modality that is not read is None."""
 
     rows_B: np.ndarray
     frames_BTHWC: Tensor | None
@@ -170,17 +168,14 @@ class Clips:
         return True
 
     def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and rows kept out: about `share` of the recordings, drawn from the seed
-        and never split.
+        """Rows to train on and rows kept out: about `share` of the recordings, none of them split.
 
         Both are ascending, int32 where row numbers fit.
         """
         return split(self.index.recording, share, (self.seed, 0x0F))
 
     def num_starts(self, rows: np.ndarray) -> np.ndarray:
-        """How many different clips each row has, (n,) int64: one where it is no longer than a
-        clip.
-        """
+        """How many different clips each row has, (n,) int64: one if it is no longer than a clip."""
         found: np.ndarray = num_starts(self.index.seconds[rows], self.clip, self.modalities)
         return found
 
@@ -330,9 +325,7 @@ class Clips:
         return self._decoders
 
     def request(self, row: int, epoch: int | Position, *, whole: bool = False) -> Request:
-        """What is to be decoded of a row: a clip, or all moments at which a clip of it may
-        start.
-        """
+        """What to decode of a row: a clip, or all moments at which a clip of it may start."""
         draws = draws_of(self.seed, epoch, row)
         request = request_of(self.index, row, draws, self.clip, self.modalities, whole=whole)
         return replace(request, place=None) if whole or num_crops(epoch) > 1 else request
@@ -368,9 +361,7 @@ class Clips:
 
 
 def default_workers(data: Data) -> int:
-    """How many decoding processes: the setting, or this rank's share of the cores that it may
-    use.
-    """
+    """How many decoding processes: the setting, or this rank's share of the cores."""
     return data.workers if data.workers >= 0 else cores_of_rank()
 
 

@@ -69,8 +69,7 @@ def uniform_over_clusters(
     generator: np.random.Generator,
     most: int = MOST_DRAWS,
 ) -> np.ndarray:
-    """`count` draws, sorted by cluster: clusters come equally often, and the rows of one as evenly
-    as can be.
+    """`count` draws, sorted by cluster: equally many a cluster, and the rows of one evenly.
 
     Args:
         count: at most `most` times as many as there are rows.
@@ -91,8 +90,7 @@ def uniform_over_clusters(
 
 
 def equal_shares(count: int, most_K: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """`count` dealt out to K takers, equally (to within one) but for those that cannot take so
-    many.
+    """`count` dealt out to K takers, equally (to within one) but for those with less capacity.
 
     Args:
         most_K: what each can take; in all at least `count`.
@@ -117,9 +115,7 @@ def equal_shares(count: int, most_K: np.ndarray, generator: np.random.Generator)
 def split(
     groups_N: np.ndarray, share: float, seeds: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that stay and rows kept out: about `share` of the groups, drawn from `seeds` and never
-    split; ascending.
-    """
+    """Rows that stay and rows kept out, ascending: a `share` of the groups, none split."""
     is_there = np.zeros(int(groups_N.max(initial=-1)) + 1, dtype=np.bool_)
     is_there[groups_N] = True
     ids = np.flatnonzero(is_there)

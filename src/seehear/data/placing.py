@@ -25,9 +25,7 @@ BELOW_ONE = 1 - 2.0**-24  # the largest float32
 
 
 class Segments(Protocol):
-    """What clips need of an index: where the segment of each row is, and how large its pictures
-    are.
-    """
+    """What clips need of an index: where the segment of each row is, and the picture's size."""
 
     video: np.ndarray
     recording: np.ndarray
@@ -47,8 +45,7 @@ class Segments(Protocol):
 
 @dataclass(frozen=True)
 class Position:
-    """Stands for an epoch where nothing is drawn: the unaugmented clip at a share in [0, 1) of the
-    way.
+    """In place of an epoch: the unaugmented clip at a share in [0, 1) of the way.
 
     Args:
         share: where in the segment.
@@ -65,9 +62,7 @@ CENTRED = Position(0.5)  # the middle of each segment
 
 @lru_cache(maxsize=2**14)  # each is asked for when its clip is requested, and again when that comes
 def draws_of(seed: int, epoch: int | Position, row: int) -> np.ndarray:
-    """The draw of a row in an epoch; at a position, the centre draw but for the moment.
-    Read-only.
-    """
+    """The draw of a row in an epoch; at a position the centre, at its moment. Read-only."""
     if isinstance(epoch, Position):
         draws = CENTRE.copy()
         draws[START] = epoch.share
@@ -78,9 +73,7 @@ def draws_of(seed: int, epoch: int | Position, row: int) -> np.ndarray:
 
 
 def evenly(num_clips: int, num_crops: int = 1) -> list[Position]:
-    """So many positions, spread evenly: 1 is the middle; so many crops from end to end: 1 is the
-    centre.
-    """
+    """Positions spread evenly: 1 is the middle; crops from end to end: 1 is the centre."""
     across = (
         (0.5,)
         if num_crops == 1
@@ -97,9 +90,7 @@ def num_crops(epoch: int | Position) -> int:
 def crops_of(
     frames_THWC: np.ndarray | None, draws: np.ndarray, epoch: int | Position, clip: Clip
 ) -> list[tuple[np.ndarray | None, np.ndarray]]:
-    """Square frames with the draws that go with them: one, or where a position asks for several
-    crops, one for each.
-    """
+    """Square frames with their draws: one, or one for each crop that a position asks for."""
     if frames_THWC is None:
         return [(None, draws)]
     if not isinstance(epoch, Position) or num_crops(epoch) == 1:
@@ -116,16 +107,12 @@ def crops_of(
 def start_of(
     draws: np.ndarray, segment_seconds: float, clip: Clip, modalities: Sequence[str] = MODALITIES
 ) -> int:
-    """At which grid moment a clip starts: 0 to the number of frame spacings that the segment is
-    longer than a clip.
-    """
+    """At which grid moment a clip starts, 0 up to what the segment is longer than a clip."""
     return int(float(draws[START]) * int(num_starts(segment_seconds, clip, modalities)))
 
 
 def window(frames_THWC: np.ndarray, draws: np.ndarray, clip: Clip) -> np.ndarray:
-    """A square of `short_side_pixels` out of frames that are longer on one side, placed by the
-    draw.
-    """
+    """A square of `short_side_pixels` out of frames longer on one side, placed by the draw."""
     return square(frames_THWC, place_of(draws), clip.short_side_pixels)
 
 
@@ -135,9 +122,7 @@ def place_of(draws: np.ndarray) -> float:
 
 
 def num_starts(segment_seconds: Any, clip: Clip, modalities: Sequence[str]) -> Any:
-    """How many grid moments a clip may start at: only the first where the segment is shorter than a
-    clip.
-    """
+    """How many grid moments a clip may start at: one if the segment is shorter than a clip."""
     slack_s = np.maximum(
         0.0, np.asarray(segment_seconds, dtype=np.float64) - clip.span_seconds(modalities)
     )
@@ -145,9 +130,7 @@ def num_starts(segment_seconds: Any, clip: Clip, modalities: Sequence[str]) -> A
 
 
 def looped(moments_s: np.ndarray, segment_seconds: float) -> np.ndarray:
-    """Seconds since a segment's start, of moments that may lie beyond its end, when it is played in
-    a loop.
-    """
+    """Seconds since a segment's start, of moments beyond its end too: it plays in a loop."""
     phases_s: np.ndarray = np.mod(moments_s, segment_seconds)
     at_end = segment_seconds - phases_s < ROUNDING_S
     phases_s[at_end] = 0.0  # the end of a turn is the start of the next

@@ -20,9 +20,7 @@ CHUNK_ROWS = 2**20  # of the index, looked at at once
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment, decoded on the grid of all moments where a clip may start. A modality that is
-    not read is None.
-    """
+    """A segment, decoded on the grid of all clip starts. A modality that is not read is None."""
 
     frames_GHWC: np.ndarray | None
     waveform_L: np.ndarray | None
@@ -50,9 +48,7 @@ class Segment:
 
 
 class SegmentsInMemory:
-    """What stands in for an index where segments are decoded already: seconds, sizes and videos of
-    the rows.
-    """
+    """In place of an index where segments are decoded already: seconds, sizes, videos of rows."""
 
     def __init__(self, segments: Sequence[Segment], clip: Clip) -> None:
         frames = [s.frames_GHWC for s in segments if s.frames_GHWC is not None]

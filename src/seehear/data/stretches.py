@@ -44,8 +44,7 @@ def fragment(start_s: float, seconds: float) -> str:
 def cut(
     start_s: float, seconds: float, segment_seconds: float, min_seconds: float
 ) -> tuple[Times, Times]:
-    """Cut a stretch into segments of equal length; the last may be shorter, but not shorter than
-    `min_seconds`.
+    """Cut a stretch into equal segments; the last may be shorter, down to `min_seconds`.
 
     Returns:
         Starts and lengths, float64 (N,), to the microsecond.

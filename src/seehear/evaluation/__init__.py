@@ -206,9 +206,7 @@ def plain(name: str) -> str:
 
 
 def file_of(folder: Path, task: str, data: LabelledSet) -> Path:
-    """`<task>-<set>.json`; with part of the set's digest, or a number, where that name is taken by
-    something else.
-    """
+    """`<task>-<set>.json`; if that is taken by something else, with a digest or a number."""
     path = folder / f"{task}-{plain(data.name)}.json"
     apart = f"{path.stem}-{data.digest.split(':')[-1][:8]}"
     stems = [path.stem, apart, *(f"{apart}-{n}" for n in range(2, 100))]

@@ -93,8 +93,7 @@ class Classes:
 
 
 def read_classes(path: Path, root: str | None = None) -> Classes:
-    """Read a CSV file with the columns `path`, `class` and, if wanted, `split` (train or test), or
-    a list of segments that has these.
+    """Read a CSV file with path, class and perhaps split, or a list of segments with these.
 
     Args:
         path: the file. Its paths are relative to its own folder.

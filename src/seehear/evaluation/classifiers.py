@@ -64,9 +64,7 @@ def scores_of_linear(
 
 
 def divided(features_nD: np.ndarray, classes_n: np.ndarray) -> tuple[Any, Any]:
-    """Training items without a fifth, and that fifth, by class; None for it where there are too
-    few.
-    """
+    """Training items without a fifth, and that fifth, by class; None where there are too few."""
     from sklearn.model_selection import train_test_split
 
     many, groups, least = np.ones(len(classes_n), dtype=bool), None, 2
@@ -99,9 +97,7 @@ def in_top(scores_mC: np.ndarray, classes_m: np.ndarray, k: int) -> np.ndarray:
 
 
 def average_precisions(scores_mC: np.ndarray, classes_mC: np.ndarray) -> np.ndarray:
-    """The average precision, in [0, 1], of each class that any item has; chance is the class's
-    share.
-    """
+    """Average precision, in [0, 1], of each class that any item has; chance is its share."""
     from sklearn.metrics import average_precision_score
 
     present = classes_mC.any(axis=0)
@@ -144,9 +140,7 @@ def between(
 def map_interval(
     scores_mC: np.ndarray, classes_mC: np.ndarray, *, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The same for mean average precision on one split, with a fifth of the replicates; None above
-    5,000 items.
-    """
+    """The same for mean average precision on one split; None above 5,000 items."""
     if len(scores_mC) > MAP_ITEMS:
         return None
 

@@ -112,9 +112,7 @@ def evaluate_clusters(
 
 
 def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grouping], str]:
-    """The clusterings to measure, and a sentence on how they came about; `wanted` is "run",
-    "classes" or K.
-    """
+    """The clusterings to measure, and their origin; `wanted` is "run", "classes" or K."""
     if wanted == "run":
         if context.model.run is None:
             what = "--num-clusters is run, and this model has no run"
@@ -192,9 +190,7 @@ def final_groupings(run: Path) -> dict[str, Grouping]:
 
 
 def final_labels(run: Path, sizes: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
-    """Each clustering of a finished run: name -> labels (N,) int32, -1 where a row could not be
-    read.
-    """
+    """Each clustering of a finished run: name -> labels (N,) int32, -1 where unreadable."""
     path = run / "clusters" / "labels.parquet"
     if not path.exists():
         raise RunError(f"{run} has no final clusters: it has not finished. Go on with --resume.")
@@ -277,9 +273,7 @@ def sizes(labels_n: np.ndarray, num_clusters: int) -> dict[str, float]:
 
 
 def purest(g: Grouping, data: LabelledSet, class_N: np.ndarray) -> list[dict[str, Any]]:
-    """The clusters with the largest share of one class: size, share, classes, and their most
-    central segments.
-    """
+    """The purest clusters: size, share of one class, classes, and their most central segments."""
     described: list[dict[str, Any]] = []
     for cluster in range(g.num_clusters):
         rows = np.flatnonzero((g.labels_N == cluster) & (class_N >= 0))

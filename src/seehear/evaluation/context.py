@@ -76,9 +76,7 @@ class Evaluation:
 
     @cached_property
     def clips_n(self) -> np.ndarray:
-        """How many clips each row of `data.rows` gives: a row that is no longer than a clip gives
-        one.
-        """
+        """How many clips each row of `data.rows` gives: one if it is no longer than a clip."""
         rows = self.data.rows
         wanted_n = clips_of_rows(
             self.data.item_N[rows], self.data.index.seconds[rows], self.clips_an_item
@@ -93,9 +91,7 @@ class Evaluation:
 
     @cached_property
     def features(self) -> Features:
-        """Of the rows that have a class and can be read; each rank extracts a share, and the first
-        gets them all.
-        """
+        """Of readable rows with a class; ranks extract a share each, and the first gets all."""
         span = distributed.rows_of_rank(len(self.data.rows))
         rows = self.data.rows[span.start : span.stop]
         clips_n = self.clips_n[span.start : span.stop]
@@ -124,9 +120,7 @@ class Evaluation:
 
     @cached_property
     def pooled(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The mean feature of each item by modality, (V, D), and which items have one, (V,)
-        bool.
-        """
+        """The mean feature of each item by modality, (V, D), and which have one, (V,) bool."""
         return self._pooled(
             self.features.rows, {m: part.numpy() for m, part in self.features.of.items()}
         )
@@ -167,8 +161,7 @@ def named(splits: Sequence[Split]) -> str:
 
 
 def rates(data: LabelledSet, there_V: np.ndarray) -> dict[str, Any]:
-    """What values must be compared with, as means over the splits, and how many items were
-    measured.
+    """What values must be compared with, means over the splits, and how many were measured.
 
     Test items that could not be read are among them: they count as wrong. A task without splits has
     no such values.

@@ -100,9 +100,7 @@ def write_rows(folder: Path, context: Evaluation, form: str) -> dict[str, int]:
 
 
 def write_sequences(folder: Path, context: Evaluation, stride_seconds: float) -> dict[str, int]:
-    """One (T, D) array a video and modality: windows of one clip, each `stride_seconds` after the
-    last.
-    """
+    """One (T, D) array a video and modality: windows of a clip, `stride_seconds` apart."""
     data, model = context.data, context.model
     paths = {data.index.path(row): int(data.item_N[row]) for row in data.rows.tolist()}
     whole = look_up([Stretch(path) for path in paths], context.modalities, console=context.console)
@@ -160,9 +158,7 @@ def class_names(context: Evaluation, item: int) -> str:
 
 
 def file_name(item: str, taken: set[str]) -> str:
-    """A name for files that is not taken yet: the item's stem, with what might lead elsewhere
-    replaced.
-    """
+    """A name for files that is not taken: the item's stem, made safe, perhaps numbered."""
     stem = re.sub(r"[^\w.-]", "_", Path(item).stem).strip(".") or "video"
     name, number = stem, 1
     while name in taken:

@@ -139,9 +139,7 @@ class LinearFit:
         return weights_EK().detach()
 
     def scores(self, weights_EK: Tensor, features_mD: np.ndarray, num_classes: int) -> np.ndarray:
-        """Scores (m, C) of other items, larger for likelier; minus infinity for classes that were
-        not in training.
-        """
+        """Scores (m, C) of other items; minus infinity for classes that were not in training."""
         raw = torch.cat([part @ weights_EK for part in parts(self._prepared(features_mD))])
         found = raw.cpu().numpy()
         found = np.concatenate([-found, found], axis=1) if self.is_binary else found

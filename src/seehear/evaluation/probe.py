@@ -124,9 +124,7 @@ def measured(
 
 
 def summarised(data: LabelledSet, scores: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
-    """Scores (m, C) of the test items of each split as the numbers that are reported; see
-    `measured`.
-    """
+    """Scores (m, C) of each split's test items as the numbers that are reported."""
     parts = [split.test for split in data.splits]
     tested = [(s, data.target_V[part]) for s, part in zip(scores, parts, strict=True)]
     if data.multilabel:
@@ -153,9 +151,7 @@ def few_shot_all(
     low_shot: Sequence[int],
     seed: int,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """modality -> number of examples a class -> mean, least and most test accuracy over draws and
-    splits.
-    """
+    """modality -> examples a class -> mean, least and most accuracy over draws and splits."""
     found: dict[str, dict[str, dict[str, float]]] = {modality: {} for modality in pooled}
     for modality, pooled_VD in pooled.items():
         for count in low_shot:

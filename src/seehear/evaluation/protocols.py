@@ -65,8 +65,7 @@ def protocol_of(name: str, task: str) -> Protocol:
 
 
 def clips_of_rows(item_n: np.ndarray, seconds_n: np.ndarray, num_clips: int) -> np.ndarray:
-    """How many clips each row of an item gives, (n,), when they are spread evenly over the item; at
-    least one.
+    """How many clips each row of an item gives, (n,), spread evenly over it; at least one.
 
     Args:
         item_n: the item of each row; the rows of an item are in the order of time.
@@ -87,8 +86,7 @@ def clips_of_rows(item_n: np.ndarray, seconds_n: np.ndarray, num_clips: int) -> 
 def forecast(
     count: Count, total: int, say: Callable[[str], None], advice: str, clock: Callable[[], float]
 ) -> Count:
-    """A count that says once how long the whole takes, as soon as the first clips have shown it, if
-    it takes long.
+    """A count that says once, from the first clips, how long it takes, if that is long.
 
     Args:
         count: what is told of progress anyway.

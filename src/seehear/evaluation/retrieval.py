@@ -118,9 +118,7 @@ def hits(
     answering_VX: np.ndarray,
     matching: Matching | None,
 ) -> np.ndarray:
-    """Whether an item of the query's class is among the k nearest, (queries, len(RANKS)) bool;
-    never the query.
-    """
+    """Is the class among the k nearest, without the query? (queries, len(RANKS)) bool."""
     found = []
     for start in range(0, len(queries), QUERIES):
         some = queries[start : start + QUERIES]
@@ -136,9 +134,7 @@ def hits(
 def compared(
     asking_qX: np.ndarray, answering_aX: np.ndarray, matching: Matching | None
 ) -> np.ndarray:
-    """Scores (queries, answers), the larger the better; the comparison of descriptions has no
-    direction.
-    """
+    """Scores (queries, answers), larger is nearer; comparing descriptions has no direction."""
     if matching is None:
         return np.asarray(asking_qX @ answering_aX.T)
     return np.asarray(
@@ -147,8 +143,7 @@ def compared(
 
 
 def random_recall(query_q: np.ndarray, answer_a: np.ndarray, *, own: bool) -> np.ndarray:
-    """Expected recall at each of `RANKS` when the gallery is in random order: 1 - C(n - m, k) /
-    C(n, k).
+    """Expected recall at each of `RANKS` in random order: 1 - C(n - m, k) / C(n, k).
 
     Args:
         query_q, answer_a: classes of the queries and of the gallery.

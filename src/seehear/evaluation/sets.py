@@ -82,9 +82,7 @@ class LabelledSet:
     def pool(
         self, rows: np.ndarray, features_nD: np.ndarray, weights_n: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The mean feature of each item, (V, D) float64, and which items have one, (V,) bool; rows
-        may have weights.
-        """
+        """The mean feature of each item, (V, D) float64, by weight; and which have one, (V,)."""
         item_n = self.item_N[rows]
         known = item_n >= 0
         sums = np.zeros((len(self.items), features_nD.shape[1]))
@@ -227,9 +225,7 @@ def of_rows(index: Index) -> LabelledSet:
 
 
 def why_not_indexed(index: Index, paths: Sequence[str]) -> dict[str, str]:
-    """Why some videos that have a class are not in an index: its own reason, "no file" or "not
-    indexed".
-    """
+    """Why some videos with a class are not in an index: its reason, no file, not indexed."""
     reasons = {real(file.path): file.reason for file in index.rejected_files()} if paths else {}
     found = {}
     for path in paths:

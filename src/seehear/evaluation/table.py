@@ -44,8 +44,7 @@ PUBLISHED: dict[tuple[str, str, str], dict[str, float]] = {
 
 
 def compare(folders: Sequence[str | Path]) -> str:
-    """A Markdown table: a row a number, a column a model, chance and n beside it, and published
-    numbers below.
+    """Markdown: a row a number, a column a model, chance and n; published numbers below.
 
     Args:
         folders: runs, or folders of results.
@@ -92,9 +91,7 @@ def results_of(folder: Path) -> dict[Path, dict[str, Any]]:
 
 
 def numbers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The numbers of one result that a table shows: (measure, value), in %, or from 0 to 1 for
-    NMI.
-    """
+    """The numbers of a result that a table shows: (measure, value), in %; NMI from 0 to 1."""
     found = []
     for name, values in result["values"].items():
         if result["task"] in ("probe", "finetune"):

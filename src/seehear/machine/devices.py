@@ -98,8 +98,7 @@ class Numerics:
 
 
 def choose(compute: Compute, pair: nn.Module, clip: Clip) -> Numerics:
-    """The numerics that the settings ask for; what they leave to "auto" is probed on `pair`, which
-    stays as it is.
+    """The numerics that the settings ask for; what is "auto" is probed on a copy of `pair`.
 
     Raises:
         SettingsError: the device is not there, or cannot do what is asked for.
@@ -188,8 +187,7 @@ def set_threads(compute: Compute) -> None:
 
 @cache
 def keep_memory() -> None:
-    """Have this process keep memory that is freed for what comes next, where its C library can do
-    so (glibc).
+    """Have this process keep freed memory for what comes next, where its C library can (glibc).
 
     Blocks above 32 MB are otherwise taken from the system and given back each time, and all their
     pages filled with zeros: on a CPU that took a third of a step on 64 clips of 112x112. The
@@ -207,8 +205,7 @@ def keep_memory() -> None:
 
 @contextmanager
 def kernels(compute: Compute) -> Iterator[None]:
-    """In this block PyTorch takes kernels that give the same bits each time, if the settings ask
-    for that.
+    """In this block PyTorch takes deterministic kernels, if the settings ask for that.
 
     Otherwise cuDNN times its kernels and takes the fastest. What was set before is set again
     afterwards.
@@ -259,8 +256,7 @@ def is_bf16_worth_a_try(device: str) -> bool:
 
 
 def probe(candidates: list[Numerics], pair: nn.Module, clip: Clip, repeats: int = 3) -> list[float]:
-    """Milliseconds a clip, forward and backward through copies of the video encoder, one for each
-    candidate.
+    """Milliseconds a clip, forward and backward, of the video encoder in each candidate.
 
     The candidates take turns, so that a busy moment of the machine does not fall on one of them;
     the least of `repeats` times counts, infinity for one whose gradients are not finite.

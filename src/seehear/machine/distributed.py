@@ -73,8 +73,7 @@ def cores_of_rank() -> int:
 
 
 def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> torch.device:
-    """Join the process group that torchrun's environment describes, and return the device of this
-    rank.
+    """Join the process group of torchrun's environment, and return this rank's device.
 
     Without `WORLD_SIZE` in the environment nothing is started; with a group that exists already, it
     is used.

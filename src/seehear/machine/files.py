@@ -35,8 +35,7 @@ _number = itertools.count()  # of what this process writes: threads of it may wr
 
 @contextlib.contextmanager
 def whole_folder(path: Path, *, replaces: outputs.Kind | None = None) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, and vanishes when it does
-    not.
+    """A temporary folder that becomes `path` when the block ends well, and else vanishes.
 
     Where `path` is a link, what it points to is meant.
 
@@ -149,8 +148,7 @@ def unwritten(path: Path, error: BaseException) -> StorageError:
 
 
 def kept_at_home(name: str) -> Path:
-    """A folder for what may be made or fetched again: in `$SEEHEAR_HOME`, or below the user's
-    `.cache`.
+    """A folder for what may be made again: in `$SEEHEAR_HOME`, or below the user's `.cache`.
 
     A user without a home, or with one where nothing can be written, as in many containers, gets a
     folder among the system's temporary ones, which is nobody else's.
@@ -211,9 +209,7 @@ def versions() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of the source that runs, with "+" when files differ from it; None outside a
-    checkout.
-    """
+    """The git commit of the source, with "+" if files differ from it; None without a checkout."""
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
         return None

@@ -163,8 +163,7 @@ MIDWAY = Kind("checkpoints", "", names=(r"\d{3,}-\d{9,}-[0-9a-f]{16}\.pt",))
 def check_folder(
     out: Path, kind: Kind, *, overwrite: bool, inputs: Sequence[Path] = (), in_place: bool = False
 ) -> None:
-    """Raise where a folder cannot be written, or something would be lost that is not seehear's or
-    not to be replaced.
+    """Raise where a folder cannot be written, or what must not be replaced would be lost.
 
     Args:
         out: the folder.
@@ -276,8 +275,7 @@ def is_like_index(folder: Path) -> bool:
 
 
 def foreign(folder: Path, kind: Kind) -> Iterator[Path]:
-    """What is in a folder of seehear's and is not seehear's, sorted by path; relative to the
-    folder.
+    """What is in a folder of seehear's and is not seehear's, relative to it, sorted.
 
     A folder that holds nothing of seehear's stands for all that is in it. Links are not followed.
     """

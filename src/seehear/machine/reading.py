@@ -94,8 +94,7 @@ def read_labels(
 def open_features(
     run: Path, num_rows: int | None = None, widths: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """The features of a finished run: modality -> (N, D) of floating point, mapped; NaN where a row
-    was unreadable.
+    """The features of a finished run: modality -> (N, D), mapped; NaN where unreadable.
 
     Args:
         run: its folder.

@@ -138,8 +138,7 @@ def first_line(error: BaseException) -> str:
 def fitting(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path
 ) -> dict[str, Tensor]:
-    """The tensors of a file under the names that a module has, after a look at whether all of them
-    fit.
+    """The tensors of a file under a module's names, after a look at whether all fit.
 
     Args:
         state: what the file holds.
@@ -167,8 +166,7 @@ def fitting(
 
 
 def unwrapped(state: Mapping[str, Tensor], expected: Iterable[str]) -> Mapping[str, Tensor]:
-    """The tensors under names as expected, where all of them have one prefix, which a wrapper of
-    the network put there.
+    """The tensors under the expected names, where a wrapper has put a prefix before all.
 
     Such as `module.` of a network trained in parallel, or `_orig_mod.` of a compiled one.
     """
@@ -190,8 +188,7 @@ def shared_prefix(names: Iterable[str]) -> str:
 
 
 def check_values(state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raise CheckpointError for tensors that no encoder can compute with: not dense, not real, or
-    not finite.
+    """Raise CheckpointError for tensors that are not dense, not real, or not finite.
 
     One NaN among the weights makes all features NaN, and clusters and neighbours of those are
     nothing but rounding.

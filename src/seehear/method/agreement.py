@@ -14,9 +14,7 @@ CHUNK_ROWS = 2**20  # of labels, looked at at once
 
 
 def nmi(labels_N: np.ndarray, others_N: np.ndarray) -> float:
-    """NMI of two labellings over the rows that both have labelled, in memory that grows with pairs
-    of labels alone.
-    """
+    """NMI of two labellings over rows that both have; memory grows with pairs of labels alone."""
     first_P, second_P, counts_P = pairs_of(labels_N, others_N)
     total = counts_P.sum()
     share_P, shares = counts_P / total, []

@@ -56,8 +56,7 @@ class Space:
         spreads: Sequence[Spread] = (),
         centre: str = "all",
     ) -> Space:
-        """Fit on the features (n, D) of each modality that the space joins, over the rows of all
-        ranks.
+        """Fit on the features (n, D) of each modality that the space joins, over all ranks.
 
         Args:
             kind: "l2", "whiten" or "none".
@@ -185,8 +184,7 @@ def group(
     device: str,
     before: Clusters | None,
 ) -> tuple[np.ndarray, Clustering]:
-    """Cluster prepared features as the settings say; the labels of all rows, and the clustering of
-    this rank's.
+    """Cluster prepared features: the labels of all rows, and this rank's clustering.
 
     Args:
         prepared_nD: features of the rows of this rank that could be read, prepared.
@@ -223,8 +221,7 @@ def cluster_features(
     spaces: Sequence[str],
     last: Mapping[str, Clusters] | None = None,
 ) -> dict[str, Clusters]:
-    """Step 2 of a round: k-means on the features of the rows that could be read; `features` are
-    those of this rank.
+    """Step 2 of a round: k-means on the features of readable rows, of which this rank has some.
 
     Args:
         recording_N: of all rows, which recording each is of.

@@ -90,8 +90,7 @@ def calibrate(
     rows: np.ndarray | None = None,
     batch_size: int = 64,
 ) -> None:
-    """Set the batch norms of untrained encoders to the statistics of the data, without learning
-    anything.
+    """Set the batch norms of untrained encoders to the data's statistics; learns nothing.
 
     Encoders that have seen any data are left as they are.
 
@@ -139,8 +138,7 @@ def norms_of(encoder: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 def is_untouched(encoder: nn.Module) -> bool:
-    """Whether an encoder has batch norms, all as PyTorch makes them: mean 0, variance 1, no batch
-    counted.
+    """Whether an encoder's batch norms are as PyTorch makes them, before any batch.
 
     Some published weights have statistics and no count.
     """
@@ -164,8 +162,7 @@ def extract(
     batch_size: int = 64,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Features:
-    """One feature per row and modality, from the middle clip of each segment or the mean over
-    several clips.
+    """One feature a row and modality, of the middle clip, or the mean over several clips.
 
     Args:
         pair: the encoders; used in evaluation mode and left in the mode they were in.

@@ -28,9 +28,7 @@ def measure(
     batch_size: int,
     now: Callable[[], Step],
 ) -> Generator[Step, None, tuple[Sums, bool]]:
-    """Loss and accuracy on the unaugmented clips of `rows`, and whether any rank asked to leave
-    instead.
-    """
+    """Loss and accuracy on unaugmented clips of `rows`, and whether a rank asked to stop."""
     sums, mine, leave = (
         Sums(state.students, state.numerics.device),
         distributed.rows_of_rank(len(rows)),

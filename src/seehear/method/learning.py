@@ -72,9 +72,7 @@ class Learning:
 
     @classmethod
     def of_all(cls, parts: Iterable[Learning]) -> Learning:
-        """That of students who learned one after another: counts added up, the most epochs, all the
-        lists.
-        """
+        """Of students who learned one after another: counts summed, most epochs, all lists."""
         whole = cls()
         for part in parts:
             whole.epochs = max(whole.epochs, part.epochs)

@@ -101,8 +101,7 @@ class State:
     def begin_round(
         self, clusters: dict[str, Clusters], heads: Mapping[str, Mapping[str, int]], cfg: Settings
     ) -> None:
-        """Take this round's clusters and make heads for them; see how many rounds in a row they
-        have agreed with the last ones.
+        """Take this round's clusters, make heads for them, and count the rounds that agree.
 
         heads: student -> clustering -> K, of those who learn.
         """

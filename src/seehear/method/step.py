@@ -246,8 +246,7 @@ def losses(
     loss: Loss,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """(students, 2): the loss of each student, and how many clips it labelled right, summed over
-    clips.
+    """(students, 2): each student's loss and rightly labelled clips, summed over clips.
 
     Of several heads both are the mean.
     """
@@ -270,8 +269,7 @@ def are_finite(tensors: list[Tensor]) -> Tensor:
 
 
 def make_optimizer(pair: Pair, cfg: Train, students: Sequence[str] = ()) -> torch.optim.Optimizer:
-    """The optimiser, one kernel for all parameters; weight decay spares biases and batch norms
-    (less than two axes).
+    """The optimiser, one kernel for all; weight decay spares biases and batch norms.
 
     Args:
         students: whose encoders and heads it updates; by default all of the pair.

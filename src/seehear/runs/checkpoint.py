@@ -166,9 +166,7 @@ def verified(path: Path, digest: str | Path) -> bytes:
 
 
 def write_clusters(folder: Path, clusters: Mapping[str, Mapping[str, Any]]) -> None:
-    """`labels.parquet` (row and one column a clustering; -1: not readable) and
-    `centroids.safetensors`.
-    """
+    """`labels.parquet` (row, a column a clustering; -1: unreadable), `centroids.safetensors`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors.torch import save_file

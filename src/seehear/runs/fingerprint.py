@@ -54,8 +54,7 @@ def place_of(index: Index, run: Path) -> dict[str, str]:
 
 
 def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index:
-    """The index that a run was trained on: the one that is given, else where the run was told it
-    is.
+    """The index that a run was trained on: the one given, or where the record says it is.
 
     Raises:
         RunError: it is not there.

@@ -115,17 +115,13 @@ def between_recordings(newest: Mapping[str, Clusters]) -> dict[str, float]:
 
 
 def effective_number(sizes_K: np.ndarray) -> float:
-    """exp of the entropy of cluster sizes: K for even ones, 1 for one that holds all; 0 without
-    rows.
-    """
+    """exp of the entropy of cluster sizes: K if even, 1 if one holds all; 0 without rows."""
     share_K = sizes_K[sizes_K > 0] / max(1, sizes_K.sum())
     return math.exp(-float((share_K * np.log(share_K)).sum())) if len(share_K) else 0.0
 
 
 def guessing(now: Round, teachers: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Student -> the accuracy of always naming the largest cluster, a mean over its heads as
-    accuracies are.
-    """
+    """Student -> the accuracy of always naming the largest cluster, a mean over its heads."""
     found = {}
     for student, heads in heads_of(now.clusters, teachers).items():
         sizes = [now.clusters[name].clustering.sizes for name in heads]
@@ -210,8 +206,7 @@ def recordings_told_apart(entry: Mapping[str, Any]) -> list[str]:
 
 
 def alarming_share(num_clusters: int) -> float:
-    """The share of all rows from which on a largest cluster is a collapse: half-way, in logarithms,
-    from 1 / K to 1.
+    """The share of rows from which a largest cluster is a collapse: half-way in logs, 1/K to 1.
 
     Half of the rows for 4 clusters, a quarter for 16, a sixteenth for 256.
     """
@@ -219,8 +214,7 @@ def alarming_share(num_clusters: int) -> float:
 
 
 def collapse(sizes: Mapping[str, Any], rows: int) -> str | None:
-    """In what way cluster sizes are a collapse, or None. Two ways, since a few large clusters need
-    no largest one.
+    """How cluster sizes are a collapse, or None; a few large clusters need no largest one.
 
     Sizes of healthy k-means spread by a factor of e^0.5 to e^1 or so (deviation s of their
     logarithm), which is worth K e^(-s^2 / 2) even clusters: 0.88 K to 0.61 K. A quarter of K means
@@ -238,9 +232,7 @@ def collapse(sizes: Mapping[str, Any], rows: int) -> str | None:
 
 
 def chance_bound(entry: Mapping[str, Any], student: str) -> float:
-    """The accuracy that guessing exceeds in one of 20 cases on the videos kept out; clips of one
-    video count once.
-    """
+    """Accuracy that guessing exceeds in one of 20 cases on held-out videos, not clips."""
     from scipy.stats import binom
 
     videos = entry["heldout_videos"]
@@ -248,9 +240,7 @@ def chance_bound(entry: Mapping[str, Any], student: str) -> float:
 
 
 def line(entry: dict[str, Any], rounds: int) -> str:
-    """A round in one line, for a person: losses and accuracies are those of the last epoch, video /
-    audio.
-    """
+    """A round in one line, for a person: the last epoch's losses and accuracies."""
 
     def ends(key: str, form: str) -> str:
         return "/".join(format(values[-1], form) for values in entry[key].values())
@@ -303,9 +293,7 @@ def summary_writer(folder: Path) -> SummaryWriter:
 
 
 def write_scalars(writer: SummaryWriter, entry: dict[str, Any], prefix: str = "") -> None:
-    """Every number of a round as a scalar named by its path; the last epoch's where there is one
-    for each.
-    """
+    """Every number of a round as a scalar named by its path; of lists the last epoch's."""
     for key, value in entry.items():
         if isinstance(value, dict):
             write_scalars(writer, {"round": entry["round"], **value}, f"{prefix}{key}/")

@@ -26,8 +26,7 @@ Names = dict[str, dict[int, str]]
 
 
 def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
-    """The names that were given to a run's clusters: clustering -> cluster -> name; empty where
-    none were.
+    """The names given to a run's clusters: clustering -> cluster -> name; empty if none.
 
     Args:
         run: the run's folder.

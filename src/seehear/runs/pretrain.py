@@ -81,8 +81,7 @@ def pretrain(
     console: Console | None = None,
     clips: Clips | None = None,
 ) -> Run:
-    """Train a video and an audio encoder on the segments of an index, by cross-modal deep
-    clustering.
+    """Train video and audio encoders on an index's segments by cross-modal deep clustering.
 
     Under torchrun all processes call it alike; the group that it joins stays until the process
     ends.

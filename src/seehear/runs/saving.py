@@ -49,8 +49,7 @@ class Saver:
         self._count: Count = lambda done: None
 
     def after(self, now: Step) -> None:
-        """Look at a step: do what ranks have agreed on in it, and request what is due after the
-        next.
+        """Look at a step: do what ranks agreed on in it, and request what is due after the next.
 
         While features are extracted nothing is worth saving, and a request to stop ends the run at
         once.
@@ -146,8 +145,7 @@ def content(state: State, run: Run, failures: dict[str, int]) -> dict[str, Any]:
 
 
 def restore(run: Run, state: State) -> dict[str, int]:
-    """Set `state` to a run's last good checkpoint, and remove what came after it; returns the
-    failures until then.
+    """Set `state` to the last good checkpoint, removing what is later; failures until then.
 
     Rank 0 reads the file, and all ranks get its content. A run without a checkpoint begins again,
     in the same folder.

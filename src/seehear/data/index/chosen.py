@@ -125,9 +125,7 @@ class SegmentList:
         }
 
     def cut(self, video: Video, entries: Sequence[Entry], root: str) -> list[Video | Rejected]:
-        """A file cut into its segments, the same object where it is already; and a line for each
-        segment that it cannot give.
-        """
+        """A file cut into its segments (itself if it is already), and what it cannot give."""
         first_s = video.facts["usable_start_s"]
         last_s = first_s + video.facts["usable_seconds"]
         whys = [entry.why_not(first_s, last_s) for entry in entries]

@@ -153,9 +153,7 @@ def _as_kept(values: Any, kind: pa.DataType) -> pa.Array:
 def digest_of(
     table: pa.RecordBatch, number: int, columns: Sequence[str], after: Sequence[str] = ()
 ) -> str:
-    """SHA-256 over a format's number, the paths and what follows them, the column `video`, some
-    others, and recordings that were named.
-    """
+    """SHA-256 over format, paths, what follows them, files of rows, columns, recordings."""
     digest = hashlib.sha256(f"seehear index {number}\n".encode())
     paths = table["path"].dictionary
     for start in range(0, len(paths), _GROUP_PATHS):
@@ -182,7 +180,5 @@ def shard_name(number: int) -> str:
 
 
 def member_key(source_row: int) -> str:
-    """What the files of a segment in a shard are called, without their endings, by its row in the
-    index it is from.
-    """
+    """The name of a segment's files in a shard, without ending, by its row in the source index."""
     return f"{source_row:09d}"

@@ -263,9 +263,7 @@ class _Walk:
 
 
 def leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """Is it a folder, or a link to one? A link that leads nowhere, to itself or into a closed
-    folder is none.
-    """
+    """Is it a folder, or a link to one? Not a link that leads nowhere or in a circle."""
     try:
         return entry.is_dir()
     except OSError:
@@ -273,9 +271,7 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _find_remote(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
-    """The files of remote folders and of lists, and remote files that were named; and folders that
-    were passed over.
-    """
+    """The files of remote folders, lists and addresses; and folders that were passed over."""
     found: dict[str, Facts | MediaError | None] = {}
     passed_over: set[str] = set()
     for path in paths:

@@ -37,9 +37,7 @@ _FIRST_FRAMES, _MORE_FRAMES = 4, 40
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a file is left out: a key of `seehear.data.media.REASONS`, and what is known beyond
-    it.
-    """
+    """Why a file is left out: a key of `seehear.data.media.REASONS`, and what else is known."""
 
     reason: str
     detail: str = ""

@@ -83,9 +83,7 @@ tampered with."""
 
 
 def _to_be_indexed(folder: Path) -> str:
-    """What to index, and where to: a folder that somebody took for an index may be one of videos,
-    or a run.
-    """
+    """What to index, and where to: what somebody took for an index may hold videos, or a run."""
     if not folder.exists() or is_empty_folder(folder):
         return f"VIDEOS --out {folder}"
     is_videos = folder.is_dir() and not (folder / "run.json").exists()

@@ -27,9 +27,7 @@ ASKED = 3  # files that are looked for at a place
 
 
 def way_to(root: str, folder: Path) -> str | None:
-    """The way from an index to the folder of its videos; None where they have only the root in
-    common.
-    """
+    """The way from an index to its videos' folder; None where only the root is in common."""
     here = os.path.abspath(folder)  # noqa: PTH100
     if is_remote(root) or os.path.commonpath([root, here]) == os.sep:
         return None
@@ -59,8 +57,7 @@ def at_root(info: Mapping[str, Any], root: str) -> dict[str, Any]:
 
 
 def told(old: Index, named: list[str], root: str) -> dict[str, Any]:
-    """What is in index.json, with the videos in the folder that is named now, if they were moved
-    there.
+    """What is in index.json, with the videos in the folder that is named now, if moved there.
 
     Args:
         named: the paths of a command.
@@ -88,9 +85,7 @@ def are_there(root: str, names: pa.Array) -> bool:
 
 
 def check_root(folder: Path, info: Mapping[str, Any]) -> None:
-    """Raise IndexFileError where none of the videos is at its place any more, because their folder
-    is not.
-    """
+    """Raise IndexFileError where the folder of all videos is gone."""
     root = info["root"]
     if is_remote(root) or os.path.isdir(root):  # noqa: PTH112
         return

@@ -35,8 +35,7 @@ def is_ours(folder: str, names: Collection[str]) -> bool:
 
 
 def ours_among(addresses: Iterable[str], named: str) -> set[str]:
-    """The folders that seehear made, by the names of all files below a remote one; to look into
-    them costs requests.
+    """The folders that seehear made below a remote one, by the names of its files alone.
 
     Args:
         addresses: of the files.

@@ -52,8 +52,7 @@ def write_packed(
     rejected: Sequence[Rejected],
     info: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the table of a packed index beside its shards; `index.json`, which makes it an index,
-    comes last.
+    """Write the table of a packed index; `index.json`, which makes it one, comes last.
 
     Args:
         folder: where the shards are.

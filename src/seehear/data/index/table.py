@@ -126,9 +126,7 @@ class Index:
 
     @classmethod
     def in_memory(cls, videos: Sequence[Video], root: str) -> Index:
-        """An index of these files that is in no folder; `root` is what its paths are relative to in
-        the digest.
-        """
+        """An index of these files that is in no folder; its digest has paths relative to `root`."""
         table = table_of(videos, root)
         return cls(
             Path(root), {"root": root, "paths": [root], "digest": digest_of_rows(table)}, table
@@ -163,15 +161,11 @@ class Index:
         return Member(path, f"{member_key(key)}.mp4", offset, int(self.file_bytes[row])).path
 
     def original_path(self, row: int) -> str:
-        """The video that a row is a segment of, absolute or an address; it may be gone where the
-        segment was packed.
-        """
+        """The video that a row is a segment of, absolute or an address; gone perhaps if packed."""
         return joined(self.info["root"], self._names[int(self.video[row])].as_py())
 
     def hearing(self, row: int) -> Hearing | None:
-        """Which sound of a row's file is heard; None where that is not known, as in an index in
-        memory perhaps.
-        """
+        """Which sound of a row's file is heard; None where that is not known."""
         track, channel = (
             self._table[name][row].as_py() for name in ("audio_track", "audio_channel")
         )

@@ -64,8 +64,7 @@ def read_clip(
     short_side_pixels: int | None,
     sample_rate_hz: int = 16000,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Some frames of a file and a stretch of its sound, from one opening; see `Reader.frames` and
-    `Reader.sound`.
+    """Frames and sound of a file, from one opening; see `Reader.frames` and `Reader.sound`.
 
     Returns:
         uint8 (T, H, W, 3) RGB and float32 (round(sound_seconds * sample_rate_hz),) in [-1, 1].

@@ -133,8 +133,7 @@ class Source:
         return track
 
     def packets_from(self, kind: Kind, time_s: float) -> tuple[bool, Iterator[AnyPacket | None]]:
-        """The packets of one stream from a key frame at or before a time, then None for the end of
-        the file.
+        """Packets of one stream from a key frame at or before a time, then None at the end.
 
         Returns:
             Whether these are the very first packets of the file, key frame or not; and the packets.

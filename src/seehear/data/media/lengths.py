@@ -51,8 +51,7 @@ def is_estimated(path: str, container: InputContainer) -> bool:
 
 
 def seeks_by_rate(container: InputContainer) -> bool:
-    """Does FFmpeg go to a time by the bytes a second that the header names, and give no other
-    timestamps?
+    """Does FFmpeg seek by the header's bytes a second, and give no other timestamps?
 
     So it does in WAV and its like, also where a sample has no fixed size (ADPCM) and that number is
     only a hint.

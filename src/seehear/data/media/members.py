@@ -106,8 +106,7 @@ def parse(path: str) -> Member | None:
 
 
 def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, by which a change is noticed; 0 ns in a
-    shard, which is copied.
+    """Size in bytes and last change in ns, by which a change is noticed; 0 ns in a shard.
 
     Raises:
         OSError: there is no such file.

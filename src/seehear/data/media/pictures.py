@@ -176,8 +176,7 @@ class Pictures:
     def _decoded(
         self, packets: Iterator[AnyPacket | None], at_start: bool, skip_before: Callable[[], float]
     ) -> Iterator[Still]:
-        """Frames in ascending order of their times, but before a tick none of those that nothing
-        refers to.
+        """Frames in ascending order of time, but before a tick none that nothing refers to.
 
         None at all where the packets end before it is known which timestamps are right, unless
         there are none before.

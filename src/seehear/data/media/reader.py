@@ -46,9 +46,7 @@ class MediaInfo:
     parts: int = 1  # recordings in the file, each with a clock of its own; one of them is read
 
     def extent_s(self, wanted: Sequence[str]) -> tuple[float, float]:
-        """From when until when all wanted streams, of "video" and "audio", are there; if never, it
-        ends too early.
-        """
+        """From when until when all wanted streams are there; if never, it ends too early."""
         starts = {"video": self.video_start_s, "audio": self.audio_start_s}
         lengths = {"video": self.video_seconds, "audio": self.audio_seconds}
         return max(0.0, *(starts[m] for m in wanted)), min(starts[m] + lengths[m] for m in wanted)
@@ -136,8 +134,7 @@ class Reader:
         return self._heard
 
     def frames(self, times_s: Times, *, short_side_pixels: int | None = None) -> NDArray[np.uint8]:
-        """The frame to be seen at each time: the last whose timestamp is not after it, or the first
-        of the file.
+        """The frame to be seen at each time: the last that begins by then, or the file's first.
 
         Args:
             times_s: seconds since the container's start, in any order. Times close to each other
@@ -157,8 +154,7 @@ class Reader:
     def sound(
         self, start_s: float, seconds: float, *, sample_rate_hz: int = 16000
     ) -> NDArray[np.float32]:
-        """The sound of a stretch, mixed to one channel, with zeros where the file has none: late or
-        short audio.
+        """The sound of a stretch, mixed to one channel, with zeros where the file has none.
 
         Args:
             start_s, seconds: the stretch, since the container's start.
@@ -176,8 +172,7 @@ class Reader:
         return read_samples(self._source, start_s, seconds, sample_rate_hz, channel)
 
     def info(self, *, listens: bool = True) -> MediaInfo:
-        """What the file holds; decodes one frame, and looks up in the packets what the file does
-        not declare.
+        """What the file holds; decodes a frame, and looks in packets for what is not declared.
 
         Args:
             listens: look for the track and the channel that are heard, if need be; otherwise the

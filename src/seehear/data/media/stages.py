@@ -60,8 +60,7 @@ def time_stages(
     short_side_pixels: int,
     sample_rate_hz: int,
 ) -> dict[str, float]:
-    """Read one clip and say how many seconds each of `STAGES` took; the arguments are those of
-    `read_clip`.
+    """Seconds of each of `STAGES` for reading one clip; arguments as of `read_clip`.
 
     Raises:
         MediaError: it cannot be read.

@@ -116,8 +116,7 @@ def pack(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> PackSummary:
-    """Re-encode every segment of an index to what training reads, in shards, with a packed index
-    beside them.
+    """Re-encode every segment of an index to what training reads, in shards with an index.
 
     Where `out` is partly packed with the same settings, the rest is packed; where it is packed,
     nothing is done.

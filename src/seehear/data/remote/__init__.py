@@ -80,8 +80,7 @@ def local(path: str | os.PathLike[str], gigabytes: float = -1.0) -> Iterator[str
 
 
 def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, by which a change is noticed; see
-    `seehear.data.media.stamp`.
+    """Size in bytes and last change in ns, as `seehear.data.media.stamp`, of an address too.
 
     Raises:
         OSError: there is no such local file.

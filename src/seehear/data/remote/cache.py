@@ -132,8 +132,7 @@ class Cache:
         return _locked(self.folder / "lock")
 
     def _clear(self, goal_bytes: int, part: Path) -> int:
-        """Remove what is left of killed processes, then the least recently used copies, until the
-        rest is small enough.
+        """Remove leftovers of killed processes, then copies not used for longest, down to a size.
 
         Args:
             goal_bytes: of the rest.

@@ -55,8 +55,7 @@ def read_ucf101(tree: Tree) -> Benchmark:
 
 
 def read_hmdb51(tree: Tree) -> Benchmark:
-    """HMDB51, of Kuehne, Jhuang, Garrote, Poggio and Serre (2011), Brown University and MIT, ICCV
-    2011.
+    """HMDB51, of Kuehne, Jhuang, Garrote, Poggio and Serre (2011), Brown and MIT, ICCV 2011.
 
     6,766 videos of 51 actions. For each class and split there is a list
     `<class>_test_split<1..3>.txt`, in the folder `testTrainMulti_7030_splits/`, with lines

@@ -144,9 +144,7 @@ def _source(name: str, clips: list[_Clip]) -> str:
 
 
 def _lists(tree: Tree, size: int | None) -> list[str]:
-    """The CSV files whose first line is that of Kinetics; not those that another size's name leads
-    to.
-    """
+    """The CSV files whose first line is that of Kinetics, but for those of another size."""
     others = "|".join(str(n) for n in SIZES if n != size)
     found = []
     for path in tree.lists:

@@ -18,8 +18,7 @@ DRAWN = "a quarter of each class is tested on, drawn with seed"
 
 
 def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
-    """Folders named by class, with the files in them at any depth; no paper, the layout that most
-    tools share.
+    """Folders named by class, with files at any depth, as most tools take them; no paper.
 
     Either `<class>/...`, of which a quarter of each class is drawn for testing, or
     `train/<class>/...` and `test/<class>/...`, with `val/<class>/...` if wanted; where there is a
@@ -55,8 +54,7 @@ def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
 
 
 def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
-    """`classes.csv` in the folder itself: the header path,class or path,class,split, and paths
-    relative to the file.
+    """`classes.csv` in the folder itself: path,class[,split], paths relative to the file.
 
     The rules are those of `seehear.evaluation.classes.read_classes`; besides, a path must stay
     below the folder. An item's name is its path as it is written.
@@ -87,8 +85,7 @@ def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
 
 
 def read_files(tree: Tree) -> Benchmark:
-    """All media files of a folder as items without a class, for tasks that need none. An item's
-    name is its path.
+    """All media files of a folder, by path, without classes, for tasks that need none.
 
     Raises:
         SettingsError: there are none.
@@ -127,9 +124,7 @@ def has_class_folders(tree: Tree) -> bool:
 
 
 def _folders(tree: Tree) -> tuple[list[str], set[str], dict[str, str]]:
-    """Files by name; the folders that hold them; and those of the folders that are named as parts
-    -> the part.
-    """
+    """Files by name; the folders that hold them; and folder -> part, of those named so."""
     names = sorted(tree.relative(path) for path in tree.media)
     tops = {name.split("/")[0] for name in names if "/" in name}
     parts = {top: PART_OF_FOLDER.get(top.lower()) for top in tops}

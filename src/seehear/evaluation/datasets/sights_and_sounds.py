@@ -22,8 +22,7 @@ class _Event(NamedTuple):
 
 
 def read_vggsound(tree: Tree) -> Benchmark:
-    """VGG-Sound, of Chen, Xie, Vedaldi and Zisserman (2020), University of Oxford, ICASSP 2020,
-    arXiv:2004.14368.
+    """VGG-Sound, of Chen, Xie, Vedaldi and Zisserman (2020), Oxford, arXiv:2004.14368.
 
     About 200,000 clips of 309 classes. `vggsound.csv` has no header and the columns YouTube id,
     start in whole seconds, label, train or test; labels with a comma are quoted. Every clip is ten
@@ -98,8 +97,7 @@ def read_audioset(tree: Tree, *, balanced: bool = False) -> Benchmark:
 
 
 def read_ave(tree: Tree) -> Benchmark:
-    """AVE, of Tian, Shi, Li, Duan and Xu (2018), University of Rochester, ECCV 2018,
-    arXiv:1803.08842.
+    """AVE, of Tian, Shi, Li, Duan and Xu (2018), Rochester, ECCV 2018, arXiv:1803.08842.
 
     4,143 events of 28 classes in clips of ten seconds from AudioSet. `Annotations.txt` and the
     lists `trainSet.txt`, `valSet.txt` and `testSet.txt` have lines "Church

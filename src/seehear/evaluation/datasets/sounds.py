@@ -93,8 +93,7 @@ def read_urbansound8k(tree: Tree) -> Benchmark:
 
 
 def read_speechcommands(tree: Tree) -> Benchmark:
-    """Speech Commands, of Warden (2018), Google, arXiv:1804.03209; 35 words in version 2, 30 in
-    version 1.
+    """Speech Commands, of Warden (2018), Google, arXiv:1804.03209; 35 words in v2, 30 in v1.
 
     One folder a word, with one-second recordings. `validation_list.txt` and `testing_list.txt`
     beside them have lines "bed/026290a7_nohash_0.wav"; what is in neither is train, so what train
@@ -165,9 +164,7 @@ def read_dcase2014(tree: Tree) -> Benchmark:
 
 
 def dcase2014_part(name: str) -> str | None:
-    """Is a file of train or of test, by the folders of its path below the root? None: of
-    neither.
-    """
+    """Is a file of train or test, by the folders of its path? None: of neither."""
     for folder in reversed(name.lower().split("/")[:-1]):
         if folder in ("scenes_stereo_testset", "test") or folder.endswith("evaluation"):
             return "test"
@@ -230,9 +227,7 @@ def _is_word(name: str) -> bool:
 
 
 def _sounds(file: str, columns: tuple[str, str, str, str], folds: int) -> list[_Sound]:
-    """The lines of a list with folds; the columns are the name, the fold, the number of the class,
-    and the class.
-    """
+    """The lines of a list with folds: name, fold, number of the class, class."""
     sounds = []
     for line in read_columns(file, columns):
         name, fold, target, label = line.fields

@@ -89,9 +89,7 @@ class Tree:
         return found
 
     def named(self, name: str) -> str | None:
-        """The list of this name that is nearest to the root, whatever the case of its letters; None
-        without one.
-        """
+        """The list of this name nearest to the root, whatever its letters' case; or None."""
         same = [path for path in self.lists if os.path.basename(path).lower() == name.lower()]  # noqa: PTH119
         return self.nearest(same)
 
@@ -159,9 +157,7 @@ class YouTubeFiles:
 
 
 def _names(video: str, start_s: float, end_s: float) -> Iterator[str]:
-    """The names, without ending, under which a cut clip is stored: seconds with and without zeros,
-    milliseconds.
-    """
+    """Names without ending of a cut clip: seconds with and without zeros, milliseconds."""
     start, end = int(start_s), int(end_s)
     for name in (video, f"Y{video}"):
         yield f"{name}_{start:06d}_{end:06d}"

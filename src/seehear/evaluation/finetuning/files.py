@@ -58,8 +58,7 @@ MUST_AGREE = {  # fields of the record beside the settings -> what they are, for
 def open_folder(
     out: Path, record: Mapping[str, Any], *, resume: bool, overwrite: bool
 ) -> dict[str, Any]:
-    """Make the folder with its record, or take up the one that is there; returns what its record
-    says.
+    """Make the folder with its record, or take up the one that is there; returns the record.
 
     Raises:
         RunError: something is at `out` already; or, to resume, nothing is, or it was made with
@@ -121,9 +120,7 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any]) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of an unfinished split, the newest last; what others have put beside them has
-    no such name.
-    """
+    """The checkpoints of an unfinished split, the newest last; other files are passed over."""
     beside = (folder / "steps").glob("[0-9]*")
     named = [path for path in beside if re.fullmatch(r"[0-9]{6,}", path.name)]
     return sorted(named, key=lambda path: int(path.name))
@@ -176,9 +173,7 @@ def save_finished(
 
 
 def tidied(folder: Path) -> bool:
-    """Whether a split is finished, after removing what a process that died had begun to write, and
-    the checkpoints of a finished one.
-    """
+    """Whether a split is finished; removes what is half written, and its checkpoints if so."""
     is_finished = (folder / "finished").is_dir()
     for rest in [*folder.glob(f"{TEMPORARY}*"), *(folder / "steps").glob(f"{TEMPORARY}*")]:
         shutil.rmtree(rest, ignore_errors=True)

@@ -209,9 +209,7 @@ def opened(
     resume: bool,
     overwrite: bool,
 ) -> Numerics:
-    """Make or take up the folder, by the first rank; the numerics that its record holds, on this
-    rank's device.
-    """
+    """Make or take up the folder, on rank 0; the recorded numerics, on this rank's device."""
 
     def work() -> dict[str, Any]:
         found = {} if resume else {"numerics": probe().describe()}
@@ -224,9 +222,7 @@ def opened(
 
 
 def run_split(job: Job, number: int, split: Split) -> tuple[ItemScores, dict[str, Any]]:
-    """Train and test on one split, or read what an earlier call came to. Ranks do it together; the
-    first writes.
-    """
+    """Train and test on one split, on all ranks, or read what an earlier call came to."""
     folder, cfg, seed = split_folder(job.out, number), job.settings, derive(job.seed, number)
     if distributed.on_rank_zero(lambda: tidied(folder)):
         return read_finished(folder)
@@ -327,9 +323,7 @@ def protocol(job: Job) -> str:
 
 
 def passes(learning: Learning) -> list[dict[str, Any]]:
-    """What was seen in each pass over the training clips: loss and accuracy by modality, and of
-    items kept out.
-    """
+    """Loss and accuracy of each pass over the training clips, of items kept out too."""
     keys = ("loss", "accuracy", "heldout_loss", "heldout_accuracy")
     lists = {key: by_modality for key in keys if (by_modality := getattr(learning, key))}
     return [

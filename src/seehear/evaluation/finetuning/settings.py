@@ -117,9 +117,7 @@ class Finetune:
 
 @dataclass(frozen=True)
 class FinetunePreset:
-    """Settings and where they are from: what is confirmed for XDC, what VMZ's scripts say, what we
-    chose.
-    """
+    """Settings and their sources: confirmed for XDC, in VMZ's scripts, or our choice."""
 
     settings: Finetune
     source: str
@@ -191,8 +189,7 @@ PRESETS: dict[str, FinetunePreset] = {
 def finetune_settings(
     preset: str = "default", changes: Mapping[str, Any] | None = None
 ) -> Finetune:
-    """The settings of a preset with some changed, such as {"finetune.lr": 1e-3}; strings are
-    converted.
+    """The settings of a preset with changes such as {"finetune.lr": 1e-3}, as text perhaps.
 
     Raises:
         SettingsError: no such preset or setting (with the nearest), or a value that does not fit.

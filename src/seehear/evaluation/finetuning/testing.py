@@ -57,8 +57,7 @@ def item_scores(
     num_clips: int,
     progress: Count = lambda done: None,
 ) -> ItemScores:
-    """Score the items that some rows belong to, without augmentation, in evaluation mode; ranks
-    divide the items.
+    """Score the items of some rows, without augmentation; ranks divide the items.
 
     Args:
         rows: the rows to read, ascending; all rows of an item, as a rule.
@@ -96,9 +95,7 @@ def item_scores(
 
 
 def with_unread(found: ItemScores, items: np.ndarray) -> ItemScores:
-    """The scores of all items that should have been tested; those that could not be read count as
-    wrong.
-    """
+    """The scores of all items to be tested; those that could not be read count as wrong."""
     at = np.searchsorted(items := np.sort(items), found.items)
     scores = {m: np.full((len(items), part.shape[1]), -np.inf) for m, part in found.scores.items()}
     for modality, part in found.scores.items():
@@ -107,9 +104,7 @@ def with_unread(found: ItemScores, items: np.ndarray) -> ItemScores:
 
 
 class Tally:
-    """Scores of one modality, summed over the clips of each item, and clips whose class is among
-    the k best.
-    """
+    """Scores of one modality, summed by item, and clips whose class is among the k best."""
 
     def __init__(self, num_items: int, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -126,9 +121,7 @@ class Tally:
 
 
 def plan(rows: np.ndarray, place_n: np.ndarray, num_clips: int) -> list[tuple[np.ndarray, Any]]:
-    """(rows, position) of every pass: rows of items with equally many rows have the same
-    positions.
-    """
+    """(rows, position) of every pass: items with equally many rows have the same positions."""
     each_n = np.ceil(num_clips / np.bincount(place_n)[place_n]).astype(int)
     return [
         (rows[each_n == each], place) for each in np.unique(each_n) for place in evenly(int(each))
@@ -141,9 +134,7 @@ def ks(num_classes: int) -> tuple[int, ...]:
 
 
 def values_of(found: ItemScores, target_V: np.ndarray) -> dict[str, dict[str, float]]:
-    """modality -> top1, clip_top1 and, with more than 5 classes, top5, clip_top5, in [0, 1]; or
-    map.
-    """
+    """modality -> top1 and clip_top1 in [0, 1], above 5 classes top5 and clip_top5; or map."""
     values: dict[str, dict[str, float]] = {}
     for modality, scores_nC in found.scores.items():
         targets = target_V[found.items]
@@ -170,9 +161,7 @@ def mean_values(splits: list[Mapping[str, Mapping[str, float]]]) -> dict[str, di
 def intervals(
     found: Sequence[ItemScores], data: LabelledSet, modality: str, seed: int
 ) -> dict[str, Any]:
-    """95 % intervals by bootstrap over test items: of top-k, or of the mean average precision of a
-    single split.
-    """
+    """95 % intervals by bootstrap over test items: of top-k, or of a single split's mAP."""
     scored = [(f.items, f.scores[modality], data.target_V[f.items]) for f in found]
     if data.multilabel:
         one = map_interval(*scored[0][1:], seed=seed) if len(found) == 1 else None

@@ -72,8 +72,7 @@ class Lesson:
 
 
 def learn_classes(state: State, lesson: Lesson) -> Iterator[Step]:
-    """Train `state.pair` in place on classes, through its heads named `HEAD`; yields after every
-    step.
+    """Train `state.pair` in place on classes, by heads named `HEAD`; yields after each step.
 
     What was learned is in `state.learning`: loss and accuracy of each modality and pass over the
     training rows.
@@ -102,9 +101,7 @@ def learn_classes(state: State, lesson: Lesson) -> Iterator[Step]:
 def binary_cross_entropy(
     scores_BC: Tensor, targets_BC: Tensor, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """The mean over classes of the binary cross-entropy and of right decisions, both summed over
-    the clips.
-    """
+    """Binary cross-entropy and right decisions: means over classes, sums over clips."""
     losses_BC = F.binary_cross_entropy_with_logits(scores_BC, targets_BC.float(), reduction="none")
     hits_BC = (scores_BC.detach() > 0) == (targets_BC > 0)
     return losses_BC.mean(dim=1).sum(), hits_BC.float().mean(dim=1).sum()
@@ -125,8 +122,7 @@ def rate(step: int, epoch_steps: int, cfg: Finetune) -> float:
 
 
 def make_anew(pair: Pair, modalities: Sequence[str], seed: int) -> None:
-    """Give encoders new random weights, as if they had just been built, whatever architecture they
-    are.
+    """Give encoders new random weights, as if they had just been built, in any architecture.
 
     Raises:
         SettingsError: a part of an encoder does not say how it is initialised.
@@ -150,8 +146,7 @@ def make_anew(pair: Pair, modalities: Sequence[str], seed: int) -> None:
 def training_items(
     data: LabelledSet, split: Split, low_shot: int | None, heldout_share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Items to train on and items of the training part that are only looked at, ascending, of those
-    that can be read.
+    """Readable items of the training part: to train on, and to be only looked at; ascending.
 
     Low-shot choices are nested: what is drawn for 5 a class holds what is drawn for 1.
     """
@@ -189,8 +184,7 @@ def lesson_of(
 
 
 def starting_pair(pretrained: Pair, lesson: Lesson, *, scratch: bool, seed: int) -> Pair:
-    """What a split begins with: copies of the encoders, or new ones, and a new head for each
-    modality of the clips.
+    """What a split begins with: copies of the encoders, or new ones, and new heads.
 
     New encoders have their batch norms set to the statistics of the training rows, as pretraining
     begins.

@@ -162,8 +162,7 @@ def statistics_left_alone(module: nn.Module) -> Iterator[None]:
 
 
 def midplanes(c_in: int, c_out: int) -> int:
-    """Channels between the spatial and the temporal convolution that keep the parameters of a 3x3x3
-    one.
+    """Channels between the spatial and the temporal part that keep a 3x3x3's parameters.
 
     27 Cin Cout parameters = M (9 Cin + 3 Cout), solved for M and rounded down.
     """
@@ -171,8 +170,7 @@ def midplanes(c_in: int, c_out: int) -> int:
 
 
 class Conv2Plus1D(nn.Conv3d):
-    """A 3-D convolution that is purely spatial (1, k, k), purely temporal (k, 1, 1), or a point (1,
-    1, 1).
+    """A 3-D convolution, spatial (1, k, k), temporal (k, 1, 1), or a point (1, 1, 1).
 
     On a CPU it is computed as a 2-D one on a view: (1, k, k) over B * T images, (k, 1, 1) over
     planes of T x (H * W). The weights are the same; on channels-last frames nothing is copied. The

@@ -76,8 +76,7 @@ class Rows:
         yield from _steps(len(self), self.cache_rows)
 
     def take(self, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Rows start to stop - 1 as (n, D) float32 on the device; a view of the features where
-        nothing has to change.
+        """Rows start to stop - 1, (n, D) float32 on the device; a view if nothing changes.
 
         With `out`, (at least n, D) float32 on the device, they are always written there, so that
         they may be changed.

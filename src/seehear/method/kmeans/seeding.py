@@ -77,8 +77,7 @@ def first_labels(
 def split_largest(
     centroids_KD: Tensor, sizes_K: Tensor, *, spread: float, seed: int, move: int
 ) -> int:
-    """Re-seed each empty cluster, in place, with a copy of the largest cluster's centroid moved a
-    little.
+    """Re-seed each empty cluster, in place, beside the largest cluster's centroid.
 
     The copy moves by about `spread`, which is how far the rows of a cluster scatter along any one
     direction, in a direction hashed from the seed, so that it takes over up to half of them. The

@@ -22,8 +22,7 @@ _BAG_ROWS = 32  # rows added in float32 before they join the float64 totals
 
 
 class Totals:
-    """Running sums of this rank's rows per cluster: kept from pass to pass, changed by rows that
-    move.
+    """Sums of this rank's rows per cluster, kept from pass to pass, changed by rows that move.
 
     Attributes:
         sums_KD: float64.
