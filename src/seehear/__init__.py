@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from seehear.models.model import Model, load
     from seehear.reporting import report
     from seehear.reporting.demo import demo
+    from seehear.runs.clustering import cluster
     from seehear.runs.pretrain import pretrain
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "SeehearError",
     "__version__",
     "assign",
+    "cluster",
     "demo",
     "embed",
     "embed_file",
@@ -56,6 +58,7 @@ _HOMES = {
     "Model": "models.model",
     "SeehearError": "errors",
     "assign": "library",
+    "cluster": "runs.clustering",
     "demo": "reporting.demo",
     "embed": "library",
     "embed_file": "library",

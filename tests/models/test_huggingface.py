@@ -8,22 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 import seehear
 from benchmark_folders import written
 from seehear.errors import CheckpointError, SeehearError, UsageError
 from seehear.machine.console import Console
 from seehear.models.filterbank import AstNetwork
+from tiny_networks import IMAGENET, tiny_networks, tiny_pe_av
 
 transformers = pytest.importorskip("transformers", reason="pip install 'seehear[hf]'")
-
-SMALL = {
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
-IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 
 @pytest.fixture(autouse=True)
@@ -34,34 +28,7 @@ def offline(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Tiny networks with random weights, as `save_pretrained` writes them."""
-    from transformers import ASTConfig, VideoMAEConfig, VJEPA2Config
-    from transformers.models.audio_spectrogram_transformer import ASTForAudioClassification
-    from transformers.models.videomae.modeling_videomae import VideoMAEForPreTraining
-    from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Model
-
-    folder = tmp_path_factory.mktemp("networks")
-    torch.manual_seed(0)
-    decoder = {f"decoder_{key}": value for key, value in SMALL.items()}
-    videomae = VideoMAEConfig(image_size=32, patch_size=16, num_frames=4, **SMALL, **decoder)
-    VideoMAEForPreTraining(videomae).save_pretrained(folder / "videomae")
-    size = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
-    (folder / "videomae" / "preprocessor_config.json").write_text(json.dumps(IMAGENET | size))
-    vjepa2 = VJEPA2Config(
-        crop_size=32, patch_size=16, frames_per_clip=8, pred_num_hidden_layers=1, **SMALL
-    )
-    VJEPA2Model(vjepa2).save_pretrained(folder / "vjepa2")
-    size = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"shortest_edge": 36}}
-    (folder / "vjepa2" / "video_preprocessor_config.json").write_text(json.dumps(size))
-    ast = ASTConfig(max_length=128, num_mel_bins=64, num_labels=3, **SMALL)
-    ASTForAudioClassification(ast).save_pretrained(folder / "ast")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own filters without a bin
-        extractor = transformers.ASTFeatureExtractor(
-            num_mel_bins=64, max_length=128, mean=-3.0, std=2.0
-        )
-    extractor.save_pretrained(folder / "ast")
-    return folder
+    return tiny_networks(tmp_path_factory.mktemp("networks"))
 
 
 def test_videomae_is_its_own_network_with_its_own_normalisation(folder):
@@ -113,6 +80,48 @@ def test_ast_hears_what_its_own_feature_extractor_makes(folder, seconds):
     torch.testing.assert_close(model.audio(padded), feature, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["clap", "clap-fused"])
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.7, 1.0, 1.5])
+def test_clap_hears_what_its_own_feature_extractor_makes(folder, name, seconds):
+    from transformers import ClapFeatureExtractor, ClapModel
+
+    model = seehear.load(f"hf:{folder}/{name}", device="cpu")
+    assert (model.clip.sound_seconds, model.clip.sample_rate_hz) == (1.0, 16000)
+    assert any(key.startswith("text_model") for key in model.info["source"]["left_out"])
+    wave = 0.3 * np.random.default_rng(0).standard_normal(round(16000 * seconds)).astype(np.float32)
+    extractor = ClapFeatureExtractor.from_pretrained(folder / name)
+    heard = wave[:16000]  # of longer sound it draws a part at random
+    wanted = extractor(heard, sampling_rate=16000, return_tensors="pt")["input_features"].float()
+    padded = torch.from_numpy(np.pad(wave, (0, max(0, 16000 - len(wave)))))[None]
+    bank = model.pair.encoders["audio"].module.filter_bank(padded)
+    torch.testing.assert_close(bank, wanted[:, 0], rtol=1e-3, atol=1e-3)
+    network = ClapModel.from_pretrained(folder / name).eval()
+    with torch.inference_mode():
+        embedding = network.get_audio_features(wanted, is_longer=torch.zeros(1, 1, dtype=bool))
+    found = F.normalize(model.audio(padded), dim=1)
+    torch.testing.assert_close(
+        found, F.normalize(embedding.pooler_output, dim=1), atol=1e-3, rtol=0
+    )
+
+
+def test_both_senses_of_pe_av_are_its_own_embeddings():
+    from seehear.models.huggingface import pe_av
+
+    network = tiny_pe_av()
+    encoders, clip = pe_av(network, network.config, {"size": {"height": 32, "width": 32}})
+    assert (clip.frames, clip.crop_pixels, clip.sample_rate_hz) == (16, 32, 48000)
+    assert {m: encoder.feature_dim for m, encoder in encoders.items()} == {"video": 24, "audio": 24}
+    frames, wave = torch.rand(2, 3, 4, 32, 32), torch.rand(2, 1920 * 5)
+    with torch.inference_mode():
+        seen = network.video_model.video_encoder(
+            ((frames - 0.5) / 0.5).transpose(1, 2).contiguous()
+        )
+        wanted = network.video_model.video_head(seen.pooler_output)
+        torch.testing.assert_close(encoders["video"](frames), wanted)
+        torch.testing.assert_close(encoders["audio"](wave), network.get_audio_embeds(wave[:, None]))
+        assert encoders["audio"](wave[:, :-7]).shape == (2, 24)  # no whole number of hops
+
+
 def test_silence_and_batches_are_fine(folder):
     model = seehear.load(f"hf:{folder}/ast", device="cpu")
     both = torch.stack([torch.zeros(20480), 0.1 * torch.randn(20480)])
@@ -159,7 +168,7 @@ def test_weights_that_are_missing_are_an_error(folder, tmp_path):
 
 def test_neither_torchvision_nor_torchaudio_is_imported(folder):
     before = set(sys.modules)
-    for name in ("videomae", "vjepa2", "ast"):
+    for name in ("videomae", "vjepa2", "ast", "clap"):
         seehear.load(f"hf:{folder}/{name}", device="cpu")
     assert not {"torchvision", "torchaudio"} & (set(sys.modules) - before)
 

@@ -18,7 +18,7 @@ import seehear
 from seehear import config
 from seehear.errors import UsageError, printable
 
-ON_RANKS = {"pretrain", "evaluate"}  # commands that torchrun may start
+ON_RANKS = {"pretrain", "cluster", "evaluate"}  # commands that torchrun may start
 # settings with a line of their own in --help; the others work by dotted name
 SHOWN = ("variant", "rounds")
 
@@ -106,7 +106,7 @@ def cli(ctx: click.Context) -> None:
         raise click.UsageError(
             f"`seehear {ctx.invoked_subcommand}` runs as one process, and torchrun started "
             f"{os.environ['WORLD_SIZE']}. "
-            f"Run it without torchrun; pretrain and evaluate work on several ranks."
+            f"Run it without torchrun; pretrain, cluster and evaluate work on several ranks."
         )
 
 

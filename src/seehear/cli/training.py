@@ -144,6 +144,45 @@ def pretrain(
     say(f"Where classes are known: seehear evaluate {named} --data INDEX --classes classes.csv")
 
 
+@command(short_help="Cluster an index by encoders as they are, without training.")
+@click.argument("index", type=PATH)
+@option("--out", "The folder, to be read as a run.", required=True, type=PATH)
+@option(
+    "--encoder",
+    "hf:NAME, a run, or released weights; one for each sense by repeating it.",
+    required=True,
+    multiple=True,
+)
+@option(
+    "--num-clusters",
+    "K, or several. [default: one for 20 segments, at most 256]",
+    type=Numbers(least=2),
+)
+@shared("--workers", "--device")
+@flag("--overwrite", "Replace the run that is there.")
+@shared("--quiet")
+def cluster(index: Path, out: Path, quiet: bool, workers: int | None, **options: Any) -> None:
+    """Cluster the segments of INDEX by the features of trained encoders, without training.
+
+    What is written is read as a run: report, assign, search, export-labels, evaluate. An encoder of
+    one sense gives the clusters of that sense alone; each sense is taken from the first --encoder
+    that has it.
+    """
+    from seehear.machine import distributed
+    from seehear.machine.console import Console, duration
+
+    begin = time.perf_counter()
+    options["workers"] = -1 if workers is None else workers
+    run = seehear.cluster(index, out, console=Console(quiet=quiet), **options)
+    if distributed.rank() > 0:
+        return
+    sizes = " or ".join(map(str, run.settings().cluster.num_clusters))
+    took = duration(time.perf_counter() - begin)
+    rows = run.field("index", "rows")
+    say(f"{run.path}: {rows} segments in {sizes} clusters by {run.field('encoder')}, {took}.")
+    say(f"Next, look and listen: seehear report {shlex.quote(str(out))} --open")
+
+
 @command(short_help="Show in minutes that the method works.")
 @option("--out", "The folder.", default=Path("runs/demo"), type=PATH)
 @option("--seeds", "One or several, such as 0,1,2.", default="0", type=Numbers(least=0))
@@ -192,4 +231,4 @@ def settings(preset: str) -> None:
         say(f"{name} = {json.dumps(value)}  # {leaf.help}")
 
 
-COMMANDS = (demo, synth, index, pack, pretrain, settings)
+COMMANDS = (demo, synth, index, pack, pretrain, cluster, settings)

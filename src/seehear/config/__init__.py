@@ -81,6 +81,17 @@ class Clip:
         """How long the frames ("video") or the sound ("audio") of one clip are."""
         return self.frames / self.frame_rate_hz if modality == "video" else self.sound_seconds
 
+    def with_sound_of(self, other: Clip) -> Clip:
+        """These frames, and the sound of other settings."""
+        names = (
+            "sound_seconds",
+            "sample_rate_hz",
+            "mel_bins",
+            "spectrogram_frames",
+            "gain_decibels",
+        )
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in names})
+
     def span_seconds(self, modalities: Sequence[str]) -> float:
         """How much of a segment one clip spans: the longest of what is read of it."""
         return max(self.seconds_of(modality) for modality in modalities)

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ RUN = Kind(
     RunError,
     "Go on with --resume, or start anew with --overwrite.",
 )
+CLUSTERED = replace(RUN, advice=Kind.advice)  # without training: there is nothing to resume
 FINETUNE = Kind(
     "fine-tune of seehear",
     "finetune.json",

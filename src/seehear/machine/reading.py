@@ -37,6 +37,8 @@ def readable(path: Path, advice: str, error: type[SeehearError] = RunError) -> I
 
 def anew(run: Path) -> str:
     """How what the finished encoders say is made again."""
+    if read_marker(run / "run.json").get("encoder"):
+        return "Make it anew: seehear cluster with --overwrite."
     return f"Make it anew: remove {run / 'encoders'}, then run seehear pretrain with --resume."
 
 

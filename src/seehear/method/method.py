@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from seehear.config import Settings
 from seehear.data.clips import Clips
 from seehear.method.clusters import (
-    ALL_SPACES,
+    MEMBERS,
     UNLABELLED,
     Clusters,
     cluster_features,
@@ -91,5 +91,6 @@ def final_clusters(
     """What finished encoders say of this rank's rows, and the clusters of all spaces and rows."""
     rows = rows_of_this_rank(clips)
     features = extract(state.pair, clips, state.numerics, rows=rows, progress=progress)
-    which = (cfg, state.numerics.device, state.round, ALL_SPACES)
+    spaces = [space for space, members in MEMBERS.items() if {*members} <= {*features.of}]
+    which = (cfg, state.numerics.device, state.round, spaces)
     return features, cluster_features(features, clips.index.recording, *which)

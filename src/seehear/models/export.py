@@ -78,7 +78,7 @@ def export(
     out = Path(out)
     check_export(Path(run), to, out, overwrite)
     model = load(run, device="cpu")
-    if "encoders" not in model.info:
+    if model.info.get("networks"):
         raise UsageError(
             f"{run} is not of seehear's own networks. Export it with the library it comes from."
         )

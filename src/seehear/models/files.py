@@ -13,7 +13,7 @@ record in its `config.json`, and all weights in `model.safetensors`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from seehear.machine.reading import readable
 from seehear.machine.tensors import check_values, fitting, read_safetensors
 from seehear.method.encoders import Pair
 from seehear.method.encoders.building import BN_EPS, pair_of
+from seehear.models.huggingface import rebuilt
 from seehear.models.matching import Matching
 
 FORMAT = 1  # of `encoders/`; raised when an older program could not read it any more
@@ -54,15 +55,23 @@ class Described:
     modalities: tuple[str, ...]
     bn_eps: float
     clip: Clip
+    networks: Sequence[Mapping[str, Any]] = ()  # of others: see `huggingface`
+
+    def build(self) -> Pair:
+        """The encoders with random weights."""
+        found = {m: encoder for about in self.networks for m, encoder in rebuilt(about).items()}
+        if ours := [m for m in self.modalities if m not in found]:
+            found |= dict(pair_of(self.encoders, ours, self.bn_eps).encoders)
+        return Pair(**{m: found[m] for m in self.modalities})
 
     def shapes(self) -> Pair:
         """The encoders on the device "meta": shapes alone, which take no memory."""
         with torch.device("meta"):
-            return pair_of(self.encoders, self.modalities, self.bn_eps)
+            return self.build()
 
     def with_weights(self, state: Mapping[str, Tensor]) -> Pair:
         """The encoders with weights that are known to fit."""
-        pair = pair_of(self.encoders, self.modalities, self.bn_eps)
+        pair = self.build()
         pair.load_state_dict(dict(state), strict=True)
         return pair
 
@@ -89,7 +98,8 @@ def described(record: dict[str, Any], where: str | Path) -> Described:
         bn_eps = float(record.get("bn_eps", BN_EPS))
         if not 0 < bn_eps <= 1:
             raise ValueError(f"bn_eps is {bn_eps}")
-        found = Described(settings.encoders, modalities, bn_eps, settings.clip)
+        networks = record.get("networks", ())
+        found = Described(settings.encoders, modalities, bn_eps, settings.clip, networks)
         found.shapes()
         return found
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SettingsError) as error:

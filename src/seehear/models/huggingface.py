@@ -2,9 +2,10 @@
 
 VideoMAE (Tong et al., NeurIPS 2022) and V-JEPA 2 (Assran et al., 2025): the mean of the last
 layer's tokens. AST (Gong et al., Interspeech 2021): its pooled output, from waveforms, through its
-own filter bank (`filterbank`). The extra `hf` brings transformers; neither torchvision nor
-torchaudio is needed, since the processors that want them are not used: what their files say of
-normalisation and sizes is applied here.
+own filter bank (`filterbank`). CLAP (Wu et al., ICASSP 2023): its audio embedding, likewise. PE-AV
+(Vyas et al., 2025): the video and audio embeddings of one space. The extra `hf` brings
+transformers; neither torchvision nor torchaudio is needed, since the processors that want them are
+not used: what their files say of normalisation and sizes is applied here.
 
 Shapes: frames (B, 3, T, H, W) or waveforms (B, L) -> features (B, D).
 """
@@ -12,19 +13,23 @@ Shapes: frames (B, 3, T, H, W) or waveforms (B, L) -> features (B, D).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seehear.config import Clip
 from seehear.errors import CheckpointError, SeehearError, UsageError
 from seehear.method.encoders import wrap
-from seehear.models.filterbank import AstNetwork
+from seehear.models.filterbank import AstNetwork, ClapNetwork
 
+Encoders = dict[str, nn.Module]  # by modality
 PREFIX = "hf:"  # what a name begins with in `seehear.load`
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AST_DEFAULTS = {
@@ -34,6 +39,17 @@ AST_DEFAULTS = {
     "sampling_rate": 16000,
     "max_length": 1024,
 }
+CLAP_DEFAULTS: dict[str, Any] = {
+    "sampling_rate": 48000,
+    "hop_length": 480,
+    "max_length_s": 10,
+    "fft_window_size": 1024,
+    "frequency_min": 0,
+    "frequency_max": 14000,
+    "truncation": "fusion",
+}
+# of PE-AV
+PE_RATE_HZ, PE_HOP, PE_SECONDS, PE_FRAMES, PE_PIXELS = 48000, 1920, 10.0, 16, 336
 # the first that is there
 PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 
@@ -44,64 +60,111 @@ class Family:
 
     Args:
         module, name: where transformers has it.
-        modality: what it takes.
-        build: network, config, what its preprocessor's file says -> encoder and clip settings.
+        build: network, config, what its preprocessor's file says -> encoders by modality, and clip
+            settings.
     """
 
     module: str
     name: str
-    modality: str
-    build: Callable[[nn.Module, Any, dict[str, Any]], tuple[nn.Module, Clip]]
+    build: Callable[[nn.Module, Any, dict[str, Any]], tuple[Encoders, Clip]]
+
+    @property
+    def kind(self) -> Any:
+        """The class of its networks."""
+        return getattr(import_module(f"transformers.models.{self.module}"), self.name)
 
 
-def videomae(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[nn.Module, Clip]:
+def videomae(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[Encoders, Clip]:
     """Frames of fixed number and size; every fourth of 30 a second, as trained on Kinetics."""
     clip = video_clip(config.num_frames, 7.5, config.image_size, processor)
-    return video_encoder(network, config, processor), clip
+    return {"video": video_encoder(network, config, processor)}, clip
 
 
-def vjepa2(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[nn.Module, Clip]:
+def vjepa2(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[Encoders, Clip]:
     """The encoder without the predictor; any number of frames, four a second as in its training."""
     clip = video_clip(config.frames_per_clip, 4.0, config.crop_size, processor)
-    return video_encoder(WithoutPredictor(network), config, processor), clip
+    return {"video": video_encoder(WithoutPredictor(network), config, processor)}, clip
 
 
-def ast(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[nn.Module, Clip]:
+def ast(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[Encoders, Clip]:
     """Waveforms of 10.24 s (for 1,024 columns); shorter ones are padded as its extractor does."""
     p = AST_DEFAULTS | {"max_length": config.max_length} | processor
     scale = (float(p["mean"]), 2 * float(p["std"])) if p["do_normalize"] else (0.0, 1.0)
     whole = AstNetwork(network, config.num_mel_bins, config.max_length, p["sampling_rate"], *scale)
     encoder = wrap(whole, config.hidden_size, takes="waveform", output=lambda y: y.pooler_output)
-    return encoder, Clip(sound_seconds=config.max_length * 0.01, sample_rate_hz=p["sampling_rate"])
+    clip = Clip(sound_seconds=config.max_length * 0.01, sample_rate_hz=p["sampling_rate"])
+    return {"audio": encoder}, clip
+
+
+def clap(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[Encoders, Clip]:
+    """Waveforms of 10 s; shorter ones are repeated as its extractor does."""
+    from transformers.audio_utils import mel_filter_bank
+
+    p = CLAP_DEFAULTS | {"feature_size": config.num_mel_bins} | processor
+    rate, style = (
+        p["sampling_rate"],
+        (None, "htk") if p["truncation"] == "fusion" else ("slaney",) * 2,
+    )
+    bins = (p["fft_window_size"] // 2 + 1, p["feature_size"])
+    filters_FM = mel_filter_bank(*bins, p["frequency_min"], p["frequency_max"], rate, *style)
+    whole = ClapNetwork(
+        network,
+        torch.from_numpy(filters_FM).float(),
+        p["hop_length"],
+        round(p["max_length_s"] * rate),
+        config.enable_fusion,
+    )
+    width = config.projection_dim
+    encoder = wrap(whole, width, takes="waveform", output=lambda y: y.audio_embeds)
+    return {"audio": encoder}, Clip(sound_seconds=p["max_length_s"], sample_rate_hz=rate)
+
+
+def pe_av(network: Any, config: Any, processor: dict[str, Any]) -> tuple[Encoders, Clip]:
+    """16 frames and all sound of 10 s, which is our choice; the paper's are those of whole videos.
+
+    The frames' network is of timm, which must be installed. Frames are cropped, not squeezed.
+    """
+    width = config.text_config.hidden_size
+    seen = network.video_model.video_encoder, network.video_model.video_head
+    heard = network.audio_model.audio_encoder, network.audio_model.audio_head
+    vision = config.audio_video_config.video_config.vision_config
+    size = (processor.get("size") or {}).get("height") or getattr(vision, "image_size", PE_PIXELS)
+    frames = processor.get("num_frames") or PE_FRAMES
+    clip = video_clip(frames, frames / PE_SECONDS, size, {"size": size})
+    half = (0.5,) * 3
+    video = wrap(Embedding(*seen), width, rgb_mean=half, rgb_std=half, layout="BTCHW")
+    audio = wrap(Embedding(*heard), width, takes="waveform")
+    sound = Clip(sound_seconds=PE_SECONDS, sample_rate_hz=PE_RATE_HZ)
+    return {"video": video, "audio": audio}, clip.with_sound_of(sound)
 
 
 _AST = "audio_spectrogram_transformer"
 FAMILIES = {
-    "videomae": Family("videomae.modeling_videomae", "VideoMAEModel", "video", videomae),
-    "vjepa2": Family("vjepa2.modeling_vjepa2", "VJEPA2Model", "video", vjepa2),
-    "audio-spectrogram-transformer": Family(f"{_AST}.modeling_{_AST}", "ASTModel", "audio", ast),
+    "videomae": Family("videomae.modeling_videomae", "VideoMAEModel", videomae),
+    "vjepa2": Family("vjepa2.modeling_vjepa2", "VJEPA2Model", vjepa2),
+    "audio-spectrogram-transformer": Family(f"{_AST}.modeling_{_AST}", "ASTModel", ast),
+    "clap": Family("clap.modeling_clap", "ClapAudioModelWithProjection", clap),
+    "pe_audio_video": Family("pe_audio_video.modeling_pe_audio_video", "PeAudioVideoModel", pe_av),
 }
 
 
-def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]]:
+def huggingface_encoders(name: str) -> tuple[Encoders, Clip, dict[str, Any]]:
     """A network by its name on the hub, or from a folder that `save_pretrained` wrote.
 
     Returns:
-        The encoder, its modality, clip settings, and what is known of its origin.
+        Its encoders by modality, clip settings, and its origin and what `rebuilt` needs.
     Raises:
         UsageError: transformers is not installed, or the network is of another family.
         SeehearError: it cannot be loaded: no such name or folder, or no network.
         CheckpointError: weights are missing.
     """
-    try:
-        from transformers import AutoConfig
-        from transformers.utils import logging
-    except ImportError:
-        raise UsageError(
-            f"{PREFIX}{name} needs transformers. Install it: pip install 'seehear[hf]'"
-        ) from None
+    check_transformers(f"{PREFIX}{name}")
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its report of heads that are left out is ours to give
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(name)
         family = FAMILIES.get(config.model_type)
@@ -110,10 +173,9 @@ def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]
                 f"{name} is a {config.model_type}, for which there is no adapter; there are "
                 f"{', '.join(FAMILIES)}. Load it yourself and use seehear.method.encoders.wrap."
             )
-        kind = getattr(import_module(f"transformers.models.{family.module}"), family.name)
-        network, report = kind.from_pretrained(name, output_loading_info=True)
+        network, report = family.kind.from_pretrained(name, output_loading_info=True)
         processor = preprocessor(name)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SeehearError(
             f"{PREFIX}{name} cannot be loaded ({reason}). Give a name on the hub where there is a "
@@ -126,10 +188,35 @@ def huggingface_encoder(name: str) -> tuple[nn.Module, str, Clip, dict[str, Any]
         raise CheckpointError(
             f"{name} lacks weights of its own architecture, {config.model_type}: {missing}, ..."
         )
-    encoder, clip = family.build(network, config, processor)
+    encoders, clip = family.build(network, network.config, processor)
     left_out = sorted(report["unexpected_keys"])
     source = {"name": PREFIX + name, "model_type": config.model_type, "left_out": left_out}
-    return encoder, family.modality, clip, {"source": source}
+    about = {"family": config.model_type, "modalities": list(encoders)}
+    about |= {"config": network.config.to_dict(), "processor": processor}
+    return encoders, clip, {"source": source, "networks": [about]}
+
+
+def rebuilt(about: Mapping[str, Any]) -> Encoders:
+    """The encoders that one of the "networks" of `huggingface_encoders` describes, weights random.
+
+    Raises:
+        UsageError: transformers is not installed.
+        ValueError: there is no such network.
+    """
+    check_transformers("This network")
+    try:
+        family = FAMILIES[about["family"]]
+        network = family.kind(family.kind.config_class.from_dict(about["config"]))
+        encoders, _ = family.build(network.eval(), network.config, dict(about["processor"]))
+        return {modality: encoders[modality] for modality in about["modalities"]}
+    except Exception as error:  # of whatever kind a stranger's description leads to
+        raise ValueError(f"no network of {sorted(FAMILIES)}: {str(error).strip()[:200]}") from None
+
+
+def check_transformers(what: str) -> None:
+    """Raise UsageError where transformers is not installed."""
+    if find_spec("transformers") is None:
+        raise UsageError(f"{what} needs transformers. Install it: pip install 'seehear[hf]'")
 
 
 class WithoutPredictor(nn.Module):
@@ -141,6 +228,22 @@ class WithoutPredictor(nn.Module):
 
     def forward(self, frames_BTCHW: Tensor) -> Any:
         return self.network(frames_BTCHW, skip_predictor=True)
+
+
+class Embedding(nn.Module):
+    """One sense of PE-AV: frames (B, T, C, H, W) or waveforms (B, L) -> (B, D) of the space that
+    all share.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 2:
+            x = F.pad(x[:, None], (0, -x.shape[1] % PE_HOP), "reflect")
+        embedding_BD: Tensor = self.head(self.encoder(x).pooler_output)
+        return embedding_BD
 
 
 def video_encoder(network: nn.Module, config: Any, processor: dict[str, Any]) -> nn.Module:

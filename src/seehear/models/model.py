@@ -11,6 +11,7 @@ and networks of Hugging Face (`huggingface`).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seehear.config import Clip
+from seehear.config import Clip, Encoders
+from seehear.data.placing import MODALITIES
 from seehear.errors import RunError, UsageError
 from seehear.machine.devices import Numerics, find_device
 from seehear.machine.tensors import check_values
@@ -27,8 +29,8 @@ from seehear.method.encoders import Pair
 from seehear.method.features import audio_input
 from seehear.models.converting import open_checkpoint
 from seehear.models.fetching import fetch
-from seehear.models.files import load_encoders
-from seehear.models.huggingface import PREFIX, huggingface_encoder
+from seehear.models.files import load_encoders, record_of
+from seehear.models.huggingface import PREFIX, huggingface_encoders
 from seehear.models.matching import Matching
 from seehear.models.released import RELEASED, suggestion
 
@@ -112,9 +114,9 @@ class Model:
 
     def _encoder(self, modality: str) -> torch.nn.Module:
         if modality not in self.modalities:
-            name = self.info.get("source", {}).get("name", "This model")
             raise UsageError(
-                f"{name} has no {modality} encoder, only one for {' and '.join(self.modalities)}."
+                f"{name_of(self)} has no {modality} encoder, only one for "
+                f"{' and '.join(self.modalities)}."
             )
         return self.pair.encoders[modality]
 
@@ -125,7 +127,7 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     Args:
         path: a run's folder, an `encoders/` folder, released weights by name
             (`seehear weights list`; downloaded once) or as a file, or "hf:NAME" for a VideoMAE,
-            V-JEPA 2 or AST of Hugging Face, by name or folder.
+            V-JEPA 2, AST, CLAP or PE-AV of Hugging Face, by name or folder.
         device: "auto", "cpu", "cuda", ...
     Raises:
         RunError: there are no encoders there, and no released weights have that name.
@@ -137,9 +139,10 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
     info: dict[str, Any]
     matching, run = None, None
     if name.startswith(PREFIX):
-        encoder, modality, clip, info = huggingface_encoder(name.removeprefix(PREFIX))
-        check_values(encoder.state_dict(), name)
-        pair = Pair(**{modality: encoder})
+        encoders, clip, info = huggingface_encoders(name.removeprefix(PREFIX))
+        pair = Pair(**encoders)
+        check_values(pair.state_dict(), name)
+        info = record_of(pair, Encoders(), clip, info)
     elif place.is_file() or (name in RELEASED and not place.is_dir()):
         opened = open_checkpoint(place if place.is_file() else fetch(name))
         pair, clip, info = opened.pair, opened.clip, opened.record
@@ -153,3 +156,40 @@ def load(path: str | Path, *, device: str = "auto") -> Model:
             f"released weights. {suggestion(name)}"
         )
     return Model(numerics.place(pair).eval(), clip, numerics, info, matching, run)
+
+
+def joined(models: Sequence[Model]) -> Model:
+    """One model of several: each sense, with its clip settings, from the first that has it.
+
+    Raises:
+        UsageError: nothing of one of them would be used.
+    """
+    givers = {m: next((x for x in models if m in x.modalities), None) for m in MODALITIES}
+    for model in models:
+        if not any(model is giver for giver in givers.values()):
+            raise UsageError(
+                f"{name_of(model)} gives nothing: the encoders before it have all that it has. "
+                f"Leave it out."
+            )
+    if len(models) == 1:
+        return models[0]
+    seen, heard = givers["video"], givers["audio"]
+    assert seen is not None
+    assert heard is not None
+    pair = Pair(seen.pair.encoders["video"], heard.pair.encoders["audio"])
+    shapes = {k: v for k, v in heard.info["encoders"].items() if k.startswith("audio")}
+    encoders = Encoders(**(seen.info["encoders"] | shapes))
+    clip = seen.clip.with_sound_of(heard.clip)
+    networks = [
+        {**about, "modalities": [modality]}
+        for modality, giver in (("video", seen), ("audio", heard))
+        for about in giver.info.get("networks", ())
+        if modality in about["modalities"]
+    ]
+    info = {"source": {"name": " and ".join(map(name_of, models))}, "networks": networks}
+    return Model(pair, clip, seen.numerics, record_of(pair, encoders, clip, info))
+
+
+def name_of(model: Model) -> str:
+    """What a model is called: where its encoders are from."""
+    return str(model.info.get("source", {}).get("name") or model.run or f"encoders {model.digest}")

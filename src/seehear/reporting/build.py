@@ -148,7 +148,7 @@ def head(run: Run, index: Index | None, note: str) -> dict[str, Any]:
     settings = run.settings()
     about = {
         "name": run.path.resolve().name,
-        "variant": settings.variant,
+        "made": run.record.get("encoder") or settings.variant.upper(),
         "rounds": settings.rounds,
         "rows": run.field("index", "rows"),
         "videos": None if index is None else index.num_videos,

@@ -21,7 +21,7 @@ def health(run: Run) -> dict[str, Any]:
 
     Returns:
         verdict: kind ("healthy", "collapsed", "not learning", "recordings", "not generalising",
-            "not known", "no round"), title, text, advice (sentences).
+            "not known", "no round", "not trained"), title, text, advice (sentences).
         rounds: lines of the log. planned: how many rounds were asked for. finished: whether the
             clusters of the finished encoders are there. sizes: clustering -> how its sizes are
             spread in the last round. bounds: "collapsed", clustering -> the share of a largest
@@ -43,13 +43,25 @@ def health_of(run: Run, rounds: list[dict[str, Any]], planned: int) -> dict[str,
         for name, c in r["clusters"].items()
     }
     sizes = {name: spread(labels_N, k) for name, (labels_N, k) in last_labels(run, rounds).items()}
+    encoder = run.record.get("encoder")
     return {
-        "verdict": verdict(rounds, planned, sizes),
+        "verdict": untrained(str(encoder)) if encoder else verdict(rounds, planned, sizes),
         "rounds": rounds,
         "planned": planned,
         "finished": (run.path / "clusters").is_dir(),
         "sizes": sizes,
         "bounds": {"collapsed": collapsed, "waiting": WAITING_SHARE},
+    }
+
+
+def untrained(encoder: str) -> dict[str, Any]:
+    """What there is to say of clusters without training."""
+    return {
+        "kind": "not trained",
+        "title": "Clusters of encoders as they are",
+        "text": f"The features of {encoder} were clustered, and nothing was trained here. Whether "
+        f"the clusters are of use, looking and listening shows.",
+        "advice": [],
     }
 
 

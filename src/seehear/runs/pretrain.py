@@ -26,20 +26,17 @@ from seehear.errors import IndexFileError, RunError, SettingsError
 from seehear.machine import distributed, outputs
 from seehear.machine.console import Console
 from seehear.machine.devices import Numerics, choose, find_device, kernels, set_threads
-from seehear.machine.files import whole_folder
 from seehear.machine.locks import one_writer
 from seehear.machine.reading import readable
 from seehear.machine.signals import Interruptions
 from seehear.method.encoders.building import build_pair
-from seehear.method.features import Features, write_features
 from seehear.method.learning import Step
-from seehear.method.method import TEACHERS, deep_cluster, final_clusters
+from seehear.method.method import TEACHERS, deep_cluster
 from seehear.method.state import State
-from seehear.models.files import save_encoders
-from seehear.models.matching import fit_matching
 from seehear.presets import preset_settings
-from seehear.runs.checkpoint import save_round, write_clusters
+from seehear.runs.checkpoint import save_round
 from seehear.runs.fingerprint import fingerprint, place_of, split_of, what_changed
+from seehear.runs.finishing import finish
 from seehear.runs.folder import Run
 from seehear.runs.log import (
     check_tensorboard,
@@ -162,7 +159,8 @@ def train_run(
         for text in forecast(pace, len(clips), state.round, steps):
             console.say(text)
         train_rounds(tensorboard, Saver(run, cfg, state, clips, console, requests, pace))
-        finish(run, cfg, state, clips, console)
+        origin = {"rounds": state.round, "variant": cfg.variant}
+        finish(run, cfg, state, clips, console, origin)
 
 
 def new_state(run: Run, cfg: Settings) -> State:
@@ -306,28 +304,6 @@ def train_rounds(tensorboard: bool, saver: Saver) -> None:
         writer.close()
 
 
-def finish(run: Run, cfg: Settings, state: State, clips: Clips, console: Console) -> None:
-    """Write features of every row, the clusters of every space, and the encoders."""
-    rows = len(distributed.rows_of_rank(len(clips)))
-    features, final = final_clusters(
-        state, clips, cfg, console.watch("features", rows, unit="clips")
-    )
-    everything = Features(*distributed.gather_rows(features.rows, features.of))
-    if distributed.rank() > 0:
-        return
-    with whole_folder(run.path / "features", replaces=outputs.RUN_FEATURES) as folder:
-        write_features(folder, everything, len(clips))
-        np.save(folder / "recording.npy", clips.index.recording.astype(np.int32))
-    with whole_folder(run.path / "clusters", replaces=outputs.CLUSTERS) as folder:
-        write_clusters(folder, {name: c.state_dict() for name, c in final.items()})
-    origin = {key: run.record[key] for key in ("seehear", "commit", "index")}
-    origin |= {"rounds": state.round, "variant": cfg.variant}
-    with distributed.without_ranks():
-        matching = fit_matching(state.pair, everything, state.last, cfg.cluster.features)
-    save_encoders(run.path / "encoders", state.pair, cfg, origin, matching)
-    outputs.remove(run.path / "midway", outputs.MIDWAY)
-
-
 def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Settings]:
     """An existing run and its settings with the allowed changes.
 
@@ -335,6 +311,11 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
         RunError: no run there, another index, or a change of a setting that must stay.
     """
     run = Run.open(out)
+    if run.record.get("encoder"):
+        raise RunError(
+            f"{out} has the clusters of {run.record['encoder']}, which seehear cluster made: there "
+            f"is no training to go on with. Choose another --out."
+        )
     recorded = run.settings()
     cfg = override(recorded, changes)
     changed = {

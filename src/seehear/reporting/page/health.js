@@ -3,7 +3,7 @@
   "use strict";
   const S = window.SEEHEAR;
 
-  const SIGN = { healthy: "✓", collapsed: "!", "not learning": "!", recordings: "!", "not generalising": "!", "not known": "?", "no round": "…" };
+  const SIGN = { healthy: "✓", collapsed: "!", "not learning": "!", recordings: "!", "not generalising": "!", "not known": "?", "no round": "…", "not trained": "·" };
 
   function verdict(health) {
     const v = health.verdict;

@@ -42,9 +42,11 @@
     const run = report.run;
     document.title = `${run.name} · seehear report`;
     document.getElementById("title").replaceChildren(S.bdi(run.name));
-    const facts = [run.variant.toUpperCase(), S.plural(run.rows, "segment")];
+    const facts = [run.made, S.plural(run.rows, "segment")];
     if (run.videos !== null) facts.push(`${S.plural(run.videos, "video")}, ${run.hours >= 2 ? `${S.number(Math.round(run.hours))} hours` : S.plural(Math.max(1, Math.round(run.hours * 60)), "minute")}`);
-    facts.push(report.health.finished ? S.plural(report.health.rounds.length, "round") : `${report.health.rounds.length} of ${S.plural(run.rounds, "round")} done`, run.created.slice(0, 10));
+    const rounds = report.health.rounds.length;
+    if (report.health.verdict.kind !== "not trained") facts.push(report.health.finished ? S.plural(rounds, "round") : `${rounds} of ${S.plural(run.rounds, "round")} done`);
+    facts.push(run.created.slice(0, 10));
     document.getElementById("facts").textContent = facts.join(" · ");
     document.getElementById("notes").append(...report.notes.map((text) => S.el("p", { class: "note" }, text)));
   }

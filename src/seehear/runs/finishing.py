@@ -1,0 +1,56 @@
+"""What does a run leave of finished encoders? Features of all rows, clusters of all spaces, the
+encoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from seehear.config import Settings
+from seehear.data.clips import Clips
+from seehear.machine import distributed, outputs
+from seehear.machine.console import Console
+from seehear.machine.files import whole_folder
+from seehear.method.features import Features, write_features
+from seehear.method.method import final_clusters
+from seehear.method.state import State
+from seehear.models.files import save_encoders
+from seehear.models.matching import fit_matching
+from seehear.runs.checkpoint import write_clusters
+from seehear.runs.folder import Run
+
+
+def finish(
+    run: Run,
+    cfg: Settings,
+    state: State,
+    clips: Clips,
+    console: Console,
+    origin: Mapping[str, Any],
+) -> None:
+    """Write features of every row, the clusters of every space, and the encoders, with their
+    origin.
+    """
+    rows = len(distributed.rows_of_rank(len(clips)))
+    features, final = final_clusters(
+        state, clips, cfg, console.watch("features", rows, unit="clips")
+    )
+    everything = Features(*distributed.gather_rows(features.rows, features.of))
+    if distributed.rank() > 0:
+        return
+    with whole_folder(run.path / "features", replaces=outputs.RUN_FEATURES) as folder:
+        write_features(folder, everything, len(clips))
+        np.save(folder / "recording.npy", clips.index.recording.astype(np.int32))
+    with whole_folder(run.path / "clusters", replaces=outputs.CLUSTERS) as folder:
+        write_clusters(folder, {name: c.state_dict() for name, c in final.items()})
+    info = {key: run.record[key] for key in ("seehear", "commit", "index")} | dict(origin)
+    matching = None
+    if len(state.pair.modalities) > 1:
+        taught = state.last or final  # where nothing was, sights and sounds meet in their clusters
+        with distributed.without_ranks():
+            matching = fit_matching(state.pair, everything, taught, cfg.cluster.features)
+    save_encoders(run.path / "encoders", state.pair, cfg, info, matching)
+    outputs.remove(run.path / "midway", outputs.MIDWAY)
