@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seehear.data.synthetic import synth
     from seehear.errors import SeehearError
     from seehear.evaluation import evaluate
-    from seehear.library import assign, embed, embed_file, export_labels, search
+    from seehear.library import assign, duplicates, embed, embed_file, export_labels, search, subset
     from seehear.models.export import export
     from seehear.models.model import Model, load
     from seehear.reporting import report
@@ -38,6 +38,7 @@ __all__ = [
     "assign",
     "cluster",
     "demo",
+    "duplicates",
     "embed",
     "embed_file",
     "evaluate",
@@ -50,6 +51,7 @@ __all__ = [
     "pretrain",
     "report",
     "search",
+    "subset",
     "synth",
 ]
 
@@ -60,6 +62,7 @@ _HOMES = {
     "assign": "library",
     "cluster": "runs.clustering",
     "demo": "reporting.demo",
+    "duplicates": "library",
     "embed": "library",
     "embed_file": "library",
     "evaluate": "evaluation",
@@ -72,6 +75,7 @@ _HOMES = {
     "pretrain": "runs.pretrain",
     "report": "reporting",
     "search": "library",
+    "subset": "library",
     "synth": "data.synthetic",
 }
 

@@ -51,6 +51,13 @@ def test_nothing_typed_is_answered_with_help(words, begins, monkeypatch, capsys)
         ("cluster x --out r", "Missing option '--encoder'. See `seehear cluster --help`."),
         ("cluster x --out r --encoder e", "e has no trained encoders: there is no such run"),
         ("cluster x --out r --encoder e --num-clusters 1", "'1' must be whole numbers from 2 up"),
+        ("subset r --size 5 --out s.csv", "r does not exist. Make a run: seehear pretrain"),
+        ("subset . --out s.csv", "Missing option '--size'"),
+        ("subset . --size 5 --out s.csv --without d.parquet", "d.parquet does not exist."),
+        ("duplicates r --out d.csv", "r does not exist. Name a run, an index, or a file of"),
+        ("duplicates . --out d.csv", "is no run"),
+        ("duplicates readme.txt --out d.csv", "readme.txt"),
+        ("duplicates x --out d.csv --same smell", "same is 'smell'. It must be both, picture,"),
     ],
 )
 def test_a_mistake_is_one_line_with_what_to_type(words, says, index_folder, monkeypatch, capsys):

@@ -58,6 +58,10 @@ def commands(finished_run, index_folder, videos, tmp_path_factory) -> dict[str, 
     return {
         "embed": Command(False, lambda o, w: embed_to_file(run, one, o, overwrite=w, workers=1)),
         "assign": Command(False, lambda o, w: assign_to_file(run, features, o, overwrite=w)),
+        "duplicates": Command(
+            False, lambda o, w: seehear.duplicates(few, o, overwrite=w, workers=1)
+        ),
+        "subset": Command(True, lambda o, w: seehear.subset(run, 5, o, overwrite=w)),
         "export-labels csv": Command(False, labels("csv")),
         "export-labels fiftyone": Command(True, labels("fiftyone")),
         "export-labels label-studio": Command(True, labels("label-studio")),
@@ -82,6 +86,8 @@ def commands(finished_run, index_folder, videos, tmp_path_factory) -> dict[str, 
 NAMES = [
     "embed",
     "assign",
+    "duplicates",
+    "subset",
     "export-labels csv",
     "export-labels fiftyone",
     "export-labels label-studio",

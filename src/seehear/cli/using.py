@@ -1,4 +1,5 @@
-"""What a trained run is for: embed, assign, search, export-labels."""
+"""What a trained run is for: embed, assign, search, duplicates, subset,
+export-labels."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from seehear.cli.base import (
     RUN,
     VIDEOS,
     WORD,
+    Existing,
     answer,
     command,
     flag,
@@ -24,6 +26,7 @@ from seehear.cli.base import (
     shared,
 )
 from seehear.errors import SeehearError
+from seehear.machine.console import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,6 +128,65 @@ def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: An
         open_file(hits["path"][0].as_py())
 
 
+@command(short_help="Copies among segments, and which to keep.")
+@click.argument("source", type=Existing("Name a run, an index, or a file of features."))
+@option("--out", "The Parquet file to write, or CSV by its ending.", required=True, type=PATH)
+@option("--same", "What copies share: both, picture, sound or either.", default="both", type=WORD)
+@shared("--index", "--workers", "--timeout")
+@flag("--overwrite", "Replace the file.")
+@shared("--quiet", "--json")
+def duplicates(source: Path, as_json: bool, **options: Any) -> None:
+    """Write groups of copies among the segments of SOURCE: a run, an index, or a file of features.
+
+    Copies may be encoded anew, made smaller, cropped a little, cut elsewhere, or have another sound
+    (--same picture) or picture (--same sound). Each group has one to keep.
+    """
+    from seehear.library import duplicates as find
+    from seehear.machine.console import Console
+
+    summary = find(source, console=Console(quiet=options.pop("quiet")), **options)
+    if summary["segments"] and sum(summary["unreadable"].values()) == summary["segments"]:
+        raise SeehearError(f"Nothing could be read: {reasons_of(summary)}.")
+    unread = f" Could not be read: {reasons_of(summary)}." if summary["unreadable"] else ""
+    answer(
+        as_json,
+        summary,
+        f"{summary['path']}: of {counted(summary['segments'], 'segment')}, {summary['copies']} to "
+        f"leave out, in {counted(summary['groups'], 'group')} of copies. Files of the same bytes "
+        f"as another: {summary['files']}.{unread}",
+    )
+
+
+@command(short_help="A balanced part of the videos.")
+@click.argument("run", type=RUN)
+@option("--size", "How many segments.", required=True, type=AT_LEAST_1)
+@option("--out", "A .csv or .parquet file, or the folder of an index.", required=True, type=PATH)
+@option("--by", "The clustering: joint, video, audio, ... [default: joint]")
+@option("--within", "Of a cluster: spread or nearest.", default="spread", type=WORD)
+@option("--without", "A file of `seehear duplicates`: no copies.", type=Existing())
+@option("--seed", "Another seed, other segments.", default=0)
+@shared("--index")
+@flag("--overwrite", "Replace an earlier one.")
+@shared("--json")
+def subset(run: Path, as_json: bool, **options: Any) -> None:
+    """Write SIZE of the segments that RUN was trained on, as many of each cluster as can be.
+
+    A list (.csv) goes into `seehear index --segments`; an index goes into `seehear pretrain`.
+    """
+    from seehear.library import subset as choose
+
+    part = choose(run, **options)
+    drawn = part["random"]
+    answer(
+        as_json,
+        part,
+        f"{part['path']}: {counted(part['segments'], 'segment')} of "
+        f"{counted(part['videos'], 'video')}, from {part['clusters']} of {part['of']} clusters by "
+        f"{part['by']}, worth {part['even']:g} even ones. Drawn at random: {drawn['clusters']}, "
+        f"worth {drawn['even']:g}.",
+    )
+
+
 @command("export-labels", short_help="Clusters for other programs.")
 @click.argument("run", type=RUN)
 @option("--to", "csv, parquet, fiftyone or label-studio.", required=True, type=WORD)
@@ -205,4 +267,4 @@ def open_file(path: str | Path) -> None:
         )
 
 
-COMMANDS = (embed, assign, search, export_labels)
+COMMANDS = (embed, assign, search, duplicates, subset, export_labels)

@@ -6,17 +6,22 @@
     feature = embed_file(seehear.load("runs/mine"), "a.mp4")  # {"video": (D,), "audio": (D,)}
     labels = assign("runs/mine", features)  # cluster, distance, margin, name, in each space
     hits = search("runs/mine", "query.wav", top=20)  # nearest segments of the training videos
+    duplicates("index", "copies.parquet")  # groups of copies, and which to keep
+    subset("runs/mine", 1000, "part")  # an index of as many rows of each cluster as can be
     export_labels("runs/mine", "csv", "labels.csv")
 
 Open `trained.py` first: a finished run, opened. `sources` finds segments, `embedding` and `parts`
 run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching` and
-`approximate` find neighbours; `exporting` writes labels for other programs. All tables are Arrow
-tables.
+`approximate` find neighbours; `copies` finds copies; `balancing` balances;
+`exporting` writes labels for other programs.
+All tables are Arrow tables.
 """
 
 from __future__ import annotations
 
 from seehear.library.assigning import assign, assign_to_file
+from seehear.library.balancing import subset
+from seehear.library.copies import duplicates
 from seehear.library.embedding import embed, embed_file, embed_to_file
 from seehear.library.exporting import FORMATS, export_labels
 from seehear.library.searching import search
@@ -27,10 +32,12 @@ __all__ = [
     "Trained",
     "assign",
     "assign_to_file",
+    "duplicates",
     "embed",
     "embed_file",
     "embed_to_file",
     "export_labels",
     "open_run",
     "search",
+    "subset",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seehear.data.index.columns import Video
+from seehear.data.index.copies import same_bytes
 from seehear.data.index.rejected import Rejected
 from seehear.data.index.table import Index
 from seehear.errors import printable
@@ -34,6 +35,8 @@ class IndexSummary:
     passed_over: list[str] = field(default_factory=list)
     # files of several recordings, of which the first is used
     joined: list[str] = field(default_factory=list)
+    # groups of files that are the same byte for byte
+    same_bytes: list[list[str]] = field(default_factory=list)
     # columns of the list of segments that mean nothing here
     ignored: list[str] = field(default_factory=list)
 
@@ -55,6 +58,10 @@ class IndexSummary:
                 f"Left out: {total} ({listing(self.rejected)}). Which: "
                 f"{self.folder}/rejected.parquet"
             )
+        if self.same_bytes:
+            count = sum(len(group) - 1 for group in self.same_bytes)
+            pairs = [f"{group[1]} and {group[0]}" for group in self.same_bytes]
+            lines.append(f"The same bytes as another file: {count} ({_some(pairs)}).")
         if self.passed_over:
             folders = (
                 "1 folder" if len(self.passed_over) == 1 else f"{len(self.passed_over)} folders"
@@ -93,6 +100,7 @@ def summary(
         digest=info["digest"],
         passed_over=passed_over,
         joined=[video.path for video in videos if (video.facts["parts"] or 1) > 1],
+        same_bytes=same_bytes({video.path: video.facts["file_bytes"] for video in videos}),
         ignored=ignored,
     )
 

@@ -230,9 +230,10 @@ class Index:
             return self
         column = self._table["split"]
         word = column.dictionary.to_pylist().index(name)
-        return self._only(np.flatnonzero(column.indices.to_numpy() == word))
+        return self.only(np.flatnonzero(column.indices.to_numpy() == word))
 
-    def _only(self, rows: NDArray[np.int64]) -> Index:
+    def only(self, rows: NDArray[np.int64]) -> Index:
+        """Some rows, ascending, as an index of their own."""
         _, first, video_n = np.unique(self.video[rows], return_index=True, return_inverse=True)
         table = self._table.take(pa.array(rows))
         columns = {name: table[name] for name in table.schema.names}
@@ -309,6 +310,11 @@ class Index:
         """A column of `CHOSEN`, of an index that has it; words as text."""
         column = self._table[name]
         return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+
+    @property
+    def table(self) -> pa.RecordBatch:
+        """The table itself."""
+        return self._table
 
     @property
     def schema(self) -> pa.Schema:

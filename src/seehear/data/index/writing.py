@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from seehear.data.index.columns import Video, digest_of_rows, table_of
 from seehear.data.index.info import FORMAT, UPDATE, write_info
 from seehear.data.index.mapped import sha256_of, write_mapped
+from seehear.data.index.moved import way_to
 from seehear.data.index.rejected import Rejected, write_rejected
-from seehear.machine.files import TEMPORARY, sync, whole_folder
+from seehear.data.index.table import Index
+from seehear.machine.files import TEMPORARY, now, sync, whole_folder
 
 _NAMES = ("index.arrow", "rejected.parquet", "index.json")
 
@@ -67,6 +72,19 @@ def write_table(
         with whole_folder(folder) as target:
             write(target)
     return full
+
+
+def write_part(folder: Path, index: Index, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Write an index of some rows of another, ascending, which is not packed."""
+    info: dict[str, Any] = {
+        **{key: index.info.get(key) for key in ("root", "paths", "settings", "segments")},
+        "way_to_root": way_to(index.info["root"], folder),
+        "rejected": {},
+        "created": now(),
+        "updated": now(),
+        "seehear": metadata.version("seehear"),
+    }
+    return write_table(folder, index.only(rows).table, [], info)
 
 
 def finish_update(folder: Path) -> None:
