@@ -373,7 +373,7 @@ def test_a_run_that_is_none_or_damaged_is_a_clear_error(run, tmp_path):
         open_run(copy)
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", [to for to in FORMATS if to != "classes"])
 def test_exports_hold_every_segment_with_its_clusters(trained, index_folder, tmp_path, to):
     index, out = Index.open(index_folder), tmp_path / f"x.{to}"
     assert export_labels(trained, to, out)["segments"] == len(index) == 40

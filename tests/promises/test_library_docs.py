@@ -35,7 +35,7 @@ def test_the_python_of_the_page_runs(finished_run, videos, tmp_path):
         shutil.copy(path, tmp_path / "videos")
     shutil.copy(next(videos.rglob("*.mp4")), tmp_path / "query.mp4")
     shown = execute(
-        "\n".join(blocks("python", [ROOT / "docs" / "using.md"])[i][1] for i in range(6)), tmp_path
+        "\n".join(blocks("python", [ROOT / "docs" / "using.md"])[i][1] for i in range(7)), tmp_path
     )
     assert "'rank': 1" in shown
     assert shown.splitlines()[-1] == "40"

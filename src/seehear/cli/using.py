@@ -17,6 +17,7 @@ from seehear.cli.base import (
     VIDEOS,
     WORD,
     Existing,
+    Numbers,
     answer,
     command,
     flag,
@@ -96,25 +97,40 @@ def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: 
 
 @command(short_help="Nearest segments to a video, sound or picture.")
 @click.argument("run", type=RUN)
-@option("--query", "A video, a sound file, or a picture.", required=True, type=PATH)
+@option("--query", "A video, a sound file, or a picture.", type=PATH)
+@option("--like", "In its place rows of the run, such as 12,40.", type=Numbers(least=0))
+@option("--unlike", "With --like: rows that are not meant.", type=Numbers(least=0))
+@option("--cluster", "In its place a cluster: video:3, or its name.")
 @option("--in gallery", "An index or file of features. [default: the run's own videos]", type=PATH)
 @option("--by", "What is compared there.", type=MODALITY, default="auto")
 @option("--use", "What of the query is.", type=MODALITY, default="auto")
 @option("--top", "How many.", type=AT_LEAST_1, default=20)
-@flag("--exact", "Score every row, however many there are.")
+@flag("--exact", "Score every row, however many there are.", hidden=True)
 @shared("--device")
 @flag("--open open_best", "Open the best hit with the system's player.")
 @shared("--json")
-def search(run: Path, query: Path, as_json: bool, open_best: bool, **options: Any) -> None:
+def search(run: Path, as_json: bool, open_best: bool, **options: Any) -> None:
     """Find the segments nearest to a query, by what is seen or heard in them.
 
     A sound finds sounds, or videos that look like it (--by video); a picture or video likewise.
+    Rows of the run find their like, and with --unlike what a classifier of both tells apart.
     """
     from seehear.library import search as find
+    from seehear.library import search_like
     from seehear.machine.console import Console
 
+    query, like, unlike, cluster = (
+        options.pop(name) for name in ("query", "like", "unlike", "cluster")
+    )
+    if sum(map(bool, (query, like, cluster))) != 1:
+        raise click.UsageError("Give one of --query FILE, --like ROWS and --cluster NAME.")
+    if query is None and (options.pop("use") != "auto" or options.pop("exact")):
+        raise click.UsageError("--use and --exact belong to --query.")
     with Console() as console:
-        hits = find(run, query, console=console, **options)
+        if query is not None:
+            hits = find(run, query, console=console, **options)
+        else:
+            hits = search_like(run, like or cluster, unlike or (), console=console, **options)
     if not len(hits):
         raise SeehearError(
             f"There is nothing to find in {options['gallery'] or run}: none of its segments could "
@@ -189,8 +205,8 @@ def subset(run: Path, as_json: bool, **options: Any) -> None:
 
 @command("export-labels", short_help="Clusters for other programs.")
 @click.argument("run", type=RUN)
-@option("--to", "csv, parquet, fiftyone or label-studio.", required=True, type=WORD)
-@option("--out", "The file (csv, parquet) or folder to write.", required=True, type=PATH)
+@option("--to", "csv, parquet, classes, fiftyone or label-studio.", required=True, type=WORD)
+@option("--out", "The file (csv, parquet, classes) or folder.", required=True, type=PATH)
 @shared("--index")
 @option("--root", "label-studio: the folder that its local file server shows.", type=PATH)
 @flag("--overwrite", "Replace an earlier export.")
@@ -207,6 +223,7 @@ def export_labels(run: Path, as_json: bool, **options: Any) -> None:
         summary,
         f"{summary['path']}: {summary['segments']} segments of {summary['videos']} videos, "
         f"clustered by {', '.join(summary['clusterings'])}.",
+        ", ".join(f"{count} {name}" for name, count in summary.get("classes", {}).items()),
     )
 
 

@@ -11,8 +11,8 @@
     export_labels("runs/mine", "csv", "labels.csv")
 
 Open `trained.py` first: a finished run, opened. `sources` finds segments, `embedding` and `parts`
-run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching` and
-`approximate` find neighbours; `copies` finds copies; `balancing` balances;
+run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching`,
+`examples` and `approximate` find neighbours; `copies` finds copies; `balancing` balances;
 `exporting` writes labels for other programs.
 All tables are Arrow tables.
 """
@@ -23,6 +23,7 @@ from seehear.library.assigning import assign, assign_to_file
 from seehear.library.balancing import subset
 from seehear.library.copies import duplicates
 from seehear.library.embedding import embed, embed_file, embed_to_file
+from seehear.library.examples import search_like
 from seehear.library.exporting import FORMATS, export_labels
 from seehear.library.searching import search
 from seehear.library.trained import Trained, open_run
@@ -39,5 +40,6 @@ __all__ = [
     "export_labels",
     "open_run",
     "search",
+    "search_like",
     "subset",
 ]

@@ -2,6 +2,8 @@
 
     csv, parquet   a file, a row a segment: row, path, start_s, seconds, and for each clustering
                    cluster and name
+    classes        a CSV of the segments that people have said what they are, by ticks or by the
+                   name of their cluster: path,start_s,end_s,class, as `evaluate --classes` takes it
     fiftyone       a folder with, for each clustering, FiftyOne's documented
                    `FiftyOneTemporalDetectionDataset`: a labels.json with absolute paths and time
                    ranges in seconds
@@ -16,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,9 +36,10 @@ from seehear.machine.files import whole_folder, write_json
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import LABELS, check_file, check_folder
 from seehear.models.model import Model
-from seehear.runs.names import label_of
+from seehear.runs.names import label_of, read_ticks
 
-FORMATS = ("csv", "parquet", "fiftyone", "label-studio")
+FORMATS = ("csv", "parquet", "classes", "fiftyone", "label-studio")
+CLASSES = ("path", "start_s", "end_s", "class")
 UNKNOWN_FPS = 25.0  # stands for the frame rate of files that do not tell theirs
 
 
@@ -52,14 +56,14 @@ def export_labels(
 
     Args:
         run: the folder of a finished run, or its loaded model.
-        to: "csv", "parquet", "fiftyone" or "label-studio".
-        out: the file (csv, parquet) or folder (fiftyone, label-studio) to write.
+        to: "csv", "parquet", "classes", "fiftyone" or "label-studio".
+        out: the file (csv, parquet, classes) or folder (fiftyone, label-studio) to write.
         overwrite: replace what an earlier export wrote there.
         root: label-studio: the folder that its local file server shows (LOCAL_FILES_DOCUMENT_ROOT);
             by default the one that the index's paths are relative to.
         index: the index that the run was trained on; by default where the run found it.
     Returns:
-        "path", "segments", "videos", "clusterings".
+        "path", "segments", "videos", "clusterings"; of classes "classes": how many of each.
     Raises:
         SettingsError: an unknown format.
         UsageError: `out` exists, or the videos are not below `root`.
@@ -69,10 +73,14 @@ def export_labels(
         raise SettingsError(f"There is no format {to!r}. Formats: {', '.join(FORMATS)}.")
     trained, out = open_run(run), Path(out)
     rows = trained.index(index)
-    if to in ("csv", "parquet"):
+    classes: dict[str, int] = {}
+    if to in ("csv", "parquet", "classes"):
         check_file(out, is_export, "labels", overwrite=overwrite, inputs=[trained.path])
+        table = (table_of_classes if to == "classes" else table_of_labels)(trained, rows)
+        if to == "classes":
+            classes = dict(Counter(table["class"].to_pylist()).most_common())
         with one_writer(out):
-            save_labels(table_of_labels(trained, rows), out, as_csv=to == "csv")
+            save_labels(table, out, as_csv=to != "parquet")
     else:
         check_folder(out, LABELS, overwrite=overwrite, inputs=[trained.path, rows.folder])
         with one_writer(out), whole_folder(out, replaces=LABELS) as folder:
@@ -88,12 +96,51 @@ def export_labels(
         "segments": len(rows),
         "videos": rows.num_videos,
         "clusterings": list(trained.clusterings),
+        **({"classes": classes} if classes else {}),
     }
 
 
 def is_export(path: Path) -> bool:
     """Whether a file is of an earlier export."""
-    return columns_in(path)[:4] == ["row", *PLACE.names]
+    columns = columns_in(path)
+    return columns[:4] == ["row", *PLACE.names] or columns == list(CLASSES)
+
+
+def table_of_classes(trained: Trained, index: Index) -> pa.Table:
+    """A row for each segment that has one class and no other.
+
+    A tick says what a segment is, whatever its clusters are called. Without one it is what its
+    clusters are called, but for names that it was crossed out of; with two of these it has none.
+
+    Raises:
+        UsageError: fewer than two classes, of which nothing can be learned.
+    """
+    ticks, found = read_ticks(trained.path), []
+    for row in range(len(index)):
+        ticked = {name for name, of in ticks.items() if of.get(row)}
+        called = {
+            trained.names[name].get(int(labels_N[row]), "")
+            for name, labels_N in trained.labels.items()
+        }
+        crossed = {name for name, of in ticks.items() if of.get(row) is False}
+        classes = ticked or called - crossed - {""}
+        if len(classes) == 1:
+            found.append((row, classes.pop()))
+    if len({name for _, name in found}) < 2:
+        raise UsageError(
+            f"{trained.path / 'names.json'} says of no two kinds of segments what they are. Name "
+            f"clusters, or tick segments: seehear report {trained.path} --serve"
+        )
+    rows = [row for row, _ in found]
+    start_s = index.original_start_s[rows]
+    paths = [index.original_path(row) for row in rows]
+    columns = (
+        paths,
+        start_s,
+        (start_s + index.seconds[rows]).round(6),
+        [name for _, name in found],
+    )
+    return pa.table(dict(zip(CLASSES, columns, strict=True)))
 
 
 def table_of_labels(trained: Trained, index: Index) -> pa.Table:

@@ -9,6 +9,7 @@ from `FAISS_ROWS` rows on, and where faiss is installed, an approximate index an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def search(
         vector_D = trained.unit_vectors(chosen.query, features)[0]
         best = search_approximately(trained, place, chosen.gallery, vector_D, top, console)
     else:
-        best = score_all(trained, place, chosen, features, top, console)
+        score = scorer_of(trained, chosen, features)
+        best = score_blocks(place, chosen.gallery, score, top, console)
     return hits_of(trained, place, chosen, best)
 
 
@@ -121,31 +123,37 @@ def comparison_of(
     return Comparison(queries[0], galleries[0])
 
 
-def score_all(
-    trained: Trained,
+def scorer_of(
+    trained: Trained, chosen: Comparison, query: dict[str, Tensor]
+) -> Callable[[dict[str, Tensor]], Tensor]:
+    """What scores rows of a gallery, (n,), by their features."""
+    if chosen.within:
+        vector_D = trained.unit_vectors(chosen.query, query)[0]
+        return lambda features: trained.unit_vectors(chosen.gallery, features) @ vector_D
+    mine_1S = trained.matching.describe(chosen.query, query[chosen.query])
+
+    def score(features: dict[str, Tensor]) -> Tensor:
+        theirs_nS = trained.matching.describe(chosen.gallery, features[chosen.gallery])
+        pair = (mine_1S, theirs_nS) if chosen.query == "video" else (theirs_nS, mine_1S)
+        return trained.matching.scores(*pair).reshape(-1)
+
+    return score
+
+
+def score_blocks(
     gallery: Gallery,
-    chosen: Comparison,
-    query: dict[str, Tensor],
+    space: str,
+    score: Callable[[dict[str, Tensor]], Tensor],
     top: int,
     console: Console | None,
 ) -> Best:
     """The best rows by scoring every one, block by block."""
-    if chosen.within:
-        vector_D = trained.unit_vectors(chosen.query, query)[0]
-    else:
-        mine_1S = trained.matching.describe(chosen.query, query[chosen.query])
     count = (console.watch if console else unwatched)("searching", len(gallery))
     best: Best = (np.empty(0, np.float32), np.empty(0, np.int64))
-    for rows, features in gallery.blocks(MEMBERS[chosen.gallery]):
+    for rows, features in gallery.blocks(MEMBERS[space]):
         if not len(rows):
             continue
-        if chosen.within:
-            score_n = trained.unit_vectors(chosen.gallery, features) @ vector_D
-        else:
-            theirs_nS = trained.matching.describe(chosen.gallery, features[chosen.gallery])
-            pair = (mine_1S, theirs_nS) if chosen.query == "video" else (theirs_nS, mine_1S)
-            score_n = trained.matching.scores(*pair).reshape(-1)
-        best = best_of(best, (score_n.numpy(), rows.astype(np.int64)), top)
+        best = best_of(best, (score(features).numpy(), rows.astype(np.int64)), top)
         count(int(rows[-1]) + 1)
     return best
 

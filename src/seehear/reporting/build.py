@@ -38,7 +38,7 @@ from seehear.reporting.projection import check_projection, choose_points, projec
 from seehear.reporting.scripts import packed, write_data
 from seehear.reporting.segments import Rows, find_classes, find_index
 from seehear.runs.folder import Run
-from seehear.runs.names import as_json, read_names
+from seehear.runs.names import as_json, read_names, read_ticks
 
 PAGE = Path(__file__).parent / "page"
 MOST_ROUNDS = 12  # whose labels the map can show
@@ -161,7 +161,7 @@ def head(run: Run, index: Index | None, note: str) -> dict[str, Any]:
         "seehear": metadata.version("seehear"),
         "created": now(),
         "run": about,
-        "names": as_json(read_names(run.path)),
+        "names": as_json(read_names(run.path), read_ticks(run.path)),
         "notes": [note] if note else [],
         "glossary": words_of("page"),
     }

@@ -23,7 +23,14 @@ from urllib.parse import unquote, urlsplit
 
 from seehear.errors import RunError, UsageError
 from seehear.reporting.scripts import script
-from seehear.runs.names import as_json, checked_names, read_names, write_names
+from seehear.runs.names import (
+    as_json,
+    checked_names,
+    checked_ticks,
+    read_names,
+    read_ticks,
+    write_names,
+)
 
 MOST_BYTES = 1_000_000  # of names that are sent
 KINDS = {
@@ -185,8 +192,8 @@ class Handler(BaseHTTPRequestHandler):
         if not re.fullmatch(r"[0-9]{1,9}", length) or int(length) > MOST_BYTES:
             return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
-            names = checked_names(json.loads(self.rfile.read(int(length))))
-            path = write_names(self.server.run, names)
+            data = json.loads(self.rfile.read(int(length)))
+            path = write_names(self.server.run, checked_names(data), checked_ticks(data))
         except (ValueError, RecursionError) as error:
             return self._answer(
                 json.dumps({"error": f"Not saved: {error}."}).encode(),
@@ -205,13 +212,14 @@ class Handler(BaseHTTPRequestHandler):
         they are now.
         """
         try:
-            names, problem = read_names(self.server.run), ""
+            names, ticks = read_names(self.server.run), read_ticks(self.server.run)
+            problem = ""
         except RunError as error:
-            names, problem = {}, str(error)
+            names, ticks, problem = {}, {}, str(error)
         return {
             "token": self.server.token,
             "file": str(self.server.run / "names.json"),
-            "names": as_json(names),
+            "names": as_json(names, ticks),
             "problem": problem,
         }
 
