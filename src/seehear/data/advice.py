@@ -63,11 +63,7 @@ def measure(
 ) -> Throughput:
     """Read clips of an index as training would, without keeping decoded segments.
 
-    Args:
-        cfg: of the clips and the workers.
-        num_clips: so many by the workers, and a third as many stage by stage.
-    Raises:
-        IndexFileError: no clip can be read.
+    So many by the workers, and a third as many stage by stage; IndexFileError where none can be.
     """
     index.check()
     console = console or Console(quiet=True)
@@ -139,12 +135,7 @@ def facts_of(clips: Clips) -> dict[str, Any]:
 
 
 def advice(facts: Mapping[str, Any], milliseconds: Mapping[str, float] | None = None) -> str:
-    """One sentence on what would make clips come faster.
-
-    Args:
-        facts: of `facts_of`.
-        milliseconds: of each stage, if they are known.
-    """
+    """One sentence on what would make clips come faster, by `facts_of`, and by stages if known."""
     times = dict(milliseconds or {})
     pictures = sum(times.get(name, 0.0) for name in ("seek", "decode", "resize"))
     pays = not times or pictures > 0.5 * sum(times.values())

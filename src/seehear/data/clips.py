@@ -104,11 +104,9 @@ class Clips:
 
     @classmethod
     def from_memory(cls, segments: Sequence[Segment], clip: Clip, data: Data, seed: int) -> Clips:
-        """Clips of segments that are decoded already; each is taken for a video of its own.
+        """Clips of segments that are decoded already, each taken for a video of its own.
 
-        Args:
-            segments: frames on a grid of `clip.frame_rate_hz`, with the short side
-                `clip.short_side_pixels`, and sound of at least `clip.sound_seconds`.
+        Frames are on a grid of `clip.frame_rate_hz`, their short side `clip.short_side_pixels`.
         """
         parts = {"video": segments[0].frames_GHWC, "audio": segments[0].waveform_L}
         there = tuple(modality for modality, part in parts.items() if part is not None)
@@ -251,14 +249,10 @@ class Clips:
         num_rows: int | None = None,
         modalities: Sequence[str] = (),
     ) -> Iterator[Batch | None]:
-        """The clips of each chunk of rows as a batch; None for a chunk of which no row could be
-        read, or an empty one.
+        """The clips of each chunk of rows as a batch; None if no row of it can be read.
 
-        Args:
-            chunks: may make its items when they are asked for: no list of all is made of them.
-            epoch, modalities: as in `batches`.
-            num_rows: in all chunks; by default they are asked.
-        Raises: as `batches`.
+        `chunks` may make its items when they are asked for: no list of all is made. All else as in
+        `batches`.
         """
         failed: Counter[str] = Counter()
         num_rows = sum(map(len, chunks)) if num_rows is None else num_rows

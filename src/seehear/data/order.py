@@ -35,15 +35,11 @@ class Chunks(Sequence[np.ndarray]):
 def epoch_rows(
     rows: np.ndarray, labels: Mapping[str, np.ndarray], seeds: tuple[int, ...], *, uniform: bool
 ) -> np.ndarray:
-    """Which rows an epoch draws, in order: as many as `rows` has.
+    """Which rows an epoch draws, in order: as many as `rows` has; the order derives from `seeds`.
 
     Uniform over rows: a permutation. Uniform over clusters (DeepCluster's rule): each clustering of
-    `labels` has an equal share of the draws, and within it every cluster, as far as `MOST_DRAWS`
-    lets it.
-
-    Args:
-        labels: the clusterings that teach; one label per row of the index in each.
-        seeds: the order derives from them.
+    `labels` (which has a label for every row of the index) has an equal share of the draws, and
+    within it every cluster, as far as `MOST_DRAWS` lets it.
     """
     if not uniform:
         return shuffled(rows, seeds)
@@ -71,10 +67,8 @@ def uniform_over_clusters(
 ) -> np.ndarray:
     """`count` draws, sorted by cluster: equally many a cluster, and the rows of one evenly.
 
-    Args:
-        count: at most `most` times as many as there are rows.
-        most: a row is drawn at most so often. What a small cluster cannot take is spread over the
-            others.
+    A row is drawn at most `most` times, so `count` is at most `most` times the rows; what a small
+    cluster cannot take is spread over the others.
     """
     order = generator.permutation(
         np.arange(len(rows), dtype=np.int32 if len(rows) < 2**31 else np.int64)
@@ -92,9 +86,7 @@ def uniform_over_clusters(
 def equal_shares(count: int, most_K: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """`count` dealt out to K takers, equally (to within one) but for those with less capacity.
 
-    Args:
-        most_K: what each can take; in all at least `count`.
-        generator: draws who gets one more.
+    `most_K` is what each can take, in all at least `count`; `generator` draws who gets one more.
     """
     assert most_K.sum() >= count, (most_K.sum(), count)
     shares_K = np.zeros(len(most_K), np.int64)

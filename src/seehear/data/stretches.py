@@ -46,8 +46,7 @@ def cut(
 ) -> tuple[Times, Times]:
     """Cut a stretch into equal segments; the last may be shorter, down to `min_seconds`.
 
-    Returns:
-        Starts and lengths, float64 (N,), to the microsecond.
+    Returns starts and lengths, float64 (N,), to the microsecond.
     """
     whole = math.floor(seconds / segment_seconds + 1e-6)
     rest = seconds - whole * segment_seconds

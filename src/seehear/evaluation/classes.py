@@ -95,12 +95,8 @@ class Classes:
 def read_classes(path: Path, root: str | None = None) -> Classes:
     """Read a CSV file with path, class and perhaps split, or a list of segments with these.
 
-    Args:
-        path: the file. Its paths are relative to its own folder.
-        root: what paths in a list of segments are relative to, by default the same.
-    Raises:
-        SettingsError: the file is missing or malformed (names the line), or has fewer than two
-            classes.
+    Paths are relative to its own folder, those of a list of segments to `root` if there is one.
+    Raises SettingsError where it is missing or malformed (names the line), or has one class only.
     """
     named: dict[str, str] = {}
     split: dict[str, str] = {}

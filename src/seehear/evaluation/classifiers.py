@@ -112,10 +112,8 @@ def interval(
 ) -> tuple[float, float]:
     """A 95 % interval for the mean over splits of the mean over items, by bootstrap over items.
 
-    Args:
-        parts: for each split the numbers of its test items and a value for each, such as whether it
-            was right.
-        seed: draws the replicates; an item that is in several splits is drawn with all of them.
+    `parts` has for each split the numbers of its test items and a value for each, such as whether
+    it was right; an item that is in several splits is drawn with all of them.
     """
     items = np.unique(np.concatenate([numbers for numbers, _ in parts]))
     placed = [(np.searchsorted(items, numbers), values) for numbers, values in parts]

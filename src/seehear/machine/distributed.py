@@ -190,9 +190,7 @@ def barrier() -> None:
 def all_reduce_at_once(tensors: Sequence[torch.Tensor]) -> None:
     """Sum each of the tensors over all ranks, in place, by one message.
 
-    Args:
-        tensors: of one dtype and on one device, in the same order and of the same shapes on every
-            rank.
+    They are of one dtype, on one device, and alike in order and shape on every rank.
     """
     import torch
 
@@ -244,13 +242,9 @@ def total(count: int) -> int:
 def gather_rows(
     rows: NDArray[np.int64], parts: Mapping[str, torch.Tensor]
 ) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
-    """The rows of all ranks, on rank 0; elsewhere this rank's own.
+    """The rows (n,) and parts (n, D) of all ranks, on rank 0; elsewhere this rank's own.
 
-    Args:
-        rows: (n,) numbers, n another on each rank, ascending through the ranks.
-        parts: (n, D) float32 by name.
-    Returns:
-        The same of all N rows.
+    n may differ between ranks; numbers are ascending through the ranks.
     """
     import numpy as np
     import torch
@@ -277,9 +271,7 @@ def gather_rows(
 def on_rank_zero(work: Callable[[], T]) -> T:
     """What `work` returns on rank 0, the only one that does it, on every rank.
 
-    Args:
-        work: returns plain data, which travels as JSON. What it raises of ours is raised on every
-            rank.
+    It returns plain data, which travels as JSON. What it raises of ours is raised on every rank.
     """
     if world_size() == 1:
         return work()
@@ -313,12 +305,8 @@ def without_ranks() -> Iterator[None]:
 def rows_of_rank(num_rows: int, of_rank: int | None = None, of_ranks: int | None = None) -> range:
     """The rows that a rank takes when `num_rows` rows are dealt out in order, as evenly as can be.
 
-    Args:
-        num_rows: N, at least 0 and divisible by nothing in particular; some ranks may get none.
-        of_rank, of_ranks: which rank of how many; this one of this job by default.
-
-    Returns:
-        A contiguous range; the ranges of all ranks, in rank order, are 0 to N - 1.
+    The ranges of all ranks, in rank order, are 0 to N - 1; some ranks may get none. By default it
+    is that of this rank of this job.
     """
     this = rank() if of_rank is None else of_rank
     many = world_size() if of_ranks is None else of_ranks

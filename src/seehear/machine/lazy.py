@@ -11,10 +11,8 @@ from typing import Any
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """What a package takes for its `__getattr__`; a name that was imported is kept there.
 
-    Args:
-        package: its full name.
-        homes: name -> the module below the package that has it, as an attribute or a module of its
-            own; with a dot before it, one beside the package.
+    `homes` says name -> the module below the package that has it, as an attribute or a module of
+    its own; with a dot before it, one beside the package.
     """
 
     def attribute(name: str) -> Any:

@@ -41,14 +41,10 @@ _held: set[int] = set()  # descriptors, which a forked child closes
 
 @contextlib.contextmanager
 def one_writer(path: Path, *, inside: bool = False) -> Iterator[None]:
-    """Be the only one who writes a file or folder, in this block.
+    """Be the only one who writes a file or folder, which need not be there, in this block.
 
-    Args:
-        path: of it; need not be there.
-        inside: it is a folder that stays, so that the lock lies in it: the folder is made where
-            there is none.
-    Raises:
-        RunError: another process writes it; the message says which.
+    With `inside` the lock lies in the folder, which stays, and is made where there is none. Raises
+    RunError where another process writes it; the message says which.
     """
     try:
         place, was_there = lock_file(path, inside=inside)

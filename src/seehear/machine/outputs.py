@@ -166,12 +166,8 @@ def check_folder(
 ) -> None:
     """Raise where a folder cannot be written, or what must not be replaced would be lost.
 
-    Args:
-        out: the folder.
-        kind: what is to be written.
-        overwrite: whether one of the same kind may be replaced.
-        inputs: what is read, and must stay.
-        in_place: the folder stays, and only what is in it is replaced.
+    With `overwrite` one of the same kind may be replaced; `inputs` are read and must stay; with
+    `in_place` the folder stays, and only what is in it is replaced.
     """
     place = real(out)
     refuse = "Choose another --out; nothing was touched."
@@ -209,13 +205,9 @@ def check_file(
 ) -> None:
     """Raise UsageError where a file cannot be written, or another one would be lost.
 
-    Args:
-        out: the file.
-        is_from_here: whether what is there was written by the same command.
-        what: what that writes, in words.
-        overwrite: whether one of its own may be replaced.
-        inputs: what is read, and must stay.
-        endings: how its name may end, where others would take it for something else by its name.
+    `what` is what the command writes, in words; one of its own may be replaced with `overwrite`.
+    `inputs` are read and must stay. Its name may have one of the `endings`, where others would take
+    it for something else by its name.
     """
     place = real(out)
     refuse = "Choose another --out; nothing was touched."

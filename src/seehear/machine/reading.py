@@ -54,13 +54,9 @@ def read_labels(
 ) -> dict[str, NDArray[np.int32]]:
     """The labels of every row, (N,) int32 by clustering, -1 where a row could not be read.
 
-    Args:
-        path: a `labels.parquet`; where it has a column `row`, its lines may stand in any order.
-        advice: what to do where it cannot be read.
-        sizes: how many clusters there are, by clustering; every one of these must be there.
-        num_rows: how many rows there must be.
-    Raises:
-        RunError: it cannot be read, or does not hold that.
+    Where `labels.parquet` has a column `row`, its lines may stand in any order. `sizes` says how
+    many clusters there are by clustering, all of which must be there. Raises RunError where it
+    cannot be read, or does not hold that.
     """
     import pyarrow.parquet as pq
 
@@ -98,12 +94,8 @@ def open_features(
 ) -> dict[str, Any]:
     """The features of a finished run: modality -> (N, D), mapped; NaN where unreadable.
 
-    Args:
-        run: its folder.
-        num_rows: how many there must be.
-        widths: modality -> D.
-    Raises:
-        RunError: there are none, or files that hold something else.
+    There must be so many rows, and by modality so many columns; RunError where files hold something
+    else, or are not there.
     """
     paths = [path for m in ("video", "audio") if (path := run / "features" / f"{m}.npy").exists()]
     if not paths:

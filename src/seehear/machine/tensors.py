@@ -140,13 +140,9 @@ def fitting(
 ) -> dict[str, Tensor]:
     """The tensors of a file under a module's names, after a look at whether all fit.
 
-    Args:
-        state: what the file holds.
-        expected: the module's `state_dict()`; its tensors may be on the device "meta", since only
-            shapes are looked at.
-        path: of the file, for messages.
-    Raises:
-        CheckpointError: a key is missing or too many, a shape is another, a value is not finite.
+    Only shapes of `expected`, the module's `state_dict()`, are looked at: it may be on "meta".
+    Raises CheckpointError where a key is missing or too many, a shape is another, or a value is not
+    finite.
     """
     state = unwrapped(state, expected)
     missing = [key for key in expected if key not in state]

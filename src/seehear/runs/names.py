@@ -33,13 +33,8 @@ Ticks = dict[str, dict[int, bool]]  # name -> row -> whether it is called so
 def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
     """The names given to a run's clusters: clustering -> cluster -> name; empty if none.
 
-    Args:
-        run: the run's folder.
-        sizes: clustering -> how many clusters it has: names are checked against it, and each has an
-            entry.
-    Raises:
-        RunError: the file is there and is not what it should be, or names clusters that the run
-            does not have.
+    They are checked against the number of clusters by clustering, if given. Raises RunError where
+    the file is not what it should be, or names clusters that the run does not have.
     """
     with _readable(run / FILE):
         names = checked_names(_read(run / FILE))

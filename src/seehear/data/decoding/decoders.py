@@ -51,13 +51,9 @@ class Decoders:
         ahead: int,
         say: Callable[[str], None] = lambda line: None,
     ) -> Generator[Decoded | MediaError]:
-        """One pass: an answer for each request, in their order.
+        """One pass: an answer for each request, in their order, `ahead` as in `Pool.run`.
 
-        Args:
-            requests, ahead: as in `Pool.run`.
-            say: told of each process that was lost, with the file that it was at.
-        Raises:
-            SeehearError: processes cannot be started.
+        `say` is told of each process that was lost, with the file that it was at.
         """
         if self._pool is None:
             for request in requests:

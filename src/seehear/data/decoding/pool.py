@@ -81,12 +81,9 @@ class Pool:
     def run(self, jobs: Iterable[Job | Rejection], *, ahead: int) -> Generator[Answer]:
         """One pass: an answer for each job, in their order. One left early ends its processes.
 
-        Args:
-            jobs: arguments of the task, drawn as they are needed, one at a time, by any thread. A
-                `Rejection` in place of one is its own answer.
-            ahead: about so many answers are there before they are taken.
-        Raises:
-            SeehearError: processes cannot be started.
+        `jobs` are arguments of the task, drawn one at a time, as they are needed, by any thread; a
+        `Rejection` in place of one is its own answer. About `ahead` answers are there before they
+        are taken. Raises SeehearError where processes cannot be started.
         """
         queue = _Queue(jobs, max(ahead, len(self._processes)))
         most = min(max(1, ahead // len(self._processes)), MOST_IN_HAND)
@@ -138,11 +135,7 @@ class _Queue:
         self._error: BaseException | None = None
 
     def get(self, *, wait: bool) -> tuple[int, Job | Rejection] | None:
-        """The next job, and its number; None at the end.
-
-        Args:
-            wait: while too many answers lie about; otherwise there is none for now.
-        """
+        """The next job and its number; None at the end, or, unless told to wait, for now."""
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._is_over() or self._has_room())

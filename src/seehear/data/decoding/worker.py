@@ -39,14 +39,10 @@ Job = tuple[Any, ...]  # the arguments of the task
 def serve(
     descriptor: int, arrays: int, timeout_s: float, task: str, cache_gigabytes: float
 ) -> None:
-    """Do one job after the other until the parent is gone.
+    """Do one job of `task` ("module:function") after the other, until the parent is gone.
 
-    Args:
-        descriptor: of the pipe's end for this process.
-        arrays: of the file in memory by which arrays travel.
-        timeout_s: after which the parent, if it is still there, ends this process.
-        task: "module:function".
-        cache_gigabytes: what copies of remote files may take.
+    `descriptor` is this process's end of the pipe, `arrays` the file in memory by which arrays
+    travel; after `timeout_s` the parent, if it is still there, ends this process.
     """
     # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is
     # this one's.

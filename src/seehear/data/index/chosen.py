@@ -96,11 +96,7 @@ class SegmentList:
             raise SettingsError(f"{self.file} names no segment. Write a line for each.")
 
     def by_file(self, root: str, there: Sequence[str]) -> dict[str, list[Entry]]:
-        """The segments of each file, by when they start.
-
-        Args:
-            root: the folder that paths are relative to.
-            there: absolute paths of the files that were found.
+        """The segments of each file that is `there`, by start; paths are relative to `root`.
 
         Raises:
             SettingsError: a line names no file that was found, or the segment of another line.

@@ -120,14 +120,7 @@ def digest_of_rows(table: pa.RecordBatch) -> str:
 def assemble(
     columns: Mapping[str, Any], paths: pa.Array, video_N: NDArray[np.int32], schema: pa.Schema
 ) -> pa.RecordBatch:
-    """The table of columns in memory.
-
-    Args:
-        columns: all columns of `schema` but `path`, as arrays (N,).
-        paths: one a file.
-        video_N: which file each row is from.
-        schema: of the table.
-    """
+    """The table of columns (N,), all of `schema` but `path`: `video_N` is the place in `paths`."""
     numbers = pa.array(video_N, pa.int32())
     arrays = {"path": pa.DictionaryArray.from_arrays(numbers, paths.cast(pa.large_string()))}
     for name, kind in zip(schema.names, schema.types, strict=True):

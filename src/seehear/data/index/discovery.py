@@ -117,13 +117,10 @@ def common_root(paths: Sequence[str]) -> str:
 
 
 def find_candidates(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
-    """All files at or below some absolute paths or addresses; each file once.
+    """All files at or below some absolute paths or addresses, each file once, sorted by path.
 
-    Returns:
-        The files, sorted by path; and the folders that were passed over, since seehear made them.
-
-    Raises:
-        UsageError: a remote folder or a list cannot be read.
+    Also the folders that were passed over, since seehear made them. Raises UsageError where a
+    remote folder or a list cannot be read.
     """
     remote = [path for path in paths if is_remote(path) or _is_list(path)]
     walk = _Walk([path for path in paths if not is_remote(path)])
@@ -148,10 +145,8 @@ def but_for(passed_over: Sequence[str]) -> str:
 def stamps(paths: Sequence[str], named: Sequence[str] | None) -> Iterator[tuple[int, int] | str]:
     """Size and time of change of each file, in their order, or what is wrong: "has vanished".
 
-    Args:
-        paths: absolute, or addresses.
-        named: the folders and files by which these were found. Remote ones are listed anew, which
-            is quicker than a question for each file; None asks for each.
+    Remote folders and lists among `named`, by which the files were found, are listed anew, which is
+    quicker than a question for each file; None asks for each.
     """
     asked = [path for path in paths if is_remote(path)]
     lists = [path for path in named or () if is_listed(path)]

@@ -53,17 +53,9 @@ def look_up(
 ) -> Found:
     """Open the files of some stretches and make an index in memory of what can be read.
 
-    Args:
-        stretches: parts of files; several may be of one file. A file that is no longer than its
-            stretch and ends before that begins is taken for the stretch itself, cut out already.
-        wanted: the streams that must be there, of "video" and "audio".
-        workers: processes; by default as many as there are cores for this process.
-        timeout_s: a file that takes longer is rejected as "timed out".
-        console: where a bar is shown.
-
-    Returns:
-        The index and which stretch each row is. Rows of a file are neighbours; files come in the
-        order in which they are first named.
+    `wanted` streams must be there, of "video" and "audio". A file that is no longer than its
+    stretch and ends before that begins is taken for the stretch itself, cut out already. Rows of a
+    file are neighbours; files come in the order in which they are first named.
     """
     by_path: dict[str, list[int]] = {}
     for number, stretch in enumerate(stretches):

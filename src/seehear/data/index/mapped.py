@@ -61,15 +61,8 @@ def open_mapped(
 ) -> pa.RecordBatch:
     """The table in a file, mapped into memory, after all of the file was read once.
 
-    Args:
-        file: where it begins.
-        schema: its columns.
-        more: those that it may have beyond them, in this order.
-        digest: SHA-256 that the file has to have.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is another file than that, or makes no sense.
+    It has the columns of `schema`, perhaps some of `more` beyond them, and this SHA-256; raises
+    OSError where it cannot be read, ValueError where it is another file or makes no sense.
     """
     if sha256_of(file) != digest:
         raise ValueError("it is not as it was written, or another index's")

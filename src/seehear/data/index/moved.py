@@ -35,11 +35,7 @@ def way_to(root: str, folder: Path) -> str | None:
 
 
 def at_its_videos(folder: Path, info: dict[str, Any], names: pa.Array) -> dict[str, Any]:
-    """What is in index.json, with root and paths as they are now.
-
-    Args:
-        names: of the videos, relative to the root.
-    """
+    """What is in index.json, with root and paths as they are now; `names` are below the root."""
     way, root = info.get("way_to_root"), info["root"]
     if not isinstance(way, str) or is_remote(root) or are_there(root, names):
         return info
@@ -57,12 +53,7 @@ def at_root(info: Mapping[str, Any], root: str) -> dict[str, Any]:
 
 
 def told(old: Index, named: list[str], root: str) -> dict[str, Any]:
-    """What is in index.json, with the videos in the folder that is named now, if moved there.
-
-    Args:
-        named: the paths of a command.
-        root: the folder that these are below.
-    """
+    """What is in index.json, with the videos below the `root` of paths named now, if there."""
     names = old.original_names(np.arange(0, len(old), max(1, len(old) // ASKED)))
     if (
         is_remote(old.info["root"])

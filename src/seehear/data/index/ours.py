@@ -23,12 +23,7 @@ _PAIRS = (
 
 
 def is_ours(folder: str, names: Collection[str]) -> bool:
-    """Did seehear make this folder?
-
-    Args:
-        folder: its path.
-        names: what is in it.
-    """
+    """Did seehear make this folder, which holds these names?"""
     if any(kind.marker.split("/")[0] in names and kind.is_at(Path(folder)) for kind in _KINDS):
         return True
     return "lock" in names and "total" in names and _is_count(Path(folder, "total"))
@@ -37,9 +32,7 @@ def is_ours(folder: str, names: Collection[str]) -> bool:
 def ours_among(addresses: Iterable[str], named: str) -> set[str]:
     """The folders that seehear made below a remote one, by the names of its files alone.
 
-    Args:
-        addresses: of the files.
-        named: the folder that a user named, which is none, whatever is in it; but its previews are.
+    The folder that a user named is none, whatever is in it; but its previews are.
     """
     there = set(addresses)
     found = set()

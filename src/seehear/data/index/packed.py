@@ -52,17 +52,10 @@ def write_packed(
     rejected: Sequence[Rejected],
     info: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the table of a packed index; `index.json`, which makes it one, comes last.
+    """Write the table of a packed index into the folder of its shards; index.json comes last.
 
-    Args:
-        folder: where the shards are.
-        source: the index that was packed.
-        members: the columns of `MEMBERS`, ascending by `source_row`.
-        rejected: the segments that could not be packed.
-        info: for index.json; must have `shards`: name, bytes and sha256 of each.
-
-    Returns:
-        What is in index.json now.
+    `members` has the columns of `MEMBERS`, ascending by `source_row`; `info` must have `shards`:
+    name, bytes and sha256 of each. Returns what is in index.json now.
     """
     rows_N = members["source_row"].to_numpy()
     _, first_rows, video_N = np.unique(source.video[rows_N], return_index=True, return_inverse=True)
@@ -99,14 +92,10 @@ def write_packed(
 
 
 def copy_packed(address: str, folder: Path, *, overwrite: bool) -> bool:
-    """Make an index here of a packed folder on another machine, whose shards stay there.
+    """Make an index here of a packed folder at an address, whose shards stay there, if it is one.
 
-    Args:
-        address: what a user named.
-        folder: of the index that is written; an older copy of the same packed index stays as it is.
-        overwrite: replace a copy of another one.
-    Returns:
-        Whether there is a packed index at the address.
+    An older copy of the same packed index stays as it is; `overwrite` replaces that of another one.
+
     Raises:
         UsageError: `folder` holds something else, or a part of the packed index cannot be read.
     """

@@ -28,14 +28,7 @@ def write_index(
 ) -> dict[str, Any]:
     """Write an index, or replace the one that is there, whole or not at all.
 
-    Args:
-        folder: of the index.
-        videos: in the order of their rows.
-        rejected: the files left out.
-        info: for index.json; must have `root`, which paths are written relative to.
-
-    Returns:
-        What is in index.json now.
+    `info` must have `root`, which paths are written relative to; returns what index.json has now.
     """
     return write_table(folder, table_of(videos, info["root"]), rejected, info)
 

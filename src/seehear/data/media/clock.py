@@ -89,14 +89,10 @@ class Clock:
         self._held: list[Still] = []
 
     def feed(self, packet: AnyPacket | None) -> float:
-        """Note a packet before it is decoded.
+        """Note a packet before it is decoded; raises Misordered where pts are not what they seem.
 
-        Returns:
-            When its frame is to be seen, in ticks, so that it may be skipped; infinity if it must
-            be decoded.
-
-        Raises:
-            Misordered: pts are not what they seem.
+        Returns when its frame is to be seen, in ticks, so that it may be skipped; infinity if it
+        must be decoded.
         """
         self._arrived = None if packet is None else packet.pts
         if packet is None or self._goes_by in ("number", "arrival"):

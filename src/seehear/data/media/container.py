@@ -135,8 +135,7 @@ class Source:
     def packets_from(self, kind: Kind, time_s: float) -> tuple[bool, Iterator[AnyPacket | None]]:
         """Packets of one stream from a key frame at or before a time, then None at the end.
 
-        Returns:
-            Whether these are the very first packets of the file, key frame or not; and the packets.
+        Also whether these are the very first packets of the file, key frame or not.
         """
         back_s = 0.0
         while True:

@@ -104,10 +104,8 @@ def _remembered(
 def find_parts(path: str, format_name: str, stream_ids: Sequence[int]) -> list[Span]:
     """The parts of a file, one if its clock runs through.
 
-    Args:
-        path: a file, or a member of a shard, in which bytes are counted from its own first.
-        format_name: as FFmpeg calls it.
-        stream_ids: of the streams of picture and sound, as the container numbers them.
+    `path` may lead to a member of a shard, in which bytes are counted from its own first;
+    `stream_ids` are those of picture and sound, as the container numbers them.
     """
     name = format_name.split(",")[0]
     with (
@@ -344,11 +342,7 @@ def _program_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[int]
 
 
 def decoding_tick(header: bytes) -> int | None:
-    """The decoding time in a PES packet's header, else that of presentation, else None.
-
-    Args:
-        header: the packet's first bytes, `PES_HEADER_BYTES` if there are so many.
-    """
+    """The decoding time in the first bytes of a PES packet, or that of presentation, or None."""
     if header[:3] != _PREFIX or len(header) < 14:
         return None
     if header[6] >> 6 == 0b10:  # MPEG-2

@@ -85,14 +85,10 @@ class Pictures:
         self._stored_size = _with_square_pixels(video)
 
     def at(self, times_s: Times, short_side_pixels: int | None) -> NDArray[np.uint8]:
-        """The frames to be seen at some times, in any order.
+        """The frames to be seen at some times, in any order: uint8 (T, H, W, 3) RGB.
 
-        Returns:
-            uint8 (T, H, W, 3) RGB. The shorter of H and W is `short_side_pixels`; with None nothing
-            is scaled.
-
-        Raises:
-            MediaError: a time past the end, or no frame can be decoded there.
+        The shorter of H and W is `short_side_pixels`; with None nothing is scaled. Raises
+        MediaError for a time past the end, or where no frame can be decoded.
         """
         if len(times_s) == 0:
             return np.zeros((0, 0, 0, 3), np.uint8)

@@ -49,16 +49,10 @@ def cut(
     cache: str,
     key: str,
 ) -> Rejection | None:
-    """Write one excerpt; runs in a worker process.
+    """Write one excerpt; runs in a worker process; returns why it could not be done, or None.
 
-    Args:
-        path: the original.
-        stamp: its size in bytes and time of change in ns, as the index has them.
-        size: its width and height in pixels, as displayed.
-        begin_s, seconds: the stretch.
-        cache, key: where the three files go.
-    Returns:
-        None, or why it could not be done.
+    `stamp` and `size` are the original's, as the index has them: bytes and time of change in ns,
+    width and height as displayed. The three files go to `cache`, by `key`.
     """
     try:
         found = stamp_of(path)

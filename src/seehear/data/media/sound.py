@@ -158,14 +158,10 @@ def _scaled(samples: NDArray[Any], kind: np.dtype[Any] | None = None) -> NDArray
 def read_samples(
     source: Source, start_s: float, seconds: float, sample_rate_hz: int, channel: int = MEAN
 ) -> NDArray[np.float32]:
-    """The sound of a stretch.
+    """The sound of a stretch, float32 (round(seconds * sample_rate_hz),) in [-1, 1].
 
-    Returns:
-        float32 (round(seconds * sample_rate_hz),) in [-1, 1]: a channel, or the mean of all but the
-        low-frequency one.
-
-    Raises:
-        MediaError: no audio stream, a stretch past the end, or nothing of it can be decoded.
+    A channel, or the mean of all but the low-frequency one. Raises MediaError without audio stream,
+    past the end, or where nothing can be decoded.
     """
     samples_S = np.zeros(round(seconds * sample_rate_hz), np.float32)
     if len(samples_S) == 0:

@@ -37,13 +37,8 @@ def is_still(path: str | os.PathLike[str]) -> bool:
 
 
 def read_still(path: str | os.PathLike[str], *, short_side_pixels: int) -> NDArray[np.uint8]:
-    """A picture, upright.
+    """A picture, upright, uint8 (H, W, 3) RGB, the shorter side so long.
 
-    Args:
-        path: a regular file.
-        short_side_pixels: scale so that the shorter side is this long, keeping the proportions.
-    Returns:
-        uint8 (H, W, 3) RGB.
     Raises:
         MediaError: it cannot be decoded, or is absurdly large.
     """

@@ -85,12 +85,8 @@ def encode(
 ) -> dict[str, Any] | Rejection:
     """Write `KEY.mp4` and `KEY.json`, whole or not at all; runs in a worker process.
 
-    Args:
-        path, start_s, seconds: the segment.
-        size: width and height of the video as displayed.
-        note: JSON of what is known of the original, which goes into `KEY.json`.
-    Returns:
-        What `KEY.json` holds, or why the segment cannot be packed.
+    `size` is the video's, width and height as displayed; `note`, JSON of what is known of the
+    original, goes into `KEY.json`. Returns what that holds, or why the segment cannot be packed.
     """
     target = Path(folder) / f"{key}.mp4"
     temporary = target.with_name(f"{TEMPORARY}{target.name}")

@@ -52,14 +52,10 @@ class Part:
 
 
 def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Part]) -> None:
-    """Write one shard from its parts, which are in `work/parts`, and note in `work` what it holds.
+    """Write a shard of the parts in `work/parts`, and note in `work` what it holds.
 
-    Args:
-        folder: where the shard goes.
-        work: the folder of unfinished things.
-        parts: neighbours in the source index; those that were rejected are only noted.
-    Raises:
-        SeehearError: what was written is not what is read back.
+    Parts are neighbours in the source index; rejected ones are only noted. Raises SeehearError
+    where what was written is not what is read back.
     """
     good = [part for part in parts if not isinstance(part.answer, Rejection)]
     places: list[dict[str, Any]] = []

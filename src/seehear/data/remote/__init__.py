@@ -57,14 +57,12 @@ _knowing = threading.Lock()
 
 @contextlib.contextmanager
 def local(path: str | os.PathLike[str], gigabytes: float = -1.0) -> Iterator[str]:
-    """A local path with the content of a path, for as long as the block lasts.
+    """A local path with the content of a path or an address, for as long as the block lasts.
 
-    Args:
-        path: a local path, which is given back as it is, or an address.
-        gigabytes: what the cache may hold; -1 is `cache_gigabytes()`.
+    The cache may hold so many `gigabytes`; -1 is `cache_gigabytes()`.
+
     Raises:
-        MediaError: it cannot be fetched; "not found", "no permission" or "unreachable". One that
-            the block raises about the copy is about the original.
+        MediaError: it cannot be fetched. One that the block raises is about the original.
     """
     path = os.fspath(path)
     if not is_remote(path):

@@ -57,12 +57,9 @@ class Cache:
     def copy(self, key: str, size: int | None, modified_ns: int, fetch: Fetch) -> Iterator[Path]:
         """The copy of a file, fetched if it is not there; it stays at least as long as the block.
 
-        Args:
-            key: the name in the folder; another key for another version of a file.
-            size: in bytes. A file larger than the cache, or of unknown size (None), is removed
-                after the block.
-            modified_ns: the time of change that the copy gets.
-            fetch: writes the file to a path; not called by two processes at once for one key.
+        `key` is its name in the folder, another one for each version of a file. A file larger than
+        the cache, or of unknown size (None), is removed after the block. `fetch` writes it to a
+        path, and is not called by two processes at once for one key.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if size is None or size > self.limit_bytes:
@@ -132,14 +129,10 @@ class Cache:
         return _locked(self.folder / "lock")
 
     def _clear(self, goal_bytes: int, part: Path) -> int:
-        """Remove leftovers of killed processes, then copies not used for longest, down to a size.
+        """Remove leftovers of killed processes, then copies not used for longest, but for `part`.
 
-        Args:
-            goal_bytes: of the rest.
-            part: is not counted.
-        Returns:
-            How many bytes are there or on their way: more than `goal_bytes` only where the rest is
-            in use.
+        Returns how many bytes are there or on their way: more than `goal_bytes` only where the
+        rest is in use.
         """
         total, kept = 0, []
         for entry in os.scandir(self.folder):

@@ -50,10 +50,8 @@ def persist(
 ) -> T:
     """Do something with a file on another machine, again where that may help.
 
-    Args:
-        path: of the file, for the error.
-        action: what is done.
-        pause: waits so many seconds.
+    `pause` waits so many seconds.
+
     Raises:
         MediaError: it cannot be done; the reason is "not found", "no permission" or "unreachable".
     """

@@ -82,16 +82,10 @@ class Benchmark:
 
 
 class Draft:
-    """A benchmark in the making.
+    """A benchmark in the making; SettingsError for fewer than two classes.
 
-    Args:
-        name: of the layout.
-        tree: the folder.
-        file: the list that most is read from, for errors.
-        classes: their names, in the order of their numbers.
-        source: one sentence for the result's record.
-    Raises:
-        SettingsError: fewer than two classes.
+    `file` is the list that most is read from, for errors; `source` a sentence for the result's
+    record.
     """
 
     def __init__(
@@ -120,11 +114,8 @@ class Draft:
     ) -> None:
         """Take an item of the lists. It may come again, for a part in another split.
 
-        Args:
-            line: where it is listed.
-            labels: its class, or classes.
-            parts: split -> the part that the item is in.
-            path: its file; None where there is none. With start_s and seconds as `Item` has them.
+        `parts` says split -> the part that the item is in; `path` is None where there is no file.
+
         Raises:
             SettingsError: an unknown class, or the item came before with other classes or in
                 another part of the same split.
@@ -154,14 +145,10 @@ class Draft:
         multilabel: bool = False,
         num_official: int = 0,
     ) -> Benchmark:
-        """The benchmark.
+        """The benchmark; by default its modalities are what the endings of its files say.
 
-        Args:
-            modalities: what the files can serve; by default what their endings say.
-            num_official: how many items were published, where the lists do not say.
-        Raises:
-            SettingsError: nothing is listed, no listed file is there, or a split has no train or no
-                test part.
+        `num_official` items were published, where the lists do not say. Raises SettingsError where
+        nothing is listed or there, or a split has no train or no test part.
         """
         missing = tuple(name for name in self._classes if name not in self._items)
         if not self._items:

@@ -20,14 +20,10 @@ DRAWN = "a quarter of each class is tested on, drawn with seed"
 def read_folders(tree: Tree, seed: int = 0) -> Benchmark:
     """Folders named by class, with files at any depth, as most tools take them; no paper.
 
-    Either `<class>/...`, of which a quarter of each class is drawn for testing, or
+    Either `<class>/...`, of which a quarter of each class is drawn for testing, by the seed, or
     `train/<class>/...` and `test/<class>/...`, with `val/<class>/...` if wanted; where there is a
     val and no test, val is what is tested on. Names may also be training, testing, valid and
     validation. An item's name is its path.
-
-    Args:
-        tree: the folder.
-        seed: draws the split where the folders give none.
     """
     names, tops, part_of = _folders(tree)
     if len(part_of) > 1 and set(part_of) == tops and "train" not in part_of.values():
@@ -57,11 +53,8 @@ def read_csv(tree: Tree, seed: int = 0) -> Benchmark:
     """`classes.csv` in the folder itself: path,class[,split], paths relative to the file.
 
     The rules are those of `seehear.evaluation.classes.read_classes`; besides, a path must stay
-    below the folder. An item's name is its path as it is written.
-
-    Args:
-        tree: the folder.
-        seed: draws a quarter of each class for testing where there is no column `split`.
+    below the folder. An item's name is its path as it is written. Without a column `split` a
+    quarter of each class is drawn for testing, by the seed.
     """
     file = tree.path("classes.csv")
     classes = read_classes(Path(file))

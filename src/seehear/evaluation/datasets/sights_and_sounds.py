@@ -56,12 +56,8 @@ def read_audioset(tree: Tree, *, balanced: bool = False) -> Benchmark:
     `unbalanced_train_segments.csv` and `eval_segments.csv` begin with three lines of comment and
     have lines `<id>, 30.000, 40.000, "/m/09x0r,/t/dd00088"`. Files are found as `<id>`, `Y<id>`, or
     the id with its times in seconds or milliseconds, in any folders; a bare id is a cut clip here,
-    as in the copies that go round. The measure is mean average precision.
-
-    Args:
-        tree: the folder.
-        balanced: train on the balanced list alone (the smaller task), not on all train lists that
-            are there.
+    as in the copies that go round. The measure is mean average precision. The smaller task, if
+    asked for, trains on the balanced list alone, not on all train lists that are there.
     """
     parts = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
     if balanced:

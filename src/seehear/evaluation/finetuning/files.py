@@ -155,8 +155,7 @@ def save_finished(
 ) -> None:
     """Write what a split came to, and remove its checkpoints.
 
-    Args:
-        info: of the origin of the encoders; what `seehear.load` needs, and the classes.
+    `info` is the origin of the encoders, what `seehear.load` needs, and the classes.
     """
     from safetensors.torch import save_file
 

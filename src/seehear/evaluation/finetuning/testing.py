@@ -59,11 +59,8 @@ def item_scores(
 ) -> ItemScores:
     """Score the items of some rows, without augmentation; ranks divide the items.
 
-    Args:
-        rows: the rows to read, ascending; all rows of an item, as a rule.
-        num_clips: at least so many clips of each item: each of its R rows gives the R-th part of
-            them, rounded up.
-        progress: called with the number of clips done.
+    `rows` are ascending, all rows of an item, as a rule. Each of an item's R rows gives the R-th
+    part of `num_clips`, rounded up. `progress` is called with the number of clips done.
     """
     pair.eval()
     items, place_n = np.unique(data.item_N[rows], return_inverse=True)
