@@ -27,12 +27,10 @@ from seehear.machine.devices import find_device, synchronise, upload
 
 BATCH = 16  # clips; small, so that a short measurement keeps all workers busy
 _EPOCHS = (0, 1)  # the first starts the workers and is not timed
-DECODING_SHARE = (
-    4  # one core in so many decodes where a CPU trains: a step costs it many times what a clip does
-)
-_MEMORY_SHARE = (
-    0.5  # of the machine's memory that decoded segments may take before advice stops naming it
-)
+# one core in so many decodes where a CPU trains: a step costs it many times what a clip does
+DECODING_SHARE = 4
+# of the machine's memory that decoded segments may take before advice stops naming it
+_MEMORY_SHARE = 0.5
 
 
 @dataclass(frozen=True)

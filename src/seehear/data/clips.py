@@ -96,9 +96,8 @@ class Clips:
         self.modalities = tuple(modalities)
         self.failures: Counter[str] = Counter()
         self.reasons: dict[int, str] = {}  # row -> why it could not be read the last time
-        self.say: Callable[[str], None] = (
-            _say  # told of each decoding process that was lost, and of its file
-        )
+        # told of each decoding process that was lost, and of its file
+        self.say: Callable[[str], None] = _say
         self._cached: list[Segment | MediaError] | None = None
         self._decoders: Decoders | None = None
 

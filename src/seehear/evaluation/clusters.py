@@ -35,9 +35,8 @@ from seehear.runs.folder import Run
 SHOWN_CLUSTERS = 10  # the purest ones are described
 LEAST_SIZE = 5  # of a cluster that is described: purity of fewer rows means little
 CENTRAL_SEGMENTS = 5
-NMI_NORMALISATION = (
-    "arithmetic mean of the two entropies"  # scikit-learn's default, which most papers take
-)
+# scikit-learn's default, which most papers take
+NMI_NORMALISATION = "arithmetic mean of the two entropies"
 
 
 @dataclass(frozen=True)

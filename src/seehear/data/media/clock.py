@@ -121,9 +121,8 @@ class Clock:
             Misordered: pts are not what they seem.
         """
         tick = self._tick(frame)
-        if (
-            tick is None or tick <= self._last_tick
-        ):  # two frames for one time: the timestamps are damaged
+        # two frames for one time: the timestamps are damaged
+        if tick is None or tick <= self._last_tick:
             return
         self._last_tick = tick
         self._count += 1

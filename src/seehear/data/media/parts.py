@@ -257,9 +257,8 @@ def _transport_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[in
             carried = int(positions[np.flatnonzero(streams)[-1]]) + size
         at = start + good * size
         most = min(2 * most, _CHUNK_PACKETS) if good == count else _FEW_PACKETS
-        if (
-            good < count
-        ):  # the last good packet may have been cut, and hold the begin of the next part
+        # the last good packet may have been cut, and hold the begin of the next part
+        if good < count:
             at = max(at - size, start) + 1
             carried = min(carried, at - 1)
     columns = (
@@ -315,9 +314,8 @@ def _program_stamps(content: mmap.mmap, first: int, end: int, ids: Sequence[int]
     kept: list[tuple[int, int, int, int]] = []
     at, begin, before = first, -1, first
     while at + 14 <= end:
-        if (
-            content[at : at + 3] != b"\0\0\1"
-        ):  # the packet before was cut, and the next part begins within it
+        # the packet before was cut, and the next part begins within it
+        if content[at : at + 3] != b"\0\0\1":
             at = content.find(_PACK, before + 4, end)
             if at < 0:
                 break

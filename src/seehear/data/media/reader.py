@@ -80,20 +80,14 @@ class Reader:
         self._pictures: Pictures | None = None
         self._heard: Heard | None = None
         self._hearing = hearing
-        if (
-            hearing is not None and hearing.track in self._source.sounds
-        ):  # else the file is not what it was
+        # in a file that is not what it was there may be none such
+        if hearing is not None and hearing.track in self._source.sounds:
             self._source.take_sound(hearing.track)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:

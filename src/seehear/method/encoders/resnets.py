@@ -150,9 +150,8 @@ def statistics_left_alone(module: nn.Module) -> Iterator[None]:
         if norm.num_batches_tracked is not None
     ]
     for norm, _, _ in before:
-        norm.momentum = (
-            0.0  # switching them off instead would save other tensors than the first pass
-        )
+        # switching them off instead would save other tensors than the first pass
+        norm.momentum = 0.0
     try:
         yield
     finally:
