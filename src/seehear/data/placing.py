@@ -45,15 +45,11 @@ class Segments(Protocol):
 
 @dataclass(frozen=True)
 class Position:
-    """In place of an epoch: the unaugmented clip at a share in [0, 1) of the way.
+    """In place of an epoch: the unaugmented clip at a share in [0, 1) of the way."""
 
-    Args:
-        share: where in the segment.
-        across: where the crops are along the frames' longer side, shares in [0, 1): each is a clip
-            of the batch.
-    """
-
-    share: float
+    share: float  # where in the segment
+    # where the crops are along the frames' longer side, shares in [0, 1): each is a clip of the
+    # batch
     across: tuple[float, ...] = (0.5,)
 
 

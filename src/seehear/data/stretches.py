@@ -13,17 +13,11 @@ Times = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Stretch:
-    """A file, or part of it.
+    """A file, or part of it."""
 
-    Args:
-        path: of the file.
-        start_s: since the container's start.
-        seconds: how long; None is to the end.
-    """
-
-    path: str
-    start_s: float = 0.0
-    seconds: float | None = None
+    path: str  # of the file
+    start_s: float = 0.0  # since the container's start
+    seconds: float | None = None  # how long; None is to the end
 
     @property
     def end_s(self) -> float:

@@ -39,21 +39,15 @@ class Written(Stretch):
 
 @dataclass(frozen=True)
 class Classes:
-    """Human classes of video files, or of segments.
+    """Human classes of video files, or of segments."""
 
-    Args:
-        file: where they were read.
-        names: the classes, sorted.
-        of: absolute path or address of a video, or name of a segment -> index into `names`.
-        split: the same -> "train" or "test"; empty where the file has no such column.
-        recordings: name of a segment -> what it was recorded with, which a drawn split keeps whole;
-            empty where items are videos.
-    """
-
-    file: Path
-    names: tuple[str, ...]
+    file: Path  # where they were read
+    names: tuple[str, ...]  # the classes, sorted
+    # absolute path or address of a video, or name of a segment -> index into `names`
     of: dict[str, int]
-    split: dict[str, str]
+    split: dict[str, str]  # the same -> "train" or "test"; empty where the file has no such column
+    # name of a segment -> what it was recorded with, which a drawn split keeps whole; empty where
+    # items are videos
     recordings: dict[str, str] = field(default_factory=dict)
 
     def names_of(self, index: Index) -> list[str]:

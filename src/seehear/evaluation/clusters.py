@@ -41,18 +41,12 @@ NMI_NORMALISATION = "arithmetic mean of the two entropies"
 
 @dataclass(frozen=True)
 class Grouping:
-    """One clustering of the rows of a set.
+    """One clustering of the rows of a set."""
 
-    Args:
-        labels_N: (N,) int32, -1 where a row could not be read.
-        distance_N: (N,) float32, of each row's prepared features to its centroid; NaN where there
-            is none.
-        num_clusters: K.
-    """
-
-    labels_N: np.ndarray
+    labels_N: np.ndarray  # (N,) int32, -1 where a row could not be read
+    # (N,) float32, of each row's prepared features to its centroid; NaN where there is none
     distance_N: np.ndarray
-    num_clusters: int
+    num_clusters: int  # K
 
 
 def evaluate_clusters(

@@ -31,29 +31,19 @@ FEW_ROWS = 64  # are decoded in this process: starting others would take longer
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one set.
+    """One model on one set."""
 
-    Args:
-        model: the encoders.
-        data: what is measured on.
-        seed: draws what a task draws.
-        num_clips: clips of each item whose features or scores are averaged, None for what is usual.
-        num_crops: of each clip's frames, along their longer side; None for what is usual.
-        usual: what the task usually takes on this set.
-        console: where progress is shown.
-        results: the folder that results are written to.
-        clips: of the set's index, where they are there already.
-    """
-
-    model: Model
-    data: LabelledSet
-    seed: int
+    model: Model  # the encoders
+    data: LabelledSet  # what is measured on
+    seed: int  # draws what a task draws
+    # clips of each item whose features or scores are averaged, None for what is usual
     num_clips: int | None
-    console: Console
-    results: Path = Path("results")
-    clips: Clips | None = None
+    console: Console  # where progress is shown
+    results: Path = Path("results")  # the folder that results are written to
+    clips: Clips | None = None  # of the set's index, where they are there already
+    # of each clip's frames, along their longer side; None for what is usual
     num_crops: int | None = None
-    usual: Protocol = USUAL
+    usual: Protocol = USUAL  # what the task usually takes on this set
 
     @cached_property
     def reading(self) -> Clips:

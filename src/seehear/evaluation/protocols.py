@@ -24,19 +24,13 @@ WORTH_SAYING_S = 30.0
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a set is measured.
+    """How a set is measured."""
 
-    Args:
-        clips: of each item, spread evenly over all of it.
-        crops: of each clip's frames: 1 is the centre; 3 are left, centre and right along the longer
-            side.
-        classifier: of the task probe.
-        retrieval_split: the split on which retrieval is reported; None: the mean over all.
-    """
-
-    clips: int = 10
+    clips: int = 10  # of each item, spread evenly over all of it
+    # of each clip's frames: 1 is the centre; 3 are left, centre and right along the longer side
     crops: int = 1
-    classifier: Kind = "logistic"
+    classifier: Kind = "logistic"  # of the task probe
+    # the split on which retrieval is reported; None: the mean over all
     retrieval_split: str | None = None
 
 

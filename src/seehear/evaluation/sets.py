@@ -33,39 +33,22 @@ FIRST_FILES = 3  # looked at to know which streams one's own files have
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """What a task is given.
+    """What a task is given."""
 
-    Args:
-        name: of the benchmark, or of the index's folder.
-        source: the lists and the definition behind it, one sentence.
-        index: rows that can be read.
-        item_N: (N,) int64, the item of each row; -1 for rows without a class.
-        target_V: (V,) int64 class of each item, or (V, C) bool where items have several.
-        items: names of the items.
-        classes: names of the classes.
-        splits: divisions of the items; a result is the mean over them.
-        modalities: what may be measured, of "video" and "audio".
-        missing: names of official items without a file.
-        unreadable: reason -> items whose file could not be opened.
-        num_official: items in the official lists, there or not.
-        digest: of the index or of the items and their classes.
-        left_out: official item that has no row -> why: a reason of the index, "no file", "not
-            indexed".
-    """
-
-    name: str
-    source: str
-    index: Index
-    item_N: np.ndarray
-    target_V: np.ndarray
-    items: tuple[str, ...]
-    classes: tuple[str, ...]
-    splits: tuple[Split, ...]
-    modalities: tuple[str, ...]
-    missing: tuple[str, ...]
-    unreadable: dict[str, int]
-    num_official: int
-    digest: str
+    name: str  # of the benchmark, or of the index's folder
+    source: str  # the lists and the definition behind it, one sentence
+    index: Index  # rows that can be read
+    item_N: np.ndarray  # (N,) int64, the item of each row; -1 for rows without a class
+    target_V: np.ndarray  # (V,) int64 class of each item, or (V, C) bool where items have several
+    items: tuple[str, ...]  # names of the items
+    classes: tuple[str, ...]  # names of the classes
+    splits: tuple[Split, ...]  # divisions of the items; a result is the mean over them
+    modalities: tuple[str, ...]  # what may be measured, of "video" and "audio"
+    missing: tuple[str, ...]  # names of official items without a file
+    unreadable: dict[str, int]  # reason -> items whose file could not be opened
+    num_official: int  # items in the official lists, there or not
+    digest: str  # of the index or of the items and their classes
+    # official item that has no row -> why: a reason of the index, "no file", "not indexed"
     left_out: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["benchmark", "index"] = "benchmark"
 

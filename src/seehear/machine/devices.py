@@ -39,23 +39,16 @@ PROBE_PIXELS = 8 * 112 * 112 * 4
 
 @dataclass(frozen=True)
 class Numerics:
-    """The choice: device, precision and memory layout.
+    """The choice: device, precision and memory layout."""
 
-    Args:
-        device: as PyTorch names it.
-        precision: "fp32" or "bf16" (autocast; weights and losses stay float32).
-        memory_format: of the video encoder, "contiguous" or "channels_last" (3-D).
-        probe_ms: milliseconds a clip that the candidates took, where they were timed.
-        compiler: torch.compile's backend, or "off". Compiled code is cached on disk by PyTorch.
-        note: why the compiler that was asked for is off.
-    """
-
-    device: str
-    precision: str
-    memory_format: str
+    device: str  # as PyTorch names it
+    precision: str  # "fp32" or "bf16" (autocast; weights and losses stay float32)
+    memory_format: str  # of the video encoder, "contiguous" or "channels_last" (3-D)
+    # milliseconds a clip that the candidates took, where they were timed
     probe_ms: tuple[tuple[str, float], ...] = ()
+    # torch.compile's backend, or "off". Compiled code is cached on disk by PyTorch.
     compiler: str = "off"
-    note: str = ""
+    note: str = ""  # why the compiler that was asked for is off
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Numerics:

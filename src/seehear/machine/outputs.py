@@ -71,26 +71,18 @@ _RUN = (
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of folder that seehear writes.
+    """A kind of folder that seehear writes."""
 
-    Args:
-        what: in words, for messages.
-        marker: a file that every such folder has.
-        keys: what the marker, a JSON object, has at least.
-        names: regular expressions of the paths in it, part by part; empty where the marker lists
-            them as "files".
-        error: what is raised.
-        advice: what to do where one is there already.
-        begins: how the marker begins that is no JSON object.
-    """
-
-    what: str
-    marker: str
-    keys: frozenset[str] = frozenset()
+    what: str  # in words, for messages
+    marker: str  # a file that every such folder has
+    keys: frozenset[str] = frozenset()  # what the marker, a JSON object, has at least
+    # regular expressions of the paths in it, part by part; empty where the marker lists them as
+    # "files"
     names: tuple[str, ...] = ()
-    error: type[UsageError] = UsageError
+    error: type[UsageError] = UsageError  # what is raised
+    # what to do where one is there already
     advice: str = "Choose another --out, or replace it with --overwrite."
-    begins: bytes = b""
+    begins: bytes = b""  # how the marker begins that is no JSON object
 
     def is_at(self, folder: Path) -> bool:
         """Whether a folder is one of these."""

@@ -19,29 +19,20 @@ Decoded = tuple[np.ndarray | None, np.ndarray | None]  # frames and sound
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be decoded of one file.
+    """What is to be decoded of one file."""
 
-    Args:
-        row: what is decoded, by number: it is given up when it has cost too many processes.
-        path: of the file.
-        times_s: (T,) float64, when frames are wanted, in seconds since the container's start; None:
-            no frames.
-        short_side_pixels: frames are scaled to this shorter side.
-        sound_s: start and length of the stretch to be heard; None: no sound.
-        sample_rate_hz: of the sound.
-        hearing: which of the file's sound; None has that found out.
-        place: where on the longer side a square is cut from the frames, a share in [0, 1) of the
-            way; None: no square.
-    """
-
-    row: int
-    path: str
+    row: int  # what is decoded, by number: it is given up when it has cost too many processes
+    path: str  # of the file
+    # (T,) float64, when frames are wanted, in seconds since the container's start; None: no frames
     times_s: np.ndarray | None
-    short_side_pixels: int
+    short_side_pixels: int  # frames are scaled to this shorter side
+    # start and length of the stretch to be heard; None: no sound
     sound_s: tuple[float, float] | None
-    sample_rate_hz: int
+    sample_rate_hz: int  # of the sound
+    # where on the longer side a square is cut from the frames, a share in [0, 1) of the way; None:
+    # no square
     place: float | None = None
-    hearing: Hearing | None = None
+    hearing: Hearing | None = None  # which of the file's sound; None has that found out
 
 
 def decode(request: Request, cache_gigabytes: float = -1.0) -> Decoded | Rejection:

@@ -30,17 +30,11 @@ CUT_SLACK_S = 1.0
 
 @dataclass(frozen=True)
 class Found:
-    """What `look_up` found.
+    """What `look_up` found."""
 
-    Args:
-        index: a row for each stretch that can be read, in memory.
-        stretch_N: (N,) int64, which stretch a row is.
-        rejected: the number of each other stretch -> why it cannot be read.
-    """
-
-    index: Index
-    stretch_N: NDArray[np.int64]
-    rejected: dict[int, Rejection]
+    index: Index  # a row for each stretch that can be read, in memory
+    stretch_N: NDArray[np.int64]  # (N,) int64, which stretch a row is
+    rejected: dict[int, Rejection]  # the number of each other stretch -> why it cannot be read
 
 
 def look_up(

@@ -40,32 +40,21 @@ _MORE_READS, _MORE_SECONDS = 60, 10.0  # where those are silent: all of a track 
 
 @dataclass(frozen=True)
 class Hearing:
-    """Which sound of a file is heard.
+    """Which sound of a file is heard."""
 
-    Args:
-        track: its number among the tracks of sound, 0 up.
-        channel: its number in the track, 0 up, or `MEAN`.
-    """
-
-    track: int
-    channel: int = MEAN
+    track: int  # its number among the tracks of sound, 0 up
+    channel: int = MEAN  # its number in the track, 0 up, or `MEAN`
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What listening to a file found.
+    """What listening to a file found."""
 
-    Args:
-        hearing: what is to be heard of it.
-        loudest_db: the loudest second of a channel, relative to full scale; without samples -inf.
-        detail: where nothing is to be heard, where that was sampled.
-        failure: what went wrong on the way; None if nothing did.
-    """
-
-    hearing: Hearing
+    hearing: Hearing  # what is to be heard of it
+    # the loudest second of a channel, relative to full scale; without samples -inf
     loudest_db: float
-    detail: str = ""
-    failure: MediaError | None = None
+    detail: str = ""  # where nothing is to be heard, where that was sampled
+    failure: MediaError | None = None  # what went wrong on the way; None if nothing did
 
     @property
     def is_silent(self) -> bool:

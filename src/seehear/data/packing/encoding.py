@@ -58,19 +58,13 @@ _EDGE_S = 0.05  # of the sound, where coding may differ
 
 @dataclass(frozen=True)
 class Recipe:
-    """What training reads of a segment.
+    """What training reads of a segment."""
 
-    Args:
-        short_side_pixels: of the picture; even, since half of it is the size of the colour planes.
-        frame_rate_hz: of the grid on which frames are kept.
-        sample_rate_hz: one of `SOUND_RATES_HZ`.
-        quality: x264's constant rate factor, 0 to 51; lower is better and larger.
-    """
-
+    # of the picture; even, since half of it is the size of the colour planes
     short_side_pixels: int
-    frame_rate_hz: float
-    sample_rate_hz: int
-    quality: int
+    frame_rate_hz: float  # of the grid on which frames are kept
+    sample_rate_hz: int  # one of `SOUND_RATES_HZ`
+    quality: int  # x264's constant rate factor, 0 to 51; lower is better and larger
 
 
 def encode(

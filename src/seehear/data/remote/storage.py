@@ -44,20 +44,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Facts:
-    """A file on another machine.
+    """A file on another machine."""
 
-    Args:
-        address: of the file.
-        size: in bytes; None where the server does not say.
-        modified_ns: when it was changed last; a number made of its tag where the server does not
-            say; otherwise 0.
-        tag: changes with the content, where the server has such a thing.
-    """
-
-    address: str
-    size: int | None
+    address: str  # of the file
+    size: int | None  # in bytes; None where the server does not say
+    # when it was changed last; a number made of its tag where the server does not say; otherwise 0
     modified_ns: int
-    tag: str = ""
+    tag: str = ""  # changes with the content, where the server has such a thing
 
 
 def facts_of(address: str) -> Facts:

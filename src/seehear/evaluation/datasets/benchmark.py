@@ -23,61 +23,40 @@ PARTS = ("train", "test", "validation")
 
 @dataclass(frozen=True, kw_only=True)
 class Item(Stretch):
-    """One example of a benchmark: a file that is there, or a stretch of one.
+    """One example of a benchmark: a file that is there, or a stretch of one."""
 
-    Args:
-        name: the official id, for example "v_ApplyEyeMakeup_g01_c01" or "1-100032-A-0.wav".
-        classes: indexes into `Benchmark.classes`; one number unless the benchmark is multi-label.
-    """
-
-    name: str
+    name: str  # the official id, for example "v_ApplyEyeMakeup_g01_c01" or "1-100032-A-0.wav"
+    # indexes into `Benchmark.classes`; one number unless the benchmark is multi-label
     classes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Split:
-    """One official division of the items; the parts do not overlap.
+    """One official division of the items; the parts do not overlap."""
 
-    Args:
-        name: "1", "fold 3", "official".
-        train: (n,) int64 numbers of items, ascending.
-        test: (n,) int64 numbers of items, ascending.
-        validation: (n,) int64, the official part for choosing settings; empty where there is none.
-    """
-
-    name: str
-    train: np.ndarray
-    test: np.ndarray
+    name: str  # "1", "fold 3", "official"
+    train: np.ndarray  # (n,) int64 numbers of items, ascending
+    test: np.ndarray  # (n,) int64 numbers of items, ascending
+    # (n,) int64, the official part for choosing settings; empty where there is none
     validation: np.ndarray
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A public benchmark as it lies in a folder.
+    """A public benchmark as it lies in a folder."""
 
-    Args:
-        name: the layout: "ucf101", "esc50", ...
-        root: the folder, absolute.
-        classes: the names of the classes, in the official order where there is one, otherwise
-            sorted.
-        items: those whose file is there, in the order of the lists.
-        missing: official names without a file.
-        num_official: items in the official lists, there or not.
-        splits: all official splits; a result is their mean.
-        modalities: what the files can serve: ("video",), ("audio",) or ("video", "audio").
-        multilabel: may an item have several classes?
-        source: which lists and which definition were used, one sentence for the record of a result.
-    """
-
-    name: str
-    root: Path
+    name: str  # the layout: "ucf101", "esc50", ..
+    root: Path  # the folder, absolute
+    # the names of the classes, in the official order where there is one, otherwise sorted
     classes: tuple[str, ...]
-    items: tuple[Item, ...]
-    missing: tuple[str, ...]
-    num_official: int
-    splits: tuple[Split, ...]
+    items: tuple[Item, ...]  # those whose file is there, in the order of the lists
+    missing: tuple[str, ...]  # official names without a file
+    num_official: int  # items in the official lists, there or not
+    splits: tuple[Split, ...]  # all official splits; a result is their mean
+    # what the files can serve: ("video",), ("audio",) or ("video", "audio")
     modalities: tuple[str, ...]
-    multilabel: bool
+    multilabel: bool  # may an item have several classes?
+    # which lists and which definition were used, one sentence for the record of a result
     source: str
 
 

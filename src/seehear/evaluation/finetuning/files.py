@@ -242,19 +242,12 @@ class Saver:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Fine-tuned encoders with their heads.
+    """Fine-tuned encoders with their heads."""
 
-    Args:
-        model: the encoders; one for a modality that was not trained is as it was before.
-        heads: modality -> the head.
-        classes: names, in the order of the scores.
-        multilabel: whether scores are a sigmoid each, instead of a softmax over classes.
-    """
-
-    model: Model
-    heads: Mapping[str, nn.Linear]
-    classes: tuple[str, ...]
-    multilabel: bool
+    model: Model  # the encoders; one for a modality that was not trained is as it was before
+    heads: Mapping[str, nn.Linear]  # modality -> the head
+    classes: tuple[str, ...]  # names, in the order of the scores
+    multilabel: bool  # whether scores are a sigmoid each, instead of a softmax over classes
 
     def video(self, frames_BCTHW: Tensor) -> Tensor:
         """Frames, as `Model.video` takes them -> scores (B, C) in [0, 1]."""

@@ -30,20 +30,13 @@ SEVERAL = 5  # the k of top-k beside 1, where there are more classes than that
 
 @dataclass
 class ItemScores:
-    """What was found in testing.
+    """What was found in testing."""
 
-    Args:
-        items: (n,) int64 numbers of the items, ascending.
-        scores: modality -> (n, C) float64, the mean over clips; minus infinity where none could be
-            read.
-        clips: how many clips were read.
-        clip_hits: modality -> k -> share of the clips whose class is among the k best; empty for
-            several classes.
-    """
-
-    items: np.ndarray
+    items: np.ndarray  # (n,) int64 numbers of the items, ascending
+    # modality -> (n, C) float64, the mean over clips; minus infinity where none could be read
     scores: dict[str, np.ndarray]
-    clips: int = 0
+    clips: int = 0  # how many clips were read
+    # modality -> k -> share of the clips whose class is among the k best; empty for several classes
     clip_hits: dict[str, dict[int, float]] = field(default_factory=dict)
 
 
