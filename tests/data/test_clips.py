@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from planted import planted_clips, tiny_settings
+from planted import clips_in_memory, planted_clips, tiny_settings
 from seehear.config import Clip, Data, override
 from seehear.data.augment import CENTRE
 from seehear.data.clips import Clips
@@ -141,7 +141,7 @@ def test_the_window_is_the_middle_for_the_centre_draw_and_reaches_both_ends():
 
 
 def test_the_split_keeps_recordings_whole_and_depends_on_the_seed():
-    clips = Clips.from_memory(
+    clips = clips_in_memory(
         [Segment(np.zeros((8, 36, 36, 3), np.uint8), np.zeros(16000, np.float32))] * 100,
         Clip(),
         Data(),

@@ -6,8 +6,8 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import normalized_mutual_info_score
 
 import seehear
+from planted import clips_in_memory
 from seehear.config import Clip, Data
-from seehear.data.clips import Clips
 from seehear.data.index import Index
 from seehear.data.segments import Segment
 from seehear.errors import SettingsError
@@ -139,7 +139,7 @@ def test_plain_statistics_are_what_they_say():
     clip = Clip(
         frames=4, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=1.0
     )
-    clips = Clips.from_memory([Segment(frames, np.zeros(16000, np.float32))] * 3, clip, Data(), 0)
+    clips = clips_in_memory([Segment(frames, np.zeros(16000, np.float32))] * 3, clip, Data(), 0)
     rows, features = baseline_features(clips)
     assert rows.tolist() == [0, 1, 2]
     assert {name: x.shape for name, x in features.items()} == {

@@ -13,6 +13,7 @@ import torch
 from test_evaluation_tasks import CLIP, QUIET, labelled, plain_model
 
 import seehear
+from planted import clips_in_memory
 from seehear.config import Clip, Data
 from seehear.data.augment import augment_frames
 from seehear.data.clips import Clips, Position
@@ -127,7 +128,7 @@ def in_memory(shape_HW, rows=3):
     generator = np.random.default_rng(0)
     frames = generator.integers(0, 256, (rows, 8, *shape_HW, 3), dtype=np.uint8)
     segments = [Segment(part, np.zeros(24000, np.float32)) for part in frames]
-    return Clips.from_memory(segments, clip, Data(), 0), segments
+    return clips_in_memory(segments, clip, Data(), 0), segments
 
 
 @pytest.mark.parametrize("shape_HW", [(36, 64), (64, 36), (36, 36)])

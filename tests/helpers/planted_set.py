@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from planted import planted_clips, tiny_settings
-from seehear.data.clips import Clips
+from planted import clips_in_memory, planted_clips, tiny_settings
 from seehear.data.segments import Segment
 from seehear.evaluation.datasets import Split
 from seehear.evaluation.finetuning import Finetune, finetune, finetune_settings
@@ -73,7 +72,7 @@ class Planted:
         clips = self.clips
         if data.modalities == ("audio",):
             alone = [Segment(None, s.waveform_L) for s in self.clips._cached or []]
-            clips = Clips.from_memory(alone, self.cfg.clip, self.cfg.data, self.cfg.seed)
+            clips = clips_in_memory(alone, self.cfg.clip, self.cfg.data, self.cfg.seed)
         with Console(quiet=True) as console:
             return finetune(
                 self.model, data, out, settings, clips=clips, console=console, **options

@@ -33,13 +33,13 @@ from torch import Tensor
 from seehear.config import Clip, Data
 from seehear.data.decoding.decoders import Decoders
 from seehear.data.decoding.request import Decoded, Request
+from seehear.data.index import Index
 from seehear.data.index.examination import Rejection
 from seehear.data.order import Chunks, split
 from seehear.data.placing import (
     CENTRED,
     MODALITIES,
     Position,
-    Segments,
     crops_of,
     draws_of,
     evenly,
@@ -47,7 +47,7 @@ from seehear.data.placing import (
     num_starts,
     request_of,
 )
-from seehear.data.segments import Segment, SegmentsInMemory, decoded_bytes
+from seehear.data.segments import Segment, decoded_bytes
 from seehear.errors import MediaError, TrainingError
 from seehear.machine.console import Console
 from seehear.machine.distributed import cores_of_rank
@@ -86,7 +86,7 @@ class Clips:
 
     def __init__(
         self,
-        index: Segments,
+        index: Index,
         clip: Clip,
         data: Data,
         seed: int,
@@ -100,18 +100,6 @@ class Clips:
         self.say: Callable[[str], None] = _say
         self._cached: list[Segment | MediaError] | None = None
         self._decoders: Decoders | None = None
-
-    @classmethod
-    def from_memory(cls, segments: Sequence[Segment], clip: Clip, data: Data, seed: int) -> Clips:
-        """Clips of segments that are decoded already, each taken for a video of its own.
-
-        Frames are on a grid of `clip.frame_rate_hz`, their short side `clip.short_side_pixels`.
-        """
-        parts = {"video": segments[0].frames_GHWC, "audio": segments[0].waveform_L}
-        there = tuple(modality for modality, part in parts.items() if part is not None)
-        clips = cls(SegmentsInMemory(segments, clip), clip, data, seed, there)
-        clips._cached = list(segments)
-        return clips
 
     def __len__(self) -> int:
         return len(self.index)
@@ -250,8 +238,7 @@ class Clips:
     ) -> Iterator[Batch | None]:
         """The clips of each chunk of rows as a batch; None if no row of it can be read.
 
-        `chunks` may make its items when they are asked for: no list of all is made. All else as in
-        `batches`.
+        `chunks` may make its items when asked for; no list of all is made. Else as `batches`.
         """
         failed: Counter[str] = Counter()
         num_rows = sum(map(len, chunks)) if num_rows is None else num_rows

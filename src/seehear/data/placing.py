@@ -1,5 +1,4 @@
-"""Where in its segment, and where in the picture, does a clip lie? Decided by a draw, or by a
-position.
+"""Where in its segment, and where in the picture, does a clip lie? By a draw, or by a position.
 
 A draw belongs to (seed, epoch, row); a position stands for an epoch where nothing is drawn.
 """
@@ -9,38 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seehear.config import Clip
 from seehear.data.augment import CENTRE, LEFT, START, TOP, WINDOW, draw
 from seehear.data.decoding.request import Request, square
-from seehear.data.media import Hearing
+
+if TYPE_CHECKING:
+    from seehear.data.index import Index
 
 MODALITIES = ("video", "audio")
 SHORTEST_S = 1e-3  # of a segment: where a file of one frame does not say how long that is seen
 ROUNDING_S = 1e-6
 BELOW_ONE = 1 - 2.0**-24  # the largest float32
-
-
-class Segments(Protocol):
-    """What clips need of an index: where the segment of each row is, and the picture's size."""
-
-    video: np.ndarray
-    recording: np.ndarray
-    start_s: np.ndarray
-    seconds: np.ndarray
-    width: np.ndarray
-    height: np.ndarray
-
-    def __len__(self) -> int: ...
-
-    def path(self, row: int) -> str:
-        """The file of a row."""
-
-    def hearing(self, row: int) -> Hearing | None:
-        """Which of the file's sound is heard; None where that is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +116,7 @@ def looped(moments_s: np.ndarray, segment_seconds: float) -> np.ndarray:
 
 
 def request_of(
-    index: Segments,
+    index: Index,
     row: int,
     draws: np.ndarray,
     clip: Clip,

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seehear.config import Clip
 from seehear.data.augment import START
 from seehear.data.decoding.request import Decoded
-from seehear.data.placing import Segments, num_starts
+from seehear.data.placing import num_starts
+
+if TYPE_CHECKING:
+    from seehear.data.index import Index
 
 CHUNK_ROWS = 2**20  # of the index, looked at at once
 
@@ -47,33 +51,7 @@ class Segment:
         return frames, waveform
 
 
-class SegmentsInMemory:
-    """In place of an index where segments are decoded already: seconds, sizes, videos of rows."""
-
-    def __init__(self, segments: Sequence[Segment], clip: Clip) -> None:
-        frames = [s.frames_GHWC for s in segments if s.frames_GHWC is not None]
-        sounds = [s.waveform_L for s in segments if s.waveform_L is not None]
-        if frames:
-            span_s = clip.span_seconds(("video", "audio") if sounds else ("video",))
-            spans = [(len(f) - clip.frames) / clip.frame_rate_hz + span_s for f in frames]
-        else:
-            spans = [len(sound) / clip.sample_rate_hz for sound in sounds]
-        self.seconds, self.start_s = np.array(spans), np.zeros(len(segments))
-        self.height, self.width = (np.array([f.shape[axis] for f in frames]) for axis in (1, 2))
-        self.video = self.recording = np.arange(len(segments))
-
-    def __len__(self) -> int:
-        return len(self.video)
-
-    def path(self, row: int) -> str:
-        """A name for messages."""
-        return f"segment {row} in memory"
-
-    def hearing(self, row: int) -> None:
-        """Nothing is read."""
-
-
-def decoded_bytes(index: Segments, clip: Clip, modalities: Sequence[str]) -> int:
+def decoded_bytes(index: Index, clip: Clip, modalities: Sequence[str]) -> int:
     """What all segments of an index take in memory when they are decoded."""
     total = 0.0
     for start in range(0, len(index), CHUNK_ROWS):
