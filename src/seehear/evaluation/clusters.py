@@ -63,8 +63,7 @@ def evaluate_clusters(
     Returns:
         values: space -> what `agreement` gives, num_clusters, sizes, and the purest clusters;
             between: NMI of each pair
-        of spaces; num_clusters_is and nmi_normalisation: what must agree before two results are
-        compared.
+        of spaces; num_clusters_is and nmi_normalisation: what two results must agree in.
     """
     data = context.data
     if data.multilabel:
@@ -123,26 +122,23 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
         what = f"--num-clusters is {counts[0]}"
         raise SettingsError(f"{what}. It must be from 2 to the number of rows, {rows}.")
     cfg = override(Settings(), {"cluster.num_clusters": counts, "seed": context.seed})
-    index = context.data.index
-    spaces = [
-        space for space, members in MEMBERS.items() if set(members) <= set(context.features.of)
-    ]
+    index, there = context.data.index, context.features.of.keys()
+    spaces = [space for space, members in MEMBERS.items() if there >= set(members)]
     device = context.model.numerics.device
     found = cluster_features(context.features, index.recording, cfg, device, 0, spaces)
-    groupings = {}
-    for name, c in found.items():
-        parts = parts_of(name, context.features.of)
-        rows_n = context.features.rows
-        prepared_nD = c.space(parts, index.recording[rows_n])
-        distance_n = distances(prepared_nD, c.clustering.centroids, c.labels_N[rows_n])
-        groupings[name] = grouping(
-            c.labels_N, context.features.rows, distance_n, len(c.clustering.centroids)
+    rows_n, of = context.features.rows, context.features.of
+    recording_n = index.recording[rows_n]
+    groupings = {
+        name: grouping(
+            c.labels_N,
+            rows_n,
+            prepared(name, c.space, of, recording_n),
+            c.clustering.centroids,
         )
-    ks = ", ".join(map(str, counts))
-    return (
-        groupings,
-        f"k-means with K = {ks} on features, centred and of unit length: {context.clips_sentence}",
-    )
+        for name, c in found.items()
+    }
+    how = f"k-means with K = {', '.join(map(str, counts))} on features, centred and of unit length"
+    return groupings, f"{how}: {context.clips_sentence}"
 
 
 def whole_number(wanted: int | str) -> int:
@@ -161,11 +157,8 @@ def final_groupings(run: Path) -> dict[str, Grouping]:
     path = run / "clusters" / "centroids.safetensors"
     with readable(path, anew(run)):
         tensors = load_file(path)
-        sizes = {
-            key.partition(".")[0]: len(tensors[key])
-            for key in tensors
-            if key.endswith(".centroids")
-        }
+        keys = [key for key in tensors if key.endswith(".centroids")]
+        sizes = {key.partition(".")[0]: len(tensors[key]) for key in keys}
     labels = final_labels(run, sizes)
     open_features(run, len(next(iter(labels.values()))))
     recording_N = open_recordings(run, len(next(iter(labels.values()))))
@@ -174,11 +167,10 @@ def final_groupings(run: Path) -> dict[str, Grouping]:
         for name, labels_N in labels.items():
             prefix = f"{name}.space."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            space, rows_n = Space.from_state_dict(state), features.rows
+            prepared_nD = prepared(name, space, features.of, recording_N[rows_n])
             centroids_KD = tensors[f"{name}.centroids"]
-            parts = parts_of(name, features.of)
-            prepared_nD = Space.from_state_dict(state)(parts, recording_N[features.rows])
-            distance_n = distances(prepared_nD, centroids_KD, labels_N[features.rows])
-            found[name] = grouping(labels_N, features.rows, distance_n, len(centroids_KD))
+            found[name] = grouping(labels_N, rows_n, prepared_nD, centroids_KD)
     return found
 
 
@@ -190,26 +182,23 @@ def final_labels(run: Path, sizes: Mapping[str, int] | None = None) -> dict[str,
     return dict(read_labels(path, anew(run), sizes, rows_of(run)))
 
 
+def prepared(
+    name: str, space: Space, features: Mapping[str, torch.Tensor], recording_n: np.ndarray
+) -> torch.Tensor:
+    """The features (n, D) that a clustering's space joins, as they are clustered."""
+    members = MEMBERS[name.split("_")[0]]
+    return space(tuple(features[modality] for modality in members), recording_n)
+
+
 def grouping(
-    labels_N: np.ndarray, rows_n: np.ndarray, distance_n: np.ndarray, num_clusters: int
+    labels_N: np.ndarray, rows_n: np.ndarray, prepared_nD: torch.Tensor, centroids_KD: torch.Tensor
 ) -> Grouping:
-    """A `Grouping` from the distances of the rows that could be read."""
+    """The labels of all rows, and the distance of those that could be read to their centroids."""
+    label_n = torch.from_numpy(labels_N[rows_n].astype(np.int64)).clamp(min=0)
     distance_N = np.full(len(labels_N), np.nan, dtype=np.float32)
-    distance_N[rows_n] = distance_n
-    return Grouping(labels_N, distance_N, num_clusters)
-
-
-def parts_of(name: str, features: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """The features that a clustering's space joins."""
-    return tuple(features[modality] for modality in MEMBERS[name.split("_")[0]])
-
-
-def distances(
-    prepared_nD: torch.Tensor, centroids_KD: torch.Tensor, labels_n: np.ndarray
-) -> np.ndarray:
-    """The distance of each row's prepared features to the centroid of its label, (n,) float32."""
-    own_nD = centroids_KD[torch.from_numpy(labels_n.astype(np.int64)).clamp(min=0)]
-    return np.asarray(torch.linalg.vector_norm(prepared_nD - own_nD, dim=1).numpy())
+    away_nD = prepared_nD - centroids_KD[label_n]
+    distance_N[rows_n] = torch.linalg.vector_norm(away_nD, dim=1).numpy()
+    return Grouping(labels_N, distance_N, len(centroids_KD))
 
 
 def agreement(labels_N: np.ndarray, class_N: np.ndarray) -> dict[str, float]:
@@ -223,8 +212,7 @@ def agreement(labels_N: np.ndarray, class_N: np.ndarray) -> dict[str, float]:
         purity: in (0, 1], the share of rows that their cluster's majority names.
         hungarian: accuracy in [0, 1] of the best one-to-one assignment of clusters to classes.
         entropy: in nats, mean over rows of the entropy of the classes in their cluster; 0 to ln C.
-        largest_share: mean over clusters that are not empty of the share of their most frequent
-            class.
+        largest_share: mean over non-empty clusters of the share of their most frequent class.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score

@@ -1,5 +1,4 @@
-"""How do features reach other programs? Whole sets as Parquet or NumPy, or one array a video over
-time.
+"""How do features reach other programs? Whole sets as Parquet or NumPy, or an array a video.
 
 parquet    features.parquet: item, class, row, start_s, seconds, and a list of numbers a modality
 numpy      <modality>.npy (N, D) float32, and items.csv with the same lines

@@ -1,9 +1,7 @@
-"""What do frozen features know? A linear classifier on them, trained on some items and tested on
-others.
+"""What do frozen features know? A linear classifier, trained on some items and tested on others.
 
 An item's feature is the mean over its clips and segments. Several official splits are each trained
-and tested, and averaged. The regularisation is chosen within the training items, never on the test
-items.
+and tested, and averaged. The regularisation is chosen within the training items alone.
 """
 
 from __future__ import annotations
@@ -100,8 +98,7 @@ def measured(
 
     Returns:
         top1 (accuracy in [0, 1]) with top1_interval (95 %, bootstrap over items), top5 where there
-        are more than five classes, and by_split; or map and map_interval where items have several
-        classes.
+        are more than five classes, and by_split; or map and map_interval for several classes.
     """
     scores = []
     for split in data.splits:

@@ -1,5 +1,4 @@
-"""Are the nearest items of the same class? Within a modality by features, across modalities by
-clusters.
+"""Are the nearest items of the same class? In a modality by features, across by clusters.
 
 Within: the training items are the gallery, the test items ask, and similarity is the cosine of
 features (as SeLaVi and GDT do). Across: a video and a sound are compared by their distributions

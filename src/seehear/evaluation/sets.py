@@ -1,5 +1,4 @@
-"""On what is measured? Rows of an index with the items that they belong to, the items' classes, and
-the splits.
+"""On what is measured? Rows of an index, the items that they belong to, their classes, the splits.
 
 An item is what a result counts: a video of an index, or an entry of a benchmark's official list.
 Both become a `LabelledSet`, so that every task serves every set. Parts are never mixed: what is
@@ -44,10 +43,11 @@ class LabelledSet:
     classes: tuple[str, ...]  # names of the classes
     splits: tuple[Split, ...]  # divisions of the items; a result is the mean over them
     modalities: tuple[str, ...]  # what may be measured, of "video" and "audio"
-    missing: tuple[str, ...]  # names of official items without a file
-    unreadable: dict[str, int]  # reason -> items whose file could not be opened
     num_official: int  # items in the official lists, there or not
     digest: str  # of the index or of the items and their classes
+    missing: tuple[str, ...] = ()  # names of official items without a file
+    # reason -> items whose file could not be opened
+    unreadable: dict[str, int] = field(default_factory=dict)
     # official item that has no row -> why: a reason of the index, "no file", "not indexed"
     left_out: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["benchmark", "index"] = "benchmark"
@@ -128,8 +128,7 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
     """The videos of an index that have a class.
 
     Raises:
-        SettingsError: no video of the index has a class, or train or test has fewer than two
-            classes.
+        SettingsError: no video of the index has a class, or train or test has fewer than two.
     """
     path_N = classes.names_of(index)
     paths = sorted({path for path in path_N if path in classes.of})
@@ -151,22 +150,13 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
                 f"({int(part.sum())} videos). Index more of {classes.file}, or change its split "
                 "column."
             )
-    nobody = np.empty(0, dtype=np.int64)
-    split = Split(
-        "official" if classes.split else "drawn",
-        np.flatnonzero(~test_V),
-        np.flatnonzero(test_V),
-        nobody,
-    )
-    drawn = (
-        "its column split"
-        if classes.split
-        else f"a quarter of {'recordings' if classes.recordings else 'each class'} for testing, "
-        f"drawn from seed {seed}"
-    )
+    name, of = ("official", "its column split") if classes.split else ("drawn", "")
+    split = Split(name, np.flatnonzero(~test_V), np.flatnonzero(test_V), np.empty(0, np.int64))
+    whole = "recordings" if classes.recordings else "each class"
+    of = of or f"a quarter of {whole} for testing, drawn from seed {seed}"
     return LabelledSet(
         name=index.folder.resolve().name,
-        source=f"an index and {classes.file.name}; {drawn}",
+        source=f"an index and {classes.file.name}; {of}",
         index=index,
         item_N=np.array([number.get(path, -1) for path in path_N], dtype=np.int64),
         target_V=target_V,
@@ -175,7 +165,6 @@ def of_index(index: Index, classes: Classes, seed: int, divided: bool = True) ->
         splits=(split,) if is_usable else (),
         modalities=MODALITIES,
         missing=tuple(sorted(set(classes.of) - set(paths))),
-        unreadable={},
         num_official=len(classes.of),
         digest=index.digest,
         left_out=why_not_indexed(index, sorted(set(classes.of) - set(paths))),
@@ -198,11 +187,8 @@ def of_rows(index: Index) -> LabelledSet:
         classes=(),
         splits=(),
         modalities=MODALITIES,
-        missing=(),
-        unreadable={},
         num_official=len(paths),
         digest=index.digest,
-        left_out={},
         kind="index",
     )
 
@@ -285,12 +271,8 @@ def check_parts(data: LabelledSet, root: Path) -> None:
                 raise SettingsError(
                     f"{root}, split {split.name}: of {len(getattr(split, part))} items to {part} "
                     f"on, {len(items)} can be read, of {many} class(es); at least 2 are needed. "
-                    f"{len(data.missing)} files are missing"
-                    + (
-                        f", and {data.unreadable} of the others cannot be read."
-                        if data.unreadable
-                        else "."
-                    )
+                    f"{len(data.missing)} files are missing; of the others cannot be read: "
+                    f"{data.unreadable or 'none'}."
                 )
 
 

@@ -16,9 +16,9 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from seehear.machine import outputs
 from seehear.machine.files import digest_of, sync, unfinished, whole_folder, write_json
 from seehear.machine.tensors import check_archive, first_line
 from seehear.runs.folder import Run
+
+F = TypeVar("F")
+T = TypeVar("T")
 
 GROUP_ROWS = 2**20  # of labels, in one piece of their file
 KEPT = 2  # the last so many rounds keep their checkpoint; labels and numbers of all rounds stay
@@ -80,19 +83,28 @@ def newest(run: Run) -> tuple[int, bool, bytes] | None:
     Raises:
         CheckpointError: there are some, and none can be read.
     """
+
+    def read(found: tuple[int, float, Path]) -> tuple[int, bool, bytes]:
+        number, step, path = found
+        is_over = step == math.inf
+        data = verified(path, path.with_suffix(".sha256") if is_over else path.stem[-16:])
+        parse(data)
+        return number, is_over, data
+
+    return first_whole(furthest_first(run), read)
+
+
+def first_whole(found: Iterable[F], read: Callable[[F], T]) -> T | None:
+    """What the first holds that can be read; None of nothing, CheckpointError if none can be."""
     problems = []
-    for number, step, path in furthest_first(run):
+    for one in found:
         try:
-            is_over = step == math.inf
-            data = verified(path, path.with_suffix(".sha256") if is_over else path.stem[-16:])
-            parse(data)
-            return number, is_over, data
+            return read(one)
         except CheckpointError as error:
             problems.append(str(error))
     if problems:
-        raise CheckpointError(
-            " ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite."
-        )
+        problems.append("No earlier checkpoint is left: start anew with --overwrite.")
+        raise CheckpointError(" ".join(problems))
     return None
 
 
@@ -138,8 +150,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """The inverse of `write_state`; never runs code.
 
     Raises:
-        CheckpointError: the checkpoint is missing, truncated, changed, or holds something else than
-            data.
+        CheckpointError: the checkpoint is missing, truncated, changed, or no data.
     """
     path = folder / "checkpoint.pt"
     return parse(verified(path, folder / "checkpoint.sha256"), str(path))

@@ -1,8 +1,7 @@
 """What is worth knowing of a round, and when should a person worry? One flat record a round, as
 `log.jsonl` holds it.
 
-NMI is normalised mutual information (arithmetic mean), 0 for independent clusterings, 1 for equal
-ones.
+NMI is normalised mutual information (arithmetic mean): 0 for independent clusterings, 1 for equal.
 """
 
 from __future__ import annotations

@@ -38,8 +38,7 @@ class Pace:
     """What is planned, how long a clip of each stage takes, and what is left.
 
     A round is the stages "features" and each student's. `seconds` has those of a clip of each, as
-    far as they are known; a student may end before its `train.epochs`, so what is left is an upper
-    bound.
+    far as they are known; a student may end early, so what is left is an upper bound.
     """
 
     def __init__(self, cfg: Settings, clips: Clips) -> None:

@@ -80,8 +80,7 @@ def pretrain(
 ) -> Run:
     """Train video and audio encoders on an index's segments by cross-modal deep clustering.
 
-    Under torchrun all processes call it alike; the group that it joins stays until the process
-    ends.
+    Under torchrun all processes call it alike; the group that it joins stays to the end.
 
     Args:
         index: the folder that `seehear.index` wrote.

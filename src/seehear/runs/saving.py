@@ -51,8 +51,7 @@ class Saver:
     def after(self, now: Step) -> None:
         """Look at a step: do what ranks agreed on in it, and request what is due after the next.
 
-        While features are extracted nothing is worth saving, and a request to stop ends the run at
-        once.
+        While features are extracted nothing is worth saving; a request to stop ends it at once.
         """
         self.requests.patient = now.stage != FEATURES
         self._show(now)

@@ -63,8 +63,7 @@ class Benchmark:
 class Draft:
     """A benchmark in the making; SettingsError for fewer than two classes.
 
-    `file` is the list that most is read from, for errors; `source` a sentence for the result's
-    record.
+    `file` is the list that most is read from, for errors; `source` one sentence for results.
     """
 
     def __init__(

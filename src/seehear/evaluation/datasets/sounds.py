@@ -37,8 +37,7 @@ def read_esc50(tree: Tree) -> Benchmark:
 
     2,000 sounds of five seconds, 50 classes, 5 folds by source. `meta/esc50.csv` has the header
     filename,fold,target,category,esc10,src_file,take; files are `audio/<filename>`. Each fold is
-    tested once, with the others as train; the result is the mean. Classes are in the order of
-    `target`.
+    tested once, with the others as train; the result is the mean. Classes are in `target`'s order.
     """
     file = tree.needed("esc50.csv")
     sounds = _sounds(file, ("filename", "fold", "target", "category"), folds=5)
@@ -81,8 +80,7 @@ def read_urbansound8k(tree: Tree) -> Benchmark:
     8,732 sounds of up to four seconds, 10 classes, 10 folds that must be kept: slices of one
     recording share a fold. `metadata/UrbanSound8K.csv` has the header
     slice_file_name,fsID,start,end,salience,fold,classID,class; files are
-    `audio/fold<fold>/<slice_file_name>`. `start` and `end` are of the recording that a slice was
-    cut from.
+    `audio/fold<fold>/<slice_file_name>`. `start` and `end` are of the recording it was cut from.
     """
     file = tree.needed("UrbanSound8K.csv")
     sounds = _sounds(file, ("slice_file_name", "fold", "classID", "class"), folds=10)

@@ -67,8 +67,7 @@ class Tree:
     ) -> dict[str, str]:
         """Absolute path of each media file by the last `parts` of its path, without the ending.
 
-        Where several files have the same key, a video comes before a sound, then the one nearest to
-        the root.
+        Of several files with the same key, a video comes first, then what is nearest to the root.
 
         Args:
             parts: 1 is "name", 2 is "folder/name".

@@ -39,7 +39,7 @@ from seehear.method.encoders import Pair
 from seehear.method.learning import GO_ON, SAVE, Step
 from seehear.method.state import State
 from seehear.models.model import Model, load
-from seehear.runs.checkpoint import read_state, write_state
+from seehear.runs.checkpoint import first_whole, read_state, write_state
 
 FORMAT = 2  # of the folder
 KEPT = 2  # checkpoints of an unfinished split
@@ -132,17 +132,7 @@ def last_state(folder: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: there are some, and none can be read.
     """
-    problems = []
-    for path in reversed(checkpoints(folder)):
-        try:
-            return read_state(path)
-        except CheckpointError as error:
-            problems.append(str(error))
-    if problems:
-        raise CheckpointError(
-            " ".join(problems) + " No earlier checkpoint is left: start anew with --overwrite."
-        )
-    return None
+    return first_whole(reversed(checkpoints(folder)), read_state)
 
 
 def save_finished(

@@ -1,7 +1,6 @@
 """One fine-tune, from a model and a labelled set to numbers; and as one of the evaluation's tasks.
 
-Each split: choose its training items, start, train, test, keep; or read what an earlier call came
-to.
+Each split: choose its training items, start, train, test, keep; or read what came of it earlier.
 """
 
 from __future__ import annotations

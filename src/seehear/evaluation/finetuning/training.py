@@ -186,8 +186,7 @@ def lesson_of(
 def starting_pair(pretrained: Pair, lesson: Lesson, *, scratch: bool, seed: int) -> Pair:
     """What a split begins with: copies of the encoders, or new ones, and new heads.
 
-    New encoders have their batch norms set to the statistics of the training rows, as pretraining
-    begins.
+    New encoders have their batch norms set to the statistics of the training rows.
     """
     modalities, numerics, rows = lesson.clips.modalities, lesson.numerics, lesson.train_rows
     pair = copy.deepcopy(pretrained).cpu()
