@@ -60,8 +60,7 @@ def override(settings: T, changes: Mapping[str, Any], prefix: str = "") -> T:
         changes: value by name.
         prefix: what the names begin with, such as "finetune.".
     Raises:
-        SettingsError: an unknown name (with the nearest ones), a value of the wrong type or out of
-            range.
+        SettingsError: an unknown name (with the nearest ones), a wrong type, or out of range.
     """
     known = {leaf.name: leaf for leaf in leaves(settings, prefix)}
     for name, value in changes.items():

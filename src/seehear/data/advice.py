@@ -1,8 +1,7 @@
 """How many clips a second come out of an index, where does the time go, and what would help?
 
 `measure` reads real clips: some in this process, stage by stage, and some through the worker
-processes, as training does. `facts_of` and `advice` are also what `pretrain` uses when it waits for
-data.
+processes, as training does. `facts_of` and `advice` are also for `pretrain` when it waits for data.
 """
 
 from __future__ import annotations
@@ -107,8 +106,7 @@ def measure(
 def divide_cores(clips: Clips, compute: Compute, device: str) -> None:
     """Where a CPU trains and decodes at once, give each cores of its own, unless workers are set.
 
-    PyTorch's threads wait for each other, so that one core which decodes now and then slows all of
-    them.
+    PyTorch's threads wait for each other: one core that also decodes slows all of them.
     """
     cores = default_workers(Data())
     if device != "cpu" or clips.cached or compute.threads or clips.data.workers >= 0 or cores < 2:

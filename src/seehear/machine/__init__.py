@@ -2,6 +2,5 @@
 
 Open `distributed.py` for what processes under torchrun tell each other, `devices.py` for device,
 precision and layout, `files.py` for files that appear whole or not at all. `signals.py`: requests
-to stop. `console.py`: progress, warnings and what is shown of a path. `lazy.py`: names imported
-when used.
+to stop. `console.py`: progress, warnings, what is shown of a path. `lazy.py`: late imports.
 """

@@ -1,5 +1,4 @@
-"""On which device, in which precision and memory layout do the encoders run? Probed once, then
-recorded.
+"""On which device, in which precision and layout do encoders run? Probed once, then recorded.
 
 bf16 autocast is about three times as fast as fp32 on CPUs with native bf16 products and slower on
 others, and the best layout of a video differs too, so "auto" times the candidates on the real
@@ -200,8 +199,7 @@ def keep_memory() -> None:
 def kernels(compute: Compute) -> Iterator[None]:
     """In this block PyTorch takes deterministic kernels, if the settings ask for that.
 
-    Otherwise cuDNN times its kernels and takes the fastest. What was set before is set again
-    afterwards.
+    Otherwise cuDNN times its kernels and takes the fastest. Afterwards all is as it was.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if compute.deterministic:

@@ -1,5 +1,4 @@
-"""Which rank am I, and how do the ranks add up? One process is the same code and needs no process
-group.
+"""Which rank am I, and how do the ranks add up? One process is the same code without a group.
 
 Everything here works under `torchrun` (gloo for CPU tensors, nccl for CUDA's) and without it: with
 one process `rank()` is 0, `world_size()` is 1, and the collectives return their tensor untouched.
@@ -75,14 +74,12 @@ def cores_of_rank() -> int:
 def start(device: str | torch.device = "cpu", *, timeout_s: float = 1800.0) -> torch.device:
     """Join the process group of torchrun's environment, and return this rank's device.
 
-    Without `WORLD_SIZE` in the environment nothing is started; with a group that exists already, it
-    is used.
+    Without `WORLD_SIZE` in the environment nothing is started; an existing group is used.
 
     Args:
         device: "cpu" (gloo) or "cuda" (nccl; each rank takes the device of its `LOCAL_RANK`, unless
             a number is given).
-        timeout_s: how long a collective waits for the others, in seconds, before it raises on every
-            rank.
+        timeout_s: how long a collective waits for the others before it raises on every rank.
 
     Raises:
         SettingsError: "cuda" was asked for and there is no such device.

@@ -135,8 +135,7 @@ def read_columns(path: str, columns: Sequence[str]) -> Iterator[Line]:
     """Some columns of a CSV file, which are found by the names in its first line.
 
     Raises:
-        SettingsError: a column is missing, a field is empty, or a row is shorter or longer than the
-            first line.
+        SettingsError: a column is missing, a field is empty, or a row is shorter or longer.
     """
     rows = read_rows(path)
     header = next(rows, Line(path, 1))

@@ -3,8 +3,7 @@ exit code 75.
 
 SIGTERM (torchrun, Kubernetes, `kill`), SIGINT (Ctrl-C) and SIGUSR1 (what SLURM is usually told to
 send before a time limit) are the same request. They may reach every process of a job, so the
-decoding processes do not heed them (`decoding.worker`): they end with the process that they decode
-for.
+decoding processes do not heed them (`decoding.worker`): they end with their parent.
 """
 
 from __future__ import annotations

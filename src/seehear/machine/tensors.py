@@ -141,8 +141,7 @@ def fitting(
     """The tensors of a file under a module's names, after a look at whether all fit.
 
     Only shapes of `expected`, the module's `state_dict()`, are looked at: it may be on "meta".
-    Raises CheckpointError where a key is missing or too many, a shape is another, or a value is not
-    finite.
+    Raises CheckpointError where keys are missing or too many, or shapes or values do not fit.
     """
     state = unwrapped(state, expected)
     missing = [key for key in expected if key not in state]

@@ -1,5 +1,4 @@
-"""What happened while labels were learned, and where is training now? Numbers; nothing here
-computes.
+"""What happened while labels were learned, and where is training now? Numbers alone.
 
 `Step` is what the method yields: the caller looks at it, and shows, saves or stops as it likes.
 """

@@ -1,5 +1,4 @@
-"""What must be kept so that training goes on as if it had never stopped? All of it is here: one
-`State`.
+"""What must be kept so that training goes on as if it had never stopped? All is here: one `State`.
 
 Nothing random has state, so none is kept: every draw is a function of (seed, round, epoch, row),
 and these are. Whoever trains holds a `State`; `deep_cluster` and `train` change it, and between two

@@ -44,18 +44,12 @@ RULES: tuple[Midplanes, ...] = ("conv", "block")
 
 @dataclass(frozen=True)
 class Accounting:
-    """What became of every key of a checkpoint and of every key of an encoder.
+    """What became of every key of a checkpoint and of every key of an encoder."""
 
-    Args:
-        matched: in both, with the same shape.
-        missing: only in the encoder.
-        unexpected: only in the checkpoint.
-        mismatched: in both, with another shape: key -> (shape in the checkpoint, in the encoder).
-    """
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
+    matched: tuple[str, ...]  # in both, with the same shape
+    missing: tuple[str, ...] = ()  # only in the encoder
+    unexpected: tuple[str, ...] = ()  # only in the checkpoint
+    # in both, with another shape: key -> (shape in the checkpoint, in the encoder)
     mismatched: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
 
     @property
@@ -90,19 +84,12 @@ class Accounting:
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint as an encoder.
+    """A checkpoint as an encoder."""
 
-    Args:
-        pair: of the video encoder alone, in evaluation mode, on the CPU.
-        clip: what it is used with.
-        record: for `encoders.json`, with its origin as "source".
-        accounting: of every key.
-    """
-
-    pair: Pair
-    clip: Clip
-    record: dict[str, Any]
-    accounting: Accounting
+    pair: Pair  # of the video encoder alone, in evaluation mode, on the CPU
+    clip: Clip  # what it is used with
+    record: dict[str, Any]  # for `encoders.json`, with its origin as "source"
+    accounting: Accounting  # of every key
 
 
 def open_checkpoint(

@@ -1,5 +1,4 @@
-"""How do trained encoders get into other programs? Weights, graphs, or a folder for Hugging Face's
-hub.
+"""How do trained encoders get into other programs? Weights, graphs, or a folder for the hub.
 
     safetensors   an `encoders/` folder: weights by name, and what rebuilds the networks
     torchscript   video.pt, audio.pt: for PyTorch without seehear, from Python or C++

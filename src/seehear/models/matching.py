@@ -1,8 +1,7 @@
 """How well do a sight and a sound go together? By their distributions over the same clusters.
 
 Each encoder learned to predict the clusters of its teachers, so that a video and a sound, whose
-features have nothing in common, can be described in the same words: p_k, the probability of cluster
-k.
+features have nothing in common, are described in the same words: p_k, the chance of cluster k.
 
     XDC  video head -> audio clusters, and the sound's own audio cluster;
          audio head -> video clusters, and the video's own video cluster

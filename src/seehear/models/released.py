@@ -34,29 +34,20 @@ CLIPS: Mapping[str, Clip] = {"conv": XDC_CLIP, "block": TORCHVISION_CLIP}
 
 @dataclass(frozen=True)
 class Released:
-    """A checkpoint that somebody published.
+    """A checkpoint that somebody published."""
 
-    Args:
-        name: how it is asked for.
-        url: of the file.
-        sha256: how the file's SHA-256 begins, in hexadecimal.
-        licence: of the weights.
-        home: where its makers describe it.
-        about: what it was trained on, and which of its clip settings are known and which are our
-            choice.
-        midplanes: "conv" or "block", see `seehear.method.encoders.VideoEncoder`.
-        published: accuracies in % that its makers publish for it, by benchmark; full fine-tuning,
-            mean of all splits.
-    """
-
-    name: str
-    url: str
-    sha256: str
-    licence: str
-    home: str
+    name: str  # how it is asked for
+    url: str  # of the file
+    sha256: str  # how the file's SHA-256 begins, in hexadecimal
+    licence: str  # of the weights
+    home: str  # where its makers describe it
+    # what it was trained on, and which of its clip settings are known and which are our choice
     about: str
+    # "conv" or "block", see `seehear.method.encoders.VideoEncoder`
     midplanes: Literal["conv", "block"]
     clip: Clip
+    # accuracies in % that its makers publish for it, by benchmark; full fine-tuning, mean of all
+    # splits
     published: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -5,8 +5,7 @@ A process that dies, or is killed because it takes longer than the time limit, i
 is tried again where the pool allows that, and else answered with a `Rejection`.
 
 Answers come in the order of the jobs. Jobs are drawn as they are needed and are small: no process
-holds an index, and nothing here grows with its length. One thread of this process serves each of
-the others.
+holds an index, and nothing here grows with its length. A thread here serves each of the others.
 """
 
 from __future__ import annotations
@@ -106,8 +105,7 @@ def run(task: str, jobs: Iterable[Job], workers: int, timeout_s: float) -> Gener
     """Do one thing with many files in a pool of its own.
 
     Yields:
-        The answer to each job, in their order; a `Rejection` where the function raised, hung or
-        crashed.
+        The answer to each job, in order; a `Rejection` where the function raised or crashed.
     """
     with (
         contextlib.closing(Pool(task, workers, timeout_s)) as pool,

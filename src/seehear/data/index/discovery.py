@@ -6,8 +6,7 @@ at costs its own line and nothing else. Folders that seehear made (`ours`) are p
 they were named.
 
 Of folders on other machines (`remote`) only names that promise a video are taken, since looking at
-the others would mean fetching them. A text file that is named, not found, may list addresses, one a
-line.
+the others would mean fetching them. A text file that is named may list addresses, one a line.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ _ENDINGS = (
     "mxf nut ogm ogv qt rm rmvb vob webm wmv wtv y4m"
 )
 VIDEO_ENDINGS = tuple(f".{ending}" for ending in _ENDINGS.split())
-"""Names with these endings are promises: when such a file cannot be used, it is listed with the
-reason.
+"""Names with these endings are promises: such a file that cannot be used is listed with the reason.
 
 Endings that are also those of programmes, .ts and .mts, are no promises; such files are known by
 their content."""

@@ -1,7 +1,6 @@
 """Can one file be used, and when do its picture and its sound run? Runs in a worker process.
 
-Frames and sound are decoded at several places up to the end, so that what is in the index can be
-read:
+Frames and sound are decoded at several places up to the end, so that clips can be read later:
 
 - silent: every channel of every track, below -60 dB wherever it was sampled:
   `seehear.data.media.hearing`
@@ -57,8 +56,7 @@ def examine(
         any_of_them: one of `wanted` is enough.
 
     Returns:
-        What it holds, or why it cannot be used, or None for a file that nobody would take for a
-        video.
+        What it holds, why it cannot be used, or None for what nobody would take for a video.
     """
     has_video = False
     try:

@@ -1,6 +1,4 @@
-"""Making an index, or bringing one up to date: look at what is new or has changed, drop what has
-vanished.
-"""
+"""Making an index, or bringing one up to date: look at what is new, drop what has vanished."""
 
 from __future__ import annotations
 

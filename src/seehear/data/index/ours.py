@@ -1,5 +1,4 @@
-"""Was a folder made by seehear? Then the videos in it are previews or copies of others, and no
-input.
+"""Was a folder made by seehear? Then videos in it are previews or copies of others, and no input.
 
 `outputs` knows its own folders; the cache of remote files is known by its count of bytes.
 """

@@ -7,8 +7,7 @@
 
 A new index is a folder that is renamed into place. An update is a folder `.update` inside it,
 renamed into place, whose files are then moved over the old ones; readers prefer what is in there.
-So a crash between any two lines leaves the old index or the new one, and other files in the folder
-stay.
+So a crash between any two lines leaves the old index or the new one, and other files stay.
 """
 
 from __future__ import annotations
@@ -179,8 +178,7 @@ class Index:
         """See that the files of some rows, of all by default, are as they were.
 
         Raises:
-            IndexFileError: files have vanished, or differ in size or in the time of their last
-                change.
+            IndexFileError: files have vanished, or differ in size or time of last change.
         """
         if self.is_packed:
             self._check_shards()

@@ -1,8 +1,7 @@
 """Opening a media file, with a reason where that fails; what first bytes look like.
 
 A file is data, not a programme: only regular files, and members of tar files, are opened, only by
-the demuxers of `FORMATS`, so that playlists, network addresses, image patterns and devices are
-refused.
+the demuxers of `FORMATS`: playlists, network addresses, image patterns and devices are refused.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 The last one whose timestamp is not after it. Nearly all the time goes into decoding from the key
 frame before the first wanted time; on that way, frames that no other frame refers to are skipped
-(`skip_frame="NONREF"`), and only wanted frames are converted to RGB, which scales them in the same
-call.
+(`skip_frame="NONREF"`), and only wanted frames are converted to RGB and scaled, in one call.
 
 Skipping changes no picture: every frame that starts within the lead before a wanted time is
 decoded, and when the frame found is older than that, so that a skipped one may lie in between, the

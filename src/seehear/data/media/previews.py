@@ -1,5 +1,4 @@
-"""How does a stretch of a video become something small to look at and listen to? Three files, named
-by a key:
+"""How does a stretch of a video become something small to look at and hear? Three files by a key:
 
     KEY.mp4               2 s, at most 160 pixels wide and high, H.264 and AAC
     KEY.webp              the frame in the middle

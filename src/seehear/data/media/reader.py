@@ -67,8 +67,7 @@ class Reader:
 
     Args:
         path: a local, regular file. Playlists, pipes and network addresses are refused.
-        hearing: which of its sound is heard, where that is known; otherwise it is found out when it
-            is needed.
+        hearing: which of its sound is heard, if known; else found out when it is needed.
 
     Raises:
         MediaError: here and in every method, with `path` and a `reason` out of `REASONS`.

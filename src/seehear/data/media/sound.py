@@ -180,8 +180,7 @@ def read_samples(
 def decode_runs(source: Source, start_s: float, end_s: float) -> list[Run]:
     """All that can be decoded between two times, in runs without gaps.
 
-    A packet that cannot be decoded is passed over, as players do; where nothing else is, that is an
-    error.
+    A packet that cannot be decoded is passed over, as players do; an error if there is no other.
     """
     _, packets = source.packets_from("audio", start_s)
     track = source.track("audio")

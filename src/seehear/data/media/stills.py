@@ -1,7 +1,6 @@
 """What does a picture file show? JPEG, PNG, WebP and BMP, decoded by FFmpeg like everything else.
 
-The bytes are handed to the decoder, never the name, so that a name with a pattern in it means
-nothing.
+The bytes are handed to the decoder, never the name: a pattern in it means nothing.
 """
 
 from __future__ import annotations

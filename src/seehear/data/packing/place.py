@@ -40,8 +40,7 @@ def what_is_there(
     """What is in index.json where all is packed already.
 
     Raises:
-        UsageError: `folder` is something else, or was packed with other settings that may not be
-            replaced.
+        UsageError: `folder` is something else, or was packed with settings that must stay.
     """
     refuse = "Choose another --out; nothing was touched."
     check_place(folder, refuse)

@@ -1,5 +1,4 @@
-"""Packed segments -> shards of about a gigabyte: plain tar files, written whole, read back and
-compared.
+"""Packed segments -> shards of about a gigabyte: tar files, written whole, read back, compared.
 
     KEY.json   what is known of the segment and its original
     KEY.mp4    the segment

@@ -1,5 +1,4 @@
-"""How is a file on another machine read like one on this disk? Through a copy in a cache of bounded
-size.
+"""How is a file on another machine read like one on this disk? By a copy in a bounded cache.
 
     with local("s3://bucket/videos/a.mp4") as path:     # of a copy, or the path itself
         ...

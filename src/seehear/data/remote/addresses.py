@@ -33,8 +33,7 @@ def checked(address: str) -> str:
     """An address that a user or a list named, as it is kept.
 
     Raises:
-        UsageError: it has no host, leads upwards, holds a password, or characters that belong in
-            none.
+        UsageError: it has no host, leads upwards, holds a password, or wrong characters.
     """
     try:
         parts = urlsplit(address)

@@ -1,5 +1,4 @@
-"""What turns a clip into a feature? Our two networks, any module of yours, and the pair that learns
-together.
+"""What turns a clip into a feature? Our two networks, any module of yours, and the pair of both.
 
 `resnets` has R(2+1)D and the audio ResNet, `wrapping` makes an encoder of any PyTorch module,
 `pair` joins a video and an audio encoder, or holds one alone.

@@ -1,6 +1,4 @@
-"""Which encoders learn together? One for each modality, with a linear head for every space that
-teaches it.
-"""
+"""Which encoders learn together? One a modality, with a linear head for every space that teaches."""
 
 from __future__ import annotations
 

@@ -45,8 +45,7 @@ class VideoEncoder(nn.Module):
     Frames are uint8 (0..255) or float in [0, 1]; the RGB mean and deviation are applied here.
 
     Attributes:
-        recompute: keep only what goes into each block and compute the rest again in the backward
-            pass.
+        recompute: keep only what goes into each block, and compute the rest again going back.
     """
 
     def __init__(

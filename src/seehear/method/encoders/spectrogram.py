@@ -1,5 +1,4 @@
-"""How sound becomes an image: waveform (B, samples) -> log-mel (B, 1, M, S), batched torch on any
-device.
+"""How sound becomes an image: waveform (B, samples) -> log-mel (B, 1, M, S), batched in torch.
 
 Window, hop and logarithm are VMZ's (16 kHz, 16 ms Hann window, 10 ms hop, natural log); 40 filters
 and 100 frames are the usual shape for XDC. The filters are librosa's defaults and not VMZ's:
@@ -29,18 +28,12 @@ LOG_STEP_ABOVE = 0.06875177742094912  # ln(6.4) / 27: 27 mels from 1 kHz to 6.4 
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """What a log-mel image is.
+    """What a log-mel image is."""
 
-    Args:
-        sample_rate_hz: of the waveform.
-        mel_bins: M, filters from 0 Hz to Nyquist.
-        frames: S, the image is resized in time to this many columns.
-        window_seconds, hop_seconds: of the short-time Fourier transform.
-    """
-
-    sample_rate_hz: int = 16000
-    mel_bins: int = 40
-    frames: int = 100
+    sample_rate_hz: int = 16000  # of the waveform
+    mel_bins: int = 40  # M, filters from 0 Hz to Nyquist
+    frames: int = 100  # S, the image is resized in time to this many columns
+    # of the short-time Fourier transform
     window_seconds: float = 0.016
     hop_seconds: float = 0.010
 

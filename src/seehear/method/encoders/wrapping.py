@@ -1,5 +1,4 @@
-"""How does any PyTorch module become an encoder? By saying how it takes its input and where its
-feature is.
+"""How does any PyTorch module become an encoder? By saying what it takes and where its feature is.
 
 Shapes: frames (B, 3, T, H, W), uint8 in 0..255 or float in [0, 1], or log-mel (B, 1, M, S), or
         waveforms (B, L) in [-1, 1] -> features (B, D).

@@ -84,8 +84,7 @@ def kmeans(
             -1 for rows without), whose means are the first centroids.
         points_per_centroid: search on so many rows times K, drawn at random, then make one move on
             all.
-        device: where to compute; None for where the features are. Features elsewhere are streamed
-            there.
+        device: where to compute; None for where the features are; else they are streamed there.
 
     Returns:
         The labels of this rank's rows, and what all ranks agree on.

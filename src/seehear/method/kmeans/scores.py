@@ -189,8 +189,7 @@ def _cpu_route() -> str:
     "bf16" permits oneDNN to round the operands, which it does where AMX is there and nowhere else
     known; without AMX it brings oneDNN's own float32 kernels, 1.1 to 2 times as fast as MKL on
     AMD's processors. So: there, and where a trial shows that nothing is rounded. Nothing is timed,
-    since the route changes the last bits of a score, and two processes of one run must take the
-    same.
+    since the route changes the last bits of a score, and all processes must take the same.
     """
     holder: Any = getattr(torch.backends.mkldnn, "matmul", None)
     if not _is_amd():
