@@ -73,7 +73,7 @@ bench-train: $(READY) ## a round against its parts, the step by shape, 1 to 4 ra
 bench: $(READY)      ## all benchmarks that fit into 15 minutes, at reduced sizes; results in .bench/results
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	rm -rf .bench && mkdir -p .bench/results && cp benchmarks/*.py .bench/
-	$(BIN)/python .bench/kmeans.py --rows 50000 --clusters 64 256 --repeats 1
+	$(BIN)/python .bench/kmeans.py --rows 50000 --clusters 64 256 --turns 1
 	$(BIN)/python .bench/decode.py --clips 12 --sets packed,long,gop30
 	$(BIN)/python .bench/cost.py
 	$(BIN)/python .bench/train.py --videos 64 --seconds 3 --turns 2 --batch 2

@@ -12,9 +12,6 @@ videos with the true events. Writes results/NAME.json; what it trains is not kep
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from common import RESULTS, arguments, facts
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,7 +27,7 @@ from seehear.config import override
 from seehear.data.order import shuffled
 from seehear.evaluation.clusters import agreement
 from seehear.machine.console import Console
-from seehear.machine.files import now, versions, write_json
+from seehear.machine.files import write_json
 from seehear.method.clusters import cluster_features
 from seehear.method.encoders import Pair
 from seehear.method.encoders.building import build_pair
@@ -47,14 +45,12 @@ JITTER = {"brightness": 0.2, "contrast": 0.4}  # of simclr: else colours alone t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--videos", type=int, default=1500)
     parser.add_argument("--epochs", type=int, help="by default as many as XDC in the demo")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     found: dict[str, dict[str, dict[str, float]]] = {}
     with Console() as console:
@@ -66,8 +62,7 @@ def main() -> None:
                 found[str(seed)] = {way: measure(stage, way, epochs) for way in args.ways}
             console.say(f"seed {seed}, {epochs} epochs: {found[str(seed)]}")
     args.results.mkdir(parents=True, exist_ok=True)
-    record = {"command": shlex.join(["python", *sys.argv]), "epochs": epochs, "seeds": found}
-    write_json(args.results / "contrastive.json", record | {"created": now(), **versions()})
+    write_json(args.results / "contrastive.json", facts(epochs=epochs) | {"seeds": found})
 
 
 def measure(stage: Stage, way: str, epochs: int) -> dict[str, float]:
@@ -76,9 +71,8 @@ def measure(stage: Stage, way: str, epochs: int) -> dict[str, float]:
     pair, modalities, cfg = trained(stage, way, epochs), WAYS[way], stage.settings
     seconds = round(time.process_time() - begin, 1)
     features = extract(pair, stage.train_clips, stage.numerics)
-    clusters = cluster_features(
-        features, len(stage.train_clips), cfg, stage.numerics.device, epochs, modalities
-    )
+    rows, device = len(stage.train_clips), stage.numerics.device
+    clusters = cluster_features(features, rows, cfg, device, epochs, modalities)
     class_N = stage.classes.of_rows(stage.train_index)
     nmi = {f"nmi_{m}": agreement(clusters[m].labels_N, class_N)["nmi"] for m in modalities}
     probes = probe_pair(stage, pair)

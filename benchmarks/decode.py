@@ -30,28 +30,22 @@ reading a clip.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
+import itertools
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from fractions import Fraction
-from importlib import metadata
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from common import save
+from common import arguments, fact_lines, facts, note, save, table, write_video
 
 import seehear
 from seehear.data import media
 from seehear.data.media.members import member_of
-from seehear.machine.files import commit, processor
 
 SETS = {
     "long": (340, 256, 250),
@@ -59,64 +53,59 @@ SETS = {
     "packed": (340, 256, 250),
     "hd": (1280, 720, 250),
 }
+DECODERS = ("ours", "torchcodec", "decord", "opencv")
+PACKAGES = ("torchcodec", "decord2", "decord", "opencv-python-headless")
 FILES, SECONDS, FPS = 3, 10, 30
 SIDE, FRAMES, APART, RATE_HZ, SOUND_S = 128, 8, 4, 16000, 2.0
 Clip = Callable[[str, np.ndarray, float | None, int | None], tuple[np.ndarray, np.ndarray | None]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--clips", type=int, default=40, help="clips a set, decoder and kind")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--cache", type=Path, help="keep the videos in this folder")
     args = parser.parse_args()
     decoders, absent = find_decoders()
     print(f"decoders: {', '.join(decoders)}; not here: {absent or 'none'}", file=sys.stderr)
+    rows = []
     with tempfile.TemporaryDirectory() as place:
         folder = args.cache or Path(place)
-        rows = []
         for name in args.sets.split(","):
             files = make_set(folder, name)
-            wrong = {d: check(decode, files, d) for d, decode in decoders.items()}
+            wrong = {d: check(decode, files) for d, decode in decoders.items()}
             for sound in (False, True):
-                rows.append(
-                    measure(name, files, decoders, args.clips, sound) | {"frames_off": wrong}
-                )
-                print(json.dumps(rows[-1]), file=sys.stderr)
+                row = measure(name, files, decoders, args.clips, sound)
+                rows.append(row | {"frames_off": wrong})
+                note(rows[-1])
         extra = {
             "gain": packing_gains(folder, args.clips),
             "packing": packing_costs(folder),
             "loader": loader_costs(folder, args.clips),
         }
-    report(rows, absent, args, extra)
+    about = facts(*PACKAGES, clips=args.clips, threads=1, clock="CPU time", not_run=absent)
+    save("decode", {**about, "rows": rows, **extra}, as_page(about, rows, extra))
 
 
 def packing_gains(folder: Path, count: int) -> list[dict[str, Any]]:
     """How many times as long as packed the same clips take unpacked, in turn, sound included."""
-    packed, found = make_set(folder, "packed"), []
+    packed, found = draw(make_set(folder, "packed"), count + 2), []
     for name in ("long", "gop30"):
-        spent: list[list[float]] = []
-        for clips in zip(
-            draw(make_set(folder, name), count + 2), draw(packed, count + 2), strict=True
-        ):
+        spent = []
+        for clips in zip(draw(make_set(folder, name), count + 2), packed, strict=True):
             times = [time.process_time()]
             for path, times_s, sound_s in clips:
                 ours(path, times_s, sound_s, SIDE)
                 times.append(time.process_time())
-            spent.append([end - begin for begin, end in pairwise(times)])
+            spent.append(np.diff(times))
         plain_s, packed_s = np.array(spent[2:]).T
-        found.append(
-            {
-                "set": name,
-                "unpacked_ms": round(float(plain_s.mean()) * 1e3, 2),
-                "packed_ms": round(float(packed_s.mean()) * 1e3, 2),
-                "times_as_fast": round(float(plain_s.sum() / packed_s.sum()), 2),
-                "times_as_fast_median": round(float(np.median(plain_s / packed_s)), 2),
-            }
-        )
-        print(json.dumps(found[-1]), file=sys.stderr)
+        row: dict[str, Any] = {"set": name}
+        row["unpacked_ms"] = round(float(plain_s.mean()) * 1e3, 2)
+        row["packed_ms"] = round(float(packed_s.mean()) * 1e3, 2)
+        row["times_as_fast"] = round(float(plain_s.sum() / packed_s.sum()), 2)
+        row["times_as_fast_median"] = round(float(np.median(plain_s / packed_s)), 2)
+        found.append(row)
+        note(row)
     return found
 
 
@@ -126,34 +115,20 @@ def packing_costs(folder: Path) -> list[dict[str, Any]]:
     """
     from seehear.data.packing.encoding import Recipe, encode
 
-    files = make_set(folder, "long")
     found = []
     for side, rate_hz in ((128, 15.0), (128, 30.0), (256, 30.0)):
-        seconds, sizes_bytes = [], []
-        for path in files:
+        recipe, seconds, sizes_bytes = Recipe(side, rate_hz, RATE_HZ, 20), [], []
+        for path in make_set(folder, "long"):
             with tempfile.TemporaryDirectory() as place:
                 begin = time.process_time()
-                record = encode(
-                    path,
-                    0.0,
-                    float(SECONDS),
-                    (340, 256),
-                    Recipe(side, rate_hz, RATE_HZ, 20),
-                    place,
-                    "k",
-                    "{}",
-                )
+                record = encode(path, 0.0, float(SECONDS), (340, 256), recipe, place, "k", "{}")
                 seconds.append(time.process_time() - begin)
                 sizes_bytes.append(record["bytes"])
-        found.append(
-            {
-                "short_side_pixels": side,
-                "frame_rate_hz": rate_hz,
-                "cpu_seconds": round(statistics.median(seconds), 3),
-                "bytes": round(statistics.mean(sizes_bytes)),
-            }
-        )
-        print(json.dumps(found[-1]), file=sys.stderr)
+        row = {"short_side_pixels": side, "frame_rate_hz": rate_hz}
+        row["cpu_seconds"] = round(statistics.median(seconds), 3)
+        row["bytes"] = round(statistics.mean(sizes_bytes))
+        found.append(row)
+        note(row)
     return found
 
 
@@ -174,17 +149,13 @@ def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
             continue
         index = seehear.Index.open(at)
         rows = np.arange(count) % len(index)
-        alone, worker = (
-            Clips(index, clip, Data(workers=workers, cache_gigabytes=0), 0) for workers in (0, 1)
-        )
+        alone, worker = (Clips(index, clip, Data(workers=w, cache_gigabytes=0), 0) for w in (0, 1))
         spent: dict[str, list[float]] = {"bare": [], "alone": [], "worker": []}
         for epoch in range(11):  # in turn; the first pass starts the worker
             wanted = [alone.request(row, epoch) for row in rows.tolist()]
             times = [cpu_seconds()]
-            for clip_of in wanted:
-                media.read_clip(
-                    clip_of.path, clip_of.times_s, *clip_of.sound_s, short_side_pixels=SIDE
-                )
+            for one in wanted:
+                media.read_clip(one.path, one.times_s, *one.sound_s, short_side_pixels=SIDE)
             times.append(cpu_seconds())
             for clips in (alone, worker):
                 for _ in clips.batches(rows, epoch=epoch, batch_size=16):
@@ -194,15 +165,14 @@ def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
                 for way, begin, end in zip(spent, times, times[1:], strict=False):
                     spent[way].append((end - begin) / count * 1e3)
         worker.close()
-        row: dict[str, Any] = {"set": name} | {
-            f"{way}_ms": round(statistics.median(ms), 2) for way, ms in spent.items()
-        }
+        row: dict[str, Any] = {"set": name}
+        row |= {f"{way}_ms": round(statistics.median(ms), 2) for way, ms in spent.items()}
         for way in ("alone", "worker"):
             ratios = np.array(spent[way]) / np.array(spent["bare"])
             row[f"{way}_ratio"] = round(float(statistics.median(ratios)), 3)
             row[f"{way}_range"] = [round(float(ratios.min()), 3), round(float(ratios.max()), 3)]
         found.append(row)
-        print(json.dumps(found[-1]), file=sys.stderr)
+        note(row)
     return found
 
 
@@ -214,9 +184,7 @@ def cpu_seconds() -> float:
             for thread in Path("/proc/self/task").iterdir():
                 for child in (thread / "children").read_text().split():
                     spent += int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) / 1e9
-        except (
-            FileNotFoundError
-        ):  # a thread has ended meanwhile, and its children are another's now
+        except FileNotFoundError:  # a thread has ended, and its children are another's now
             continue
         return spent
 
@@ -228,55 +196,28 @@ def scene(number: int, width: int, height: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     scale = height / 256
-    ground = (
-        127
-        + 60 * np.sin(x / (37 * scale))
-        + 50 * np.cos(y / (23 * scale))
-        + rng.normal(0, 12, (height, width))
-    )
-    ground = ground.astype(np.float32)
+    ground = 127 + 60 * np.sin(x / (37 * scale)) + 50 * np.cos(y / (23 * scale))
+    ground = (ground + rng.normal(0, 12, (height, width))).astype(np.float32)
     grains = rng.normal(0, 3, (8, height, width)).astype(np.float32)
     for i in range(SECONDS * FPS):
         shift = int(2 * i * scale)
         frame = np.roll(ground, (shift // 4, shift), (0, 1))
-        centre_x, centre_y = (
-            (i * 5 * scale) % width,
-            height / 2 + height / 4 * np.sin(i / 20 + number),
-        )
+        centre_x = (i * 5 * scale) % width
+        centre_y = height / 2 + height / 4 * np.sin(i / 20 + number)
         disc = (x - centre_x) ** 2 + (y - centre_y) ** 2 < (height / 6) ** 2
         frame = np.where(disc, 220 - frame * 0.3, frame) + grains[i % 8]
-        yield (
-            np.stack([frame, frame * 0.8 + 20, 255 - frame * 0.7], axis=-1)
-            .clip(0, 255)
-            .astype(np.uint8)
-        )
+        colours = np.stack([frame, frame * 0.8 + 20, 255 - frame * 0.7], axis=-1)
+        yield colours.clip(0, 255).astype(np.uint8)
 
 
 def write(path: Path, number: int, width: int, height: int, group: int) -> None:
     """One video with sound."""
-    options = {
-        "preset": "fast",
-        "crf": "23",
-        "g": str(group),
-        "keyint_min": str(min(group, 30)),
-        "threads": "1",
-    }
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as file:
-        video = file.add_stream("libx264", rate=FPS, options=options)
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        audio = file.add_stream("aac", rate=44100, layout="stereo", bit_rate=128000)
-        for frame_HWC in scene(number, width, height):
-            file.mux(video.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
-        file.mux(video.encode(None))
-        time_s = np.arange(SECONDS * 44100) / 44100
-        noise = np.random.default_rng(number).normal(0, 0.05, len(time_s))
-        tone = (0.3 * np.sin(2 * np.pi * (300 * time_s + 10 * time_s**2)) + noise).astype(
-            np.float32
-        )
-        frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
-        file.mux(audio.encode(frame))
-        file.mux(audio.encode(None))
+    time_s = np.arange(SECONDS * 44100) / 44100
+    noise = np.random.default_rng(number).normal(0, 0.05, len(time_s))
+    tone = 0.3 * np.sin(2 * np.pi * (300 * time_s + 10 * time_s**2)) + noise
+    options = {"preset": "fast", "crf": "23", "g": str(group), "threads": "1"}
+    options["keyint_min"] = str(min(group, 30))
+    write_video(path, scene(number, width, height), FPS, np.stack([tone, tone]), 44100, **options)
 
 
 def make_set(folder: Path, name: str) -> list[str]:
@@ -314,11 +255,8 @@ def find_decoders() -> tuple[dict[str, Clip], dict[str, str]]:
     """Those that can be imported, and why others cannot."""
     found: dict[str, Clip] = {"ours": ours}
     absent: dict[str, str] = {}
-    for name, make in (
-        ("torchcodec", with_torchcodec),
-        ("decord", with_decord),
-        ("opencv", with_opencv),
-    ):
+    makers = with_torchcodec, with_decord, with_opencv
+    for name, make in zip(DECODERS[1:], makers, strict=True):
         try:
             found[name] = make()
         except (ImportError, OSError, RuntimeError) as error:
@@ -331,9 +269,9 @@ def ours(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     with media.Reader(path) as reader:
         frames_THWC = reader.frames(times_s.tolist(), short_side_pixels=side)
-        return frames_THWC, None if sound_s is None else reader.sound(
-            sound_s, SOUND_S, sample_rate_hz=RATE_HZ
-        )
+        if sound_s is None:
+            return frames_THWC, None
+        return frames_THWC, reader.sound(sound_s, SOUND_S, sample_rate_hz=RATE_HZ)
 
 
 def with_torchcodec() -> Clip:
@@ -345,9 +283,7 @@ def with_torchcodec() -> Clip:
 
     def decode(path, times_s, sound_s, side):  # type: ignore[no-untyped-def]
         path = plain_file(path)
-        transforms = None
-        if side is not None:
-            transforms = [Resize(size=scaled(sizes(path), side)[::-1])]
+        transforms = None if side is None else [Resize(size=scaled(sizes(path), side)[::-1])]
         decoder = VideoDecoder(
             path, num_ffmpeg_threads=1, dimension_order="NHWC", transforms=transforms
         )
@@ -355,9 +291,8 @@ def with_torchcodec() -> Clip:
         if sound_s is None:
             return frames_THWC, None
         sounds = AudioDecoder(path, sample_rate=RATE_HZ, num_channels=1)
-        return frames_THWC, sounds.get_samples_played_in_range(
-            sound_s, sound_s + SOUND_S
-        ).data.numpy()[0]
+        samples = sounds.get_samples_played_in_range(sound_s, sound_s + SOUND_S)
+        return frames_THWC, samples.data.numpy()[0]
 
     return decode
 
@@ -369,10 +304,8 @@ def with_decord() -> Clip:
         path = plain_file(path)
         width, height = scaled(sizes(path), side) if side else (-1, -1)
         reader = decord.VideoReader(path, num_threads=1, width=width, height=height)
-        numbers = (
-            np.floor(times_s * reader.get_avg_fps() + 1e-3).astype(int).clip(0, len(reader) - 1)
-        )
-        frames_THWC = reader.get_batch(numbers.tolist()).asnumpy()
+        numbers = np.floor(times_s * reader.get_avg_fps() + 1e-3).astype(int)
+        frames_THWC = reader.get_batch(numbers.clip(0, len(reader) - 1).tolist()).asnumpy()
         if sound_s is None:
             return frames_THWC, None
         sounds = decord.AudioReader(path, sample_rate=RATE_HZ, mono=True)
@@ -446,12 +379,11 @@ def draw(files: list[str], count: int) -> list[tuple[str, np.ndarray, float]]:
     last = SECONDS * FPS - FRAMES * APART - 1
     starts = rng.integers(0, last, count)
     times = [(start + np.arange(FRAMES) * APART + 0.5) / FPS for start in starts]
-    return [
-        (files[i % len(files)], t, min(float(t[0]), SECONDS - SOUND_S)) for i, t in enumerate(times)
-    ]
+    files_and_times = zip(itertools.cycle(files), times, strict=False)
+    return [(file, t, min(float(t[0]), SECONDS - SOUND_S)) for file, t in files_and_times]
 
 
-def check(decode: Clip, files: list[str], name: str) -> int:
+def check(decode: Clip, files: list[str]) -> int:
     """How many of the frames of some clips are not what is to be seen at their times."""
     off = 0
     for path, times_s, _ in draw(files, 4):
@@ -459,9 +391,8 @@ def check(decode: Clip, files: list[str], name: str) -> int:
         with av.open(plain_file(path)) as file:
             every = [(f.time, f) for f in file.decode(video=0) if f.time <= times_s[-1]]
         for time_s, found in zip(times_s, found_THWC, strict=True):
-            wanted = max((f for f in every if f[0] <= time_s), key=lambda f: f[0])[1].to_ndarray(
-                format="rgb24"
-            )
+            _, shown = max((f for f in every if f[0] <= time_s), key=lambda f: f[0])
+            wanted = shown.to_ndarray(format="rgb24")
             off += int(np.abs(found.astype(np.int16) - wanted).mean() > 3)
     return off
 
@@ -479,7 +410,7 @@ def measure(
             if number >= 2:  # the first ones import and allocate
                 spent[decoder].append((time.process_time() - begin) * 1e3)
     row: dict[str, Any] = {"set": f"{name} + sound" if sound else name}
-    for decoder in ("ours", "torchcodec", "decord", "opencv"):
+    for decoder in DECODERS:
         values = spent.get(decoder)
         row[f"{decoder}_ms"] = round(statistics.median(values), 2) if values else None
     # The machine's speed drifts, so ratios are those of the same clip at nearly the same moment.
@@ -491,95 +422,47 @@ def measure(
     return row
 
 
-def report(
-    rows: list[dict[str, Any]],
-    absent: dict[str, str],
-    args: argparse.Namespace,
-    extra: dict[str, Any],
-) -> None:
-    """Write the results as JSON and as a table."""
-    packages = {}
-    for name in (
-        "av",
-        "torch",
-        "torchcodec",
-        "decord2",
-        "decord",
-        "opencv-python-headless",
-        "numpy",
-    ):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    data = {
-        "command": "python benchmarks/decode.py " + " ".join(sys.argv[1:]),
-        "commit": commit(),
-        "machine": {
-            "processor": processor(),
-            "platform": platform.platform(),
-            "threads": 1,
-            "clock": "CPU time",
-        },
-        "versions": {"python": platform.python_version(), **packages},
-        "not_run": absent,
-        "clips": args.clips,
-        "rows": rows,
-        **extra,
-    }
-    lines = [
-        "# Decoding: CPU milliseconds a clip",
-        "",
-        f"- command: {data['command']}",
-        f"- processor: {processor()}, one thread, CPU time, median of {args.clips} clips; commit "
-        f"{data['commit']}",
-        f"- versions: {', '.join(f'{k} {v}' for k, v in data['versions'].items())}",
-        "- in brackets: times as long as ours on the same clip, median; `wrong`: frames of 32 "
-        "that are not those to be"
-        " seen",
-        "",
-        "| set | ours | torchcodec | decord | opencv | wrong |",
-        "|---|---:|---:|---:|---:|---|",
-    ]
+def as_page(about: dict[str, Any], rows: list[dict[str, Any]], extra: dict[str, Any]) -> list[str]:
+    """The results as Markdown."""
+    read, packing, loader = [], [], []
     for row in rows:
-        cells = [row["set"], f"{row['ours_ms']}"]
-        for decoder in ("torchcodec", "decord", "opencv"):
-            value = row[f"{decoder}_ms"]
-            cells.append(
-                "not run" if value is None else f"{value} ({row['times_as_fast'][decoder]})"
-            )
+        others = ((row[f"{other}_ms"], row["times_as_fast"].get(other)) for other in DECODERS[1:])
+        cells = ["not run" if ms is None else f"{ms} ({times})" for ms, times in others]
         wrong = ", ".join(f"{k} {v}" for k, v in row["frames_off"].items() if v) or "none"
-        lines.append("| " + " | ".join([*cells, wrong]) + " |")
-    lines += [
-        "",
-        "The same clips with sound, unpacked and packed in turn: means, and how many times as "
-        "fast packed ones are, in"
-        " all and by the median clip.",
-        "",
-        "| set | unpacked, ms | packed, ms | times as fast | median |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    lines += [f"| {' | '.join(map(str, gain.values()))} |" for gain in extra["gain"]]
-    lines += ["", "| packed for | CPU s a segment of 10 s | kB |", "|---|---:|---:|"]
+        read.append([row["set"], row["ours_ms"], *cells, wrong])
     for cost in extra["packing"]:
         what = f"{cost['short_side_pixels']} pixels, {cost['frame_rate_hz']:g} frames/s"
-        lines.append(f"| {what} | {cost['cpu_seconds']} | {cost['bytes'] / 1000:.0f} |")
-    lines += [
-        "",
-        "Through the loader, in batches of 16: by this process alone, and by a worker, with the "
-        "CPU time of both;"
-        " in brackets over reading alone, median (range) of 10 passes in turn.",
-        "",
-        "| clips of preset small | reading alone, ms | no worker, ms | a worker, ms |",
-        "|---|---:|---:|---:|",
-    ]
+        packing.append([what, cost["cpu_seconds"], f"{cost['bytes'] / 1000:.0f}"])
     for cost in extra["loader"]:
-        cells = [cost["set"], str(cost["bare_ms"])]
+        cells = [cost["set"], cost["bare_ms"]]
         for way in ("alone", "worker"):
             low, high = cost[f"{way}_range"]
             cells.append(f"{cost[f'{way}_ms']} ({cost[f'{way}_ratio']}, {low} to {high})")
-        lines.append("| " + " | ".join(cells) + " |")
-    print(save("decode", data, lines), end="")
+        loader.append(cells)
+    return [
+        "# Decoding: CPU milliseconds a clip",
+        "",
+        *fact_lines(about),
+        "- in brackets: times as long as ours on the same clip, median; `wrong`: frames of 32 that "
+        "are not those to be seen",
+        "",
+        *table("set | ours | torchcodec | decord | opencv | wrong", read),
+        "",
+        "The same clips with sound, unpacked and packed in turn: means, and how many times as fast "
+        "packed ones are, in all and by the median clip.",
+        "",
+        *table(
+            "set | unpacked, ms | packed, ms | times as fast | median",
+            [gain.values() for gain in extra["gain"]],
+        ),
+        "",
+        *table("packed for | CPU s a segment of 10 s | kB", packing),
+        "",
+        "Through the loader, in batches of 16: by this process alone, and by a worker, with the "
+        "CPU time of both; in brackets over reading alone, median (range) of 10 passes in turn.",
+        "",
+        *table("clips of preset small | reading alone, ms | no worker, ms | a worker, ms", loader),
+    ]
 
 
 if __name__ == "__main__":

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -30,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import RESULTS, arguments, fact_lines, facts, save, table
 
 import seehear
 from seehear.config import Data
@@ -49,14 +48,12 @@ from seehear.evaluation.finetuning.training import (
 from seehear.evaluation.sets import LabelledSet, of_index
 from seehear.machine.console import Console
 from seehear.machine.devices import Numerics
-from seehear.machine.files import now, versions, write_json
 from seehear.method.state import State
 from seehear.models.model import Model
 from seehear.reporting.demo import spread
 from seehear.runs.folder import Run
 from seehear.runs.pretrain import recorded_numerics
 
-RESULTS = Path(__file__).parent / "results"
 WAYS = ("pretrained", "scratch")
 RATES = (3e-4, 1e-3, 3e-3)  # tried by --choose
 DEFAULT_RATE = 1e-3
@@ -77,28 +74,18 @@ class Stage:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "root", type=Path, help="the folder of `seehear demo`: seedN/{videos,index-all,VARIANT}"
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--shots", type=int, nargs="+", default=[1, 5, 10, 20], help="examples a class"
-    )
-    parser.add_argument("--variant", default="xdc", help="whose encoders are fine-tuned")
-    parser.add_argument(
-        "--steps", type=int, default=SETTINGS.epoch_steps, help="updates an epoch, of four"
-    )
-    parser.add_argument(
-        "--choose", action="store_true", help="try learning rates on training videos; test nothing"
-    )
-    parser.add_argument("--name", default="finetune-demo", help="results/NAME.json and .md")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser = arguments(__doc__)
+    add = parser.add_argument
+    add("root", type=Path, help="the folder of `seehear demo`: seedN/{videos,index-all,VARIANT}")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--shots", type=int, nargs="+", default=[1, 5, 10, 20], help="examples a class")
+    add("--variant", default="xdc", help="whose encoders are fine-tuned")
+    add("--steps", type=int, default=SETTINGS.epoch_steps, help="updates an epoch, of four")
+    add("--choose", action="store_true", help="try learning rates on training videos; test nothing")
+    add("--name", default="finetune-demo", help="results/NAME.json and .md")
+    add("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)  # as in the demo: these networks are too small for more to pay
-    args.results.mkdir(parents=True, exist_ok=True)
     with Console() as console:
         if args.choose:
             choose_rates(args, console)
@@ -118,10 +105,9 @@ def compare(args: argparse.Namespace, console: Console) -> None:
         begin, stage = time.perf_counter(), prepare(args.root, args.variant, seed, console)
         found: dict[str, Any] = {}
         for shots in args.shots:
-            found[str(shots)] = {
-                way: accuracy(stage, way, shots, rates[way], args.steps) for way in WAYS
-            }
-            console.say(f"seed {seed}, {shots} a class: {found[str(shots)]}")
+            of = {way: accuracy(stage, way, shots, rates[way], args.steps) for way in WAYS}
+            found[str(shots)] = of
+            console.say(f"seed {seed}, {shots} a class: {of}")
         seeds[str(seed)] = {
             "shots": found,
             "chance": 1 / len(stage.data.classes),
@@ -129,23 +115,17 @@ def compare(args: argparse.Namespace, console: Console) -> None:
             "numerics": stage.numerics.describe(),
             "seconds": round(time.perf_counter() - begin, 1),
         }
-    report = {
-        "command": shlex.join(["python", *sys.argv]),
-        "variant": args.variant,
-        "settings": asdict(SETTINGS) | {"epoch_steps": args.steps, "lr": rates},
-        "rates_chosen": choice.name if choice.exists() else None,
-        "seeds": seeds,
-        "created": now(),
-        **versions(),
-    }
-    write_json(args.results / f"{args.name}.json", report)
-    (args.results / f"{args.name}.md").write_text(as_text(report, args.name), encoding="utf-8")
+    report = facts(
+        variant=args.variant,
+        settings=asdict(SETTINGS) | {"epoch_steps": args.steps, "lr": rates},
+        rates_chosen=choice.name if choice.exists() else None,
+    )
+    page = as_page(report, seeds, args.name)
+    save(args.name, {**report, "seeds": seeds}, page, args.results)
 
 
 def choose_rates(args: argparse.Namespace, console: Console) -> None:
-    """The learning rate of each way that is best on kept-out training videos: writes
-    results/NAME-choice.json.
-    """
+    """The best learning rate of each way on kept-out training videos: NAME-choice.json and .md."""
     found: dict[str, dict[str, list[float]]] = {
         way: {str(rate): [] for rate in RATES} for way in WAYS
     }
@@ -155,27 +135,20 @@ def choose_rates(args: argparse.Namespace, console: Console) -> None:
             for rate in RATES:
                 values = accuracy(stage, way, CHOICE_SHOTS, rate, args.steps, kept_out=CHOICE_SHARE)
                 found[way][str(rate)].append(float(np.mean(list(values.values()))))
-                console.say(
-                    f"seed {seed}, {way}, learning rate {rate:g}: {found[way][str(rate)][-1]:.3f}"
-                )
+                console.say(f"seed {seed}, {way}, rate {rate:g}: {found[way][str(rate)][-1]:.3f}")
     chosen = {
         way: float(max(by_rate, key=lambda rate: np.mean(by_rate[rate])))
         for way, by_rate in found.items()
     }
-    write_json(
-        args.results / f"{args.name}-choice.json",
-        {
-            "command": shlex.join(["python", *sys.argv]),
-            "what": f"accuracy, mean of video and audio, on {CHOICE_SHARE:.0%} of the training "
-            f"videos of each seed, "
-            f"after learning from {CHOICE_SHOTS} others a class",
-            "seeds": args.seeds,
-            "accuracy": found,
-            "chosen": chosen,
-            "created": now(),
-            **versions(),
-        },
+    what = (
+        f"accuracy, mean of video and audio, on {CHOICE_SHARE:.0%} of the training videos of each "
+        f"seed, after learning from {CHOICE_SHOTS} others a class"
     )
+    record = facts(what=what, seeds=args.seeds, chosen=chosen) | {"accuracy": found}
+    rows = [[way, rate, *values] for way in WAYS for rate, values in found[way].items()]
+    head = " | ".join(["way", "learning rate", *(f"seed {seed}" for seed in args.seeds)])
+    page = ["# Learning rates", "", *fact_lines(record), "", *table(head, rows)]
+    save(f"{args.name}-choice", record, page, args.results)
 
 
 def prepare(root: Path, variant: str, seed: int, console: Console) -> Stage:
@@ -183,9 +156,8 @@ def prepare(root: Path, variant: str, seed: int, console: Console) -> Stage:
     folder = root / f"seed{seed}"
     numerics = recorded_numerics(Run.open(folder / variant))
     model = seehear.load(folder / variant, device=numerics.device)
-    data = of_index(
-        Index.open(folder / "index-all"), read_classes(folder / "videos" / "classes.csv"), seed
-    )
+    classes = read_classes(folder / "videos" / "classes.csv")
+    data = of_index(Index.open(folder / "index-all"), classes, seed)
     clips = Clips(data.index, model.clip, Data(cache_gigabytes=16.0), seed)
     clips.fill(console.watch(f"seed {seed}: decoding", len(clips)))
     return Stage(model, numerics, data, clips, seed)
@@ -199,57 +171,21 @@ def accuracy(
     cfg = Finetune(**{**asdict(SETTINGS), "lr": rate, "epoch_steps": steps})
     seed = derive(stage.seed, 0)
     train, heldout = training_items(data, split, shots, kept_out, seed)
-    lesson = lesson_of(
-        data,
-        stage.clips,
-        cfg,
-        stage.numerics,
-        train,
-        np.empty(0, dtype=np.int64),
-        f"seed {stage.seed}",
-    )
+    watched, name = np.empty(0, dtype=np.int64), f"seed {stage.seed}"
+    lesson = lesson_of(data, stage.clips, cfg, stage.numerics, train, watched, name)
     pair = starting_pair(stage.model.pair, lesson, scratch=way == "scratch", seed=seed)
     for _ in learn_classes(State(pair, stage.numerics), lesson):
         pass
     rows = rows_of(data, heldout if kept_out else split.test)
     found = item_scores(pair, stage.clips, stage.numerics, data, rows, cfg.clips)
-    return {
-        modality: values["top1"] for modality, values in values_of(found, data.target_V).items()
-    }
+    return {m: values["top1"] for m, values in values_of(found, data.target_V).items()}
 
 
-def as_text(report: Mapping[str, Any], name: str) -> str:
-    """The report as a page."""
-    seeds, cfg = report["seeds"], report["settings"]
-    first = next(iter(seeds.values()))
-    chosen = (
-        f"chosen on kept-out training videos ({report['rates_chosen']})"
-        if report["rates_chosen"]
-        else "set"
-    )
-    lines = [
-        f"# Fine-tuned or from scratch: {name}",
-        "",
-        f"- command: {report['command']}",
-        f"- processor: {report['machine']['processor']}, one thread, "
-        f"{first['numerics']['precision']}",
-        f"- commit {report['commit']}, Python {report['python']}, torch "
-        f"{report['packages']['torch']}",
-        f"- encoders: {report['variant'].upper()}, seeds {', '.join(seeds)}; "
-        f"{cfg['epochs'] * cfg['epoch_steps']} updates of up to {cfg['batch_size']} clips, "
-        f"{cfg['optimizer']}, "
-        f"{cfg['schedule']}; learning rates {cfg['lr']}, {chosen}",
-        f"- seconds a seed: {', '.join(str(s['seconds']) for s in seeds.values())}",
-        "",
-        f"Accuracy in % on {first['n_test']} test videos a seed, mean (least-most) over seeds; "
-        f"chance "
-        f"{100 * first['chance']:.1f}. The gain is that of the pretrained over the new encoders, "
-        f"seed by seed.",
-        "",
-        "| examples a class | video, pretrained | video, scratch | gain | audio, pretrained | "
-        "audio, scratch | gain |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+def as_page(report: Mapping[str, Any], seeds: Mapping[str, Any], name: str) -> list[str]:
+    """The report as Markdown."""
+    cfg, first = report["settings"], next(iter(seeds.values()))
+    how = f"chosen on kept-out training videos ({report['rates_chosen']})"
+    rows = []
     for shots in first["shots"]:
         cells = [shots]
         for modality in ("video", "audio"):
@@ -258,8 +194,23 @@ def as_text(report: Mapping[str, Any], name: str) -> str:
             ]
             gains = [a - b for a, b in zip(*both, strict=True)]
             cells += [*(spread(values, "{:.1f}") for values in both), spread(gains, "{:+.1f}")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    of = [f"{m}, pretrained | {m}, scratch | gain" for m in ("video", "audio")]
+    return [
+        f"# Fine-tuned or from scratch: {name}",
+        "",
+        *fact_lines({key: report[key] for key in report if key != "settings"}),
+        f"- one thread, {first['numerics']['precision']}; {cfg['epochs'] * cfg['epoch_steps']} "
+        f"updates of up to {cfg['batch_size']} clips, {cfg['optimizer']}, {cfg['schedule']}; "
+        f"learning rates {cfg['lr']}, {how if report['rates_chosen'] else 'set'}",
+        f"- seconds a seed: {', '.join(str(s['seconds']) for s in seeds.values())}",
+        "",
+        f"Accuracy in % on {first['n_test']} test videos a seed, mean (least-most) over seeds; "
+        f"chance {100 * first['chance']:.1f}. The gain is that of the pretrained over the new "
+        "encoders, seed by seed.",
+        "",
+        *table(" | ".join(["examples a class", *of]), rows, left=0),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """How fast is k-means here, against faiss and scikit-learn, in one run and in turns?
 
-    python benchmarks/kmeans.py                    # all cores, about 8 minutes on two
-    python benchmarks/kmeans.py --threads 1        # one core each, in CPU seconds
+    python benchmarks/kmeans.py                    # all cores
+    python benchmarks/kmeans.py --threads 1 --rows 100000 --turns 5   # one core each, CPU seconds
     python benchmarks/kmeans.py --device cuda      # against faiss-gpu and flash-kmeans
-    python benchmarks/kmeans.py --growth           # seconds against N and K
 
 Every contestant lives in a process of its own, reads the same features from the same file, starts
 from the same centroids and waits for its turn, so that a busy machine slows all of them alike.
 (With several threads a busy machine slows some much more than others: whoever synchronises threads
-often waits for the core that is taken.) Seconds per iteration are (T(n) - T(1)) / (n - 1), from the
-least of the repeats, where T(i) is a whole call with i moves of the centroids, labels of all rows
-included. Inertia is computed by one function from each contestant's labels and centroids.
+often waits for the core that is taken.) What is timed is a whole call: so many moves of the
+centroids, and the labels of all rows. Each turn has other first centroids; ratios are those of one
+turn. Inertia is computed by one function from each contestant's labels and centroids.
 
 The features are like those of a network after a ReLU, and overlap: relu(h A / 8 + m + e / 2) with h
 and A standard normal, 64 factors, m one of 500 centres of standard deviation 0.6, e standard normal
@@ -22,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,70 +31,76 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import arguments, fact_lines, facts, note, save, table
 from numpy.typing import NDArray
 
-RESULTS = Path(__file__).parent / "results"
-HOPELESS = (
-    3  # who takes so many times as long as the first contestant is not asked about larger sizes
-)
-# the fastest kernels of the OpenBLAS in faiss-cpu, where AVX-512 is there
+PACKAGES = ("faiss-cpu", "faiss-gpu", "flash-kmeans")
+CONTESTANTS = {
+    "cpu": ["faiss", "faiss tuned", "scikit-learn", "seehear"],
+    "cuda": ["faiss gpu", "flash-kmeans", "seehear"],
+}
+HOPELESS = 3
+"""Who takes so many times as long as the first contestant is not asked about larger sizes."""
+
 TUNED = {"OPENBLAS_CORETYPE": "SKYLAKEX"}
+"""The fastest kernels of the OpenBLAS in faiss-cpu, where AVX-512 is there."""
+
 Array = NDArray[np.float32]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 500_000])
     parser.add_argument("--clusters", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="above 200,000 rows there is one, of 10 moves"
-    )
-    parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--moves", type=int, default=10)
+    parser.add_argument("--device", default="cpu", choices=CONTESTANTS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--growth", action="store_true")
-    parser.add_argument(
-        "--name",
-        help="results/NAME.json and .md; kmeans-cpu, kmeans-cuda or kmeans-growth by default",
-    )
+    parser.add_argument("--name", help="results/NAME.json and .md; kmeans-DEVICE by default")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--features", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         work(args.worker, np.load(args.features, mmap_mode="r"), args)
-    elif args.growth:
-        report(args, growth(args), args.name or "kmeans-growth")
-    else:
-        results, absent = race(args)
-        report(args, results, args.name or f"kmeans-{args.device}", absent)
+        return
+    results, absent = race(args)
+    clock = "CPU seconds" if args.threads == 1 and args.device == "cpu" else "wall clock"
+    about = facts(*PACKAGES, threads=args.threads, clock=clock, absent=absent)
+    name = args.name or f"kmeans-{args.device}"
+    head = f"N | K | | s, {args.moves} moves | times as fast | inertia"
+    cells = [
+        [
+            f"{one['rows']:,}",
+            f"{one['clusters']:,}",
+            one["name"],
+            f"{one['s_whole']:.2f}",
+            f"{one['times_as_fast']:.2f} ({one['least']:.2f} to {one['most']:.2f})",
+            f"{one['more_inertia']:+.3%}",
+        ]
+        for one in results
+    ]
+    page = [f"# k-means: {name}", "", *fact_lines(about), "", *table(head, cells, left=3)]
+    save(name, {"about": about, "results": results}, page)
 
 
 # --- the race -------------------------------------------------------------------------------------
 
 
 def race(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Time all contestants on all sizes: one entry per size and contestant, and why others took no
-    part.
-    """
+    """All contestants on all sizes; and why others took no part."""
     results = []
     with tempfile.TemporaryDirectory() as folder:
         features = write_features(Path(folder, "features.npy"), max(args.rows), args.width)
-        invited = [Contestant(name, features, args) for name in names(args.device)]
+        invited = [Contestant(name, features, args) for name in CONTESTANTS[args.device]]
         absent = {one.name: one.missing for one in invited if one.missing}
-        contestants = [one for one in invited if not one.missing]
         for rows in args.rows:
             for clusters in args.clusters:
-                lines = race_once(contestants, rows, clusters, args)
+                there = [one for one in invited if one.name not in absent]
+                lines = race_once(there, rows, clusters, args)
                 for line in lines:
-                    if line["s_per_iteration"] > HOPELESS * lines[0]["s_per_iteration"]:
-                        absent[line["name"]] = (
-                            f"beyond {rows:,} rows and K {clusters:,}: over {HOPELESS} times as "
-                            f"slow"
-                        )
-                contestants = [one for one in contestants if one.name not in absent]
+                    if line["times_as_fast"] < 1 / HOPELESS:
+                        absent[line["name"]] = f"too slow beyond {rows:,} rows and K {clusters:,}"
                 results += lines
         for one in invited:
             one.dismiss()
@@ -106,46 +111,29 @@ def race_once(
     contestants: list[Contestant], rows: int, clusters: int, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """One size: everyone in turn, and again."""
-    large = rows > 200_000
-    repeats, moves = (1, 10) if large else (args.repeats, args.iterations)
-    found: dict[str, dict[str, list[float]]] = {
-        one.name: {"short": [], "long": [], "inertia": []} for one in contestants
-    }
-    for repeat in range(repeats):
+    turns: dict[str, list[dict[str, float]]] = {one.name: [] for one in contestants}
+    for turn in range(args.turns):
         for one in contestants:
-            if repeat == 0:
+            if turn == 0:
                 one.ask(rows=min(rows, 20_000), clusters=clusters, moves=1, start=0)  # warm up
-            short = one.ask(rows=rows, clusters=clusters, moves=1, start=repeat)
-            long = one.ask(rows=rows, clusters=clusters, moves=moves, start=repeat)
-            found[one.name]["short"].append(short["seconds"])
-            found[one.name]["long"].append(long["seconds"])
-            found[one.name]["inertia"].append(long["inertia"])
+            answer = one.ask(rows=rows, clusters=clusters, moves=args.moves, start=turn)
+            turns[one.name].append(answer)
     lines = []
-    for one in contestants:
-        times = found[one.name]
-        line = {
-            "rows": rows,
-            "clusters": clusters,
-            "name": one.name,
-            "moves": moves,
-            "repeats": repeats,
-        }
-        line["s_per_iteration"] = (min(times["long"]) - min(times["short"])) / (moves - 1)
-        line["s_whole"] = min(times["long"])
-        line["inertia"] = float(np.mean(times["inertia"]))
+    base_s, base_inertia = (
+        np.array([turn[key] for turn in turns[contestants[0].name]])
+        for key in ("seconds", "inertia")
+    )
+    for name, found in turns.items():
+        seconds = np.array([turn["seconds"] for turn in found])
+        inertia = np.array([turn["inertia"] for turn in found])
+        line = {"rows": rows, "clusters": clusters, "name": name, "moves": args.moves}
+        line |= {"turns": args.turns, "s_whole": statistics.median(seconds)}
+        ratios = base_s / seconds
+        line |= {"times_as_fast": float(np.median(ratios)), "least": ratios.min()}
+        line |= {"most": ratios.max(), "more_inertia": inertia.mean() / base_inertia.mean() - 1}
         lines.append(line)
-        print(
-            f"{rows:>9,} {clusters:>6,}  {one.name:<16} {line['s_per_iteration']:.4f} s",
-            file=sys.stderr,
-            flush=True,
-        )
+        note(line)
     return lines
-
-
-def names(device: str) -> list[str]:
-    if device == "cuda":
-        return ["faiss gpu", "flash-kmeans", "seehear"]
-    return ["faiss", "faiss tuned", "scikit-learn", "seehear"]
 
 
 class Contestant:
@@ -161,18 +149,12 @@ class Contestant:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         answer = self._answer()
-        if (
-            answer is not None and "missing" not in answer
-        ):  # chosen kernels may need instructions that are not there
+        if answer is not None and "missing" not in answer:
+            # chosen kernels may need instructions that are not there
             self._write(rows=2000, clusters=8, moves=1, start=0)
             answer = self._answer()
-        self.missing = (
-            "its kernels cannot run on this processor"
-            if answer is None
-            else answer.get("missing", "")
-        )
-        if self.missing:
-            print(f"{name} does not take part: {self.missing}", file=sys.stderr)
+        died = "its kernels cannot run on this processor"
+        self.missing = died if answer is None else answer.get("missing", "")
 
     def ask(self, **question: int) -> dict[str, float]:
         self._write(**question)
@@ -199,8 +181,7 @@ class Contestant:
         return answer
 
 
-# --- in the contestant's process
-# -----------------------------------------------------------------------------------
+# --- in the contestant's process ------------------------------------------------------------------
 
 
 def work(name: str, features: Array, args: argparse.Namespace) -> None:
@@ -223,9 +204,8 @@ def work(name: str, features: Array, args: argparse.Namespace) -> None:
         question = json.loads(line)
         if len(rows) != question["rows"]:
             rows = np.array(features[: question["rows"]])
-        picked = np.random.default_rng(question["start"]).choice(
-            len(rows), question["clusters"], replace=False
-        )
+        generator = np.random.default_rng(question["start"])
+        picked = generator.choice(len(rows), question["clusters"], replace=False)
         first = np.ascontiguousarray(rows[np.sort(picked)])
         start = clock()
         labels, centroids = search(rows, first, question["moves"])
@@ -242,15 +222,8 @@ def with_faiss(name: str, device: str) -> Any:
 
     def search(rows: Array, first: Array, moves: int) -> tuple[Any, Any]:
         clusters, width = first.shape
-        model = faiss.Kmeans(
-            width,
-            clusters,
-            niter=moves,
-            seed=1,
-            gpu=gpu,
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(rows),
-        )
+        all_rows = {"min_points_per_centroid": 1, "max_points_per_centroid": len(rows)}
+        model = faiss.Kmeans(width, clusters, niter=moves, seed=1, gpu=gpu, **all_rows)
         model.train(rows, init_centroids=first)
         return model.index.search(rows, 1)[1][:, 0], model.centroids
 
@@ -301,56 +274,12 @@ def with_seehear(name: str, device: str) -> Any:
 
 
 def inertia(rows: Array, labels: NDArray[np.int64], centroids: Array) -> float:
-    """The sum of squared distances of the rows to the centroids of their labels, in float64 over
-    chunks.
-    """
+    """The sum of squared distances of rows to their centroids, in float64 over chunks."""
     total = 0.0
     for start in range(0, len(rows), 10_000):
         off = rows[start : start + 10_000] - centroids[labels[start : start + 10_000]]
         total += float(np.einsum("nd,nd->", off, off, dtype=np.float64))
     return total
-
-
-# --- growth ---------------------------------------------------------------------------------------
-
-
-def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds of an iteration against N at two K, and against K at one N."""
-    sizes = [
-        (rows, clusters)
-        for clusters in (64, 1024)
-        for rows in (10_000, 31_623, 100_000, 316_228, 1_000_000)
-    ]
-    sizes += [(100_000, clusters) for clusters in (256, 4096, 16_384, 65_536)]
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
-        features = write_features(Path(folder, "features.npy"), 1_000_000, args.width)
-        one = Contestant("seehear", features, args)
-        for rows, clusters in sizes:
-            moves = 3 if clusters > 1024 or rows > 200_000 else 10
-            one.ask(rows=min(rows, 20_000), clusters=min(clusters, 1024), moves=1, start=0)
-            times = []
-            for _ in range(2 if moves == 3 else 3):
-                short = one.ask(rows=rows, clusters=clusters, moves=1, start=0)["seconds"]
-                times.append(
-                    (one.ask(rows=rows, clusters=clusters, moves=moves, start=0)["seconds"] - short)
-                    / (moves - 1)
-                )
-            line = {
-                "rows": rows,
-                "clusters": clusters,
-                "name": one.name,
-                "s_per_iteration": min(times),
-            }
-            line["ns_per_row_and_cluster"] = min(times) / rows / clusters * 1e9
-            results.append(line)
-            print(f"{rows:>9,} {clusters:>6,} {min(times):.4f} s", file=sys.stderr, flush=True)
-        one.dismiss()
-    return results
-
-
-# --- features and reports
-# ------------------------------------------------------------------------------------------
 
 
 def write_features(path: Path, rows: int, width: int) -> Path:
@@ -367,103 +296,6 @@ def write_features(path: Path, rows: int, width: int) -> Path:
         features[start : start + many] = np.maximum(chunk, 0)
     features.flush()
     return path
-
-
-def report(
-    args: argparse.Namespace,
-    results: list[dict[str, Any]],
-    name: str,
-    absent: dict[str, str] | None = None,
-) -> None:
-    """Write results/NAME.json and .md, and print the latter."""
-    about = {"command": " ".join(["python benchmarks/kmeans.py", *sys.argv[1:]]), **machine(args)}
-    for contestant, reason in (absent or {}).items():
-        about[f"without {contestant}"] = reason
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(
-        json.dumps({"about": about, "results": results}, indent=1) + "\n"
-    )
-    lines = [f"# k-means: {name}", ""]
-    lines += [f"- {key}: {value}" for key, value in about.items()]
-    lines += ["", *(growth_table(results) if args.growth else race_table(results)), ""]
-    (RESULTS / f"{name}.md").write_text("\n".join(lines))
-    print("\n".join(lines))
-
-
-def race_table(results: list[dict[str, Any]]) -> list[str]:
-    """A Markdown table; speed and inertia are against the first contestant of each size."""
-    lines = [
-        "| N | K | | s per iteration | times as fast | s whole (moves) | times as fast, whole | "
-        "inertia |"
-    ]
-    lines += ["|---:|---:|---|---:|---:|---:|---:|---:|"]
-    for line in results:
-        base = next(
-            one
-            for one in results
-            if (one["rows"], one["clusters"]) == (line["rows"], line["clusters"])
-        )
-        cells = [
-            f"{line['rows']:,}",
-            f"{line['clusters']:,}",
-            line["name"],
-            f"{line['s_per_iteration']:.4f}",
-        ]
-        cells += [
-            f"{base['s_per_iteration'] / line['s_per_iteration']:.2f}",
-            f"{line['s_whole']:.2f} ({line['moves']})",
-        ]
-        cells += [
-            f"{base['s_whole'] / line['s_whole']:.2f}",
-            f"{line['inertia'] / base['inertia'] - 1:+.3%}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def growth_table(results: list[dict[str, Any]]) -> list[str]:
-    lines = ["| N | K | s per iteration | ns per row and cluster |", "|---:|---:|---:|---:|"]
-    lines += [
-        f"| {line['rows']:,} | {line['clusters']:,} | {line['s_per_iteration']:.4f} "
-        f"| {line['ns_per_row_and_cluster']:.2f} |"
-        for line in results
-    ]
-    return lines
-
-
-def machine(args: argparse.Namespace) -> dict[str, str]:
-    """Processor, memory and versions."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    import torch
-
-    about = {"processor": platform.processor() or platform.machine(), "threads": str(args.threads)}
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
-        fields = {key.strip(): value.strip() for key, value in found.items()}
-        flags = fields.get("flags", "").split()
-        about["processor"] = fields.get("model name", about["processor"])
-        wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-        about["instructions"] = ", ".join(flag for flag in wanted if flag in flags) or "unknown"
-    about["clock"] = "CPU seconds" if args.threads == 1 and args.device == "cpu" else "wall clock"
-    if args.device == "cuda":
-        about["gpu"] = torch.cuda.get_device_name()
-    else:
-        about["cuda"] = (
-            "not run: no CUDA device on this machine"
-            if not torch.cuda.is_available()
-            else "not run"
-        )
-    packages = ["torch", "faiss-cpu", "faiss-gpu", "flash-kmeans", "scikit-learn", "numpy"]
-    versions = []
-    for package in packages:
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    about["versions"] = ", ".join(["python " + platform.python_version(), *versions])
-    return about
 
 
 if __name__ == "__main__":

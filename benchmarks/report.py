@@ -14,53 +14,79 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import save
+from common import (
+    HELPERS,
+    arguments,
+    fact_lines,
+    facts,
+    in_a_process,
+    note,
+    save,
+    table,
+    write_video,
+)
 
 FRAME_RATE_HZ, SOUND_RATE_HZ, SECONDS = 15, 16000, 20
 CHUNK_ROWS = 50_000
 WIDTH = 512  # of features, as the full-size encoders give
+COLUMNS = {
+    "rows": "{rows:,}",
+    "build": "{seconds:g} s",
+    "build again": "{seconds_again:g} s",
+    "peak memory": "{peak_memory_gb:g} GB",
+    "previews": "{previews:,}, {previews_mb:g} MB",
+    "report": "{total_mb:g} MB in {files:,} files",
+    "map opens": "{map_opens_s} s",
+    "map draws": "{map_draws_ms} ms",
+    "pointer moves (median, 99 %)": "{map_move_median_ms} ms, {map_move_99_ms} ms",
+}
 
 
 def main() -> None:
-    """Measure each size, and write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--clusters", type=int, default=256)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(arguments.one)))
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.one)))
         return
-    from seehear.machine.files import now, versions
-
     sizes = []
-    for rows in arguments.rows:
+    for rows in args.rows:
         with tempfile.TemporaryDirectory() as folder:
-            simulate(Path(folder), rows=rows, clusters=arguments.clusters)
-            command = [sys.executable, __file__, "--one", folder]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            sizes.append(
-                {
-                    "rows": rows,
-                    "clusters": arguments.clusters,
-                    **found,
-                    **measure_page(Path(folder)),
-                }
-            )
-            print(json.dumps(sizes[-1]), file=sys.stderr)
-    result = {"sizes": sizes, "created": now(), "load": os.getloadavg(), **versions()}
-    save("report", result, as_page(result))
+            simulate(Path(folder), rows=rows, clusters=args.clusters)
+            size = {"rows": rows, **in_a_process(__file__, "--one", folder)}
+            sizes.append(size | measure_page(Path(folder)))
+            note(sizes[-1])
+    about = facts(clusters=args.clusters, width=WIDTH)
+    cells = [[form.format_map(Blank(size)) for form in COLUMNS.values()] for size in sizes]
+    page = [
+        "# The report of a large run",
+        "",
+        *table(" | ".join(COLUMNS), cells, left=len(COLUMNS)),
+        "",
+        f"Simulated runs of {args.clusters} clusters a space and features {WIDTH} wide, 2,000 "
+        'previews of 2 s out of 320 x 240 files; "again" finds its previews cut.',
+        "",
+        *fact_lines(about),
+    ]
+    save("report", {"sizes": sizes, **about}, page)
+
+
+class Blank(dict[str, Any]):
+    """What was not measured is a dash."""
+
+    def __missing__(self, key: str) -> str:
+        return "-"
 
 
 def simulate(
@@ -72,9 +98,7 @@ def simulate(
     files: int = 8,
     seconds: int = SECONDS,
 ) -> Path:
-    """Write videos, an index of so many rows of them, and a finished run with planted clusters;
-    returns the run.
-    """
+    """Write videos, an index of their rows, and a finished run with planted clusters: its path."""
     import torch
 
     from seehear.config import override
@@ -87,33 +111,28 @@ def simulate(
     generator = np.random.default_rng(0)
     video_N = generator.integers(0, clusters, rows).astype(np.int32)
     strays_N = generator.random(rows) < 0.25
-    audio_N = np.where(
-        strays_N, generator.integers(0, clusters, rows), (video_N * 7 + 3) % clusters
-    ).astype(np.int32)
+    drawn_N = generator.integers(0, clusters, rows)
+    audio_N = np.where(strays_N, drawn_N, (video_N * 7 + 3) % clusters).astype(np.int32)
     cfg = override(preset_settings("debug"), {"rounds": 3, "cluster.num_clusters": clusters})
     place = {"path": str(index.folder), "digest": index.digest, "rows": rows}
     run = Run.create(folder / "run", {"settings": cfg.to_dict(), "index": place})
     (run.path / "features").mkdir()
+    labels = {"video": video_N, "audio": audio_N}
     centroids = {
         name: planted(run.path / "features" / f"{name}.npy", labels_N, clusters, width, generator)
-        for name, labels_N in (("video", video_N), ("audio", audio_N))
+        for name, labels_N in labels.items()
     }
-    joined = np.concatenate(
-        [centroids["video"], centroids["audio"][(np.arange(clusters) * 7 + 3) % clusters]], axis=1
-    )
-    centroids["joint"] = joined / np.sqrt(2)
-    labels = {"video": video_N, "audio": audio_N, "joint": video_N}
+    partners = centroids["audio"][(np.arange(clusters) * 7 + 3) % clusters]
+    centroids["joint"] = np.concatenate([centroids["video"], partners], axis=1) / np.sqrt(2)
     state = {}
-    for name, labels_N in labels.items():
+    for name, labels_N in (labels | {"joint": video_N}).items():
         state[name] = {
             "labels": torch.from_numpy(labels_N),
             "centroids": torch.from_numpy(centroids[name].astype(np.float32)),
             "sizes": torch.from_numpy(np.bincount(labels_N, minlength=clusters)),
-            **{
-                f"space.{i}.unit_length": torch.tensor(True)
-                for i in range(2 if name == "joint" else 1)
-            },
         }
+        for part in range(2 if name == "joint" else 1):
+            state[name][f"space.{part}.unit_length"] = torch.tensor(True)
     (run.path / "clusters").mkdir()
     write_clusters(run.path / "clusters", state)
     for number in range(3):
@@ -126,18 +145,14 @@ def simulate(
 def planted(
     path: Path, labels_N: np.ndarray, clusters: int, width: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Write features (N, D) float16 around centroids of unit length; returns the centroids (K,
-    D).
-    """
+    """Write features (N, D) float16 around centroids (K, D) of unit length, which it returns."""
     centroids_KD = generator.normal(size=(clusters, width)).astype(np.float32)
     centroids_KD /= np.linalg.norm(centroids_KD, axis=1, keepdims=True)
     array = np.lib.format.open_memmap(path, "w+", np.float16, (len(labels_N), width))
     for begin in range(0, len(labels_N), CHUNK_ROWS):
         chunk_N = labels_N[begin : begin + CHUNK_ROWS]
-        noise = generator.standard_normal((len(chunk_N), width), np.float32) * (
-            0.6 / np.sqrt(width)
-        )
-        array[begin : begin + CHUNK_ROWS] = centroids_KD[chunk_N] + noise
+        noise = generator.standard_normal((len(chunk_N), width), np.float32)
+        array[begin : begin + CHUNK_ROWS] = centroids_KD[chunk_N] + noise * (0.6 / np.sqrt(width))
     array.flush()
     return centroids_KD
 
@@ -146,34 +161,19 @@ def simulated_index(folder: Path, rows: int, files: int, seconds: int) -> Path:
     """An index with so many rows, 2 s each, that overlap in a few real files."""
     from seehear.data.index.columns import Video
     from seehear.data.index.writing import write_index
-    from seehear.data.media import probe
+    from seehear.data.media import probe, stamp
 
     (folder / "videos").mkdir(parents=True)
     videos = []
     for number in range(files):
         path = folder / "videos" / f"{number}.mp4"
-        write_video(path, number, seconds)
-        info, status = probe(path), path.stat()
-        facts = {
-            name: getattr(info, name)
-            for name in [
-                "fps",
-                "width",
-                "height",
-                "rotation_degrees",
-                "sample_rate_hz",
-                "channels",
-                "video_codec",
-                "audio_codec",
-                "audio_track",
-                "audio_channel",
-                "parts",
-            ]
-        }
-        facts |= {"file_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        sound_CL, options = tone(number, seconds), {"preset": "veryfast", "g": "60"}
+        write_video(
+            path, stripes(number, seconds), FRAME_RATE_HZ, sound_CL, SOUND_RATE_HZ, **options
+        )
         count = rows // files + (number < rows % files)
         start_s = np.linspace(0, seconds - 3, count).round(6)
-        videos.append(Video(str(path), facts, start_s, np.full(count, 2.0)))
+        videos.append(Video.of(str(path), probe(path), start_s, np.full(count, 2.0), stamp(path)))
     info = {
         "root": str(folder / "videos"),
         "paths": [str(folder / "videos")],
@@ -184,40 +184,22 @@ def simulated_index(folder: Path, rows: int, files: int, seconds: int) -> Path:
     return folder / "index"
 
 
-def write_video(path: Path, number: int, seconds: int) -> None:
-    """Drifting stripes with a little noise, and of tones."""
-    from fractions import Fraction
-
-    import av
-
+def stripes(number: int, seconds: int) -> Iterator[np.ndarray]:
+    """Frames (H, W, 3) of drifting stripes with a little noise."""
     generator = np.random.default_rng(number)
     y, x = np.mgrid[0:240, 0:320] / 40.0
-    with av.open(str(path), "w") as container:
-        video = container.add_stream(
-            "libx264", rate=FRAME_RATE_HZ, options={"preset": "veryfast", "g": "60"}
-        )
-        video.width, video.height, video.pix_fmt = 320, 240, "yuv420p"
-        audio = container.add_stream(
-            "aac", rate=SOUND_RATE_HZ, layout="mono", options={"aac_coder": "fast"}
-        )
-        colours = generator.random((3, 2)) * 6
-        for i in range(seconds * FRAME_RATE_HZ):
-            phase = x * colours[:, :1, None] + y * colours[:, 1:, None] + i / (3 + number)
-            noise = generator.normal(0, 6, (3, 240, 320))
-            image = (
-                (128 + 90 * np.sin(phase) + noise).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-            )
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, FRAME_RATE_HZ)
-            container.mux(video.encode(frame))
-        container.mux(video.encode())
-        t_s = np.arange(seconds * SOUND_RATE_HZ) / SOUND_RATE_HZ
-        tone = 0.3 * np.sin(2 * np.pi * (200 + 90 * number) * t_s * (1 + 0.1 * np.sin(t_s)))
-        samples = (tone + 0.02 * generator.normal(size=len(t_s))).astype(np.float32)[None]
-        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-        sound.sample_rate, sound.pts, sound.time_base = SOUND_RATE_HZ, 0, Fraction(1, SOUND_RATE_HZ)
-        container.mux(audio.encode(sound))
-        container.mux(audio.encode())
+    colours = generator.random((3, 2)) * 6
+    for i in range(seconds * FRAME_RATE_HZ):
+        phase = x * colours[:, :1, None] + y * colours[:, 1:, None] + i / (3 + number)
+        image = 128 + 90 * np.sin(phase) + generator.normal(0, 6, (3, 240, 320))
+        yield image.clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def tone(number: int, seconds: int) -> np.ndarray:
+    """A wavering tone (1, L)."""
+    t_s = np.arange(seconds * SOUND_RATE_HZ) / SOUND_RATE_HZ
+    wave = 0.3 * np.sin(2 * np.pi * (200 + 90 * number) * t_s * (1 + 0.1 * np.sin(t_s)))
+    return (wave + 0.02 * np.random.default_rng(number).normal(size=len(t_s)))[None]
 
 
 def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
@@ -255,9 +237,7 @@ def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Build the report of a simulated run twice: everything anew, then with the previews that are
-    there.
-    """
+    """Build the report of a simulated run twice: anew, then with the previews that are there."""
     import seehear
 
     took = []
@@ -267,19 +247,19 @@ def measure(folder: Path) -> dict[str, Any]:
         took.append(round(time.perf_counter() - begin, 1))
     report = folder / "run" / "report"
     files = [path for path in report.rglob("*") if path.is_file()]
-    kinds = {"previews": "previews", "data": "data"}
-    sizes = {
-        k: sum(p.stat().st_size for p in files if p.relative_to(report).parts[0] == name)
-        for k, name in kinds.items()
-    }
+
+    def megabytes(folder: str) -> float:
+        return round(sum(p.stat().st_size for p in files if report / folder in p.parents) / 1e6, 1)
+
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "seconds": took[0],
         "seconds_again": took[1],
-        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+        "peak_memory_gb": round(peak_bytes / 1e9, 2),
         "previews": built.previews,
-        "previews_mb": round(sizes["previews"] / 1e6, 1),
-        "data_mb": round(sizes["data"] / 1e6, 1),
-        "total_mb": round(sum(path.stat().st_size for path in files) / 1e6, 1),
+        "previews_mb": megabytes("previews"),
+        "data_mb": megabytes("data"),
+        "total_mb": megabytes(""),
         "files": len(files),
     }
 
@@ -312,7 +292,7 @@ def measure_page(folder: Path) -> dict[str, Any]:
         from selenium.webdriver.support.ui import WebDriverWait
     except ImportError:
         return {}
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
+    sys.path.insert(0, str(HELPERS))
     from browser import open_browser
 
     try:
@@ -334,43 +314,6 @@ def measure_page(folder: Path) -> dict[str, Any]:
         "map_move_median_ms": round(median, 2),
         "map_move_99_ms": round(slow, 2),
     }
-
-
-def as_page(result: dict[str, Any]) -> str:
-    """The result as a table."""
-    columns = [
-        ("rows", "{rows:,}"),
-        ("build", "{seconds:g} s"),
-        ("build again", "{seconds_again:g} s"),
-        ("peak memory", "{peak_memory_gb:g} GB"),
-        ("previews", "{previews:,}, {previews_mb:g} MB"),
-        ("report", "{total_mb:g} MB in {files:,} files"),
-        ("map opens", "{map_opens_s} s"),
-        ("map draws", "{map_draws_ms} ms"),
-        ("pointer moves (median, 99 %)", "{map_move_median_ms} ms, {map_move_99_ms} ms"),
-    ]
-    lines = [f"| {' | '.join(head for head, _ in columns)} |", "|" + "---|" * len(columns)]
-    blank = dict.fromkeys(
-        ("map_opens_s", "map_draws_ms", "map_move_median_ms", "map_move_99_ms"), "-"
-    )
-    lines += [
-        f"| {' | '.join(form.format(**(blank | size)) for _, form in columns)} |"
-        for size in result["sizes"]
-    ]
-    machine = result["machine"]
-    return (
-        "# The report of a large run\n\n"
-        + "\n".join(lines)
-        + f"\n\nSimulated runs of {result['sizes'][0]['clusters']} clusters a space and features "
-        f"{WIDTH} wide, 2,000 "
-        f'previews of 2 s out of 320 x 240 files, by `python benchmarks/report.py`; "again" finds '
-        f"its previews "
-        f"cut. {machine['processor']}, {machine['cores']} cores, load {result['load'][0]:.1f} at "
-        f"the end; Python "
-        f"{result['python']}, NumPy {result['packages']['numpy']}, commit "
-        f"{str(result['commit'])[:12]}, "
-        f"{result['created'][:10]}.\n"
-    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -36,29 +35,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import save
+from common import VIDEO_FACTS, arguments, fact_lines, facts, in_a_process, note, save, table
 
 WIDTH, CLUSTERS = 64, 256
 CHUNK_ROWS = 2**18
 BATCH = 256
 ROOT = "/nowhere"
-KMEANS_ROWS = (
-    4_000_000  # at most so many rows are clustered; the others have the labels that were planted
-)
+KMEANS_ROWS = 4_000_000  # at most so many are clustered; others have the labels that were planted
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000, 65_000_000]
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        help="where the files are made; 200 bytes a row; the system's by default",
-    )
+    parser = arguments(__doc__)
+    sizes = [100_000, 1_000_000, 10_000_000, 65_000_000]
+    parser.add_argument("--rows", type=int, nargs="+", default=sizes)
+    help = "where the files are made; 200 bytes a row; the system's by default"
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help=help)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -66,23 +57,22 @@ def main() -> None:
             print(json.dumps(Measurement(args.one, Path(folder)).everything()))
         return
     found = []
-    for rows in args.rows:
-        command = [sys.executable, __file__, "--one", str(rows)]
-        command += ["--folder", str(args.folder)] if args.folder else []
-        # gives memory back, so that it is counted
-        environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-        if done.returncode:
-            print(
-                f"{rows:,} rows: ended with {done.returncode}; its error is above.", file=sys.stderr
-            )
-            break
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    report(found, args)
+    try:
+        for rows in args.rows:
+            # the system's pool gives memory back, so that it is counted
+            pool = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+            found.append(in_a_process(__file__, "--one", rows, "--folder", args.folder, **pool))
+    except subprocess.CalledProcessError as error:
+        note(f"{rows:,} rows: ended with {error.returncode}; its error is above.")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    disk = shutil.disk_usage(args.folder).free
+    about = facts(memory_bytes=memory, disk_free_bytes=disk, clusters=CLUSTERS, width=WIDTH)
+    growth = {name: exponent(found, name) for name in found[-1]["stages"]}
+    result = {"sizes": found, "growth": growth, "limits": limits(found[-1], memory, disk)}
+    save("scale", {**result, **about}, as_page(about, **result))
 
 
-# --- one number of rows
-# --------------------------------------------------------------------------------------------
+# --- one number of rows ---------------------------------------------------------------------------
 
 
 class Measurement:
@@ -114,9 +104,8 @@ class Measurement:
             requests = [clips.request(int(row), 0) for row in train[:BATCH]]
         assert len(requests) == min(BATCH, len(train))
         self.save(labels)
-        disk = {
-            path.name: path.stat().st_size for path in sorted((self.folder / "index").iterdir())
-        }
+        files = sorted((self.folder / "index").iterdir())
+        disk = {path.name: path.stat().st_size for path in files}
         return {"rows": self.rows, "stages": self.stages, "disk_bytes": disk}
 
     @contextlib.contextmanager
@@ -126,24 +115,14 @@ class Measurement:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
         before, begin, begin_cpu = status(), time.perf_counter(), time.process_time()
         yield
-        seconds, cpu_seconds, after = (
-            time.perf_counter() - begin,
-            time.process_time() - begin_cpu,
-            status(),
-        )
+        took = time.perf_counter() - begin, time.process_time() - begin_cpu
+        peak = status()["VmHWM"] - before["VmRSS"]
         gc.collect()
         kept = status()["RssAnon"] - before["RssAnon"]
-        self.stages[name] = {
-            "seconds": seconds,
-            "cpu_seconds": cpu_seconds,
-            "peak_bytes": max(0, after["VmHWM"] - before["VmRSS"]),
-            "kept_bytes": max(0, kept),
-        }
-        print(
-            f"{self.rows:>11,}  {name:<48} {seconds:8.3f} s, {cpu_seconds:8.3f} of CPU",
-            file=sys.stderr,
-            flush=True,
-        )
+        keys = ("seconds", "cpu_seconds", "peak_bytes", "kept_bytes")
+        values = *took, max(0, peak), max(0, kept)
+        self.stages[name] = dict(zip(keys, values, strict=True))
+        note({"rows": self.rows, "stage": name, **self.stages[name]})
 
     def write(self) -> None:
         from seehear.data.index.writing import write_table
@@ -169,23 +148,17 @@ class Measurement:
         return index
 
     def cluster(self) -> np.ndarray:
-        """One iteration of k-means over features that are made where they are looked at; its
-        labels.
-        """
+        """One iteration of k-means over features made where they are looked at; its labels."""
         import torch
 
         from seehear.method.kmeans import assign
 
         source = Features()
         labels, clustered = np.empty(self.rows, np.int32), min(self.rows, KMEANS_ROWS)
-        sums, counts = (
-            torch.zeros(CLUSTERS, WIDTH, dtype=torch.float64),
-            torch.zeros(CLUSTERS, dtype=torch.int64),
-        )
-        with self.stage(
-            f"k-means, an iteration, K {CLUSTERS}, D {WIDTH}, at most {KMEANS_ROWS / 1e6:.0f} M "
-            f"rows"
-        ):
+        sums = torch.zeros(CLUSTERS, WIDTH, dtype=torch.float64)
+        counts = torch.zeros(CLUSTERS, dtype=torch.int64)
+        most = f"at most {KMEANS_ROWS / 1e6:.0f} M rows"
+        with self.stage(f"k-means, an iteration, K {CLUSTERS}, D {WIDTH}, {most}"):
             for start in range(0, clustered, CHUNK_ROWS):
                 features = source.rows(start, min(start + CHUNK_ROWS, clustered))
                 found = assign(features, source.centres)
@@ -219,24 +192,20 @@ class Measurement:
             assert not uniform or times[times > 0].max() - times[times > 0].min() <= 1
 
     def save(self, labels: np.ndarray) -> None:
-        """What is written of labels after a round, read back, and compared with those of the round
-        before.
-        """
+        """Labels after a round: written, read back, compared with those of the round before."""
         import pyarrow.parquet as pq
         import torch
 
         from seehear.method.agreement import nmi
         from seehear.runs.checkpoint import read_state, write_clusters, write_state
 
-        state = {
-            "video": {"labels": torch.from_numpy(labels), "centroids": torch.zeros(CLUSTERS, WIDTH)}
-        }
+        zeros = torch.zeros(CLUSTERS, WIDTH)
+        state = {"video": {"labels": torch.from_numpy(labels), "centroids": zeros}}
         with self.stage("write labels.parquet"):
             write_clusters(self.folder, state)
         with self.stage("read labels.parquet"):
-            again = pq.read_table(self.folder / "labels.parquet", columns=["video"])[
-                "video"
-            ].to_numpy()
+            table = pq.read_table(self.folder / "labels.parquet", columns=["video"])
+            again = table["video"].to_numpy()
         assert np.array_equal(labels, again)
         with self.stage("write a checkpoint of the labels"):
             write_state(self.folder, {"clusters": state})
@@ -248,9 +217,7 @@ class Measurement:
 
 
 class Features:
-    """Features (N, D) float32 as a function of the row number: one of K centres, and one of 65,536
-    drawn noises.
-    """
+    """Features (N, D) float32 by row number: one of K centres, and one of 65,536 drawn noises."""
 
     def __init__(self) -> None:
         import torch
@@ -281,17 +248,6 @@ def simulated(rows: int) -> Any:
     from seehear.data.index.columns import SCHEMA, assemble
 
     generator = np.random.default_rng(0)
-    constant = {
-        "fps": 30.0,
-        "width": 340,
-        "height": 256,
-        "rotation_degrees": 0,
-        "sample_rate_hz": 48000,
-        "channels": 2,
-        "audio_track": 0,
-        "audio_channel": -1,
-        "parts": 1,
-    }
     columns: dict[str, Any] = {
         "start_s": np.zeros(rows),
         "seconds": generator.integers(2_000, 10_001, rows, np.int16) / 1000,
@@ -300,7 +256,7 @@ def simulated(rows: int) -> Any:
         "file_bytes": generator.integers(10**5, 10**7, rows),
         "modified_ns": np.arange(rows) * 1000 + 1_700_000_000_000_000_000,
     }
-    for name, value in constant.items():
+    for name, value in VIDEO_FACTS.items():
         columns[name] = np.full(rows, value, SCHEMA.field(name).type.to_pandas_dtype())
     return assemble(columns, names_of(rows), np.arange(rows, dtype=np.int32), SCHEMA)
 
@@ -329,74 +285,37 @@ def names_of(rows: int) -> Any:
 
 
 def status() -> dict[str, int]:
-    """Resident memory in bytes: now, the most since the peak was set back, and what is no
-    file's.
-    """
-    fields = (
-        line.split(":", 1)
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    )
-    return {
-        name: int(value.split()[0]) * 1024
-        for name, value in fields
-        if name in ("VmRSS", "VmHWM", "RssAnon", "RssFile")
-    }
+    """Resident memory in bytes: now, the most since the peak was set back, and no file's."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return {name: int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM", "RssAnon")}
 
 
 # --- the report -----------------------------------------------------------------------------------
 
 
-def report(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    """Write results/scale.json and .md, and print the latter."""
-    from seehear.machine.files import now, versions
-
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    disk = shutil.disk_usage(args.folder or tempfile.gettempdir()).free
-    about = {
-        "created": now(),
-        "memory_bytes": memory,
-        "disk_free_bytes": disk,
-        "load": os.getloadavg(),
-        **versions(),
-    }
-    about["clusters"], about["width"] = CLUSTERS, WIDTH
-    largest = found[-1]
-    growth = {name: exponent(found, name) for name in largest["stages"]}
-    result = {"sizes": found, "growth": growth, "limits": limits(largest, memory, disk), **about}
-    print(save("scale", result, as_page(result)))
-
-
 def exponent(found: list[dict[str, Any]], name: str) -> float | None:
-    """By which power of N a stage's CPU seconds grow: the slope between logarithms, where it takes
-    over 20 ms.
-
-    Of k-means, N is the rows that it goes over.
+    """By which power of N a stage's CPU seconds grow, where it takes over 20 ms; of k-means N is
+    the rows that it goes over.
     """
     most = KMEANS_ROWS if name.startswith("k-means") else math.inf
-    points = [
-        (min(one["rows"], most), one["stages"][name]["cpu_seconds"])
-        for one in found
-        if name in one["stages"]
-    ]
-    points = [(math.log(rows), math.log(seconds)) for rows, seconds in points if seconds > 0.02]
+    stages = ((min(one["rows"], most), one["stages"].get(name)) for one in found)
+    times = [(rows, stage["cpu_seconds"]) for rows, stage in stages if stage]
+    points = [(math.log(rows), math.log(seconds)) for rows, seconds in times if seconds > 0.02]
     if len(points) < 2:
         return None
     return float(np.polyfit(*np.array(points).T, 1)[0])
 
 
 def limits(largest: dict[str, Any], memory: int, disk: int) -> dict[str, Any]:
-    """What the stage that takes most memory, and the files, need a row, and how many rows this
-    machine has room for.
-    """
+    """What writing, using and the files need a row, and for how many this machine has room."""
     stages = {name: s for name, s in largest["stages"].items() if "simulated" not in name}
     hungriest = max(stages, key=lambda name: stages[name]["peak_bytes"])
     # are there while the index is written
     columns = largest["stages"]["make the columns (simulated)"]["peak_bytes"]
     written = (columns + stages["write the index"]["peak_bytes"]) / largest["rows"]
-    used = (
-        max(s["peak_bytes"] for name, s in stages.items() if "write the index" not in name)
-        / largest["rows"]
-    )
+    others = [s["peak_bytes"] for name, s in stages.items() if name != "write the index"]
+    used = max(others) / largest["rows"]
     # an update has the old and the new
     stored = 2 * sum(largest["disk_bytes"].values()) / largest["rows"]
     return {
@@ -409,63 +328,47 @@ def limits(largest: dict[str, Any], memory: int, disk: int) -> dict[str, Any]:
     }
 
 
-def as_page(result: dict[str, Any]) -> str:
+def as_page(
+    about: dict[str, Any],
+    sizes: list[dict[str, Any]],
+    growth: dict[str, float | None],
+    limits: dict[str, Any],
+) -> list[str]:
     """The result as Markdown."""
-    sizes, machine, limit = result["sizes"], result["machine"], result["limits"]
-    lines = [
+    last = sizes[-1]
+    rows = []
+    for name in dict.fromkeys(name for one in reversed(sizes) for name in one["stages"]):
+        cells = [name, *(cell(one["stages"].get(name)) for one in sizes)]
+        if name in last["stages"]:
+            power = growth[name]
+            kept = last["stages"][name]["kept_bytes"] / last["rows"]
+            cells += [f"{kept:.1f}", "flat" if power is None else f"N^{power:.2f}"]
+        rows.append(cells)
+    heads = ["stage", *(f"{one['rows']:,}" for one in sizes), "bytes a row kept", "grows as"]
+    files = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in last["disk_bytes"].items())
+    return [
         "# At the size of the internet, simulated",
         "",
-        f"{result['created']}, commit {result['commit']}, {machine['processor']}, "
-        f"{machine['cores']} cores shared with "
-        f"other work (load {result['load'][0]:.1f}), {result['memory_bytes'] / 1e9:.0f} GB of "
-        f"memory; Python "
-        f"{result['python']}, NumPy {result['packages']['numpy']}, PyArrow "
-        f"{result['packages']['pyarrow']}, torch "
-        f"{result['packages']['torch']}. Seconds of the wall clock (of the processor), and the "
-        f"peak of resident "
-        "memory above where it was, in MB.",
+        *fact_lines(about),
         "",
-        "| stage | "
-        + " | ".join(f"{one['rows']:,}" for one in sizes)
-        + " | bytes a row kept | grows as |",
-        "|---|" + "---:|" * (len(sizes) + 2),
-    ]
-    for name, last in sizes[-1]["stages"].items():
-        cells = [cell(one["stages"].get(name)) for one in sizes]
-        grows = result["growth"][name]
-        cells += [
-            f"{last['kept_bytes'] / sizes[-1]['rows']:.1f}",
-            f"N^{grows:.2f}" if grows is not None else "flat",
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    only = [name for one in sizes for name in one["stages"] if name not in sizes[-1]["stages"]]
-    lines += [
-        f"| {name} | " + " | ".join(cell(one["stages"].get(name)) for one in sizes) + " | | |"
-        for name in dict.fromkeys(only)
-    ]
-    files = sizes[-1]["disk_bytes"]
-    lines += [
+        "Seconds of the wall clock (of the processor), and the peak of resident memory above where "
+        "it was, in MB.",
         "",
-        f"On disk at {sizes[-1]['rows']:,} rows: "
-        + ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in files.items())
-        + ".",
+        *table(" | ".join(heads), rows),
         "",
-        f"The limit of this machine: writing an index holds its columns in memory, "
-        f"{limit['writing_bytes_a_row']:.0f} "
-        f"bytes a row at the peak, so {result['memory_bytes'] / 1e9:.0f} GB are enough for "
-        f"{limit['rows_by_memory'] / 1e6:.0f} million rows; everything else peaks at "
-        f"{limit['using_bytes_a_row']:.0f} bytes a row. An update has the old and the new files "
-        f"on disk, "
-        f"{limit['disk_bytes_a_row']:.0f} bytes a row: room for {limit['rows_by_disk'] / 1e6:.0f} "
-        f"million rows here.",
+        f"On disk at {last['rows']:,} rows: {files}.",
         "",
-        "`kept` counts memory of the process's own that later stages go on using. Growth is that "
-        "of CPU seconds over "
-        "the sizes that take 20 ms, of k-means over the rows that it goes over; "
+        "The limit of this machine: writing an index holds its columns in memory, "
+        f"{limits['writing_bytes_a_row']:.0f} bytes a row at the peak: there is memory for "
+        f"{limits['rows_by_memory'] / 1e6:.0f} million rows; everything else peaks at "
+        f"{limits['using_bytes_a_row']:.0f} bytes a row. An update has the old and new files on "
+        f"disk, {limits['disk_bytes_a_row']:.0f} bytes a row: room for "
+        f"{limits['rows_by_disk'] / 1e6:.0f} million rows here.",
+        "",
+        "`kept` counts memory of the process's own that later stages go on using. Growth is of CPU "
+        "seconds over the sizes that take 20 ms, of k-means over the rows that it goes over; "
         "`flat` stands where no size takes so long, or one alone.",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def cell(stage: dict[str, float] | None) -> str:

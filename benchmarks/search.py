@@ -14,20 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import save
+from common import VIDEO_FACTS, arguments, fact_lines, facts, in_a_process, note, save, table
 
 CASES = {  # by, use, exact
     "audio with audio": ("audio", "audio", True),
@@ -39,9 +35,7 @@ WIDTH, CLUSTERS, REPEATS = 512, 256, 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -50,13 +44,35 @@ def main() -> None:
     if args.case:
         print(json.dumps(measure(args.folder, args.case, args.threads)))
         return
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        begin = time.perf_counter()
-        simulate(folder, args.rows)
-        print(f"simulated {args.rows} rows in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
-        found = {case: in_a_process(folder, case, args.threads) for case in CASES}
-    report(args, found)
+        simulate(Path(place), args.rows)
+        for case in CASES:
+            told = "--case", case, "--folder", place, "--threads", args.threads
+            try:
+                found[case] = in_a_process(__file__, *told, OMP_NUM_THREADS=str(args.threads))
+            except subprocess.CalledProcessError as error:
+                found[case] = {"failed": f"exit code {error.returncode}"}
+            note({case: found[case]})
+    about = facts(rows=args.rows, columns=WIDTH, threads=args.threads)
+    keys = ("first_s", "first_cpu_s", "then_s", "then_cpu_s")
+    rows = [
+        [case, v["failed"]]
+        if "failed" in v
+        else [case, *(v[key] for key in keys), f"{v['peak_mb']} ({v['before_mb']})"]
+        for case, v in found.items()
+    ]
+    page = [
+        "# Search over a simulated run",
+        "",
+        *fact_lines(about),
+        "- memory: the process's own, without pages of the run's files, which the system takes "
+        "back when it needs them",
+        "- the first faiss search builds the index; the others read it",
+        "",
+        *table(" | first, s | first, CPU s | then, s | then, CPU s | peak MB (run opened)", rows),
+    ]
+    save("search", {**about, "cases": found}, page)
 
 
 def simulate(folder: Path, rows: int) -> None:
@@ -65,7 +81,7 @@ def simulate(folder: Path, rows: int) -> None:
 
     import seehear
     from seehear.config import Cluster, Encoders, Settings
-    from seehear.data.index.columns import FACTS, Video
+    from seehear.data.index.columns import Video
     from seehear.data.index.writing import write_index
     from seehear.machine.files import now
     from seehear.method.clusters import Clusters, Space
@@ -80,18 +96,15 @@ def simulate(folder: Path, rows: int) -> None:
     from seehear.runs.folder import Run
 
     seehear.synth(folder / "videos", videos=2, classes=2, workers=1, progress=False)
-    facts = {name: 0 if name not in ("video_codec", "audio_codec") else "" for name in FACTS}
+    of = VIDEO_FACTS | {"video_codec": "h264", "audio_codec": "aac"}
+    of |= {"file_bytes": 1, "modified_ns": 0}
     segments = 10
     files = [
-        Video(f"/library/{i:06d}.mp4", facts, np.arange(segments) * 10.0, np.full(segments, 10.0))
+        Video(f"/library/{i:06d}.mp4", of, np.arange(segments) * 10.0, np.full(segments, 10.0))
         for i in range(rows // segments)
     ]
-    write_index(
-        folder / "index",
-        files,
-        [],
-        {"root": "/library", "paths": ["/library"], "rejected": {}, "created": now()},
-    )
+    info = {"root": "/library", "paths": ["/library"], "rejected": {}, "created": now()}
+    info = write_index(folder / "index", files, [], info)
     rows = len(files) * segments
     generator = np.random.default_rng(0)
     (folder / "run" / "features").mkdir(parents=True)
@@ -108,10 +121,8 @@ def simulate(folder: Path, rows: int) -> None:
     small = Encoders(video_width=64, video_depth=10, audio_width=64, audio_depth=10)
     cfg = Settings(clip=base.clip, encoders=small, cluster=Cluster(num_clusters=(CLUSTERS,)))
     pair: Pair = build_pair(cfg)
-    pair.renew_heads(
-        {"video": {"audio": CLUSTERS}, "audio": {"video": CLUSTERS}},
-        torch.Generator().manual_seed(0),
-    )
+    heads = {"video": {"audio": CLUSTERS}, "audio": {"video": CLUSTERS}}
+    pair.renew_heads(heads, torch.Generator().manual_seed(0))
     labels = generator.integers(0, CLUSTERS, rows).astype(np.int32)
     clusters = {}
     for name in ("video", "audio", "joint"):
@@ -119,14 +130,8 @@ def simulate(folder: Path, rows: int) -> None:
         space = Space.fit(parts, "l2")
         centroids = space(parts)[:CLUSTERS].clone()
         sizes = torch.from_numpy(np.bincount(labels, minlength=CLUSTERS))
-        found = Clustering(
-            torch.from_numpy(labels),
-            centroids,
-            sizes,
-            inertia=0.0,
-            reseeded=0,
-            iterations=1,
-        )
+        counts = {"inertia": 0.0, "reseeded": 0, "iterations": 1}
+        found = Clustering(torch.from_numpy(labels), centroids, sizes, **counts)
         clusters[name] = Clusters(labels, found, space)
     run = folder / "run"
     (run / "clusters").mkdir()
@@ -134,36 +139,10 @@ def simulate(folder: Path, rows: int) -> None:
     few = Features(np.arange(len(sample["video"])), sample)
     matching = fit_matching(pair, few, {name: clusters[name] for name in ("video", "audio")}, "l2")
     save_encoders(run / "encoders", pair, cfg, {}, matching)
-    info = json.loads((folder / "index" / "index.json").read_text())
     place = {"path": str(folder / "index"), "digest": info["digest"], "rows": rows}
     record = {"format": 1, "settings": cfg.to_dict(), "index": place}
     (run / "run.json").write_text(json.dumps(record))
     assert Run.open(run).record["index"]["rows"] == rows
-
-
-def in_a_process(folder: Path, case: str, threads: int) -> dict[str, Any]:
-    """One case, measured in a new process."""
-    command = [
-        sys.executable,
-        __file__,
-        "--case",
-        case,
-        "--folder",
-        str(folder),
-        "--threads",
-        str(threads),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
-    )
-    if done.returncode:
-        print(f"{case}: {done.stderr}", file=sys.stderr)
-        return {
-            "failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        }
-    print(f"{case}: {done.stdout.strip()}", file=sys.stderr)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def measure(folder: Path, case: str, threads: int) -> dict[str, Any]:
@@ -203,7 +182,7 @@ class Memory:
     def __init__(self) -> None:
         self.before_mb = self.peak_mb = self.own_mb()
         self.over = threading.Event()
-        self.watch = threading.Thread(target=self.look)
+        self.watch = threading.Thread(target=self.look, daemon=True)
         self.watch.start()
 
     def look(self) -> None:
@@ -219,41 +198,6 @@ class Memory:
         self.over.set()
         self.watch.join()
         return {"peak_mb": round(self.peak_mb), "before_mb": round(self.before_mb)}
-
-
-def report(args: argparse.Namespace, found: dict[str, Any]) -> None:
-    """Write results/search.json and .md."""
-    from seehear.machine.files import commit, processor
-
-    conditions = {
-        "command": " ".join(["python", "benchmarks/search.py", *sys.argv[1:]]),
-        "rows": args.rows,
-        "columns": WIDTH,
-        "threads": args.threads,
-        "processor": processor(),
-        "load": round(os.getloadavg()[0], 1),
-        "commit": commit(),
-        "versions": f"python {platform.python_version()}, torch {metadata.version('torch')}",
-    }
-    lines = ["# Search over a simulated run", ""]
-    lines += [f"- {key}: {value}" for key, value in conditions.items()]
-    lines += [
-        "- memory: the process's own, without pages of the run's files, which the system takes "
-        "back when it needs them",
-        "- the first faiss search builds the index; the others read it",
-        "",
-        "| | first, s | first, CPU s | then, s | then, CPU s | peak MB (run opened) |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for case, v in found.items():
-        if "failed" in v:
-            lines.append(f"| {case} | {v['failed']} | | | | |")
-            continue
-        times = " | ".join(
-            str(v[key]) for key in ("first_s", "first_cpu_s", "then_s", "then_cpu_s")
-        )
-        lines.append(f"| {case} | {times} | {v['peak_mb']} ({v['before_mb']}) |")
-    save("search", {**conditions, "cases": found}, lines)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -38,17 +37,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import HELPERS, RESULTS, arguments, fact_lines, facts, note, save, table
 
 import seehear
-from seehear.machine.files import commit, processor
 
-RESULTS = Path(__file__).parent / "results"
 PARTS = ("round", "shapes", "ranks")
 ROUND = {  # preset small, narrower and not as deep, so that data must come fast
     "encoders.video_width": 8,
@@ -86,45 +83,30 @@ RANKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument(
-        "--videos", type=int, default=48, help="about so many segments of 3 s in a round"
-    )
-    parser.add_argument(
-        "--turns",
-        type=int,
-        default=4,
-        help="rounds, and how often each number of ranks has its turn",
-    )
-    parser.add_argument("--cache", type=Path, help="keep the videos of a round in this folder")
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each shape and way")
-    parser.add_argument(
-        "--shapes",
-        nargs="+",
-        choices=SHAPES,
-        help="all on a GPU and the small ones on a CPU by default",
-    )
-    parser.add_argument(
-        "--batch", type=int, default=0, help="clips; 32 by default, and 4 or 1 of video on a CPU"
-    )
-    parser.add_argument("--rank-of", type=Path, help=argparse.SUPPRESS)
+    parser = arguments(__doc__)
+    add = parser.add_argument
+    add("--parts", default=",".join(PARTS))
+    add("--device", default="cpu", choices=["cpu", "cuda"])
+    add("--videos", type=int, default=48, help="about so many segments of 3 s in a round")
+    add("--turns", type=int, default=4, help="rounds, and turns of each number of ranks")
+    add("--cache", type=Path, help="keep the videos of a round in this folder")
+    add("--seconds", type=float, default=6.0, help="for each shape and way")
+    add("--shapes", nargs="+", choices=SHAPES, help="by default all on a GPU, small ones on a CPU")
+    add("--batch", type=int, default=0, help="clips; by default 32, and 4 or 1 of video on a CPU")
+    add("--rank-of", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rank_of:
         work_as_rank(args.rank_of)
         return
     measured: dict[str, Any] = {}
     for part in args.parts.split(","):
-        measured[part] = {"round": whole_round, "shapes": shapes, "ranks": scaling}[part](args)
-        print(json.dumps({part: measured[part]}), file=sys.stderr, flush=True)
-    report(measured, args)
+        found = {"round": whole_round, "shapes": shapes, "ranks": scaling}[part](args)
+        measured[part] = {"about": facts(), **found}
+        note({part: found})
+    report(measured, "train" if args.device == "cpu" else "train-cuda")
 
 
-# --- a round against its parts
-# ---------------------------------------------------------------------------------------
+# --- a round against its parts --------------------------------------------------------------------
 
 
 def whole_round(args: argparse.Namespace) -> dict[str, Any]:
@@ -141,38 +123,30 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     from seehear.presets import preset_settings
 
     torch.set_num_threads(1)
-    cfg = override(
-        preset_settings("small"), {**ROUND, "rounds": args.turns, "compute.device": args.device}
-    )
+    changes = {**ROUND, "rounds": args.turns, "compute.device": args.device}
+    cfg = override(preset_settings("small"), changes)
+    size = cfg.train.batch_size
     with tempfile.TemporaryDirectory() as place:
         index = packed_videos(args.cache or Path(place), args.videos)
         numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
-        batch = made_up_batch(cfg.clip, cfg.train.batch_size)
+        batch = made_up_batch(cfg.clip, size)
         other = build_pair(cfg)
         other.renew_heads({m: {"made_up": 16} for m in other.modalities}, torch.Generator())
         forward, step = works(cfg, numerics.place(other), numerics, batch)
-        clips, pair, turns = (
-            Clips(index, cfg.clip, cfg.data, 0),
-            numerics.place(build_pair(cfg)),
-            [],
-        )
+        clips, pair = Clips(index, cfg.clip, cfg.data, 0), numerics.place(build_pair(cfg))
+        turns: list[dict[str, Any]] = []
         stages = Stages()
         rounds = stages.rounds(deep_cluster(State(pair, numerics), clips, cfg))
-        data_s = decoding_alone(clips, cfg.train.batch_size)
-        before = alone(step, numerics.device, cfg.train.batch_size)
+        data_s = decoding_alone(clips, size)
+        before = alone(step, numerics.device, size)
         for _ in range(args.turns):
             begin = time.perf_counter()
             learning = next(rounds).learning
-            round_s, cpu_s, stages_s = (
-                time.perf_counter() - begin,
-                stages.training_cpu_s(),
-                stages.seconds(begin),
-            )
-            after = alone(step, numerics.device, cfg.train.batch_size)
-            step_s, step_cpu_s = (
-                (one + other) / 2 for one, other in zip(before, after, strict=True)
-            )
-            forward_s, _ = alone(forward, numerics.device, cfg.train.batch_size)
+            round_s, cpu_s = time.perf_counter() - begin, stages.training_cpu_s()
+            stages_s = stages.seconds(begin)
+            after = alone(step, numerics.device, size)
+            step_s, step_cpu_s = ((x + y) / 2 for x, y in zip(before, after, strict=True))
+            forward_s, _ = alone(forward, numerics.device, size)
             parts_s = learning.clips * step_s + len(index) * max(forward_s, data_s)
             one = {
                 "training_clips_per_s": round(learning.clips_per_second, 2),
@@ -186,23 +160,22 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
                 "share_of_parts": round(parts_s / round_s, 3),
                 "stages_s": stages_s,
             }
-            one["share_by_cpu"] = round(
-                one["step_alone_cpu_ms"] / one["training_cpu_ms"] * (1 - one["waiting_share"]), 3
-            )
-            turns.append(one)
-            print(json.dumps(one), file=sys.stderr, flush=True)
+            by_cpu = one["step_alone_cpu_ms"] / one["training_cpu_ms"] * (1 - one["waiting_share"])
+            one["share_by_cpu"] = round(by_cpu, 3)
+            note(one)
             before = after
         clips.close()
     return {
         "what": "R(2+1)D-10 and ResNet-10 of width 8, 8x112x112, batch 8, 2 epochs, packed from "
         "340x256",
-        "numerics": f"{numerics.device} {numerics.precision} {numerics.memory_format}, 1 thread, "
-        f"1 decoding process",
+        "numerics": f"{numerics.device} {numerics.precision} {numerics.memory_format}, 1 thread, 1 "
+        "decoding process",
         "rows": len(index),
         "data_alone_clips_per_s": round(1 / data_s, 1),
-        "share_of_step": statistics.median(turn["share_of_step"] for turn in turns),
-        "share_by_cpu": statistics.median(turn["share_by_cpu"] for turn in turns),
-        "share_of_parts": statistics.median(turn["share_of_parts"] for turn in turns),
+        **{
+            share: statistics.median(turn[share] for turn in turns)
+            for share in ("share_of_step", "share_by_cpu", "share_of_parts")
+        },
         "stages_s": {
             name: round(statistics.median(turn["stages_s"].get(name, 0.0) for turn in turns), 2)
             for name in turns[-1]["stages_s"]
@@ -230,9 +203,7 @@ class Stages:
                 self.begun.append((stage, time.perf_counter()))
 
     def seconds(self, round_begun_s: float) -> dict[str, float]:
-        """Seconds of the stages of a round that is over, and of what came before the first of
-        them.
-        """
+        """Seconds of the stages of a round that is over, and of what came before the first."""
         moments = [("before", round_begun_s), *self.begun, ("", time.perf_counter())]
         self.begun = []
         return {
@@ -240,9 +211,7 @@ class Stages:
         }
 
     def training_cpu_s(self) -> float:
-        """CPU seconds of this process since training began; those of the decoding process are not
-        in it.
-        """
+        """CPU seconds of this process since training began, without those of decoding."""
         return time.process_time() - self.begin_s
 
 
@@ -258,10 +227,7 @@ def alone(work: Any, device: str, clips: int) -> tuple[float, float]:
 
 
 def packed_videos(place: Path, videos: int) -> seehear.Index:
-    """An index of packed segments of 3 s, made from 340x256 with a key frame every 250; in reality
-    they differ more.
-    """
-    sys.path.insert(0, str(Path(__file__).parent))
+    """An index of packed segments of 3 s, made from 340x256 with a key frame every 250."""
     import decode
 
     if (place / "packed" / "index.json").exists():
@@ -270,10 +236,8 @@ def packed_videos(place: Path, videos: int) -> seehear.Index:
     made = [place / "videos" / f"{number}.mp4" for number in range(2)]
     for number, path in enumerate(made):
         decode.write(path, number, 340, 256, 250)
-    for copy in range(
-        1, -(-videos // (4 * len(made)))
-    ):  # the same content again costs the decoder the same
-        for path in made:
+    for copy in range(1, -(-videos // (4 * len(made)))):
+        for path in made:  # the same content again costs the decoder the same
             shutil.copy(path, path.with_name(f"{copy}-{path.name}"))
     seehear.index(place / "videos", place / "index", segment_seconds=3.0, workers=1, progress=False)
     seehear.pack(place / "index", place / "packed", preset="small", workers=1)
@@ -289,14 +253,11 @@ def decoding_alone(clips: Any, batch_size: int) -> float:
     return (time.perf_counter() - begin) / read
 
 
-# --- the step by shape
-# -----------------------------------------------------------------------------------------------
+# --- the step by shape ----------------------------------------------------------------------------
 
 
 def shapes(args: argparse.Namespace) -> dict[str, Any]:
-    """Clips/s forward and of a step, ours and plain, with the share of the peak that ours
-    reaches.
-    """
+    """Clips/s forward and of a step, ours and plain, with the share of the peak ours reaches."""
     import torch
 
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -305,13 +266,11 @@ def shapes(args: argparse.Namespace) -> dict[str, Any]:
     rows = []
     for name in wanted:
         rows.append(one_shape(name, *SHAPES[name], args) | {"shape": name})
-        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        note(rows[-1])
     found: dict[str, Any] = {"rows": rows, "device": args.device}
     if args.device == "cpu":
-        absent = [name for name in SHAPES if name not in wanted]
-        found["not_run"] = ", ".join(
-            [*absent, "all of --device cuda: no CUDA device on this machine"]
-        )
+        absent = [*(name for name in SHAPES if name not in wanted), "all of --device cuda"]
+        found["not_run"] = ", ".join(absent)
     return found
 
 
@@ -334,18 +293,11 @@ def one_shape(name: str, frames: int, crop_pixels: int, args: argparse.Namespace
     network: Any = VideoEncoder() if is_video else AudioEncoder()
     clip = preset_settings("small").clip
     pair = Pair(video=network) if is_video else Pair(audio=network)
-    precision: Any = "bf16" if device == "cuda" else "auto"
-    numerics = choose(
-        Compute(device=device, precision="auto" if is_video else precision), pair, clip
-    )
+    precision: Any = "bf16" if device == "cuda" and not is_video else "auto"
+    numerics = choose(Compute(device=device, precision=precision), pair, clip)
     numerics.place(pair)
-    ways = {
-        "ours": (
-            network,
-            numerics.arrange(x.to(device)) if is_video else x.to(device),
-            numerics.precision == "bf16",
-        )
-    }
+    inputs = numerics.arrange(x.to(device)) if is_video else x.to(device)
+    ways = {"ours": (network, inputs, numerics.precision == "bf16")}
     plain_ways = {"fp32": False, "bf16": True}
     if device == "cpu" and numerics.precision == "fp32":
         # where the probe took fp32, bf16 is computed by way of fp32, and takes minutes a step
@@ -360,14 +312,11 @@ def one_shape(name: str, frames: int, crop_pixels: int, args: argparse.Namespace
             for kind, work in (("forward", forward), ("step", step)):
                 if way == "ours" and turn == 0:
                     flops[kind] = counted(work) / size
-                seconds[kind].setdefault(way, []).append(
-                    once(work, device, args.seconds / 6) / size
-                )
+                clip_s = once(work, device, args.seconds / 6) / size
+                seconds[kind].setdefault(way, []).append(clip_s)
     peak = matmul_peak(device, numerics.precision)
-    row: dict[str, Any] = {
-        "numerics": f"{numerics.precision} {numerics.memory_format}",
-        "batch": size,
-    }
+    row: dict[str, Any] = {"numerics": f"{numerics.precision} {numerics.memory_format}"}
+    row["batch"] = size
     for kind, found in seconds.items():
         row[kind] = {way: round(1 / statistics.median(values), 2) for way, values in found.items()}
         for plain in plain_ways:
@@ -391,9 +340,8 @@ def plain_copy(network: Any) -> Any:
     for module in other.modules():
         if isinstance(module, Conv2Plus1D):
             module.__class__ = nn.Conv3d
-            module.weight.data = module.weight.data.contiguous(
-                memory_format=torch.contiguous_format
-            )
+            weight = module.weight.data
+            module.weight.data = weight.contiguous(memory_format=torch.contiguous_format)
     return other
 
 
@@ -403,18 +351,18 @@ def loop(encoder: Any, inputs: Any, is_bf16: bool, *, fused: bool) -> tuple[Any,
 
     optimizer = torch.optim.SGD(encoder.parameters(), lr=1e-4, momentum=0.9, fused=fused or None)
 
+    def autocast() -> torch.autocast:
+        return torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16)
+
     def forward() -> None:
         encoder.eval()
-        with (
-            torch.no_grad(),
-            torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16),
-        ):
+        with torch.no_grad(), autocast():
             encoder(inputs)
 
     def step() -> None:
         encoder.train()
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
+        with autocast():
             features_BD = encoder(inputs)
         features_BD.float().square().mean().backward()
         optimizer.step()
@@ -429,56 +377,33 @@ def scaling(args: argparse.Namespace) -> dict[str, Any]:
     """A round on 1, 2 and 4 ranks, in turns."""
     cores = len(os.sched_getaffinity(0))
     found: dict[int, list[dict[str, Any]]] = {1: [], 2: [], 4: []}
-    # clips/s of as many runs as there are cores, at once, which know nothing of each other
-    strangers = []
+    strangers = []  # clips/s of a run on each core, at once, which know nothing of each other
     with tempfile.TemporaryDirectory() as place:
         for turn in range(args.turns):
             for ranks in found:
                 found[ranks] += as_ranks(ranks, 1, Path(place, f"{ranks}-{turn}"))
-            strangers.append(
-                sum(
-                    one["clips_per_s"]
-                    for one in as_ranks(1, cores, Path(place, f"strangers-{turn}"))
-                )
-            )
+            runs = as_ranks(1, cores, Path(place, f"strangers-{turn}"))
+            strangers.append(sum(one["clips_per_s"] for one in runs))
+    alone = np.array([turn["clips_per_s"] for turn in found[1]])
     rows = []
     for ranks, turns in found.items():
-        speedups = [
-            now["clips_per_s"] / alone["clips_per_s"]
-            for now, alone in zip(turns, found[1], strict=True)
-        ]
-        rows.append(
-            {
-                "ranks": ranks,
-                "clips_per_s": round(statistics.median(turn["clips_per_s"] for turn in turns), 1),
-                "speedup": round(statistics.median(speedups), 3),
-                "efficiency": round(statistics.median(speedups) / min(ranks, cores), 3),
-                **{
-                    key: turns[0][key]
-                    for key in turns[0]
-                    if key.startswith(("bytes", "computed", "messages"))
-                },
-            }
-        )
-    alone = [turn["clips_per_s"] for turn in found[1]]
-    ceiling = statistics.median(many / one for many, one in zip(strangers, alone, strict=True))
+        speed = np.array([turn["clips_per_s"] for turn in turns])
+        speedup = float(np.median(speed / alone))
+        row = {"ranks": ranks, "clips_per_s": round(float(np.median(speed)), 1)}
+        row |= {"speedup": round(speedup, 3), "efficiency": round(speedup / min(ranks, cores), 3)}
+        sent = ("bytes", "computed", "messages")
+        rows.append(row | {key: turns[0][key] for key in turns[0] if key.startswith(sent)})
+    ceiling = float(np.median(np.array(strangers) / alone))
     return {"cores": cores, "strangers_speedup": round(ceiling, 3), "rows": rows}
 
 
 def as_ranks(ranks: int, runs: int, told: Path) -> list[dict[str, Any]]:
     """What so many runs at once tell, each of so many ranks."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={ranks}",
-    ]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={ranks}", __file__, "--rank-of"]
     files = [told.with_name(f"{told.name}-{run}.json") for run in range(runs)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen([*command, __file__, "--rank-of", str(file)], env=env) for file in files
-    ]
+    started = [subprocess.Popen([*command, str(file)], env=env) for file in files]
     codes = [process.wait() for process in started]
     if any(codes):
         raise SystemExit(f"a run of {ranks} ranks failed")
@@ -486,13 +411,11 @@ def as_ranks(ranks: int, runs: int, told: Path) -> list[dict[str, Any]]:
 
 
 def work_as_rank(told: Path) -> None:
-    """Two rounds as one of several ranks; rank 0 writes what the second took and what was sent in
-    it.
-    """
+    """Two rounds as one of several ranks; rank 0 writes what the second took and sent."""
     import torch
     from torch import nn
 
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
+    sys.path.insert(0, str(HELPERS))
     from planted import planted_clips, tiny_settings
     from seehear.machine import distributed
     from seehear.machine.devices import Numerics
@@ -518,9 +441,8 @@ def work_as_rank(told: Path) -> None:
     sent.clear()
     learning = next(rounds).learning
     norms = [m for m in pair.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    numbers = sum(p.numel() for p in pair.parameters()) + sum(
-        2 * norm.num_features for norm in norms
-    )
+    numbers = sum(p.numel() for p in pair.parameters())
+    numbers += sum(2 * norm.num_features for norm in norms)
     # losses and hits of each student; four counts
     step_bytes = 4 * (numbers + 2 * len(pair.modalities) + 4)
     if distributed.rank() == 0:
@@ -536,11 +458,7 @@ def work_as_rank(told: Path) -> None:
             "bytes_per_round_of_steps": sum(steps),
             "bytes_per_round_of_labels": 4 * len(clips) * 2 if ranks > 1 else 0,
         }
-        assert ranks == 1 or len(steps) == learning.steps, (
-            len(steps),
-            learning.steps,
-            sorted(set(sent)),
-        )
+        assert ranks == 1 or len(steps) == learning.steps, (learning.steps, sorted(set(sent)))
         told.write_text(json.dumps(answer), encoding="utf-8")
     distributed.barrier()
     distributed.stop()
@@ -549,136 +467,72 @@ def work_as_rank(told: Path) -> None:
 # --- report ---------------------------------------------------------------------------------------
 
 
-def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
-    """Write results/train.json and .md; parts that were not measured now stay as they are there."""
-    path = RESULTS / ("train.json" if args.device == "cpu" else "train-cuda.json")
+def report(measured: dict[str, Any], name: str) -> None:
+    """Write results/NAME.json and .md; parts that were not measured now stay as they are there."""
+    path = RESULTS / f"{name}.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    packages = {name: metadata.version(name) for name in ("torch", "av", "numpy")}
-    about = {
-        "command": "python benchmarks/train.py " + " ".join(sys.argv[1:]),
-        "commit": commit(),
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_at_the_end": [round(value, 1) for value in os.getloadavg()],
-        "versions": {"python": platform.python_version(), **packages},
-    }
-    if args.device == "cuda":
-        import torch
-
-        about["gpu"] = (
-            torch.cuda.get_device_name() if torch.cuda.is_available() else "none: not run"
-        )
-    data = {part: before[part] for part in PARTS if part in before}
-    data |= {part: {"about": about, **found} for part, found in measured.items()}
-    RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    lines = ["# Training", ""]
+    data = {part: (before | measured)[part] for part in PARTS if part in before | measured}
+    lines = ["# Training"]
     for part, found in data.items():
-        lines += [f"## {part}", "", *(f"- {key}: {value}" for key, value in found["about"].items())]
-        lines += [
-            "",
-            *{"round": round_lines, "shapes": shape_lines, "ranks": rank_lines}[part](found),
-            "",
-        ]
-    path.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))
+        of_part = {"round": round_lines, "shapes": shape_lines, "ranks": rank_lines}[part]
+        lines += ["", f"## {part}", "", *fact_lines(found["about"]), "", *of_part(found)]
+    save(name, data, lines)
 
 
 def round_lines(found: dict[str, Any]) -> list[str]:
-    lines = [f"{found['what']}; {found['numerics']}; {found['rows']} rows. "]
-    lines[0] += (
-        f"Data alone: {found['data_alone_clips_per_s']} clips/s. "
-        if "data_alone_clips_per_s" in found
-        else ""
+    spent = ", ".join(f"{name} {seconds}" for name, seconds in found["stages_s"].items())
+    text = (
+        f"{found['what']}; {found['numerics']}; {found['rows']} rows. Data alone: "
+        f"{found['data_alone_clips_per_s']} clips/s. Training reaches {found['share_of_step']:.1%} "
+        f"of the step alone by the clock, {found['share_by_cpu']:.1%} by CPU time of its process "
+        f"and its waiting, the whole round {found['share_of_parts']:.1%} of training and "
+        f"extraction alone. Seconds of a round, median: {spent}."
     )
-    lines[0] += f"{found['note']}. " if "note" in found else ""
-    lines[0] += f"Training reaches {found['share_of_step']:.1%} of the step alone by the clock, "
-    lines[0] += (
-        f"{found['share_by_cpu']:.1%} by CPU time of its process and its waiting, the whole round "
-    )
-    lines[0] += f"{found['share_of_parts']:.1%} of training and extraction alone."
-    if "stages_s" in found:
-        spent = ", ".join(f"{name} {seconds}" for name, seconds in found["stages_s"].items())
-        lines[0] += f" Seconds of a round, median: {spent}."
-    head = [
-        "turn",
-        "training, clips/s",
-        "step alone",
-        "share",
-        "waiting",
-        "CPU ms a clip",
-        "step alone",
-        "share",
-    ]
-    head += ["round, s", "parts, s", "share"]
-    lines += ["", "| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]
-    for number, turn in enumerate(found["turns"]):
-        cells = [
+    head = "turn | training, clips/s | step alone | share | waiting | CPU ms a clip | step alone"
+    rows = [
+        [
             number,
             turn["training_clips_per_s"],
             turn["step_alone_clips_per_s"],
             f"{turn['share_of_step']:.1%}",
-        ]
-        cells += [
             f"{turn['waiting_share']:.1%}",
             turn["training_cpu_ms"],
             turn["step_alone_cpu_ms"],
+            f"{turn['share_by_cpu']:.1%}",
+            turn["round_s"],
+            turn["parts_s"],
+            f"{turn['share_of_parts']:.1%}",
         ]
-        cells += [f"{turn['share_by_cpu']:.1%}", turn["round_s"], turn["parts_s"]]
-        lines.append("| " + " | ".join(map(str, [*cells, f"{turn['share_of_parts']:.1%}"])) + " |")
-    return lines
+        for number, turn in enumerate(found["turns"])
+    ]
+    return [text, "", *table(f"{head} | share | round, s | parts, s | share", rows, left=0)]
 
 
 def shape_lines(found: dict[str, Any]) -> list[str]:
     lines = [f"Not run: {found['not_run']}.", ""] if "not_run" in found else []
-    if "rows" not in found:
-        return lines
-    lines += ["Clips/s; in brackets how many times as fast ours is.", ""]
-    lines += [
-        "| shape | | ours | share of the peak | plain fp32 | plain bf16 |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for row in found["rows"]:
+    cells = []
+    for row in found.get("rows", []):
         for kind in ("forward", "step"):
             one = row[kind]
-            cells = [
-                row["shape"],
-                kind,
-                f"{one['ours']} ({row['numerics']})",
-                f"{one['share_of_peak']:.0%}",
-            ]
-            cells += [
+            plain = [
                 f"{one[way]} ({one[f'times_as_fast_as_{way}']})" if way in one else "not run"
                 for way in ("fp32", "bf16")
             ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
+            ours = f"{one['ours']} ({row['numerics']})"
+            cells.append([row["shape"], kind, ours, f"{one['share_of_peak']:.0%}", *plain])
+    lines += ["Clips/s; in brackets how many times as fast ours is.", ""]
+    return lines + table("shape | | ours | of the peak | plain fp32 | plain bf16", cells, left=2)
 
 
 def rank_lines(found: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{found['cores']} cores. ",
-        "",
-        "| ranks | clips/s | speed-up | of the ideal for the cores |",
-    ]
-    if "strangers_speedup" in found:
-        lines[0] += (
-            "Runs of one rank that know nothing of each other, one a core at once, reach together "
-        )
-        lines[0] += (
-            f"{found['strangers_speedup']} times what one reaches alone: that is all the machine "
-            f"can give."
-        )
-    lines[-1] += " bytes a step | bytes a round |"
-    lines += ["|---:|---:|---:|---:|---:|---:|"]
-    for row in found["rows"]:
-        cells = [row["ranks"], row["clips_per_s"], row["speedup"], f"{row['efficiency']:.0%}"]
-        lines.append(
-            "| "
-            + " | ".join(map(str, [*cells, row["bytes_per_step"], row["bytes_per_round"]]))
-            + " |"
-        )
-    return lines
+    text = (
+        f"{found['cores']} cores. Runs of one rank that know nothing of each other, one a core at "
+        f"once, reach together {found['strangers_speedup']} times what one reaches alone: that is "
+        "all the machine can give."
+    )
+    head = "ranks | clips/s | speed-up | of the ideal for the cores | bytes a step | bytes a round"
+    keys = ("ranks", "clips_per_s", "speedup", "efficiency", "bytes_per_step", "bytes_per_round")
+    return [text, "", *table(head, [[row[key] for key in keys] for row in found["rows"]], left=0)]
 
 
 if __name__ == "__main__":
