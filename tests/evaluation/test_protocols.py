@@ -83,9 +83,9 @@ def test_a_sound_that_is_no_longer_than_a_clip_is_heard_once(tmp_path):
     counts = []
 
     class Listening(type(QUIET)):
-        def watch(self, what, total):
+        def watch(self, what, total, *more, **shown):
             counts.append((what, total))
-            return super().watch(what, total)
+            return super().watch(what, total, *more, **shown)
 
     seehear.evaluate(
         plain_model(), data=root, results=tmp_path / "r", console=Listening(quiet=True)

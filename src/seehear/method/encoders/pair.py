@@ -1,4 +1,4 @@
-"""Which encoders learn together? One a modality, with a linear head for every space that teaches."""
+"""Which encoders learn together? One a modality, with a linear head for every space to teach it."""
 
 from __future__ import annotations
 
