@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from seehear.models.model import Model, load
     from seehear.reporting import report
     from seehear.reporting.demo import demo
+    from seehear.reporting.exploring import explore
     from seehear.runs.clustering import cluster
     from seehear.runs.pretrain import pretrain
 
@@ -42,6 +43,7 @@ __all__ = [
     "embed",
     "embed_file",
     "evaluate",
+    "explore",
     "export",
     "export_labels",
     "index",
@@ -66,6 +68,7 @@ _HOMES = {
     "embed": "library",
     "embed_file": "library",
     "evaluate": "evaluation",
+    "explore": "reporting.exploring",
     "export": "models.export",
     "export_labels": "library",
     "index": "data.index",

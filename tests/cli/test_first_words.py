@@ -48,6 +48,8 @@ def test_nothing_typed_is_answered_with_help(words, begins, monkeypatch, capsys)
         ("weights convert w.pt --out e", "w.pt does not exist."),
         ("index v --out i", "v does not exist."),
         ("search r --query q.wav", "r does not exist."),
+        ("explore v", "v does not exist."),
+        ("explore", "Missing argument 'VIDEOS...'. See `seehear explore --help`."),
         ("cluster x --out r", "Missing option '--encoder'. See `seehear cluster --help`."),
         ("cluster x --out r --encoder e", "e has no trained encoders: there is no such run"),
         ("cluster x --out r --encoder e --num-clusters 1", "'1' must be whole numbers from 2 up"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -391,6 +392,24 @@ def test_exports_hold_every_segment_with_its_clusters(trained, index_folder, tmp
         assert [int(row["audio_cluster"]) for row in rows] == clusters["audio"]
         assert {row["video_name"] or None for row in rows} == {None, '<b>"rain" & [red]'}
         return
+    if to == "jsonl":
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+        found = [os.path.normpath(tmp_path / line["file_name"]) for line in lines]
+        assert found == [index.path(row) for row in range(40)]
+        assert [line["audio_cluster"] for line in lines] == clusters["audio"]
+        return
+    if to == "features":
+        table = pq.read_table(out)
+        for modality, part_ND in trained.features.items():
+            column = table[f"embedding_{modality}"]
+            assert column.type == pa.list_(pa.float32(), part_ND.shape[1])
+            np.testing.assert_array_equal(np.stack(column.to_numpy()), part_ND)
+        assert table["joint_cluster"].to_pylist() == clusters["joint"]
+        assert table["path"].to_pylist() == [index.path(row) for row in range(40)]
+        seconds, name = index.seconds[7], os.path.relpath(index.path(7), index.info["root"])
+        assert table["id"][7].as_py() == f"{name}#t=0.0,{round(float(seconds), 6)}"
+        assert len(set(table["id"].to_pylist())) == 40
+        return
     if to == "fiftyone":
         labels = json.loads((out / "joint" / "labels.json").read_text())["labels"]
         found = [
@@ -417,6 +436,39 @@ def test_exports_hold_every_segment_with_its_clusters(trained, index_folder, tmp
         {"start": 1, "end": round(index.seconds[0] * index.fps[0])}
     ]
     assert tasks[0]["data"]["video"].startswith("/data/local-files/?d=")
+
+
+@pytest.mark.parametrize("embedding", ["video", "joint"])
+def test_one_embedding_is_what_other_programs_take(trained, tmp_path, embedding):
+    out = tmp_path / "one.parquet"
+    export_labels(trained, "features", out, embedding=embedding)
+    table = pq.read_table(out)
+    assert [name for name in table.column_names if "embedding" in name] == ["embedding"]
+    found = np.stack(table["embedding"].to_numpy())
+    features = {m: torch.from_numpy(np.array(x, np.float32)) for m, x in trained.features.items()}
+    wanted = features["video"] if embedding == "video" else trained.unit_vectors("joint", features)
+    np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(UsageError, match="embedding is 'smell'"):
+        export_labels(trained, "features", tmp_path / "x", embedding="smell")
+    with pytest.raises(UsageError, match="It is for --to features"):
+        export_labels(trained, "csv", tmp_path / "x", embedding="video")
+
+
+def test_pandas_and_datasets_and_lance_open_what_is_written(trained, index_folder, tmp_path):
+    export_labels(trained, "features", tmp_path / "features.parquet")
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(tmp_path / "features.parquet")
+    assert np.stack(frame["embedding_audio"]).shape == trained.features["audio"].shape
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_parquet(str(tmp_path / "features.parquet"))
+    assert rows[3]["audio_cluster"] == int(trained.labels["audio"][3])
+    lancedb = pytest.importorskip("lancedb")
+    table = lancedb.connect(tmp_path / "db").create_table(
+        "clips", pq.read_table(tmp_path / "features.parquet")
+    )
+    query = np.array(trained.features["audio"][3], np.float32)
+    best = table.search(query, vector_column_name="embedding_audio").limit(1).to_arrow()
+    assert best["id"][0].as_py() == frame["id"][3]
 
 
 def test_an_export_overwrites_nothing_but_exports(trained, tmp_path):

@@ -92,6 +92,8 @@ def cli(ctx: click.Context) -> None:
     """Learn to see by hearing and to hear by seeing, from a folder of unlabelled videos.
 
     \b
+    From videos to clusters that play, all at once:
+      seehear explore VIDEOS
     The way from videos to encoders:
       seehear index VIDEOS --out INDEX             which files can be used, and why not the others
       seehear pretrain INDEX --out RUN             learn, without labels

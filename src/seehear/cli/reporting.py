@@ -1,14 +1,59 @@
-"""What a run found, to look at: report."""
+"""What a run found, to look at: explore, report."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
 import seehear
-from seehear.cli.base import PATH, RUN, WORD, Existing, answer, command, flag, option, say, shared
+from seehear.cli.base import (
+    PATH,
+    RUN,
+    VIDEOS,
+    WORD,
+    Existing,
+    answer,
+    command,
+    flag,
+    option,
+    say,
+    shared,
+)
+
+
+@command(short_help="From a folder of videos to clusters that play.")
+@click.argument("videos", nargs=-1, required=True, type=VIDEOS)
+@option("--out", "The folder of all that is made.", default=Path("explored"), type=PATH)
+@option("--encoder", "As of `seehear cluster`. [default: downloaded ones, or train]", multiple=True)
+@shared("--workers", "--device")
+@flag("--no-open", "Do not show the page in a browser.")
+@flag("--overwrite", "Cluster anew, by other encoders perhaps.")
+@shared("--quiet", "--json")
+def explore(
+    videos: tuple[Path | str, ...], no_open: bool, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Index VIDEOS, cluster what is seen and heard in them, build the page and open it.
+
+    By encoders that are named or were downloaded before (video and sound), as they are; else small
+    ones are trained on VIDEOS, and how long that takes is said before it starts. Interrupted, the
+    same line goes on.
+    """
+    from seehear.machine.console import Console
+
+    built = seehear.explore(videos, console=Console(quiet=quiet), **options)
+    run, page = options["out"] / "run", Path(built.path).resolve()
+    answer(
+        as_json,
+        built.to_dict(),
+        f"{built.path}: {built.rows} segments, {built.previews} with previews",
+        *built.notes,
+        f"To name clusters: seehear report {shlex.quote(str(run))} --serve --open",
+    )
+    if not no_open:
+        click.launch(page.as_uri())
 
 
 @command(short_help="Build a page to look at a run, listen to it, and name clusters.")
@@ -73,4 +118,4 @@ def serve_page(folder: Path, run: Path, port: int, open_page: bool, *, quiet: bo
         server.server_close()
 
 
-COMMANDS = (report,)
+COMMANDS = (explore, report)

@@ -205,8 +205,14 @@ def subset(run: Path, as_json: bool, **options: Any) -> None:
 
 @command("export-labels", short_help="Clusters for other programs.")
 @click.argument("run", type=RUN)
-@option("--to", "csv, parquet, classes, fiftyone or label-studio.", required=True, type=WORD)
-@option("--out", "The file (csv, parquet, classes) or folder.", required=True, type=PATH)
+@option(
+    "--to",
+    "csv, parquet, features (Parquet), jsonl, classes, fiftyone or label-studio.",
+    required=True,
+    type=WORD,
+)
+@option("--out", "The file, or folder of the last two, to write.", required=True, type=PATH)
+@option("--embedding", "features: video, audio or joint, as one column.", type=WORD)
 @shared("--index")
 @option("--root", "label-studio: the folder that its local file server shows.", type=PATH)
 @flag("--overwrite", "Replace an earlier export.")

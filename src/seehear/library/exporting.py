@@ -4,6 +4,9 @@
                    cluster and name
     classes        a CSV of the segments that people have said what they are, by ticks or by the
                    name of their cluster: path,start_s,end_s,class, as `evaluate --classes` takes it
+    features       a Parquet file, a row a segment: id, path, start_s, seconds, embedding_video,
+                   embedding_audio, and for each clustering cluster and name; or one `embedding`
+    jsonl          a line a segment, as in metadata.jsonl beside videos: file_name, and the same
     fiftyone       a folder with, for each clustering, FiftyOne's documented
                    `FiftyOneTemporalDetectionDataset`: a labels.json with absolute paths and time
                    ranges in seconds
@@ -19,6 +22,7 @@ import json
 import math
 import os
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,19 +30,25 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seehear.data.index import Index
+from seehear.data.remote.addresses import is_remote
+from seehear.data.stretches import fragment
 from seehear.errors import SettingsError, UsageError
 from seehear.library.assigning import columns_in, save_labels
 from seehear.library.gallery import PLACE
-from seehear.library.trained import Trained, open_run
-from seehear.machine.files import whole_folder, write_json
+from seehear.library.trained import BLOCK_ROWS, Trained, blocks_of, open_run
+from seehear.machine.files import atomic_file, whole_folder, write_json
 from seehear.machine.locks import one_writer
-from seehear.machine.outputs import LABELS, check_file, check_folder
+from seehear.machine.outputs import LABELS, begins_with, check_file, check_folder, real
+from seehear.method.clusters import MEMBERS
+from seehear.models.matching import space_of
 from seehear.models.model import Model
 from seehear.runs.names import label_of, read_ticks
 
-FORMATS = ("csv", "parquet", "classes", "fiftyone", "label-studio")
+FORMATS = ("csv", "parquet", "features", "jsonl", "classes", "fiftyone", "label-studio")
+FOLDERS = ("fiftyone", "label-studio")
 CLASSES = ("path", "start_s", "end_s", "class")
 UNKNOWN_FPS = 25.0  # stands for the frame rate of files that do not tell theirs
 
@@ -51,17 +61,20 @@ def export_labels(
     overwrite: bool = False,
     root: str | Path | None = None,
     index: str | Path | None = None,
+    embedding: str | None = None,
 ) -> dict[str, Any]:
     """Write the clusters of the segments that a run was trained on, for another program.
 
     Args:
         run: the folder of a finished run, or its loaded model.
-        to: "csv", "parquet", "classes", "fiftyone" or "label-studio".
-        out: the file (csv, parquet, classes) or folder (fiftyone, label-studio) to write.
+        to: "csv", "parquet", "features", "jsonl", "classes", "fiftyone" or "label-studio".
+        out: the file to write, or for fiftyone and label-studio the folder.
         overwrite: replace what an earlier export wrote there.
         root: label-studio: the folder that its local file server shows (LOCAL_FILES_DOCUMENT_ROOT);
             by default the one that the index's paths are relative to.
         index: the index that the run was trained on; by default where the run found it.
+        embedding: features: "video", "audio" or "joint" writes that as the one column `embedding`,
+            of the rows that have it.
     Returns:
         "path", "segments", "videos", "clusterings"; of classes "classes": how many of each.
     Raises:
@@ -72,15 +85,21 @@ def export_labels(
     if to not in FORMATS:
         raise SettingsError(f"There is no format {to!r}. Formats: {', '.join(FORMATS)}.")
     trained, out = open_run(run), Path(out)
+    check_embedding(trained, to, embedding)
     rows = trained.index(index)
     classes: dict[str, int] = {}
-    if to in ("csv", "parquet", "classes"):
+    if to not in FOLDERS:
         check_file(out, is_export, "labels", overwrite=overwrite, inputs=[trained.path])
         table = (table_of_classes if to == "classes" else table_of_labels)(trained, rows)
         if to == "classes":
             classes = dict(Counter(table["class"].to_pylist()).most_common())
         with one_writer(out):
-            save_labels(table, out, as_csv=to != "parquet")
+            if to == "features":
+                save_features(trained, rows, out, embedding)
+            elif to == "jsonl":
+                save_lines(table, out)
+            else:
+                save_labels(table, out, as_csv=to != "parquet")
     else:
         check_folder(out, LABELS, overwrite=overwrite, inputs=[trained.path, rows.folder])
         with one_writer(out), whole_folder(out, replaces=LABELS) as folder:
@@ -103,7 +122,9 @@ def export_labels(
 def is_export(path: Path) -> bool:
     """Whether a file is of an earlier export."""
     columns = columns_in(path)
-    return columns[:4] == ["row", *PLACE.names] or columns == list(CLASSES)
+    is_table = columns[:4] in (["row", *PLACE.names], ["id", *PLACE.names])
+    is_lines = begins_with(path, b'{"file_name": ')
+    return is_table or is_lines or columns == list(CLASSES)
 
 
 def table_of_classes(trained: Trained, index: Index) -> pa.Table:
@@ -141,6 +162,68 @@ def table_of_classes(trained: Trained, index: Index) -> pa.Table:
         [name for _, name in found],
     )
     return pa.table(dict(zip(CLASSES, columns, strict=True)))
+
+
+def check_embedding(trained: Trained, to: str, embedding: str | None) -> None:
+    """Raise UsageError for an embedding that is not there or not asked for."""
+    if embedding is None:
+        return
+    there = list(dict.fromkeys(map(space_of, trained.clusterings)))
+    if embedding not in there:
+        raise UsageError(f"embedding is {embedding!r}. It must be one of {', '.join(there)}.")
+    if to != "features":
+        raise UsageError(f"embedding is {embedding!r}, and to {to!r}. It is for --to features.")
+
+
+def save_features(trained: Trained, index: Index, out: Path, embedding: str | None) -> None:
+    """Features and clusters of all rows, some at a time; all of the rows that can be read.
+
+    `id` names a segment by its file, relative to the folder of the videos, and when it is.
+    """
+    labels = table_of_labels(trained, index)
+    root = str(index.info["root"])
+    ids = [
+        relative_name(path, root) + fragment(start_s, seconds)
+        for path, start_s, seconds in zip(
+            *(labels[name].to_pylist() for name in PLACE.names), strict=True
+        )
+    ]
+    labels = labels.set_column(0, "id", pa.array(ids, pa.string()))
+    of = MEMBERS[embedding] if embedding else tuple(trained.features)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out) as temporary, ExitStack() as held:
+        writer: pq.ParquetWriter | None = None
+        for rows, found in blocks_of(trained.features, of):
+            named = {f"embedding_{modality}": part for modality, part in found.items()}
+            if embedding == "joint":
+                named = {"embedding": trained.unit_vectors("joint", found)}
+            elif embedding:
+                named = {"embedding": found[embedding]}
+            table = labels.take(pa.array(rows))
+            for name, part_nD in named.items():
+                flat, width = pa.array(part_nD.numpy().reshape(-1)), part_nD.shape[1]
+                column = pa.FixedSizeListArray.from_arrays(flat, width)
+                table = table.append_column(name, column)
+            if writer is None:
+                writer = held.enter_context(
+                    pq.ParquetWriter(temporary, table.schema, compression="zstd")
+                )
+            writer.write_table(table)
+
+
+def save_lines(labels: pa.Table, out: Path) -> None:
+    """JSON, a line a segment; file names are relative to the file's own folder."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for batch in labels.to_batches(BLOCK_ROWS):
+            for line in batch.to_pylist():
+                named = {"file_name": relative_name(line.pop("path"), str(real(out).parent))}
+                file.write(json.dumps(named | line, ensure_ascii=False) + "\n")
+
+
+def relative_name(path: str, folder: str) -> str:
+    """A file as seen from a folder, an address as it is."""
+    return path if is_remote(path) else os.path.relpath(path, folder)
 
 
 def table_of_labels(trained: Trained, index: Index) -> pa.Table:

@@ -1,10 +1,10 @@
 """What did a run find? One page to look at, listen to, and name clusters on, of real files, that
 opens from disk.
 
-`build.py` puts it together · `health.py` the verdict · `cards.py` clusters · `matrix.py` video
-against audio · `projection.py` the map · `previews.py` moving pictures with sound · `segments.py`
-rows · `scripts.py` data for the page · `server.py` serves it to this machine alone, so that names
-can be saved · `page/` the page itself.
+`build.py` puts it together, `exploring.py` makes all from a folder of videos · `health.py` the
+verdict · `cards.py` clusters · `matrix.py` video against audio · `projection.py` the map ·
+`previews.py` moving pictures with sound · `segments.py` rows · `scripts.py` data for the page ·
+`server.py` serves it to this machine alone, so that names can be saved · `page/` the page itself.
 """
 
 from __future__ import annotations

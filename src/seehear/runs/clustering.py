@@ -75,7 +75,7 @@ def cluster(
             "settings": cfg.to_dict(),
             "index": place_of(index, out) | fingerprint(index),
             "numerics": model.numerics.describe(),
-            "encoder": name_of(model),
+            "encoder": " and ".join(name_of(x) if isinstance(x, Model) else str(x) for x in given),
         }
         run = Run.create(folder, record) if distributed.rank() == 0 else Run(folder, record)
         clips = Clips(index, cfg.clip, cfg.data, cfg.seed, model.modalities)
@@ -87,15 +87,19 @@ def cluster(
     return Run(out, run.record)
 
 
+def usual_clusters(rows: int) -> int:
+    """K where no number is given."""
+    return min(MOST_CLUSTERS, max(2, rows // ROWS_A_CLUSTER))
+
+
 def settings_of(
     model: Model, rows: int, num_clusters: Sequence[int] | None, workers: int
 ) -> Settings:
     """What the run records, as one that was trained would."""
-    usual = min(MOST_CLUSTERS, max(2, rows // ROWS_A_CLUSTER))
     return Settings(
         clip=model.clip,
         encoders=Encoders(**model.info["encoders"]),
-        cluster=Cluster(num_clusters=tuple(num_clusters or [usual])),
+        cluster=Cluster(num_clusters=tuple(num_clusters or [usual_clusters(rows)])),
         data=Data(workers=workers),
         compute=Compute(device=model.numerics.device, precision="fp32"),
     )
