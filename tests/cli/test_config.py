@@ -75,7 +75,7 @@ def test_values_get_the_type_of_their_setting(name, typed, value):
         ({"train.batch_size": 1}, "at least 2"),
         ({"train.batch_size": True}, "a whole number"),
         ({"clip.flip": "maybe"}, "true or false"),
-        ({"variant": "xyz"}, "one of xdc, sdc, mdc, cdc"),
+        ({"variant": "xyz"}, "one of xdc, sdc, mdc, cdc, same-modality"),
         ({"cluster.num_clusters": ""}, "whole numbers separated by commas"),
         (
             {"cluster.num_clusters": "4,,5"},

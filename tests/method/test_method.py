@@ -36,6 +36,9 @@ def test_the_table_of_teachers_is_that_of_the_paper():
         assert TEACHERS["mdc"][student] == (student, crossed)
         assert TEACHERS["cdc"][student] == ("joint",)
         assert TEACHERS["xdc"][student] == (crossed,)
+        twin = f"{student}2"
+        assert TEACHERS["same-modality"][student] == (twin,)
+        assert TEACHERS["same-modality"][twin] == (student,)
 
 
 @pytest.mark.parametrize("variant", TEACHERS)
@@ -82,14 +85,15 @@ def same(one, other):
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.parametrize("variant", ["sdc", "same-modality"])
 @pytest.mark.parametrize("student", ["video", "audio"])
-def test_in_sdc_nothing_of_an_encoder_depends_on_the_other_sense(student):
+def test_in_sdc_and_the_control_nothing_of_an_encoder_depends_on_the_other_sense(variant, student):
     """Labels, losses, stop and weights stay the same to the bit while the other sense's content
     changes rows.
     """
     other = {"video": "audio", "audio": "video"}[student]
     cfg = tiny_settings(
-        {"variant": "sdc", "rounds": 2, "train.epochs": 4, "train.patience": 1, "train.lr": 0.02}
+        {"variant": variant, "rounds": 2, "train.epochs": 4, "train.patience": 1, "train.lr": 0.02}
     )
     found = []
     for scramble in (False, True):
@@ -105,6 +109,24 @@ def test_in_sdc_nothing_of_an_encoder_depends_on_the_other_sense(student):
         assert not np.array_equal(one.clusters[other].labels_N, two.clusters[other].labels_N)
     assert same(of_student(pair, student), of_student(scrambled_pair, student))
     assert not same(of_student(pair, other), of_student(scrambled_pair, other))
+
+
+def test_the_control_has_two_encoders_a_sense_and_leaves_those_that_xdc_has():
+    cfg = tiny_settings({"variant": "same-modality", "rounds": 2})
+    of_xdc, pair = build_pair(override(cfg, {"variant": "xdc"})), build_pair(cfg)
+    assert pair.modalities == ("video", "audio")
+    for name in pair.modalities:
+        weights = pair.encoders[name].state_dict()
+        assert same(weights, of_xdc.encoders[name].state_dict())
+        assert not same(weights, pair.encoders[f"{name}2"].state_dict())
+    clips, _ = planted_clips(cfg)
+    rounds = rounds_of_pair(pair, clips, cfg)
+    assert rounds[1].learned.keys() == {"video", "audio", "video2", "audio2"}
+    one, other = (pair.encoders[name].state_dict() for name in ("audio", "audio2"))
+    assert not same(one, other)
+    features, final = final_clusters(State(pair, CPU), clips, cfg)
+    assert features.of.keys() == {"video", "audio"}
+    assert final.keys() == {"video", "audio", "joint"}
 
 
 def taught(cfg, clips, labels):
@@ -341,15 +363,18 @@ def test_in_turns_each_learns_in_every_other_round_from_clusters_made_anew(varia
     clips, _ = planted_clips(cfg)
     state = State(build_pair(cfg), CPU)
     before = {m: copy.deepcopy(e.state_dict()) for m, e in state.pair.encoders.items()}
-    found = []
+    students, found = list(TEACHERS[variant]), []
+    half = len(students) // 2
+    turns = [students[:half], students[half:]]
     for now in rounds_one_by_one(state, clips, cfg):
         after = {m: copy.deepcopy(e.state_dict()) for m, e in state.pair.encoders.items()}
         moved = [m for m in after if any((after[m][k] != before[m][k]).any() for k in after[m])]
-        found.append(moved if now.number else ["video"])  # in the first all are calibrated
+        found.append(moved if now.number else turns[0])  # in the first all are calibrated
         assert list(now.learned) == found[-1]
-        assert set(now.clusters) == set(TEACHERS[variant][found[-1][0]])
+        teaching = [TEACHERS[variant][student] for student in found[-1]]
+        assert set(now.clusters) == {space for spaces in teaching for space in spaces}
         before = after
-    assert found == [["video"], ["audio"], ["video"], ["audio"]]
+    assert found == [*turns, *turns]
     assert set(state.last) == {space for of in TEACHERS[variant].values() for space in of}
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from seehear.data.placing import MODALITIES
 from seehear.method.clusters import Clusters, Space, heads_of
 from seehear.method.encoders import Pair
+from seehear.method.encoders.pair import TWINS, modality_of
 from seehear.method.features import Features
 from seehear.method.kmeans import Clustering
 from seehear.method.method import TEACHERS
@@ -40,14 +41,16 @@ def planted(variant):
             labels, torch.zeros(EVENTS, dim), torch.bincount(labels), 0.0, reseeded=0, iterations=1
         )
         clusters[space] = Clusters(labels.numpy(), clustering, Space(()))
-    pair = Pair(Nothing(), Nothing())
+    twins = {name: Nothing() for name in TEACHERS[variant] if name in TWINS}
+    pair = Pair(Nothing(), Nothing()).add_twins(twins)
     pair.register_parameter("somewhere", torch.nn.Parameter(torch.zeros(1)))
     pair.renew_heads(heads_of(clusters, TEACHERS[variant]), torch.Generator().manual_seed(1))
     optimizer = torch.optim.Adam(pair.heads.parameters(), lr=0.1)
     for _ in range(60):
         loss = sum(
             F.cross_entropy(
-                head(features[student]), torch.from_numpy(clusters[name].labels_N).long()
+                head(features[modality_of(student)]),
+                torch.from_numpy(clusters[name].labels_N).long(),
             )
             for student, heads in pair.heads.items()
             for name, head in heads.items()

@@ -186,7 +186,12 @@ def cluster(index: Path, out: Path, quiet: bool, workers: int | None, **options:
 @command(short_help="Show in minutes that the method works.")
 @option("--out", "The folder.", default=Path("runs/demo"), type=PATH)
 @option("--seeds", "One or several, such as 0,1,2.", default="0", type=Numbers(least=0))
-@option("--variant", "One or several of xdc, sdc, mdc, cdc.", default="sdc,xdc", type=WORD)
+@option(
+    "--variant",
+    "One or several of xdc, sdc, mdc, cdc, same-modality.",
+    default="sdc,xdc",
+    type=WORD,
+)
 @option("--videos", "How many to synthesise for each seed.", default=1500)
 def demo(out: Path, seeds: tuple[int, ...], variant: str, videos: int) -> None:
     """Show in minutes that the method works: synthesise, index, train, probe, compare."""

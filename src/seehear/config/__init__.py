@@ -47,7 +47,7 @@ __all__ = [
     "setting",
 ]
 
-Variant = Literal["xdc", "sdc", "mdc", "cdc"]
+Variant = Literal["xdc", "sdc", "mdc", "cdc", "same-modality"]
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,9 @@ class Checkpoint:
 class Settings:
     """All settings of a pretraining run."""
 
-    variant: Variant = setting("xdc", "who teaches whom: xdc, sdc, mdc or cdc")
+    variant: Variant = setting(
+        "xdc", "who teaches whom: xdc, sdc, mdc, cdc, or same-modality (a control)"
+    )
     seed: int = setting(0, "every random choice derives from it", low=0)
     rounds: int = setting(10, "most rounds of extract, cluster, train", low=1)
     stop_nmi: float = setting(

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from seehear.config import Cluster, Settings
 from seehear.data.order import derive
 from seehear.machine import distributed
+from seehear.method.encoders.pair import TWINS
 from seehear.method.features import Features
 from seehear.method.kmeans import Clustering, Preprocessing, fit_preprocessing, kmeans
 from seehear.method.rankme import rankme
@@ -31,9 +32,14 @@ from seehear.method.recordings import Centring, Spread
 UNLABELLED = -1  # the label of a row that could not be read
 NUMBERS = ("inertia", "reseeded", "iterations")  # of a clustering, beside its tensors
 OF_FEATURES = ("shares", "chance", "rankme")  # numbers of what was clustered
-# space -> the modalities whose features it joins
-MEMBERS = {"video": ("video",), "audio": ("audio",), "joint": ("video", "audio")}
-ALL_SPACES = tuple(MEMBERS)
+ALL_SPACES = ("video", "audio", "joint")
+# space -> the encoders whose features it joins
+MEMBERS = {
+    "video": ("video",),
+    "audio": ("audio",),
+    "joint": ("video", "audio"),
+    **{twin: (twin,) for twin in TWINS},
+}
 
 
 @dataclass(frozen=True)
@@ -258,9 +264,9 @@ def cluster_features(
 
 
 def members_of(teachers: Mapping[str, tuple[str, ...]]) -> tuple[list[str], set[str]]:
-    """The spaces that teach, in the order of `MEMBERS`, and the modalities that these join."""
+    """The spaces that teach, in the order of `MEMBERS`, and the encoders that these join."""
     spaces = [space for space in MEMBERS if any(space in of for of in teachers.values())]
-    return spaces, {modality for space in spaces for modality in MEMBERS[space]}
+    return spaces, {encoder for space in spaces for encoder in MEMBERS[space]}
 
 
 def heads_of(

@@ -25,6 +25,7 @@ from seehear.errors import SeehearError
 from seehear.machine import distributed
 from seehear.machine.devices import Numerics, upload
 from seehear.method.encoders import Pair
+from seehear.method.encoders.pair import modalities_of, modality_of
 from seehear.method.encoders.spectrogram import Spectrogram
 from seehear.method.learning import FEATURES, Learning, Step, timed
 
@@ -58,21 +59,28 @@ def spectrogram_of(clip: Clip) -> Spectrogram:
     return Spectrogram(clip.sample_rate_hz, clip.mel_bins, clip.spectrogram_frames)
 
 
-def encoder_inputs(batch: Batch, clip: Clip, numerics: Numerics, pair: Pair) -> dict[str, Tensor]:
-    """A batch as the encoders of `pair` take it, on the device.
+def encoder_inputs(
+    batch: Batch, clip: Clip, numerics: Numerics, pair: Pair, encoders: Collection[str] = MODALITIES
+) -> dict[str, Tensor]:
+    """A batch as some encoders of `pair` take it, on the device.
 
     {"video": (B, 3, T, P, P), "audio": (B, 1, M, S)}, each where the batch has it and the pair an
     encoder for it; an audio encoder with a true attribute `takes_waveform` gets (B, L) instead.
     """
     device, inputs = numerics.device, {}
+    wanted = modalities_of([name for name in encoders if name in pair.encoders])
     draws_BD = upload(batch.draws_BD, device)
-    if batch.frames_BTHWC is not None and "video" in pair.encoders:
+    if batch.frames_BTHWC is not None and "video" in wanted:
         frames_BCTHW = augment_frames(upload(batch.frames_BTHWC, device), draws_BD, clip)
         inputs["video"] = numerics.arrange(frames_BCTHW)
-    if batch.waveform_BL is not None and "audio" in pair.encoders:
+    if batch.waveform_BL is not None and "audio" in wanted:
         waveform_BL = augment_sound(upload(batch.waveform_BL, device), draws_BD, clip)
         inputs["audio"] = audio_input(waveform_BL, clip, pair)
-    return inputs
+    return {
+        name: inputs[modality_of(name)]
+        for name in pair.encoders
+        if name in encoders and modality_of(name) in inputs
+    }
 
 
 def audio_input(waveform_BL: Tensor, clip: Clip, pair: Pair) -> Tensor:
@@ -105,11 +113,11 @@ def calibrate(
     raises the NMI of random audio features with the true events from 0.13 to 0.20, and the first
     round is what the video encoder has to start from.
     """
-    fresh = [modality for modality, encoder in pair.encoders.items() if is_untouched(encoder)]
-    fresh = [modality for modality in fresh if modality in clips.modalities]
+    fresh = [name for name, encoder in pair.encoders.items() if is_untouched(encoder)]
+    fresh = [name for name in fresh if modality_of(name) in clips.modalities]
     if not fresh:
         return
-    norms = [m for modality in fresh for m in norms_of(pair.encoders[modality])]
+    norms = [m for name in fresh for m in norms_of(pair.encoders[name])]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -118,13 +126,17 @@ def calibrate(
     rows = np.arange(len(clips)) if rows is None else rows
     rows = shuffled(rows, (clips.seed, 0xCA1))[:CALIBRATION_ROWS]
     for batch in clips.batches(
-        rows, epoch=CENTRED, batch_size=batch_size, keep_last=False, modalities=fresh
+        rows,
+        epoch=CENTRED,
+        batch_size=batch_size,
+        keep_last=False,
+        modalities=modalities_of(fresh),
     ):
         if len(batch.rows_B) > 1:
-            inputs = encoder_inputs(batch, clips.clip, numerics, pair)
+            inputs = encoder_inputs(batch, clips.clip, numerics, pair, fresh)
             with numerics.autocast(), distributed.without_ranks():
-                for modality, tensor in inputs.items():
-                    pair.encoders[modality](tensor)
+                for name, tensor in inputs.items():
+                    pair.encoders[name](tensor)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     if distributed.rank() > 0:
@@ -192,12 +204,14 @@ def extracting(
     num_clips: int | np.ndarray = 1,
     num_crops: int = 1,
     batch_size: int = 64,
-    modalities: Collection[str] = MODALITIES,
+    encoders: Collection[str] = MODALITIES,
 ) -> Generator[Step, None, Features]:
-    """`extract`, yielding how far it is after each batch; nothing is read but `modalities`."""
+    """`extract`, yielding how far it is after each batch; nothing is read but for `encoders`."""
     was_training = pair.training
     pair.eval()
-    wanted = [m for m in clips.modalities if m in pair.encoders and m in modalities]
+    wanted = [
+        name for name in pair.encoders if name in encoders and modality_of(name) in clips.modalities
+    ]
     sums = {m: torch.zeros(len(rows), pair.feature_dim(m)) for m in wanted}
     counts, done = np.zeros(len(rows), dtype=np.int32), 0
     # on the device, on their way
@@ -208,10 +222,11 @@ def extracting(
             sums[modality].index_add_(0, torch.from_numpy(at), part.float().cpu())
 
     yield Step(FEATURES, 0, len(rows))
-    how: dict[str, Any] = {"num_crops": num_crops, "batch_size": batch_size, "modalities": wanted}
+    read = modalities_of(wanted)
+    how: dict[str, Any] = {"num_crops": num_crops, "batch_size": batch_size, "modalities": read}
     looked = Learning()  # of which only the time spent waiting means anything here
     for batch in timed(clips.sampled(rows, num_clips, **how), looked):
-        inputs = encoder_inputs(batch, clips.clip, numerics, pair)
+        inputs = encoder_inputs(batch, clips.clip, numerics, pair, wanted)
         at = np.searchsorted(rows, batch.rows_B)
         with numerics.autocast():
             now = (at, pair.features(inputs))

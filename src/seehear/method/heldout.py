@@ -13,6 +13,7 @@ from seehear.config import Train
 from seehear.data.clips import Clips
 from seehear.data.placing import CENTRED
 from seehear.machine import distributed
+from seehear.method.encoders.pair import modalities_of
 from seehear.method.features import encoder_inputs
 from seehear.method.learning import LEAVE, Step, Sums
 from seehear.method.state import State
@@ -37,14 +38,15 @@ def measure(
     state.pair.eval()
     rows = rows[mine.start : mine.stop]
     for batch in clips.batches(
-        rows, epoch=CENTRED, batch_size=batch_size, modalities=state.students
+        rows, epoch=CENTRED, batch_size=batch_size, modalities=modalities_of(state.students)
     ):
         # ranks have different numbers of batches, so nothing is agreed on before the end
         yield now()
         if leave := state.request == LEAVE:
             break
         with state.numerics.autocast():
-            scores = state.pair(encoder_inputs(batch, clips.clip, state.numerics, state.pair))
+            inputs = encoder_inputs(batch, clips.clip, state.numerics, state.pair, state.students)
+            scores = state.pair(inputs)
         sums.add(
             losses(scores, update.labels, batch.rows_B, update.loss).double(), len(batch.rows_B)
         )

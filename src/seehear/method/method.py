@@ -37,6 +37,13 @@ TEACHERS: dict[str, dict[str, tuple[str, ...]]] = {
     "mdc": {"video": ("video", "audio"), "audio": ("audio", "video")},
     "cdc": {"video": ("joint",), "audio": ("joint",)},
     "xdc": {"video": ("audio",), "audio": ("video",)},
+    # The paper's control: two encoders of each sense, with weights of their own, swap clusters.
+    "same-modality": {
+        "video": ("video2",),
+        "audio": ("audio2",),
+        "video2": ("video",),
+        "audio2": ("audio",),
+    },
 }
 
 
@@ -54,7 +61,7 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
                 calibrate(state.pair, clips, state.numerics)
             spaces, read = members_of(teachers)
             of = (state.pair, clips, state.numerics, rows_of_this_rank(clips))
-            features = yield from extracting(*of, modalities=read)
+            features = yield from extracting(*of, encoders=read)
             which = (cfg, state.numerics.device, state.round, spaces, state.last)
             found = cluster_features(features, clips.index.recording, *which)
             state.begin_round(found, heads_of(found, teachers), cfg)  # with new heads
@@ -77,12 +84,13 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
 
 
 def teachers_in(cfg: Settings, number: int) -> Mapping[str, tuple[str, ...]]:
-    """Who learns in a round, and from which spaces: all, or one whose clusters teach next."""
+    """Who learns in a round, and from which spaces: all, or half, whose clusters teach next."""
     teachers = TEACHERS[cfg.variant]
     if cfg.train.order != "alternating":
         return teachers
-    turn = list(teachers)[number % len(teachers)]
-    return {turn: teachers[turn]}
+    half = len(teachers) // 2
+    first = number % 2 * half
+    return dict(list(teachers.items())[first : first + half])
 
 
 def final_clusters(

@@ -212,7 +212,8 @@ class Update:
     def _learn(self, batch: Batch, batch_size: int) -> Tensor:
         """Add the gradients of one part to those there; its (students, 2) losses and hits."""
         with self.numerics.autocast():
-            scores = self.pair(encoder_inputs(batch, self.clip, self.numerics, self.pair))
+            inputs = encoder_inputs(batch, self.clip, self.numerics, self.pair, self.students)
+            scores = self.pair(inputs)
         table_S2 = losses(scores, self.labels, batch.rows_B, self.loss, self.cfg.label_smoothing)
         loss = table_S2[:, 0].sum()
         (loss / batch_size).backward()  # type: ignore[no-untyped-call]

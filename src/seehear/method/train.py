@@ -24,7 +24,7 @@ import numpy as np
 from seehear.config import Train
 from seehear.data.clips import Clips
 from seehear.data.order import epoch_rows, share_seen
-from seehear.data.placing import MODALITIES
+from seehear.method.encoders.pair import ENCODERS, modalities_of
 from seehear.method.heldout import measure
 from seehear.method.learning import GO_ON, LEAVE, Step, timed
 from seehear.method.skips import Skips
@@ -75,7 +75,7 @@ def train(state: State, clips: Clips, course: Course, cfg: Train) -> Iterator[St
     batch_size = min(cfg.batch_size, len(rows))
     batches = len(rows) // batch_size  # of an epoch; each leaves out other rows
     most_steps = cfg.epochs * batches if course.most_steps is None else course.most_steps
-    who = " and ".join(students)
+    who, senses = " and ".join(students), modalities_of(students)
     skips = Skips(learning, who, cfg.epochs * batches, course.remedy.format(lr=cfg.lr))
 
     def now(request: int = GO_ON) -> Step:
@@ -93,11 +93,11 @@ def train(state: State, clips: Clips, course: Course, cfg: Train) -> Iterator[St
 
         # Students draw apart, and no draw comes twice: epochs are numbered over the whole run.
         epoch = course.first_epoch + done
-        seeds = (clips.seed, epoch, 0x5EED, *map(MODALITIES.index, students))
+        seeds = (clips.seed, epoch, 0x5EED, *map(ENCODERS.index, students))
         drawn = epoch_rows(rows, labels, seeds, uniform=cfg.uniform_clusters)
         stop = min(batches, most_steps - done * batches)
         plan = Plan(update.pieces, drawn, batch_size, range(state.step, stop))
-        read = clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows, modalities=students)
+        read = clips.pieces(plan, epoch=epoch, num_rows=plan.num_rows, modalities=senses)
         pieces = timed(read, learning)
 
         pair.train()

@@ -8,7 +8,7 @@ features have nothing in common, are described in the same words: p_k, the chanc
     MDC  both heads of both encoders -> the same video clusters and audio clusters
     CDC  the head of each encoder -> the same joint clusters
     SDC  each head predicts its own sense's clusters: they are translated by how often training
-         rows were in both
+         rows were in both; the same-modality control likewise, by its own clusters
 
 The own cluster of a feature is a softmax over its products with prototypes: the mean of the
 prepared features of the training rows that carried the label, times a sharpness fitted to these
@@ -30,6 +30,7 @@ from seehear.data.placing import MODALITIES
 from seehear.method.agreement import pairs_of
 from seehear.method.clusters import Clusters, Space
 from seehear.method.encoders import Pair
+from seehear.method.encoders.pair import TWINS
 from seehear.method.features import Features
 
 # tried on the training labels: 0.5 to 128
@@ -169,6 +170,7 @@ def fit_matching(
         student: {
             name: (head.weight.detach().float().cpu(), head.bias.detach().float().cpu())  # type: ignore[operator]
             for name, head in pair.heads_for(student).items()
+            if space_of(name) not in TWINS
         }
         for student in MODALITIES
     }

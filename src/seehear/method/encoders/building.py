@@ -16,20 +16,30 @@ BN_EPS = 1e-3  # of the video encoder, where nothing else is recorded: XDC's
 _GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
 
 
-def pair_of(e: Encoders, modalities: Sequence[str] = MODALITIES, bn_eps: float = BN_EPS) -> Pair:
+def pair_of(
+    e: Encoders,
+    modalities: Sequence[str] = MODALITIES,
+    bn_eps: float = BN_EPS,
+    with_twins: bool = False,
+) -> Pair:
     """Encoders of the given shapes; random weights from PyTorch's global generator."""
-    video = (
-        VideoEncoder(e.video_width, e.video_depth, e.midplanes, bn_eps)
-        if "video" in modalities
-        else None
+
+    def video() -> VideoEncoder:
+        return VideoEncoder(e.video_width, e.video_depth, e.midplanes, bn_eps)
+
+    def audio() -> AudioEncoder:
+        return AudioEncoder(e.audio_width, e.audio_depth)
+
+    pair = Pair(
+        video() if "video" in modalities else None, audio() if "audio" in modalities else None
     )
-    return Pair(
-        video, AudioEncoder(e.audio_width, e.audio_depth) if "audio" in modalities else None
-    )
+    return pair.add_twins({"video2": video(), "audio2": audio()}) if with_twins else pair
 
 
 def build_pair(settings: Settings) -> Pair:
-    """Two encoders as the settings say, random weights from `settings.seed`, without heads."""
+    """Two encoders as the settings say, random weights from `settings.seed`, without heads; and
+    their twins where the variant wants them.
+    """
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return pair_of(settings.encoders)
+        return pair_of(settings.encoders, with_twins=settings.variant == "same-modality")

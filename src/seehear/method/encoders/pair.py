@@ -1,8 +1,10 @@
-"""Which encoders learn together? One a modality, with a linear head for every space to teach it."""
+"""Which encoders learn together? One a modality, and a twin of each for the same-modality control,
+with a linear head for every space to teach it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,20 @@ from torch import Tensor, nn
 from seehear.data.placing import MODALITIES
 from seehear.errors import UsageError
 from seehear.method.encoders.resnets import VideoEncoder
+
+TWINS = {"video2": "video", "audio2": "audio"}  # name of the second encoder -> its modality
+ENCODERS = (*MODALITIES, *TWINS)
+
+
+def modality_of(encoder: str) -> str:
+    """What an encoder takes, by its name: "video" or "audio"."""
+    return TWINS.get(encoder, encoder)
+
+
+def modalities_of(encoders: Collection[str]) -> tuple[str, ...]:
+    """What some encoders take together."""
+    taken = {modality_of(name) for name in encoders}
+    return tuple(modality for modality in MODALITIES if modality in taken)
 
 
 class Pair(nn.Module):
@@ -42,13 +58,21 @@ class Pair(nn.Module):
         self.encoders = nn.ModuleDict(given)
         self.heads = nn.ModuleDict({name: nn.ModuleDict() for name in given})
 
+    def add_twins(self, twins: Mapping[str, nn.Module]) -> Pair:
+        """Second encoders, "video2" and "audio2": they teach and learn, and a run leaves them
+        behind.
+        """
+        self.encoders.update(twins)
+        self.heads.update({name: nn.ModuleDict() for name in twins})
+        return self
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """Which of "video" and "audio" there is an encoder for."""
         return tuple(name for name in MODALITIES if name in self.encoders)
 
     def encoder(self, modality: str) -> nn.Module:
-        """One modality's encoder.
+        """One modality's encoder, or a twin.
 
         Raises:
             UsageError: there is none.
@@ -97,7 +121,7 @@ class Pair(nn.Module):
     @property
     def students(self) -> tuple[str, ...]:
         """The encoders that have heads, and so can be taught."""
-        return tuple(name for name in self.modalities if len(self.heads_for(name)))
+        return tuple(name for name in self.encoders if len(self.heads_for(name)))
 
     def modules_of(self, students: Sequence[str]) -> nn.ModuleList:
         """What is trained of some students: their encoders, unless these are frozen, and heads."""
@@ -137,8 +161,10 @@ class Pair(nn.Module):
         return self.scores(self.features(inputs))
 
     def features(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{"video": frames, "audio": log-mel} -> {modality: features (B, D)}."""
-        return {modality: self.encoders[modality](batch) for modality, batch in inputs.items()}
+        """{"video": frames, "audio": log-mel} -> {modality: features (B, D)}; twins have names of
+        their own.
+        """
+        return {name: self.encoders[name](batch) for name, batch in inputs.items()}
 
     def scores(self, features: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """{modality: features (B, D)} -> {student: {space: scores (B, K)}}."""
