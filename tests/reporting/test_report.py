@@ -202,6 +202,19 @@ def test_the_map_is_scikit_learns_pca_and_holds_every_row_in_order(shown):
     )
 
 
+@pytest.mark.parametrize("modality", ["video", "audio"])
+def test_what_the_page_compares_by_is_what_the_run_does(shown, modality):
+    from seehear.library import open_run
+    from seehear.library.examples import vectors
+
+    run = shown / "run"
+    found = data(run / "report", "map")["vectors"][modality]
+    few = np.frombuffer(base64.b64decode(found), np.int8).reshape(VIDEOS, -1).astype(np.float32)
+    few /= np.linalg.norm(few, axis=1, keepdims=True)
+    whole = vectors(open_run(run, device="cpu"), modality, range(VIDEOS)).numpy()
+    assert np.abs(few @ few.T - whole @ whole.T).max() < 0.05  # int8, and most of all directions
+
+
 def test_a_large_map_is_a_sample_that_keeps_what_has_a_preview():
     readable_N = np.ones(5000, bool)
     readable_N[::10] = False

@@ -4,6 +4,7 @@ by keyboard?
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.util
 import json
@@ -28,14 +29,15 @@ from selenium.webdriver.remote.webelement import WebElement
 
 import seehear
 from browser import browser_path, complaints, open_browser, prefer, requests, resize
+from seehear.library import search_like
 from seehear.reporting import serve
-from seehear.runs.names import read_names
+from seehear.runs.names import checked_ticks, read_names
 
 pytestmark = pytest.mark.skipif(
     browser_path() is None, reason="no Chromium with its driver is installed"
 )
 
-VIEWS = ("health", "clusters", "matrix", "map", "names")
+VIEWS = ("health", "clusters", "matrix", "map", "find", "names")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,8 @@ def test_the_page_opens_from_disk_and_every_tab_by_mouse_and_keys(page, shown):
     assert len(many(page, "svg.chart")) == 8
     assert all(text.text.startswith("Good: ") for text in many(page, "figcaption.good"))
     tabs = many(page, "[role=tab]")
-    assert [tab.text for tab in tabs] == ["Health", "Clusters", "Video meets audio", "Map", "Names"]
+    titles = ["Health", "Clusters", "Video meets audio", "Map", "Find", "Names"]
+    assert [tab.text for tab in tabs] == titles
     for tab, view in zip(tabs, VIEWS, strict=True):
         tab.click()
         until(lambda tab=tab: tab.get_attribute("aria-selected") == "true")
@@ -424,6 +427,111 @@ def test_names_are_saved_to_the_run_when_it_is_served(page, shown):
         (run / "names.json").unlink(missing_ok=True)
 
 
+def found(driver: Chrome) -> list[int]:
+    """The rows that are shown as found, in their order."""
+    return [int(tile.get_attribute("data-row")) for tile in many(driver, "#panel .grid .tile")]
+
+
+def test_find_by_name_by_example_and_all_of_a_file(page, shown):
+    report = shown / "run" / "report"
+    visit(page, report, "find")
+    until(lambda: len(found(page)) == VIDEOS)
+    one(page, "#panel input[type=search]").send_keys(CLASSES[1])
+    until(lambda: 0 < len(found(page)) < VIDEOS)
+    columns = data(report, "map")["segments"]
+    classes = np.frombuffer(base64.b64decode(columns["class"]), "<i4")
+    assert {int(classes[row]) for row in found(page)} == {sorted(CLASSES).index(CLASSES[1])}
+    visit(page, report, "clusters/video/1")
+    tile = until(lambda: many(page, ".members .segment"))[0]
+    row = int(tile.find_element(By.CSS_SELECTOR, ".tile").get_attribute("data-row"))
+    similar, same = tile.find_elements(By.CSS_SELECTOR, ".ways a")
+    address = same.get_attribute("href")
+    similar.click()
+    until(lambda: len(found(page)) == VIDEOS)
+    assert found(page)[0] == row
+    assert one(page, ".mark-button").get_attribute("aria-pressed") == "true"
+    page.get("about:blank")
+    page.get(address)
+    until(lambda: found(page) == [row])
+    assert one(page, "#panel h2").text == columns["path"][row]
+
+
+def test_ticks_and_crosses_move_what_is_found_and_are_kept_with_the_names(page, shown, tmp_path):
+    visit(page, shown / "run" / "report", "find/like/3")
+    until(lambda: found(page)[:1] == [3])
+    last = found(page)[-1]
+    many(page, ".mark-button")[-2].click()  # the least like it is meant, too
+    until(lambda: last in found(page)[:2])
+    crossed = found(page)[2]
+    many(page, ".mark-button")[5].click()
+    until(lambda: found(page).index(crossed) > 2)
+    called = one(page, ".tools input[type=text]")
+    called.send_keys("<b>rain</b>", Keys.TAB)
+    until(lambda: "3 ticks" in one(page, ".save-bar").text)
+    page.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    one(page, ".save-bar button.main").click()
+    path = tmp_path / "names.json"
+    until(lambda: path.exists() and path.stat().st_size)
+    kept = {"<b>rain</b>": {3: True, last: True, crossed: False}}
+    assert checked_ticks(json.loads(path.read_text(encoding="utf-8"))) == kept
+    assert one(page, ".chips .chip bdi").text == "<b>rain</b>"
+    assert many(page, "#content b") == []
+    page.execute_script("localStorage.clear()")
+
+
+def test_a_served_page_searches_the_whole_run(page, shown):
+    run = shown / "run"
+    server = serve(run / "report", run)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        page.get(f"{server.address}#find/like/5")
+        until(lambda: "in the whole run" in one(page, "#panel .count").text, 60)
+        expected = search_like(run, [5], top=VIDEOS, device="cpu")["row"].to_pylist()
+        assert found(page) == expected
+        many(page, ".mark-button")[5].click()  # not the third
+        expected = search_like(run, [5], [expected[2]], top=VIDEOS, device="cpu")
+        until(lambda: found(page) == expected["row"].to_pylist(), 30)
+        page.get("about:blank")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_one_file_needs_nothing_beside_it(browser, shown, tmp_path):
+    seehear.report(
+        shown / "run",
+        classes=shown / "classes.csv",
+        out=tmp_path / "made" / "page",
+        single_file=True,
+        workers=1,
+    )
+    alone = tmp_path / "alone" / "page.html"
+    alone.parent.mkdir()
+    (tmp_path / "made" / "page.html").rename(alone)
+    browser.get("about:blank")
+    requests(browser)
+    complaints(browser)
+    browser.get(alone.as_uri() + "#clusters/video/1")
+    tile = until(lambda: many(browser, ".members .tile"))[0]
+    tile.click()
+    until(lambda: video(browser).get("sound", 0) > 0)
+    browser.get("about:blank")
+    browser.get(alone.as_uri() + "#find/like/3")
+    until(lambda: found(browser)[:1] == [3])
+    browser.execute_script(
+        "window.hacked = 0; eval2 = document.createElement('script'); "
+        "eval2.textContent = 'window.hacked = 1'; document.head.append(eval2)"
+    )
+    assert browser.execute_script("return window.hacked") == 0
+    asked = [url for url in requests(browser) if not url.startswith(("data:", "blob:", "about:"))]
+    assert {url.partition("#")[0] for url in asked} == {alone.as_uri()}
+    assert all("Content Security Policy" in text for text in complaints(browser))
+
+
 def test_hostile_names_stay_text(page, shown):
     report = shown / "run" / "report"
     seen: set[str] = set()
@@ -456,7 +564,7 @@ def test_axe_finds_nothing_serious(page, shown, scheme):
     views = (
         (*VIEWS, "clusters/video/0", "matrix/0/0/0")
         if scheme == "light"
-        else ("health", "clusters", "map", "names")
+        else ("health", "clusters", "map", "find/like/3", "names")
     )
     # nothing else depends on colours
     rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}

@@ -20,7 +20,7 @@ import pytest
 from seehear.errors import RunError, UsageError
 from seehear.reporting import serve
 from seehear.reporting.server import Server
-from seehear.runs.names import read_names, write_names
+from seehear.runs.names import read_names, read_ticks, write_names
 
 GOOD = {"format": 1, "names": {"video": {"3": "rain"}, "audio": {"0": "  a   dog "}}}
 
@@ -284,6 +284,39 @@ def test_what_is_no_names_is_not_saved(server, body):
     assert status == 400
     assert json.loads(answer)["error"].startswith("Not saved: ")
     assert read_names(server.run) == {"video": {1: "kept"}}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"like": 3}', b'{"like": [true]}', b'{"like": ["3"]}', b'{"like": []}']
+)
+def test_what_is_no_question_is_not_looked_for(shown, body):
+    made = serve(shown / "run" / "report", shown / "run")
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    try:
+        assert ask(made, "/search", "POST", body)[0] == 403
+        status, answer, _ = ask(made, "/search", "POST", body, **own(made))
+        assert status == 400
+        assert json.loads(answer)["error"].startswith("Not found: ")
+        good = json.dumps({"like": [2], "unlike": [3], "by": "video"}).encode()
+        status, answer, _ = ask(made, "/search", "POST", good, **own(made))
+        assert status == 200
+        assert json.loads(answer)["row"][0] == 2
+        assert all(json.loads(answer)["key"])
+    finally:
+        made.shutdown()
+        thread.join()
+        made.server_close()
+
+
+def test_ticks_are_saved_with_names(server):
+    body = json.dumps(GOOD | {"ticks": {"rain": {"12": True, "3": False}}}).encode()
+    assert ask(server, "/names", "POST", body, **own(server))[0] == 200
+    assert read_ticks(server.run) == {"rain": {12: True, 3: False}}
+    wrong = json.dumps(GOOD | {"ticks": {"rain": [12]}}).encode()
+    assert ask(server, "/names", "POST", wrong, **own(server))[0] == 400
+    assert read_ticks(server.run) == {"rain": {12: True, 3: False}}
+    (server.run / "names.json").unlink()
 
 
 def test_too_much_is_not_read(server):

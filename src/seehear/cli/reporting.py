@@ -66,6 +66,7 @@ def explore(
 @option("--map projection", "pca or umap.", default="pca", type=WORD)
 @option("--previews", "So many segments, at most, with picture and sound.", default=2000)
 @option("--out", "The folder. [default: RUN/report]", type=PATH)
+@flag("--single-file", "Also write one file to send, RUN/report.html.")
 @shared("--workers", "--json")
 def report(
     run: Path, open_page: bool, serve: bool, port: int, as_json: bool, **options: Any
@@ -83,11 +84,12 @@ def report(
         built.to_dict(),
         f"{built.path}: {built.verdict}; {built.rows} segments, {built.previews} with previews, "
         f"{built.megabytes:g} MB",
+        f"In one file: {built.single}" if built.single else "",
         *built.notes,
         reasons and f"Without a preview, since the file could not be read: {reasons}",
     )
     if serve:
-        serve_page(page.parent, run, port, open_page, quiet=as_json)
+        serve_page(page.parent, run, port, options["index"], open_page=open_page, quiet=as_json)
     elif open_page:
         click.launch(page.as_uri())
     elif not as_json:
@@ -97,11 +99,13 @@ def report(
         )
 
 
-def serve_page(folder: Path, run: Path, port: int, open_page: bool, *, quiet: bool) -> None:
+def serve_page(
+    folder: Path, run: Path, port: int, index: Path | None, *, open_page: bool, quiet: bool
+) -> None:
     """Serve until interrupted."""
     from seehear.reporting import serve
 
-    server = serve(folder, run, port)
+    server = serve(folder, run, port, index)
     try:
         if not quiet:
             say(

@@ -54,6 +54,7 @@ def _below(folder: str, names: Sequence[str]) -> tuple[str, ...]:
 _RUN = (
     r"(run|names)\.json",
     r"log\.jsonl",
+    r"report\.html",
     r"midway/\d{3,}-\d{9,}-[0-9a-f]{16}\.pt",
     *_below(r"rounds/\d{3,}", _ROUND),
     *_below("clusters", _CLUSTERS),

@@ -27,7 +27,7 @@ from seehear.machine.console import Console
 from seehear.machine.distributed import cores
 from seehear.machine.files import now, whole_folder
 from seehear.machine.locks import one_writer
-from seehear.machine.outputs import REPORT, check_folder
+from seehear.machine.outputs import REPORT, check_file, check_folder
 from seehear.machine.reading import open_features, read_labels, readable
 from seehear.reporting.cards import LISTED_ROWS, Grouping, cards_of, listed_rows, read_groupings
 from seehear.reporting.glossary import words_of
@@ -37,6 +37,8 @@ from seehear.reporting.previews import Previews, choose, link, make
 from seehear.reporting.projection import check_projection, choose_points, project, to_uint16
 from seehear.reporting.scripts import packed, write_data
 from seehear.reporting.segments import Rows, find_classes, find_index
+from seehear.reporting.single import is_single, write_single
+from seehear.reporting.vectors import vectors
 from seehear.runs.folder import Run
 from seehear.runs.names import as_json, read_names, read_ticks
 
@@ -56,6 +58,7 @@ class Report:
     previews_failed: dict[str, int]  # reason -> how many
     megabytes: float
     notes: list[str]  # what is missing, and why
+    single: str | None = None  # the page as one file
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -70,6 +73,7 @@ def report(
     projection: str = "pca",
     previews: int = 2000,
     out: str | Path | None = None,
+    single_file: bool = False,
     workers: int | None = None,
     console: Console | None = None,
 ) -> Report:
@@ -82,6 +86,7 @@ def report(
         projection: of the map: "pca", or "umap" where that is installed.
         previews: at most so many segments get moving pictures with sound.
         out: the folder to write; by default `report` in the run's. What is no report stays.
+        single_file: also write all of it as one file, beside the folder, with .html after its name.
         workers: processes that cut previews; by default one for each core.
         console: where progress is shown; stderr by default.
     Returns:
@@ -97,6 +102,9 @@ def report(
             raise SettingsError(f"{name} is {value}. It must be at least {least}.")
     folder = Path(out) if out is not None else opened.path / "report"
     check_folder(folder, REPORT, overwrite=True, inputs=[opened.path])
+    single = folder.with_name(f"{folder.name}.html") if single_file else None
+    if single is not None:
+        check_file(single, is_single, "report", overwrite=True)
     found, note = find_index(opened, index)
     known = find_classes(found, classes)
     with nullcontext(console) if console else Console() as shown:
@@ -111,6 +119,8 @@ def report(
         data = head(opened, found, note) | {"health": state, "classes": classes_of}
         with one_writer(folder):
             megabytes = write_report(folder, opened, rows, data, projection, shown)
+        if single is not None:
+            write_single(folder, single)
     return Report(
         path=str(folder / "index.html"),
         verdict=state["verdict"]["kind"],
@@ -120,6 +130,7 @@ def report(
         previews_failed=cut.reasons,
         megabytes=megabytes,
         notes=data["notes"],
+        single=None if single is None else str(single),
     )
 
 
@@ -243,7 +254,8 @@ def write_map(folder: Path, data: dict[str, Any], rows: Rows, run: Run, projecti
     columns["row"] = packed(points.astype(np.int32))
     if "class" in columns:
         columns["class"] = packed(np.array(columns["class"], np.int32))
-    total = write_data(folder, "map", {"positions": positions, "segments": columns})
+    known = {"positions": positions, "segments": columns, "vectors": vectors(run.path, points)}
+    total = write_data(folder, "map", known)
     rounds = shown_rounds(run)
     for number in rounds:
         total += write_data(folder, f"rounds/{number}", round_labels(run, number, points))

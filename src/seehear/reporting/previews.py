@@ -111,13 +111,15 @@ def key_of(path: str, stamp: tuple[int, int], begin_s: float, seconds: float) ->
 
 def link(keys: Sequence[str], cache: Path, folder: Path) -> int:
     """Put previews into a report, by hard links where the file system can; returns their bytes."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     total = 0
     for key in sorted(set(keys)):
         for suffix in SUFFIXES:
             source, target = cache / f"{key}{suffix}", folder / f"{key}{suffix}"
             try:
                 os.link(source, target)
+            except FileExistsError:
+                pass
             except OSError:
                 shutil.copyfile(source, target)
             total += target.stat().st_size

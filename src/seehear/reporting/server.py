@@ -3,7 +3,8 @@ folder and one file.
 
 It listens on 127.0.0.1, answers only requests that name it by that address (so no other name can be
 pointed at it), that come from its own page, and, to write, that carry a token which the page alone
-is given. It reads nothing but regular files below the report and writes nothing but `names.json`.
+is given. It reads nothing but regular files below the report, and the run where it is searched
+(`whole`), and writes nothing but `names.json`, and previews of what was found.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import re
 import secrets
 import stat
 import sys
+import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from seehear.errors import RunError, UsageError
+from seehear.errors import RunError, SeehearError, UsageError
 from seehear.reporting.scripts import script
+from seehear.reporting.whole import Whole
 from seehear.runs.names import (
     as_json,
     checked_names,
@@ -55,15 +58,29 @@ class Server(ThreadingHTTPServer):
         report: the folder of the report.
         run: the folder that `names.json` is written to.
         port: 0 takes a free one.
+        index: that the run was trained on, where it does not find it.
     """
 
     daemon_threads = True
 
-    def __init__(self, report: Path, run: Path, port: int = 0) -> None:
+    def __init__(
+        self, report: Path, run: Path, port: int = 0, index: str | Path | None = None
+    ) -> None:
         self.report = report.resolve()
         self.run = run
+        self.index = index
+        self.whole: Whole | None = None
+        self.searching = threading.Lock()
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", port), Handler)
+
+    def found(self, data: Any) -> dict[str, Any]:
+        """What is asked for in the whole run, as the page has segments; ValueError for what is no
+        question.
+        """
+        with self.searching:
+            self.whole = self.whole or Whole(self.run, self.report, self.index)
+            return self.whole.found(data)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing for a client that leaves, as players do all the time; otherwise as ever."""
@@ -76,7 +93,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/"
 
 
-def serve(report: Path, run: Path, port: int = 0) -> Server:
+def serve(report: Path, run: Path, port: int = 0, index: str | Path | None = None) -> Server:
     """A server that is bound and not yet serving: call `serve_forever`, and `server_close` at the
     end.
 
@@ -84,7 +101,7 @@ def serve(report: Path, run: Path, port: int = 0) -> Server:
         UsageError: the port is taken or not allowed.
     """
     try:
-        return Server(report, run, port)
+        return Server(report, run, port, index)
     except (OSError, OverflowError) as error:
         raise UsageError(
             f"Port {port} cannot be used ({error}). Choose another with --port; 0 takes a free one."
@@ -186,17 +203,21 @@ class Handler(BaseHTTPRequestHandler):
             self.headers.get("X-Seehear-Token", "").encode(), self.server.token.encode()
         ):
             return self._refuse(HTTPStatus.FORBIDDEN)
-        if urlsplit(self.path).path != "/names":
+        target = urlsplit(self.path).path
+        if target not in ("/names", "/search"):
             return self._refuse(HTTPStatus.NOT_FOUND)
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"[0-9]{1,9}", length) or int(length) > MOST_BYTES:
             return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
             data = json.loads(self.rfile.read(int(length)))
+            if target == "/search":
+                return self._answer(json.dumps(self.server.found(data)).encode(), ".json")
             path = write_names(self.server.run, checked_names(data), checked_ticks(data))
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, SeehearError) as error:
+            what = "Not found" if target == "/search" else "Not saved"
             return self._answer(
-                json.dumps({"error": f"Not saved: {error}."}).encode(),
+                json.dumps({"error": f"{what}: {str(error).rstrip('.')}."}).encode(),
                 ".json",
                 HTTPStatus.BAD_REQUEST,
             )

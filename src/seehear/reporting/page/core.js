@@ -8,6 +8,7 @@
     data,
     views: {},
     names: {}, // clustering -> cluster -> name, as they are on the page now
+    ticks: {}, // name -> row -> whether it is called so
 
     put(name, value) {
       data[name] = value;
@@ -28,6 +29,12 @@
         document.head.append(script);
       });
       return loading[name];
+    },
+
+    // Where a preview is: beside the page, or in it, where all is one file.
+    media(name) {
+      if (!data.media) return `previews/${name}`;
+      return `data:${name.endsWith(".mp4") ? "video/mp4" : "image/webp"};base64,${data.media[name]}`;
     },
 
     // An element; children are elements or text, never markup.

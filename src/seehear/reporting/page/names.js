@@ -15,38 +15,54 @@
       const kept = Object.entries(of).filter(([, name]) => name);
       if (kept.length) names[clustering] = Object.fromEntries(kept);
     }
-    return { format: 1, names };
+    const ticks = Object.fromEntries(Object.entries(S.ticks).filter(([, of]) => Object.keys(of).length));
+    return Object.keys(ticks).length ? { format: 1, names, ticks } : { format: 1, names };
   }
 
   // Names from the run (served: as they are now), then what was typed here before and not saved.
   S.readNames = function () {
     const session = S.data.session;
-    copy(((session && session.names) || S.data.report.names).names);
+    copy((session && session.names) || S.data.report.names);
     saved = JSON.stringify(asFile());
     try {
       const draft = JSON.parse(localStorage.getItem(drafts()) || "null");
-      if (draft && draft.from === saved) copy(draft.names);
+      if (draft && draft.from === saved) copy(draft);
     } catch {
       // no storage here, or nothing sensible in it
     }
   };
 
-  function copy(names) {
-    S.names = {};
+  function copy({ names, ticks }) {
+    [S.names, S.ticks] = [{}, Object.create(null)];
     for (const [clustering, of] of Object.entries(names)) S.names[clustering] = { ...of };
+    for (const [name, of] of Object.entries(ticks || {})) S.ticks[name] = { ...of };
   }
 
   S.unsaved = () => JSON.stringify(asFile()) !== saved;
 
   function rename(clustering, cluster, name) {
-    (S.names[clustering] ??= {})[cluster] = name.replace(/\s+/g, " ").trim().slice(0, LONGEST);
+    (S.names[clustering] ??= {})[cluster] = tidy(name);
+    keep();
+  }
+
+  const tidy = (name) => name.replace(/\s+/g, " ").trim().slice(0, LONGEST);
+
+  function keep() {
     try {
-      localStorage.setItem(drafts(), JSON.stringify({ from: saved, names: S.names }));
+      localStorage.setItem(drafts(), JSON.stringify({ from: saved, names: S.names, ticks: S.ticks }));
     } catch {
       // only the draft is lost
     }
     for (const bar of document.querySelectorAll(".save-bar")) bar.replaceWith(saveBar());
   }
+
+  // Whether a segment is called so: true, false, or null for nothing said.
+  S.tick = function (name, row, value) {
+    const of = (S.ticks[tidy(name)] ??= {});
+    if (value === null) delete of[row];
+    else of[row] = value;
+    keep();
+  };
 
   S.nameField = function (clustering, cluster, onchange) {
     const label = `Name of ${S.title(clustering)} ${cluster}`;
@@ -93,11 +109,14 @@
   function saveBar() {
     const session = S.data.session;
     const count = Object.values(asFile().names).reduce((sum, of) => sum + Object.keys(of).length, 0);
-    const bar = S.el("div", { class: "save-bar" }, S.el("span", { class: "small" }, `${S.plural(count, "name")}${S.unsaved() ? ", not all saved" : ""}`));
+    const ticks = Object.values(S.ticks).reduce((sum, of) => sum + Object.keys(of).length, 0);
+    const bar = S.el("div", { class: "save-bar" }, S.el("span", { class: "small" }, `${S.plural(count, "name")}${ticks ? `, ${S.plural(ticks, "tick")}` : ""}${S.unsaved() ? ", not all saved" : ""}`));
     if (session) bar.append(S.el("button", { type: "button", class: "main", onclick: save }, "Save to the run"));
     bar.append(S.el("button", { type: "button", class: session ? "" : "main", onclick: download }, "Download names.json"), S.el("span", { class: "message small" }, session && session.problem ? session.problem : ""));
     return bar;
   }
+
+  S.saveBar = saveBar;
 
   S.views.names = {
     title: "Names",

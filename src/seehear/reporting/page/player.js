@@ -26,7 +26,7 @@
   function start(tile, segment, loud) {
     if (playing && playing.tile !== tile) stop();
     if (!playing) {
-      const video = S.el("video", { src: `previews/${segment.key}.mp4`, loop: true, playsinline: true, "aria-hidden": "true", tabindex: "-1" });
+      const video = S.el("video", { src: S.media(`${segment.key}.mp4`), loop: true, playsinline: true, "aria-hidden": "true", tabindex: "-1" });
       playing = { tile, video, loud: false };
       tile.querySelector(".frame").append(video);
       tile.classList.add("moving");
@@ -61,8 +61,8 @@
     const frame = S.el("span", { class: "frame" });
     const tile = S.el("button", { type: "button", class: "tile", "data-row": segment.row }, frame);
     if (segment.key) {
-      const spectrum = S.el("span", { class: "spectrum" }, S.el("img", { src: `previews/${segment.key}.spectrogram.webp`, alt: "", loading: "lazy" }), S.el("span", { class: "head" }));
-      frame.append(S.el("img", { src: `previews/${segment.key}.webp`, alt: "", loading: "lazy" }), icon());
+      const spectrum = S.el("span", { class: "spectrum" }, S.el("img", { src: S.media(`${segment.key}.spectrogram.webp`), alt: "", loading: "lazy" }), S.el("span", { class: "head" }));
+      frame.append(S.el("img", { src: S.media(`${segment.key}.webp`), alt: "", loading: "lazy" }), icon());
       tile.append(spectrum);
       tile.setAttribute("aria-label", `Play with sound: ${describe(segment)}`);
       tile.setAttribute("aria-pressed", "false");
@@ -92,6 +92,7 @@
     if (segment.distance !== null) facts.push(`distance ${segment.distance.toFixed(2)}`);
     line.append(S.el("span", { class: "small" }, facts.join(" · ")));
     if (S.data.report.classes && segment.class >= 0) line.append(S.bdi(S.className(segment.class), "chip"));
+    line.append(S.ways(segment));
     return S.el("figure", { class: "segment" }, tile, line);
   };
 
