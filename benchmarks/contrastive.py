@@ -40,7 +40,7 @@ from seehear.reporting.demo import Stage, prepare, probe_pair
 WAYS = {"infonce": ("video", "audio"), "simclr": ("video",)}
 WIDTH = 128  # of the projections
 TEMPERATURE = 0.1
-BATCH = 64  # clips to tell apart; XDC's 32 would be few
+BATCH = 64  # clips to tell apart; XDC's 16 would be few
 JITTER = {"brightness": 0.2, "contrast": 0.4}  # of simclr: else colours alone tell videos apart
 
 
@@ -58,7 +58,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 cfg = override(preset_settings("demo"), {"seed": seed})
                 stage = prepare(Path(folder), seed, args.videos, cfg, console)
-                epochs = args.epochs or cfg.rounds * cfg.train.epochs
+                turns = cfg.rounds // 2 if cfg.train.order == "alternating" else cfg.rounds
+                epochs = args.epochs or turns * cfg.train.epochs
                 found[str(seed)] = {way: measure(stage, way, epochs) for way in args.ways}
             console.say(f"seed {seed}, {epochs} epochs: {found[str(seed)]}")
     args.results.mkdir(parents=True, exist_ok=True)

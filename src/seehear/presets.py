@@ -46,13 +46,20 @@ DEBUG = Preset(
 
 DEMO = Preset(
     Settings(
-        rounds=12,
+        rounds=14,
         clip=Clip(
-            frames=8, frame_rate_hz=4.0, short_side_pixels=40, crop_pixels=32, sound_seconds=2.0
+            frames=8, frame_rate_hz=4.0, short_side_pixels=36, crop_pixels=32, sound_seconds=2.0
         ),
         encoders=Encoders(video_width=16, video_depth=10, audio_width=16, audio_depth=10),
         cluster=Cluster(num_clusters=(16,)),
-        train=Train(epochs=3, batch_size=32, optimizer="adamw", lr=3e-3, weight_decay=0.01),
+        train=Train(
+            order="alternating",
+            epochs=3,
+            batch_size=16,
+            optimizer="adamw",
+            lr=2e-3,
+            weight_decay=0.01,
+        ),
         # Networks this small gain little from a second thread, and on a busy machine threads that
         # wait for each other are several times slower than one (344 clips/s with two against 267,
         # and 62 to 97 against 267 beside another busy process, two cores, bf16).

@@ -12,15 +12,20 @@ def test_a_small_demo_goes_through_and_a_second_call_reuses_it(tmp_path):
     arguments = {
         "seeds": (7,),
         "videos": 48,
-        "settings": {"rounds": 1, "train.epochs": 1, "compute.threads": 1},
+        "settings": {"rounds": 2, "train.epochs": 1, "compute.threads": 1},
     }
     report = demo(tmp_path / "demo", **arguments)
     assert json.loads((tmp_path / "demo" / "demo.json").read_text())["seeds"].keys() == {"7"}
     ways = report["seeds"]["7"]["ways"]
     learned = ["random", "sdc", "xdc", "supervised"]
     assert list(ways) == ["colour", "motion", "log-mel", *learned]
-    assert [list(ways[way]) for way in list(ways)[:3]] == [["video"], ["video"], ["audio"]]
-    assert all(0 <= ways[way][modality] <= 1 for way in learned for modality in ("video", "audio"))
+    assert [list(ways[way]) for way in list(ways)[:3]] == [
+        ["video", "video_1"],
+        ["video", "video_1"],
+        ["audio", "audio_1"],
+    ]
+    probed = ("video", "audio", "video_1", "audio_1")
+    assert all(0 <= ways[way][key] <= 1 for way in learned for key in probed)
     assert all(
         0 <= ways[way][f"nmi_{m}"] <= 1 for way in ("sdc", "xdc") for m in ("video", "audio")
     )
@@ -40,10 +45,10 @@ def test_a_small_demo_goes_through_and_a_second_call_reuses_it(tmp_path):
 
 def test_the_table_gives_mean_and_range():
     ways = [
-        {"video": 0.9, "audio": 0.8, "nmi_video": 0.5, "nmi_audio": 0.4},
-        {"video": 1.0, "audio": 0.6},
+        {"video": 0.9, "audio": 0.8, "video_1": 0.3, "audio_1": 0.2, "nmi_audio": 0.4},
+        {"video": 1.0, "audio": 0.6, "video_1": 0.5, "audio_1": 0.2, "nmi_audio": 0.4},
     ]
-    ways[1] |= {"nmi_video": 0.7, "nmi_audio": 0.4}
+    ways[0]["nmi_video"], ways[1]["nmi_video"] = 0.5, 0.7
     report = {
         "seeds": {str(i): {"chance": 0.25, "ways": {"xdc": way}} for i, way in enumerate(ways)}
     }
@@ -51,12 +56,14 @@ def test_the_table_gives_mean_and_range():
         seed["ways"]["motion"] = {"video": 0.5}
     head, chance, xdc, motion = table(report)
     assert head[1] == "video probe, %"
-    assert chance == ["chance", "25.0", "25.0", "0", "0"]
+    assert chance == ["chance", "25.0", "25.0", "25.0", "25.0", "0", "0"]
     assert xdc == [
         "XDC",
         "95.0 (90.0-100.0)",
         "70.0 (60.0-80.0)",
+        "40.0 (30.0-50.0)",
+        "20.0 (20.0-20.0)",
         "0.60 (0.50-0.70)",
         "0.40 (0.40-0.40)",
     ]
-    assert motion == ["motion", "50.0 (50.0-50.0)", "", "", ""]
+    assert motion == ["motion", "50.0 (50.0-50.0)", "", "", "", "", ""]

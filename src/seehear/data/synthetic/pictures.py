@@ -22,14 +22,14 @@ class Canvas:
     """Where the pixels are, in the object's own units.
 
     Args:
-        x_T1W: the horizontal place of each column, in every frame.
-        y_TH1: the vertical place of each row, in every frame.
+        x_THW: how far right of the object's middle, in every frame.
+        y_THW: how far below it.
         t_T11: the time of each frame in seconds.
         pixel: the width of one pixel, which is how soft an edge is.
     """
 
-    x_T1W: Array
-    y_TH1: Array
+    x_THW: Array
+    y_THW: Array
     t_T11: Array
     pixel: float
 
@@ -77,7 +77,7 @@ def drips(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
     drop = disc(canvas, place[last + 1], y, 0.2) * (fallen > 0)
     age = timing.since(canvas.t_T11) / ripple_s
     flat = Canvas(
-        canvas.x_T1W - place[last], (canvas.y_TH1 - 0.6) / 0.35, canvas.t_T11, canvas.pixel
+        canvas.x_THW - place[last], (canvas.y_THW - 0.6) / 0.35, canvas.t_T11, canvas.pixel
     )
     ripple = ring(flat, 0, 0, 0.15 + 0.7 * np.sqrt(np.minimum(age, 1)), 0.13) * (age < 1)
     cover_THW: Array = np.maximum(drop, ripple)
@@ -90,11 +90,11 @@ def rain(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
     slant, width = rng.uniform(-0.35, 0.35), 0.2
     offset = rng.uniform(0, gap, lanes).astype(np.float32)
     speed = rng.uniform(0.8, 1.2, lanes).astype(np.float32) * 1.6
-    across = (canvas.x_T1W - slant * canvas.y_TH1) / width
+    across = (canvas.x_THW - slant * canvas.y_THW) / width
     lane = np.floor(across).astype(np.intp) % lanes
     gust = 0.5 + 0.5 * np.cos(2 * np.pi * timing.turns(canvas.t_T11))
     fallen_s = np.maximum(canvas.t_T11 - timing.onset_s, 0)
-    along = (canvas.y_TH1 - offset[lane] - speed[lane] * fallen_s) % gap
+    along = (canvas.y_THW - offset[lane] - speed[lane] * fallen_s) % gap
     middle = np.abs(across % 1 - 0.5) * width
     edge = np.maximum(middle - 0.05, np.abs(along - gap / 2) - 0.18 - 0.08 * gust)
     return soft(edge, canvas.pixel)
@@ -105,7 +105,7 @@ def beam(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
     beat.
     """
     angle = 0.95 * np.sin(2 * np.pi * timing.turns(canvas.t_T11))
-    x, y = canvas.x_T1W, canvas.y_TH1 - 0.85
+    x, y = canvas.x_THW, canvas.y_THW - 0.85
     along = x * np.sin(angle) - y * np.cos(angle)
     across = np.abs(x * np.cos(angle) + y * np.sin(angle))
     wedge = soft(np.maximum(across - 0.24 * along, along - 1.8), canvas.pixel)
@@ -136,16 +136,16 @@ def shake(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
     moving = (canvas.t_T11 >= timing.onset_s) * (0.7 + 0.3 * rev)
     x, y, angle = rng.uniform(-1, 1, (3, *canvas.t_T11.shape)).astype(np.float32) * moving
     cos, sin = np.cos(0.25 * angle), np.sin(0.25 * angle)
-    right, down = canvas.x_T1W - 0.22 * x, canvas.y_TH1 - 0.22 * y
+    right, down = canvas.x_THW - 0.22 * x, canvas.y_THW - 0.22 * y
     away = np.maximum(np.abs(cos * right + sin * down), np.abs(cos * down - sin * right))
     return soft(np.abs(away - 0.5) - 0.12, canvas.pixel)
 
 
 def wave(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
     """A wave travels along a surface of water; its crest passes the middle on the beat."""
-    phase = timing.turns(canvas.t_T11) + rng.choice([-1, 1]) * canvas.x_T1W * rng.uniform(0.5, 0.8)
+    phase = timing.turns(canvas.t_T11) + rng.choice([-1, 1]) * canvas.x_THW * rng.uniform(0.5, 0.8)
     surface_y = 0.2 - 0.38 * np.cos(2 * np.pi * phase)
-    return soft(surface_y - canvas.y_TH1, canvas.pixel)
+    return soft(surface_y - canvas.y_THW, canvas.pixel)
 
 
 def slide(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
@@ -173,19 +173,19 @@ def soft(outside: Array, pixel: float) -> Array:
 
 def disc(canvas: Canvas, x: Place, y: Place, radius: Place) -> Array:
     """A filled circle."""
-    return soft(np.sqrt((canvas.x_T1W - x) ** 2 + (canvas.y_TH1 - y) ** 2) - radius, canvas.pixel)
+    return soft(np.sqrt((canvas.x_THW - x) ** 2 + (canvas.y_THW - y) ** 2) - radius, canvas.pixel)
 
 
 def ring(canvas: Canvas, x: Place, y: Place, radius: Place, half_width: float) -> Array:
     """A circle drawn with a pen."""
-    away = np.sqrt((canvas.x_T1W - x) ** 2 + (canvas.y_TH1 - y) ** 2)
+    away = np.sqrt((canvas.x_THW - x) ** 2 + (canvas.y_THW - y) ** 2)
     return soft(np.abs(away - radius) - half_width, canvas.pixel)
 
 
 def box(canvas: Canvas, x: Place, y: Place, half_width: float, half_height: float) -> Array:
     """A filled, upright rectangle."""
     outside = np.maximum(
-        np.abs(canvas.x_T1W - x) - half_width, np.abs(canvas.y_TH1 - y) - half_height
+        np.abs(canvas.x_THW - x) - half_width, np.abs(canvas.y_THW - y) - half_height
     )
     return soft(outside, canvas.pixel)
 
@@ -193,7 +193,7 @@ def box(canvas: Canvas, x: Place, y: Place, half_width: float, half_height: floa
 def line(canvas: Canvas, x0: Place, y0: Place, x1: Place, y1: Place, half_width: float) -> Array:
     """A line with round ends."""
     right, down = x1 - x0, y1 - y0
-    x, y = canvas.x_T1W - x0, canvas.y_TH1 - y0
+    x, y = canvas.x_THW - x0, canvas.y_THW - y0
     share = np.clip((x * right + y * down) / (right**2 + down**2), 0, 1)
     return soft(
         np.sqrt((x - share * right) ** 2 + (y - share * down) ** 2) - half_width, canvas.pixel

@@ -6,8 +6,8 @@ generator of that modality alone, the same way for every event, so that they say
 class and nothing about the other modality:
 
     picture   background kind (plain, gradient, stripes, checker, blobs), its two colours, scale,
-              direction; the object's colour, place and size; camera drift and sway; exposure that
-              changes; grain
+              direction; the object's colour, place and size; camera drift, sway and roll; exposure
+              that changes; grain
     sound     pitch; gain; a hum of steady tones; a bed of noise with its own bands, tilt and slow
               swells; the microphone, whose response rises and falls with frequency
 
@@ -30,8 +30,10 @@ from seehear.data.synthetic.timing import Array, draw_timing
 FRAMES_PER_SECOND = 16
 
 # How hard it is. The frame is 2 units wide and high; an object of size 1 fills most of it.
-OBJECT_SIZE = (0.8, 1.15)  # smallest and largest scale of the object
-OBJECT_PLACE = 0.25  # the object's middle lies up to this far from the frame's, in units, each way
+OBJECT_SIZE = (0.6, 0.9)  # smallest and largest scale of the object
+OBJECT_PLACE = 0.5  # the object's middle lies up to this far from the frame's, in units, each way
+ROLL = 0.8  # the camera is turned about its axis by up to this, in radians, each way
+ROLL_DRIFT = 0.3  # and turns on by up to this over the video
 CAMERA_DRIFT = 0.7  # the background moves up to this far over the video, in units, each way
 PARALLAX = 0.3  # the object moves by this share of the background's movement: the camera follows it
 BACKGROUND_CONTRAST = (0.05, 0.45)  # luminance between the background's two colours, of 1
@@ -140,25 +142,36 @@ def render(
 def set_stage(
     rng: np.random.Generator, t_T: Array, size_pixels: int
 ) -> tuple[Canvas, Array, Array]:
-    """Draw camera, background and colours: the object's canvas, background_THWC and colour_C in [0,
-    1].
+    """Draw camera, background and colours: the object's canvas, background_THWC and the object's
+    colour_C in [0, 1].
     """
     place_P = ((np.arange(size_pixels, dtype=np.float32) + 0.5) / size_pixels) * 2 - 1
-    camera_2T = camera_path(rng, t_T)
-    far_x_T1W = place_P[None, None, :] - camera_2T[0, :, None, None]
-    far_y_TH1 = place_P[None, :, None] - camera_2T[1, :, None, None]
+    roll_T11 = camera_roll(rng, t_T)[:, None, None]
+    cos, sin = np.cos(roll_T11), np.sin(roll_T11)
+    x_THW = cos * place_P + sin * place_P[:, None]
+    y_THW = cos * place_P[:, None] - sin * place_P
+    camera_2T = camera_path(rng, t_T)[..., None, None]
 
-    size = np.float32(rng.uniform(*OBJECT_SIZE))
+    size = np.float32(np.exp(rng.uniform(*np.log(OBJECT_SIZE))))
     middle_x, middle_y = rng.uniform(-OBJECT_PLACE, OBJECT_PLACE, 2).astype(np.float32)
     near_2T = PARALLAX * (camera_2T - camera_2T.mean(axis=1, keepdims=True))
-    x_T1W = (place_P[None, None, :] - middle_x - near_2T[0, :, None, None]) / size
-    y_TH1 = (place_P[None, :, None] - middle_y - near_2T[1, :, None, None]) / size
-    canvas = Canvas(x_T1W, y_TH1, t_T[:, None, None], pixel=2 / size_pixels / float(size))
-
+    canvas = Canvas(
+        (x_THW - middle_x - near_2T[0]) / size,
+        (y_THW - middle_y - near_2T[1]) / size,
+        t_T[:, None, None],
+        pixel=2 / size_pixels / float(size),
+    )
     first_C, second_C, object_C = colours(rng)
-    mix_THW = background(rng, far_x_T1W, far_y_TH1)
+    mix_THW = background(rng, x_THW - camera_2T[0], y_THW - camera_2T[1])
     background_THWC = first_C + mix_THW[..., None] * (second_C - first_C)
     return canvas, background_THWC, object_C
+
+
+def camera_roll(rng: np.random.Generator, t_T: Array) -> Array:
+    """How far the camera is turned about its axis in each frame, in radians."""
+    turn, drift = rng.uniform(-ROLL, ROLL), rng.uniform(-ROLL_DRIFT, ROLL_DRIFT)
+    roll_T: Array = (turn + drift * (t_T / t_T[-1] - 0.5)).astype(np.float32)
+    return roll_T
 
 
 def camera_path(rng: np.random.Generator, t_T: Array) -> Array:
@@ -172,7 +185,7 @@ def camera_path(rng: np.random.Generator, t_T: Array) -> Array:
     return path_2T.astype(np.float32)
 
 
-def background(rng: np.random.Generator, x_T1W: Array, y_TH1: Array) -> Array:
+def background(rng: np.random.Generator, x_THW: Array, y_THW: Array) -> Array:
     """Draw one of five kinds of background: mix_THW in [0, 1], 0 is the first colour, 1 the
     second.
     """
@@ -180,12 +193,12 @@ def background(rng: np.random.Generator, x_T1W: Array, y_TH1: Array) -> Array:
     angle, per_unit = rng.uniform(0, np.pi), 2 * np.pi * rng.uniform(0.4, 1.4)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     offset_2 = rng.uniform(0, 2 * np.pi, 2).astype(np.float32)
-    along_THW: Array = cos * x_T1W + sin * y_TH1
+    along_THW: Array = cos * x_THW + sin * y_THW
     if kind == 0:  # plain
         return along_THW * 0
     if kind == 1:  # gradient
         return (0.5 + 0.4 * along_THW).clip(0, 1)
-    across_THW = cos * y_TH1 - sin * x_T1W
+    across_THW = cos * y_THW - sin * x_THW
     first: Array = np.sin(per_unit * along_THW + offset_2[0])
     if kind == 2:  # stripes
         return (0.5 + 3 * first).clip(0, 1)

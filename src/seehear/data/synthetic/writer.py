@@ -37,7 +37,7 @@ from seehear.machine.console import Console
 from seehear.machine.distributed import cores
 from seehear.machine.outputs import check_place, real
 
-FORMAT = 1  # of the folder and of what the videos show; another number means another set of videos
+FORMAT = 2  # of the folder and of what the videos show; another number means another set of videos
 TEST_SHARE = 0.2
 VIDEOS_PER_FOLDER = 1000
 VIDEOS_PER_TASK = (
