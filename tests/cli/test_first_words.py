@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import wave
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,58 @@ def test_a_search_where_nothing_can_be_read_says_so(finished_run, videos, monkey
     assert command(monkeypatch, "search", finished_run, *words) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("Error: There is nothing to find in i: none of its segments could be")
+
+
+def test_what_was_left_out_is_said_by_reason_with_examples(videos, monkeypatch, capsys):
+    Path("v").mkdir()
+    shutil.copy(next(videos.rglob("*.mp4")), "v/good.mp4")
+    for number in range(5):
+        Path(f"v/{number}.mp4").write_text("no video" * number)
+    with wave.open("v/song.wav", "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16000))
+    assert command(monkeypatch, "index", "v", "--out", "i") == 0
+    assert "Which: seehear rejected i\n" in capsys.readouterr().out
+    assert command(monkeypatch, "rejected", "i") == 0
+    said = capsys.readouterr().out.splitlines()
+    invalid = "Invalid data found when processing input"
+    assert said == [
+        "not a media file: 4 files. The content is of no known format with moving pictures or "
+        "sound, whatever the name says.",
+        *(f"    {number}.mp4 ({invalid})" for number in (1, 2, 3)),
+        "    and 1 more: --reason 'not a media file'",
+        "empty file: 1 file. The file has no bytes.",
+        "    0.mp4",
+        "no video stream: 1 file. There is no video stream (a cover picture is none).",
+        "    song.wav",
+    ]
+    assert command(monkeypatch, "rejected", "i", "--reason", "Not a media file", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"not a media file": [f"{n}.mp4 ({invalid})" for n in (1, 2, 3, 4)]}
+    assert command(monkeypatch, "rejected", "i", "--reason", "silent") == 2
+    assert "Reasons here: empty file, not a media file, no video" in capsys.readouterr().err
+
+
+def test_what_was_left_out_is_said_where_nothing_is_left(index_folder, monkeypatch, capsys):
+    assert command(monkeypatch, "rejected", index_folder) == 0
+    assert capsys.readouterr().out == f"Nothing was left out of {index_folder}.\n"
+    Path("a.mp4").write_text("no video")
+    assert command(monkeypatch, "index", "a.mp4", "--out", "i") == 2
+    capsys.readouterr()
+    assert command(monkeypatch, "rejected", "i") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("    a.mp4 (")
+    assert command(monkeypatch, "rejected", "nowhere") == 2
+    assert capsys.readouterr().err.startswith("Error: nowhere does not exist. Make one: ")
+
+
+def test_an_index_is_updated_with_its_own_settings(videos, monkeypatch, capsys):
+    found = sorted(videos.rglob("*.mp4"))
+    Path("v").mkdir()
+    shutil.copy(found[0], "v/0.mp4")
+    words = ("index", "v", "--out", "i")
+    assert command(monkeypatch, *words, "--segment-seconds", 1, "--min-seconds", 0.5) == 0
+    shutil.copy(found[1], "v/1.mp4")
+    assert command(monkeypatch, *words) == 0
+    assert "i: 4 segments of 2 videos" in capsys.readouterr().out
+    assert command(monkeypatch, *words, "--segment-seconds", 2) == 2
+    assert "was made with --segment-seconds = 1, now it is 2" in capsys.readouterr().err

@@ -111,6 +111,7 @@ def test_a_mutilated_folder(tmp_path: Path, good_bytes: bytes) -> None:
         "quiet.mp4": "silent audio",
         "deaf.mp4": "no audio stream",
         "blind.mp4": "no video stream",
+        "sound.mp3": "no video stream",
         "one frame.mp4": "still picture",
         "still.mp4": "still picture",
         "apart.mkv": "too short",
@@ -119,8 +120,8 @@ def test_a_mutilated_folder(tmp_path: Path, good_bytes: bytes) -> None:
     }
     assert set(reasons(tmp_path / "index").values()) <= set(REASONS)
     assert summary.videos == len(usable) == summary.added
-    assert sum(summary.rejected.values()) == 16
-    assert "16" in summary.describe()
+    assert sum(summary.rejected.values()) == 17
+    assert "17" in summary.describe()
     assert json.loads(json.dumps(summary.to_dict()))["rows"] == len(opened)
     opened.check()
     for row in range(len(opened)):  # what is in the index can be read, to its end
@@ -283,6 +284,9 @@ def test_other_settings_are_an_error(tmp_path: Path, good_bytes: bytes) -> None:
     with pytest.raises(UsageError, match=r"segment_seconds = 10, now it is 1\.5"):
         build(tmp_path / "v.mp4", folder, segment_seconds=1.5)
     assert build(tmp_path / "v.mp4", folder, segment_seconds=1.0, overwrite=True).rows == 2
+    (tmp_path / "w.mp4").write_bytes(good_bytes + b" ")
+    updated = build([tmp_path / "v.mp4", tmp_path / "w.mp4"], folder)
+    assert updated.rows == 4, "without settings, an index is updated with its own"
     for wrong in (
         {"segment_seconds": 0},
         {"min_seconds": -1},

@@ -1,4 +1,4 @@
-"""The way from videos to encoders: synth, index, pack, pretrain, demo, settings."""
+"""The way from videos to encoders: synth, index, rejected, pack, pretrain, demo, settings."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ from seehear.cli.base import (
     shared,
     with_settings,
 )
+from seehear.machine.console import counted
+
+EXAMPLES = 3  # of each reason for leaving a file out
 
 
 @command(short_help="Write synthetic videos of sounding events.")
@@ -47,7 +50,9 @@ def synth(out: Path, videos: int, **options: Any) -> None:
 @click.argument("videos", nargs=-1, required=True, type=VIDEOS)
 @option("--out", "The folder of the index.", required=True, type=PATH)
 @option("--segments", "A CSV of the segments to take: path,start_s,end_s[,class,...].", type=PATH)
-@shared("--segment-seconds", "--min-seconds", "--workers", "--timeout")
+@option("--segment-seconds", "Longest segment. [default: 10, or the index's]", type=float)
+@option("--min-seconds", "A shorter tail is dropped. [default: 1, or the index's]", type=float)
+@shared("--workers", "--timeout")
 @flag("--overwrite", "Look at everything anew, with other settings perhaps.")
 @shared("--json")
 def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: Any) -> None:
@@ -61,6 +66,32 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     summary = seehear.index(videos, out, **options)
     next_line = f"Next: seehear pretrain {out} --out RUN"
     answer(as_json, summary.to_dict(), summary.describe(), next_line)
+
+
+@command(short_help="Which files were left out of an index, and why.")
+@click.argument("index", type=PATH)
+@option("--reason", "List all files of this reason, such as 'silent audio'.", type=WORD)
+@shared("--json")
+def rejected(index: Path, reason: str | None, as_json: bool) -> None:
+    """Say which files were left out of INDEX: each reason, what it means, and some examples."""
+    from seehear.data.index.rejected import left_out
+    from seehear.data.media import REASONS
+
+    kinds: dict[str, list[str]] = {}
+    for path, why, detail in zip(*left_out(index).to_pydict().values(), strict=True):
+        kinds.setdefault(why, []).append(f"{path} ({detail})" if detail else path)
+    if reason is not None and reason not in kinds:
+        there = ", ".join(kinds) or "none"
+        raise click.UsageError(f"Nothing was left out as '{reason}'. Reasons here: {there}.")
+    lines = [] if kinds else [f"Nothing was left out of {index}."]
+    for why in sorted(kinds, key=lambda why: (-len(kinds[why]), why)):
+        if reason in (None, why):
+            files = kinds[why] if reason else kinds[why][:EXAMPLES]
+            more = len(kinds[why]) - len(files)
+            lines += [f"{why}: {counted(len(kinds[why]), 'file')}. {REASONS.get(why, '')}"]
+            lines += [f"    {file}" for file in files]
+            lines += [f"    and {more} more: --reason '{why}'"] * (more > 0)
+    answer(as_json, {why: kinds[why] for why in kinds if reason in (None, why)}, *lines)
 
 
 @command(short_help="Re-encode an index so that training reads it faster.")
@@ -116,7 +147,7 @@ def pretrain(
     128; `seehear settings PRESET` prints them all with their meaning.
     """
     from seehear.machine import distributed
-    from seehear.machine.console import Console, counted, duration
+    from seehear.machine.console import Console, duration
 
     if_there, console = options.pop("resume_if_there"), Console(quiet=options.pop("quiet"))
     if (options["resume"] or if_there) and options["overwrite"]:
@@ -236,4 +267,4 @@ def settings(preset: str) -> None:
         say(f"{name} = {json.dumps(value)}  # {leaf.help}")
 
 
-COMMANDS = (demo, synth, index, pack, pretrain, cluster, settings)
+COMMANDS = (demo, synth, index, rejected, pack, pretrain, cluster, settings)

@@ -50,23 +50,23 @@ def examine(
     Args:
         path: the file.
         is_promised: its name says that it is a video. Other files are of interest only if they have
-            a picture.
+            a moving picture or sound.
         wanted: streams that must be there, of "video" and "audio", whatever is to be seen or heard
             in them; by default both, and neither still nor silent.
         any_of_them: one of `wanted` is enough.
 
     Returns:
-        What it holds, why it cannot be used, or None for what nobody would take for a video.
+        What it holds, why it cannot be used, or None for what nobody would take for media.
     """
-    has_video = False
+    has_stream = False
     try:
         if not is_promised and not _begins_like_media(path):
             return None
         with Reader(path) as reader:
-            has_video = reader.has_video
+            has_stream = reader.has_video or reader.num_sounds > 0
             return _with_streams(reader, wanted, any_of_them) if wanted else _examine(reader)
     except MediaError as error:
-        return Rejection(error.reason, error.detail) if is_promised or has_video else None
+        return Rejection(error.reason, error.detail) if is_promised or has_stream else None
 
 
 def _begins_like_media(path: str) -> bool:

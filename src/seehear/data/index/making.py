@@ -28,7 +28,7 @@ from seehear.data.index.examination import Rejection
 from seehear.data.index.info import read_info
 from seehear.data.index.moved import way_to
 from seehear.data.index.packed import copy_packed
-from seehear.data.index.rejected import Rejected, write_rejected
+from seehear.data.index.rejected import Rejected, beside, write_rejected
 from seehear.data.index.summary import IndexSummary, listing, summary, summary_of_packed, tally
 from seehear.data.index.table import Index
 from seehear.data.index.updating import Before, check_free, open_old, what_is_known
@@ -61,8 +61,8 @@ def index(
     out: str | os.PathLike[str],
     *,
     segments: str | os.PathLike[str] | None = None,
-    segment_seconds: float = 10.0,
-    min_seconds: float = 1.0,
+    segment_seconds: float | None = None,
+    min_seconds: float | None = None,
     workers: int | None = None,
     timeout_s: float = 30.0,
     progress: bool = True,
@@ -85,9 +85,10 @@ def index(
         segments: a list of the segments to take, in place of the next two: path,start_s,end_s and,
             if wanted, class,split,recording (`chosen`); paths are relative to the folder of
             `paths`.
-        segment_seconds: the longest segment a video is cut into.
+        segment_seconds: the longest segment a video is cut into; by default 10, or what the index
+            was made with.
         min_seconds: a shorter last segment is dropped; a video that is shorter as a whole is one
-            segment.
+            segment. By default 1, or what the index was made with.
         workers: processes; by default as many as there are cores for this process.
         timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does
             not count.
@@ -103,7 +104,7 @@ def index(
         SettingsError: a line of `segments` is wrong, or names a file that is not there.
         IndexFileError: no file can be used.
     """
-    settings = _checked(segment_seconds, min_seconds, timeout_s, workers)
+    given = _checked(segment_seconds, min_seconds, timeout_s, workers)
     chosen = SegmentList(segments) if segments is not None else None
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     folder = Path(out)
@@ -112,7 +113,8 @@ def index(
         return summary_of_packed(Index.open(folder))
     check_free(folder)
     with one_writer(folder, inside=folder.is_dir()):
-        before = Before() if overwrite else open_old(folder, settings, chosen, named)
+        before = Before() if overwrite else open_old(folder, given, chosen, named)
+        settings = _settled(before.info.get("settings", {}), given)
         files = _find(named, folder, chosen, before)
         with Console(quiet=not progress) as console:
             count = console.watch("looking at files", len(files.waiting))
@@ -218,24 +220,33 @@ def _write(
 
 
 def _checked(
-    segment_seconds: float, min_seconds: float, timeout_s: float, workers: int | None
+    segment_seconds: float | None,
+    min_seconds: float | None,
+    timeout_s: float,
+    workers: int | None,
 ) -> dict[str, float]:
-    """The settings that decide what is in an index."""
-    for name, value in (
-        ("segment_seconds", segment_seconds),
-        ("min_seconds", min_seconds),
-        ("timeout_s", timeout_s),
-    ):
+    """Those that are given of the settings that decide what is in an index."""
+    wanted = {"segment_seconds": segment_seconds, "min_seconds": min_seconds}
+    given = {name: float(value) for name, value in wanted.items() if value is not None}
+    for name, value in {**given, "timeout_s": timeout_s}.items():
         if not 0 < value < math.inf:
-            raise SettingsError(f"{name} is {value}. It must be positive.")
-    if segment_seconds < min_seconds:
-        raise SettingsError(
-            f"segment_seconds is {segment_seconds:g}, less than min_seconds, {min_seconds:g}: "
-            "every segment would be dropped. Make one longer or the other shorter."
-        )
+            raise SettingsError(f"{name} is {value:g}. It must be positive.")
+    _settled({}, given)
     if workers is not None and workers < 1:
         raise SettingsError(f"workers is {workers}. It must be at least 1.")
-    return {"segment_seconds": float(segment_seconds), "min_seconds": float(min_seconds)}
+    return given
+
+
+def _settled(before: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
+    """What is given, else as the index was made, else the defaults."""
+    settings = {"segment_seconds": 10.0, "min_seconds": 1.0, **before, **given}
+    longest, least = settings["segment_seconds"], settings["min_seconds"]
+    if longest < least:
+        raise SettingsError(
+            f"segment_seconds is {longest:g}, less than min_seconds, {least:g}: every segment "
+            "would be dropped. Make one longer or the other shorter."
+        )
+    return settings
 
 
 def _nothing_usable(
@@ -246,7 +257,7 @@ def _nothing_usable(
         return IndexFileError(
             f"There is no video below {where}. Name files, or folders that hold them."
         )
-    place = folder.with_name(f"{folder.name}-rejected.parquet")
+    place = beside(folder)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_rejected(place, rejected, files.root)
     first = rejected[0]

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from seehear.data.index.discovery import Candidate
 from seehear.data.index.examination import Rejection
-from seehear.data.index.info import damaged, open_newest
+from seehear.data.index.info import damaged, open_newest, read_info
 from seehear.data.index.mapped import sha256_of
 from seehear.data.remote.addresses import relative
+from seehear.errors import IndexFileError
 
 _SCHEMA = pa.schema(
     [
@@ -67,6 +68,23 @@ def write_rejected(path: Path, rejected: Sequence[Rejected], root: str) -> None:
     pq.write_table(pa.table(columns, _SCHEMA), path, compression="zstd")
 
 
+def left_out(folder: Path) -> pa.Table:
+    """What was left out of an index: path, reason, detail; also of one that was not made, since
+    nothing could be used.
+    """
+    if folder.exists() or not beside(folder).exists():
+        return read_rejected(folder, read_info(folder)).select(["path", "reason", "detail"])
+    try:
+        return _parsed(beside(folder).read_bytes()).select(["path", "reason", "detail"])
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise IndexFileError(f"{beside(folder)} cannot be used: {error}") from None
+
+
+def beside(folder: Path) -> Path:
+    """The list of an index that was not made."""
+    return folder.with_name(f"{folder.name}-rejected.parquet")
+
+
 def read_rejected(folder: Path, info: Mapping[str, Any]) -> pa.Table:
     """The list of an index whose index.json holds `info`.
 
@@ -80,12 +98,15 @@ def read_rejected(folder: Path, info: Mapping[str, Any]) -> pa.Table:
             raise ValueError(
                 "it is not as it was written, or the index was updated since it was opened"
             )
-        table = pq.read_table(pa.BufferReader(content))
-        table.validate(full=True)
-        if table.schema.remove_metadata() != _SCHEMA or any(
-            column.null_count for column in table.columns
-        ):
-            raise ValueError("it has not the columns and values of a list of files")
+        return _parsed(content)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise damaged(folder, f"rejected.parquet cannot be used: {error}") from None
+
+
+def _parsed(content: bytes) -> pa.Table:
+    table = pq.read_table(pa.BufferReader(content))
+    table.validate(full=True)
+    is_whole = not any(column.null_count for column in table.columns)
+    if table.schema.remove_metadata() != _SCHEMA or not is_whole:
+        raise ValueError("it has not the columns and values of a list of files")
     return table

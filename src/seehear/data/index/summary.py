@@ -55,8 +55,8 @@ class IndexSummary:
         if self.rejected:
             total = sum(self.rejected.values())
             lines.append(
-                f"Left out: {total} ({listing(self.rejected)}). Which: "
-                f"{self.folder}/rejected.parquet"
+                f"Left out: {total} ({listing(self.rejected)}). Which: seehear "
+                f"rejected {self.folder}"
             )
         if self.same_bytes:
             count = sum(len(group) - 1 for group in self.same_bytes)

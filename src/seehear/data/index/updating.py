@@ -36,7 +36,7 @@ class Before:
 def open_old(
     folder: Path, settings: Mapping[str, float], segments: SegmentList | None, named: list[str]
 ) -> Before:
-    """The index that is to be updated, if there is one.
+    """The index that is to be updated, if there is one; `settings` are those that are given.
 
     Raises:
         UsageError: it was made in another way, or of paths that are not named now.
@@ -56,7 +56,7 @@ def open_old(
             "the index anew."
         )
     for name, before in info["settings"].items():
-        value = settings[name]
+        value = settings.get(name, before)
         if before != value:
             raise UsageError(
                 f"{folder} was made with {name} = {before:g}, now it is {value:g}. Take the same "
