@@ -83,6 +83,8 @@ def unreadable(path: str, error: OSError | UnicodeDecodeError) -> SettingsError:
         reason = f"no UTF-8 text at byte {error.start}"
     else:
         reason = str(error.strerror)
+    if isinstance(error, FileNotFoundError):
+        return SettingsError(f"{path} does not exist. Put the list there, as UTF-8 text.")
     return SettingsError(f"{path} cannot be read ({reason}). Put the list there, as UTF-8 text.")
 
 

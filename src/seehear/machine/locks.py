@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -33,9 +32,15 @@ from typing import Any
 from seehear.errors import RunError, StorageError, printable
 from seehear.machine.outputs import LOCK, TEMPORARY, read_marker, real
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 120.0
 _NOT_SUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _held: set[int] = set()  # descriptors, which a forked child closes
 
 
@@ -85,6 +90,19 @@ def remove_leftovers(place: Path) -> None:
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
+def flock(descriptor: int, *, shared: bool = False, waits: bool = True) -> None:
+    """The operating system's lock on an open file, until that is closed.
+
+    Raises:
+        BlockingIOError: somebody else has it, and this does not wait.
+        OSError: ENOSYS, ...: there is no such lock here.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, "this system has no such locks")
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    fcntl.flock(descriptor, kind if waits else kind | fcntl.LOCK_NB)
+
+
 def lock_file(path: Path, *, inside: bool = False) -> tuple[Path, bool]:
     """Where the lock lies, hidden beside what is written or in it, and if its folder was there."""
     place = real(path)
@@ -97,7 +115,7 @@ def lock_file(path: Path, *, inside: bool = False) -> tuple[Path, bool]:
 def take(place: Path, path: Path) -> int:
     """Lock a file, and say in it who did; returns its descriptor."""
     while True:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o666)
         try:
             check(descriptor, place, path)
             if is_still(descriptor, place):
@@ -114,7 +132,7 @@ def check(descriptor: int, place: Path, path: Path) -> None:
     """Get the lock of an open file, or raise RunError."""
     works = True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(descriptor, waits=False)
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise RunError(
@@ -202,4 +220,5 @@ def _let_go() -> None:
         os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

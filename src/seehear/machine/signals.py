@@ -15,7 +15,8 @@ from typing import Any
 
 from seehear.errors import Interrupted, SeehearError
 
-REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")  # the last is not everywhere
+REQUESTS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
 class Interruptions:

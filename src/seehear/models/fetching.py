@@ -8,7 +8,6 @@ keeps processes from writing at once.
 from __future__ import annotations
 
 import errno
-import fcntl
 import http.client
 import time
 import urllib.error
@@ -21,6 +20,7 @@ from typing import Any
 from seehear.errors import CheckpointError, SeehearError
 from seehear.machine.console import Console
 from seehear.machine.files import digest_of, kept_at_home, sync
+from seehear.machine.locks import flock
 from seehear.models.released import Released, find
 
 CHUNK_BYTES = 1 << 20
@@ -176,8 +176,8 @@ def locked(path: Path, console: Console) -> Iterator[None]:
     """Hold a lock file, waiting for another process that holds it."""
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file.fileno(), waits=False)
         except BlockingIOError:
             console.say(f"waiting for another process that downloads {path.stem}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            flock(file.fileno())
         yield

@@ -74,9 +74,8 @@ class Run:
         try:
             record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(
-                f"{path} is no run: it has no run.json. Make one with `seehear pretrain`."
-            ) from None
+            what = "is no run: it has no run.json" if path.exists() else "does not exist"
+            raise RunError(f"{path} {what}. Make one with `seehear pretrain`.") from None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path}/run.json cannot be read ({error}). Restore it, or use another run."

@@ -151,6 +151,11 @@ class Process:
         self._sent.clear()
 
     def _start(self) -> None:
+        if not hasattr(select, "poll"):
+            raise SeehearError(
+                "Videos are read in processes of their own, which needs Linux or macOS. On "
+                "Windows, run seehear in WSL."
+            )
         for _ in range(START_TRIES):
             self._connection, theirs = Pipe()
             self._arrays = _file_in_memory()

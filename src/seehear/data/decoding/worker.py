@@ -21,6 +21,7 @@ from typing import Any
 from seehear.data.index.examination import Rejection
 from seehear.data.remote import FETCH_SECONDS, is_remote, local
 from seehear.errors import MediaError
+from seehear.machine.signals import REQUESTS
 
 WORKER_BYTES = 4 * 2**30
 """Address space of one worker; 8K video takes about 1 GiB."""
@@ -46,8 +47,9 @@ def serve(
     """
     # A signal to all processes of a job (preemption) is the parent's business; the pipe's end is
     # this one's.
-    for request in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(request, signal.SIG_IGN)
+    for request in REQUESTS:
+        if request != signal.SIGINT:
+            signal.signal(request, signal.SIG_IGN)
     connection = Connection(descriptor)
     module, name = task.split(":")
     function = getattr(import_module(module), name)

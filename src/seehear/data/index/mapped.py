@@ -79,7 +79,8 @@ def open_mapped(
     except (OSError, pa.ArrowException, OverflowError) as error:
         raise ValueError(str(error)) from None
     check(batch)
-    content.madvise(mmap.MADV_DONTNEED)  # what was looked at once is not kept in memory
+    if hasattr(mmap, "MADV_DONTNEED"):
+        content.madvise(mmap.MADV_DONTNEED)  # what was looked at once is not kept in memory
     return batch
 
 

@@ -21,14 +21,13 @@ have it open, but a reader may open its file again.)
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from seehear.machine.locks import is_still
+from seehear.machine.locks import flock, is_still
 
 ROOM_SHARE = 0.1
 """So much of a full cache is cleared at least, so that not every file means a look at all."""
@@ -84,7 +83,7 @@ class Cache:
         path = self.folder / f"{key}-{os.getpid()}-{next(_number)}{_ONCE}"
         held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            fcntl.flock(held, fcntl.LOCK_SH)
+            flock(held, shared=True)
             fetch(path)
             os.utime(path, ns=(time.time_ns(), modified_ns))
             yield path
@@ -160,7 +159,7 @@ def _hold(path: Path, size: int) -> int | None:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    flock(descriptor, shared=True)
     if is_still(descriptor, path):
         if os.fstat(descriptor).st_size == size:
             return descriptor
@@ -175,7 +174,7 @@ def _locked(path: Path) -> Iterator[None]:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            flock(descriptor)
             if is_still(descriptor, path):
                 yield
                 return
@@ -187,7 +186,7 @@ def _remove_unused(path: Path) -> bool:
     """Remove a file that nobody holds; False for one that somebody does."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(descriptor, waits=False)
         if is_still(descriptor, path):
             path.unlink()
         return True

@@ -138,15 +138,13 @@ def check(settings: Settings, workers: int | None) -> None:
         value = getattr(settings, name)
         if not least <= value <= most:  # also refuses nan
             raise SettingsError(
-                f"{name} is {value} (synth). It must lie between {least} and {most}: {hint}."
+                f"{name} is {value}. It must lie between {least} and {most}: {hint}."
             )
     if settings.size_pixels % 2:
-        raise SettingsError(
-            f"size_pixels is {settings.size_pixels} (synth). It must be even; 64 is usual."
-        )
+        raise SettingsError(f"size_pixels is {settings.size_pixels}. It must be even; 64 is usual.")
     if workers is not None and workers < 1:
         raise SettingsError(
-            f"workers is {workers} (synth). It must be at least 1; leave it out for one a core."
+            f"workers is {workers}. It must be at least 1; leave it out for one a core."
         )
 
 
