@@ -225,7 +225,7 @@ def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
         "accuracy": {"video": rising, "audio": rising},
         "heldout_loss": {"video": falling, "audio": falling},
         "heldout_accuracy": {"video": rising, "audio": rising},
-        "heldout_videos": 200,
+        "heldout_recordings": 200,
         "guessing": {"video": 1.2 / clusters, "audio": 1.2 / clusters},
         "clusters": {"video": of, "audio": of},
         "nmi_video_audio": 0.5 + 0.1 * number,

@@ -447,7 +447,7 @@ def entry(**changes: object) -> dict[str, object]:
         "loss": {"video": [1.2], "audio": [1.0]},
         "accuracy": {"video": [0.6], "audio": [0.7]},
         "heldout_accuracy": {"video": [0.5], "audio": [0.6]},
-        "heldout_videos": 200,
+        "heldout_recordings": 200,
         "guessing": {"video": 0.1, "audio": 0.1},
         "clusters": {"video": of, "audio": of},
         "between_recordings": {"video": 0.2, "audio": 0.2, "chance": 0.1},
@@ -506,16 +506,16 @@ def entry(**changes: object) -> dict[str, object]:
             ["audio encoder"],
         ),
         (
-            {"heldout_accuracy": {"video": [1.0], "audio": [1.0]}, "heldout_videos": 1},
+            {"heldout_accuracy": {"video": [1.0], "audio": [1.0]}, "heldout_recordings": 1},
             "not known",
             [],
         ),
         (
-            {"heldout_accuracy": {"video": [0.0], "audio": [0.0]}, "heldout_videos": 1},
+            {"heldout_accuracy": {"video": [0.0], "audio": [0.0]}, "heldout_recordings": 1},
             "not known",
             [],
         ),
-        ({"heldout_accuracy": {}, "heldout_videos": 0}, "not known", []),
+        ({"heldout_accuracy": {}, "heldout_recordings": 0}, "not known", []),
         ({"loss": {"video": [2.079], "audio": [1.0]}}, "not learning", ["train.lr"]),
         (
             {"between_recordings": {"video": 0.97, "audio": 0.3, "chance": 0.1}},

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seehear.runs.log import FEW_VIDEOS, chance_bound, collapse, effective_number
+from seehear.runs.log import (
+    FEW_RECORDINGS,
+    chance_bound,
+    collapse,
+    effective_number,
+    warnings_of,
+)
 
 ALL_K = [2, 4, 8, 16, 64, 256, 1024]
 
@@ -71,8 +77,31 @@ def test_a_tenth_of_all_rows_is_alarming_for_256_clusters_and_not_for_16():
 @pytest.mark.parametrize("chance", [1 / 256, 1 / 16, 0.25])
 def test_guessing_is_rarely_called_better_than_guessing(chance):
     generator = np.random.default_rng(0)
-    for videos in (FEW_VIDEOS, 50, 1000):
-        bound = chance_bound({"guessing": {"video": chance}, "heldout_videos": videos}, "video")
+    for videos in (FEW_RECORDINGS, 50, 1000):
+        bound = chance_bound({"guessing": {"video": chance}, "heldout_recordings": videos}, "video")
         assert 0 <= bound < 0.51
         assert (generator.binomial(videos, chance, 20000) / videos > bound).mean() < 0.055
     assert (generator.binomial(1000, 4 * chance, 20000) / 1000 > bound).mean() > 0.95
+
+
+def test_a_warning_that_stays_is_said_once():
+    def entry(ends_at, losses):
+        clusters = {"video": {**of, "num_clusters": 16}}
+        return {
+            "round": 1,
+            "rows": 1600,
+            "clusters": clusters,
+            "between_recordings": {"video": 0.1, "chance": 0.1},
+            "loss": {student: [3.0, ends_at] for student in losses},
+            "heldout_accuracy": {},
+            "steps": 10,
+            "timing": {"waiting_share": 0.0},
+        }
+
+    of = {"largest": 100, "effective": 16.0, "centred": False}
+    first, second = entry(2.771, ["video"]), entry(2.765, ["video", "audio"])
+    assert len(warnings_of(first)) == 1
+    assert "ends at 2.77," in warnings_of(first)[0]
+    assert [text.split()[1] for text in warnings_of(second, first)] == ["audio"]
+    assert warnings_of(second, second) == []
+    assert len(warnings_of(second, entry(1.0, ["video"]))) == 2

@@ -167,7 +167,7 @@ class Train:
     )
     label_smoothing: float = setting(0.0, "of the cross-entropy", low=0, high=1)
     heldout_share: float = setting(
-        0.05, "share of the videos kept out of training, to see it saturate", low=0, high=0.5
+        0.05, "share of the recordings kept out of training, to see it saturate", low=0, high=0.5
     )
 
 

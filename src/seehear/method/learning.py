@@ -50,8 +50,8 @@ class Learning:
     """What happened while a round's labels were learned; one number a student and epoch.
 
     loss, accuracy: over the training clips; heldout_loss, heldout_accuracy: over the unaugmented
-    clips of the videos kept out (empty where none were). Losses are in nats, accuracies in [0, 1]
-    with chance 1 / K. seen: the share of the training rows that were drawn.
+    clips of the recordings kept out (empty where none were). Losses are in nats, accuracies in
+    [0, 1] with chance 1 / K. seen: the share of the training rows that were drawn.
     skipped, in_a_row: steps from whose batch nothing was learned, because loss or gradient was not
     finite, and how many of these came last, one after another.
     """

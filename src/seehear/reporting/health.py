@@ -11,7 +11,7 @@ import numpy as np
 
 from seehear.machine.reading import read_labels, readable
 from seehear.runs.folder import Run
-from seehear.runs.log import FEW_VIDEOS, WAITING_SHARE, alarming_share, troubles_of
+from seehear.runs.log import FEW_RECORDINGS, WAITING_SHARE, alarming_share, troubles_of
 
 BARS = 24  # of the histogram of cluster sizes
 
@@ -82,7 +82,7 @@ def verdict(
     kinds = {kind for kind, _ in troubles}
     advice = [text for _, text in troubles] + remarks(last, sizes)
     at = f"Judged by round {last['round'] + 1} of {planned}."
-    kept_out = last["heldout_videos"] if any(last["heldout_accuracy"].values()) else 0
+    kept_out = last["heldout_recordings"] if any(last["heldout_accuracy"].values()) else 0
     if "collapsed" in kinds:
         kind, title = "collapsed", "Collapsed: a few clusters hold most of the videos"
         text = "Labels that are nearly always the same teach nothing."
@@ -97,21 +97,20 @@ def verdict(
     elif "not generalising" in kinds:
         kind, title = (
             "not generalising",
-            "By heart: on videos kept out it is no better than guessing",
+            "By heart: on recordings kept out it is no better than guessing",
         )
         text = "Pseudo-labels that are predicted on known videos alone are learned by heart."
-    elif kept_out < FEW_VIDEOS:
-        kind, title = "not known", "It learns, and too few videos are held out to say more"
+    elif kept_out < FEW_RECORDINGS:
+        kind, title = "not known", "It learns, and too few recordings are held out to say more"
         text = (
-            f"{kept_out} video(s) were kept out of training (train.heldout_share), too few to "
-            f"tell learning by heart "
-            f"from understanding: {FEW_VIDEOS} are the least."
+            f"{kept_out} recording(s) were kept out of training (train.heldout_share), too few to "
+            f"tell learning by heart from understanding: {FEW_RECORDINGS} are the least."
         )
     else:
         kind, title = "healthy", "Healthy"
         text = (
             "Clusters of sensible size, and each encoder predicts them better than guessing on "
-            "videos kept out, too."
+            "recordings kept out, too."
         )
         advice += by_heart(last)
     return {"kind": kind, "title": title, "text": f"{text} {at}", "advice": advice}

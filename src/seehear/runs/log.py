@@ -7,6 +7,7 @@ NMI is normalised mutual information (arithmetic mean): 0 for independent cluste
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 EFFECTIVE_SHARE = 0.25  # labels worth fewer even clusters than this share of K are a collapse
-FEW_VIDEOS = 10  # fewer kept out of training cannot tell what an encoder does with new ones
+FEW_RECORDINGS = 10  # fewer kept out of training cannot tell what an encoder does with new ones
 LEARNED_NATS = 0.02  # a loss that ends less than this below ln K has learned nothing
 # features that vary by recording more than half-way from what chance gives to 1 tell them apart
 RECORDINGS_SHARE = 0.5
@@ -35,18 +36,18 @@ def summary(
     now: Round,
     failures: dict[str, int],
     teachers: Mapping[str, tuple[str, ...]],
-    heldout_videos: int,
+    heldout_recordings: int,
 ) -> dict[str, Any]:
     """A round as plain data.
 
     Args:
         teachers: student -> the spaces that teach it.
-        heldout_videos: kept out of training.
+        heldout_recordings: kept out of training, all rows of each.
 
     Keys: round, steps, skipped (steps beside these, from which nothing was learned), clips; per
     student epochs, loss, accuracy, heldout_loss, heldout_accuracy, seen (the share of the training
     rows that were drawn; one number an epoch; losses in nats, accuracies in [0, 1]) and guessing
-    (the accuracy of naming the largest cluster each time); heldout_videos; per clustering
+    (the accuracy of naming the largest cluster each time); heldout_recordings; per clustering
     num_clusters, sizes (largest, smallest), centred (by recording), effective (so many even
     clusters hold the same entropy), reseeded, inertia, nmi_last (with the last labels of the same
     space, null for the first); stable (rounds in a row whose clusters agreed with the last ones' by
@@ -71,7 +72,7 @@ def summary(
         "accuracy": learning.accuracy,
         "heldout_loss": learning.heldout_loss,
         "heldout_accuracy": learning.heldout_accuracy,
-        "heldout_videos": heldout_videos,
+        "heldout_recordings": heldout_recordings,
         "guessing": guessing(now, teachers),
         "seen": learning.seen,
         "clusters": {name: clustering(name, c, now) for name, c in now.clusters.items()},
@@ -130,12 +131,17 @@ def guessing(now: Round, teachers: Mapping[str, tuple[str, ...]]) -> dict[str, f
     return found
 
 
-def warnings_of(entry: dict[str, Any]) -> list[str]:
-    """What is wrong with a round, and what to change; one sentence or two each."""
-    return [text for _, text in troubles_of(entry)]
+def warnings_of(entry: dict[str, Any], before: Mapping[str, Any] | None = None) -> list[str]:
+    """What is wrong with a round, and what to change; one sentence or two each.
+
+    before: another round's entry; what differs from its warnings in numbers alone is left out.
+    """
+    known = {re.sub(r"\d", "", text) for _, text in troubles_of(before)} if before else set()
+    texts = [text for _, text in troubles_of(entry)]
+    return [text for text in texts if re.sub(r"\d", "", text) not in known]
 
 
-def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
+def troubles_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is wrong with a round: (kind, what it is and what to change).
 
     Kinds: "collapsed", "recordings" (told apart), "not learning", "not generalising", "not finite",
@@ -163,14 +169,14 @@ def troubles_of(entry: dict[str, Any]) -> list[tuple[str, str]]:
     for student, values in entry["heldout_accuracy"].items():
         if (
             values
-            and entry["heldout_videos"] >= FEW_VIDEOS
+            and entry["heldout_recordings"] >= FEW_RECORDINGS
             and values[-1] <= chance_bound(entry, student)
         ):
             text = (
-                f"The {student} encoder names the clusters of {entry['heldout_videos']} videos "
-                f"kept out no better than guessing: {values[-1]:.1%}, and always naming the "
-                f"largest gets {entry['guessing'][student]:.1%}. More videos, or fewer epochs a "
-                "round (--train.epochs)."
+                f"The {student} encoder names the clusters of {entry['heldout_recordings']} "
+                f"recordings kept out no better than guessing: {values[-1]:.1%}, and always naming "
+                f"the largest gets {entry['guessing'][student]:.1%}. More videos, "
+                f"or fewer epochs a round (--train.epochs)."
             )
             found.append(("not generalising", text))
     if skipped := entry.get("skipped", 0):
@@ -231,11 +237,11 @@ def collapse(sizes: Mapping[str, Any], rows: int) -> str | None:
 
 
 def chance_bound(entry: Mapping[str, Any], student: str) -> float:
-    """Accuracy that guessing exceeds in one of 20 cases on held-out videos, not clips."""
+    """Accuracy that guessing exceeds in one of 20 cases on held-out recordings, not clips."""
     from scipy.stats import binom
 
-    videos = entry["heldout_videos"]
-    return float(binom.ppf(0.95, videos, entry["guessing"][student]) / videos)
+    recordings = entry["heldout_recordings"]
+    return float(binom.ppf(0.95, recordings, entry["guessing"][student]) / recordings)
 
 
 def line(entry: dict[str, Any], rounds: int) -> str:

@@ -276,11 +276,12 @@ def introduction(run: Run, cfg: Settings, state: State, index: Index) -> list[st
 def train_rounds(tensorboard: bool, saver: Saver) -> None:
     """Drive the method: between two steps and two rounds all that is not method is done."""
     run, cfg, state, clips, console = saver.run, saver.cfg, saver.state, saver.clips, saver.console
-    writer = None
+    writer, before = None, None
     if tensorboard and distributed.rank() == 0:
         writer = summary_writer(run.path / "tensorboard")
     facts = facts_of(clips) if distributed.rank() == 0 else {}  # which no round changes
-    heldout_videos = len(np.unique(clips.index.video[clips.split(cfg.train.heldout_share)[1]]))
+    heldout_rows = clips.split(cfg.train.heldout_share)[1]
+    heldout_recordings = len(np.unique(clips.index.recording[heldout_rows]))
     with naming(saver.last_good):
         for now in deep_cluster(state, clips, cfg):
             if isinstance(now, Step):
@@ -289,13 +290,14 @@ def train_rounds(tensorboard: bool, saver: Saver) -> None:
             failures = saver.failures()
             clips.failures.clear()  # the next round counts its own
             if distributed.rank() == 0:
-                entry = summary(now, failures, TEACHERS[cfg.variant], heldout_videos)
+                entry = summary(now, failures, TEACHERS[cfg.variant], heldout_recordings)
                 entry["data"] = facts
                 save_round(run, now.number, content(state, run, {}), entry)
                 run.log(entry)
                 console.say(line(entry, cfg.rounds))
-                for warning in warnings_of(entry):
+                for warning in warnings_of(entry, before):  # once, as long as it stays
                     console.say(f"  warning: {warning}")
+                before = entry
                 if writer is not None:
                     write_scalars(writer, entry)
             saver.round_is_saved(now.number)
