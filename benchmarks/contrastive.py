@@ -72,8 +72,8 @@ def measure(stage: Stage, way: str, epochs: int) -> dict[str, float]:
     pair, modalities, cfg = trained(stage, way, epochs), WAYS[way], stage.settings
     seconds = round(time.process_time() - begin, 1)
     features = extract(pair, stage.train_clips, stage.numerics)
-    rows, device = len(stage.train_clips), stage.numerics.device
-    clusters = cluster_features(features, rows, cfg, device, epochs, modalities)
+    recording_N, device = stage.train_index.recording, stage.numerics.device
+    clusters = cluster_features(features, recording_N, cfg, device, epochs, modalities)
     class_N = stage.classes.of_rows(stage.train_index)
     nmi = {f"nmi_{m}": agreement(clusters[m].labels_N, class_N)["nmi"] for m in modalities}
     probes = probe_pair(stage, pair)

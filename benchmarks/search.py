@@ -137,7 +137,8 @@ def simulate(folder: Path, rows: int) -> None:
     (run / "clusters").mkdir()
     write_clusters(run / "clusters", {name: c.state_dict() for name, c in clusters.items()})
     few = Features(np.arange(len(sample["video"])), sample)
-    matching = fit_matching(pair, few, {name: clusters[name] for name in ("video", "audio")}, "l2")
+    taught = {name: clusters[name] for name in ("video", "audio")}
+    matching = fit_matching(pair, few, taught, cfg.cluster, np.arange(rows))
     save_encoders(run / "encoders", pair, cfg, {}, matching)
     place = {"path": str(folder / "index"), "digest": info["digest"], "rows": rows}
     record = {"format": 1, "settings": cfg.to_dict(), "index": place}

@@ -13,7 +13,7 @@ from seehear.config import override
 from seehear.method.agreement import nmi
 from seehear.method.clusters import Space, cluster_features
 from seehear.method.features import Features
-from seehear.method.recordings import Centring, Spread
+from seehear.method.recordings import Centring, Recordings, Spread
 
 EVENTS, WIDTH = 6, 16
 
@@ -112,6 +112,23 @@ def test_many_recordings_are_added_up_in_blocks_with_the_same_result(monkeypatch
     mixed = np.random.default_rng(0).permutation(len(x_ND))
     again = centring(x_ND[mixed], recording_N[mixed])
     torch.testing.assert_close(again, whole[mixed])
+
+
+@pytest.mark.parametrize("centre", ["recording", "auto"])
+def test_rows_that_come_in_blocks_are_centred_as_rows_that_are_all_here(centre):
+    x_ND, recording_N, _ = scene(4, 1.0)
+    mixed = np.random.default_rng(0).permutation(len(x_ND))
+    x_ND, recording_N = x_ND[mixed], 7 + 3 * recording_N[mixed]  # numbers need not follow
+    recording_N[5] = 10_000  # one that is alone
+    centring = Centring.fit(Spread.of(x_ND, recording_N), centre)
+    rows = np.array_split(np.arange(len(x_ND)), 9)
+    blocks = [(part, {"video": x_ND[part]}) for part in rows]
+    recordings = Recordings.of(recording_N, blocks, {"video": centring})
+    found = torch.cat([recordings.without(*block)["video"] for block in blocks])
+    torch.testing.assert_close(found, centring(x_ND, recording_N))
+    assert torch.equal(found[5], x_ND[5])
+    other = {"audio": x_ND[:3]}
+    assert recordings.without(np.arange(3), other)["audio"] is other["audio"]
 
 
 def test_a_fitted_space_prepares_new_recordings_by_their_own_means_also_after_saving():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from seehear.config import Cluster
 from seehear.data.placing import MODALITIES
 from seehear.method.clusters import Clusters, Space, heads_of
 from seehear.method.encoders import Pair
@@ -59,7 +60,9 @@ def planted(variant):
         loss.backward()
         optimizer.step()
     return (
-        fit_matching(pair, Features(np.arange(ROWS), features), clusters, "l2"),
+        fit_matching(
+            pair, Features(np.arange(ROWS), features), clusters, Cluster(), np.arange(ROWS)
+        ),
         features,
         event_N,
     )

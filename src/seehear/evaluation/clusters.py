@@ -121,7 +121,9 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
     if not all(2 <= k <= rows for k in counts):
         what = f"--num-clusters is {counts[0]}"
         raise SettingsError(f"{what}. It must be from 2 to the number of rows, {rows}.")
-    cfg = override(Settings(), {"cluster.num_clusters": counts, "seed": context.seed})
+    centre = centre_of(context.model.run)
+    changes = {"cluster.num_clusters": counts, "cluster.centre": centre, "seed": context.seed}
+    cfg = override(Settings(), changes)
     index, there = context.data.index, context.features.of.keys()
     spaces = [space for space, members in MEMBERS.items() if there >= set(members)]
     device = context.model.numerics.device
@@ -137,8 +139,16 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
         )
         for name, c in found.items()
     }
-    how = f"k-means with K = {', '.join(map(str, counts))} on features, centred and of unit length"
+    how = "centred"
+    if any(any(c.space.centrings) for c in found.values()):
+        how = f"centred by recording (cluster.centre {centre}, as the run)"
+    how = f"k-means with K = {', '.join(map(str, counts))} on features, {how} and of unit length"
     return groupings, f"{how}: {context.clips_sentence}"
+
+
+def centre_of(run: Path | None) -> str:
+    """What features of new rows are compared with: what those of the run were, or all rows."""
+    return "all" if run is None else Run.open(run).settings().cluster.centre
 
 
 def whole_number(wanted: int | str) -> int:

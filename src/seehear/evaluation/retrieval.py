@@ -3,12 +3,14 @@
 Within: the training items are the gallery, the test items ask, and similarity is the cosine of
 features (as SeLaVi and GDT do). Across: a video and a sound are compared by their distributions
 over the clusters that both encoders know (`seehear.models.matching`), with the training items as
-gallery, and with the other test items, neither of which training saw.
+gallery, and with the other test items, neither of which training saw; where the run compares rows
+with their recording, so are items with the items of theirs.
 Recall at k is the share of queries with an item of the same class among the k nearest, in [0, 1].
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +22,7 @@ from seehear.errors import SettingsError
 from seehear.evaluation.classifiers import interval
 from seehear.evaluation.context import Evaluation, named, rates
 from seehear.evaluation.sets import LabelledSet
+from seehear.method.recordings import Recordings
 from seehear.models.matching import Matching
 
 RANKS = (1, 5, 10, 20, 50)
@@ -51,10 +54,7 @@ def evaluate_retrieval(context: Evaluation) -> dict[str, Any]:
         }
     matching = context.model.matching
     if matching is not None and len(pooled) == 2:
-        described = {  # in the clusters that both encoders know, (V, S)
-            modality: matching.describe(modality, torch.from_numpy(pooled_VD).float()).numpy()
-            for modality, pooled_VD in pooled.items()
-        }
+        described = describe(matching, pooled, there_V, data.recording_V)
         for asks, answers in (("audio", "video"), ("video", "audio")):
             across = partial(
                 recall_over_splits, data, there_V, described[asks], described[answers], context.seed
@@ -70,6 +70,26 @@ def evaluate_retrieval(context: Evaluation) -> dict[str, Any]:
     )
     names = [split.name for split in data.splits]
     return {"values": directions, "splits": names, "protocol": protocol, **rates(data, there_V)}
+
+
+def describe(
+    matching: Matching,
+    pooled: Mapping[str, np.ndarray],
+    there_V: np.ndarray,
+    recording_V: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """All items in the clusters that both encoders know, modality -> (V, S); where the run takes
+    from features what is their recordings', the mean of a recording is that of its items.
+    """
+    items = np.flatnonzero(there_V)
+    features = {m: torch.from_numpy(pooled_VD[items]).float() for m, pooled_VD in pooled.items()}
+    recordings = Recordings.of(recording_V, [(items, features)], matching.centrings)
+    centred, found = recordings.without(items, features), {}
+    for modality, features_nD in features.items():
+        described_nS = matching.describe(modality, features_nD, centred[modality]).numpy()
+        found[modality] = np.zeros((len(there_V), described_nS.shape[1]), np.float32)
+        found[modality][items] = described_nS
+    return found
 
 
 def recall_over_splits(

@@ -74,6 +74,16 @@ class LabelledSet:
         counts = np.bincount(item_n[known], weights_n[known], minlength=len(self.items))
         return sums / np.maximum(counts, 1)[:, None], counts > 0
 
+    @property
+    def recording_V(self) -> np.ndarray:
+        """Which recording each item is of, (V,) int64, by its first row; those without one are each
+        of one of their own.
+        """
+        item_n, first_n = np.unique(self.item_N[self.rows], return_index=True)
+        recording_V = np.arange(len(self.items)) + int(self.index.recording.max(initial=-1)) + 1
+        recording_V[item_n] = self.index.recording[self.rows[first_n]]
+        return recording_V
+
     def class_N(self) -> np.ndarray:
         """The class of each row, (N,) int64, -1 without; single-label sets only."""
         return np.where(self.item_N >= 0, self.target_V[self.item_N], -1)

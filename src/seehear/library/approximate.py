@@ -9,6 +9,7 @@ the run's folder, in `library/`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,12 @@ def build(
 
     lists = max(1, LISTS * math.isqrt(len(gallery)))
     keep = np.random.default_rng(0).random(len(gallery)) < TRAINING_ROWS * lists / len(gallery)
-    blocks = gallery.blocks(MEMBERS[space])
-    sample = np.concatenate(
-        [trained.unit_vectors(space, block).numpy()[keep[rows]] for rows, block in blocks]
-    )
+
+    def vectors() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        for rows, block in gallery.blocks(MEMBERS[space]):
+            yield rows, gallery.unit_vectors(space, rows, block).numpy()
+
+    sample = np.concatenate([found[keep[rows]] for rows, found in vectors()])
     width = sample.shape[1]
     index: Any = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(width),
@@ -78,9 +81,9 @@ def build(
     )
     index.train(sample)
     count = (console.watch if console else unwatched)("building a search index", len(gallery))
-    for rows, block in gallery.blocks(MEMBERS[space]):
+    for rows, found in vectors():
         if len(rows):
-            index.add_with_ids(trained.unit_vectors(space, block).numpy(), rows.astype(np.int64))
+            index.add_with_ids(found, rows.astype(np.int64))
             count(int(rows[-1]) + 1)
     path.parent.mkdir(exist_ok=True)
     with atomic_file(path) as temporary:

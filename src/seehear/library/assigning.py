@@ -17,13 +17,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from seehear.data.index import Index
 from seehear.data.remote.addresses import is_remote
 from seehear.library.embedding import embed
-from seehear.library.gallery import PLACE, TableGallery, nearest_in
+from seehear.library.gallery import PLACE, TableGallery
 from seehear.library.parts import is_features
 from seehear.library.sources import Paths
 from seehear.library.trained import Trained, open_run
@@ -32,6 +34,7 @@ from seehear.machine.files import atomic_file
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import check_file
 from seehear.machine.spreadsheets import write_csv
+from seehear.method.recordings import Recordings
 from seehear.models.model import Model
 
 _OF_EACH = [
@@ -53,6 +56,10 @@ def assign(
 ) -> pa.Table:
     """The clusters of new segments.
 
+    Where a run was trained with `cluster.centre`, each segment is compared with the mean of its
+    recording (its file, or what an index names) over the segments that are given here; one that is
+    alone of its recording with the mean of all training segments.
+
     Args:
         run: the folder of a finished run, or its loaded model.
         videos: a table of features, a Parquet file of them (`embed_to_file`), an index, or files
@@ -72,7 +79,13 @@ def assign(
         source = embed(trained.model, source, console=console, **how)
     gallery = TableGallery(source if isinstance(source, pa.Table) else Path(source), trained)
     columns = [*PLACE.names, "reason", *gallery.modalities]
-    batches = [assign_batch(trained, batch) for batch in gallery.batches(columns)]
+    if console and (recordings := gallery.recordings):
+        console.say(say_of_alone(recordings))
+    batches, start = [], 0
+    for batch in gallery.batches(columns):
+        rows_N = np.arange(start, start + len(batch))
+        batches.append(assign_batch(gallery, batch, rows_N))
+        start += len(batch)
     return pa.Table.from_batches(batches, label_schema(trained))
 
 
@@ -128,11 +141,22 @@ def label_schema(trained: Trained) -> pa.Schema:
     return pa.schema([*PLACE, ("reason", pa.string()), *fields])
 
 
-def assign_batch(trained: Trained, batch: pa.RecordBatch) -> pa.RecordBatch:
+def say_of_alone(recordings: Recordings) -> str:
+    """What rows are compared with, in a run that takes from them what is their recordings'."""
+    alone, rows = int((recordings.number_N < 0).sum()), len(recordings.number_N)
+    return (
+        f"Each segment is compared with the mean of its recording, as in training; {alone} of "
+        f"{rows} are alone of theirs, and compared with the mean of all training segments."
+    )
+
+
+def assign_batch(
+    gallery: TableGallery, batch: pa.RecordBatch, rows_N: NDArray[np.int64]
+) -> pa.RecordBatch:
     """The clusters of some rows of features."""
-    columns = [batch[name] for name in (*PLACE.names, "reason")]
+    trained, columns = gallery.trained, [batch[name] for name in (*PLACE.names, "reason")]
     for name, clustering in trained.clusterings.items():
-        there_N, cluster_N, distance_N, margin_N = nearest_in(batch, clustering)
+        there_N, cluster_N, distance_N, margin_N = gallery.nearest(batch, rows_N, clustering)
         names = trained.names[name]
         far_N = distance_N > trained.radii[name].numpy()[cluster_N]
         labels_N = [names.get(k) for k in cluster_N.tolist()]

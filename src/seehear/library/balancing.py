@@ -139,11 +139,7 @@ def choose(
     for cluster, count in enumerate(shares(counts_K, size, seed).tolist()):
         rows = np.flatnonzero(label_N == cluster)
         if 0 < count < len(rows):
-            features = {
-                m: torch.from_numpy(np.asarray(trained.features[m][rows], np.float32))
-                for m in clustering.modalities
-            }
-            prepared_nD = clustering.prepared(features)
+            prepared_nD = clustering.prepared(trained.features_of(rows, clustering.modalities))
             centre_D = clustering.centroids_KD[cluster]
             distance_n = (prepared_nD - centre_D).norm(dim=1).numpy()
             order = np.argsort(distance_n, kind="stable")[:count]

@@ -1,6 +1,7 @@
 """What do the encoders say of new files? A row a segment, with the features of its streams.
 
     path, start_s, seconds   the segment; null times for a file that cannot be read
+    recording                of an index that names them, which recording the segment is of
     video, audio             fixed-size lists of float16, null where the segment has no such stream
     reason                   why something could not be read, a key of
                              `seehear.data.media.REASONS`; otherwise null
@@ -76,7 +77,8 @@ def embed(
         device: where the encoders of a run are put.
         console: where progress is shown.
     Returns:
-        path, start_s, seconds, video, audio, reason; in the order of the index, or of the paths.
+        path, start_s, seconds, (recording,) video, audio, reason; in the order of the index, or of
+        the paths.
     Raises:
         UsageError: there is nothing at a path, or settings that cannot be.
         RunError: `model` is no run with encoders.
@@ -170,6 +172,7 @@ class Call:
         """
         widths = {m: self.model.pair.feature_dim(m) for m in self.model.modalities}
         columns = [("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())]
+        columns += [("recording", pa.string())] if self.source.names_recordings else []
         columns += [(m, pa.list_(pa.float16(), width)) for m, width in widths.items()]
         metadata = {
             "format": FORMAT,
@@ -277,6 +280,8 @@ def features_table(
         "seconds": pa.array(index.seconds[rows.start : rows.stop], mask=unknown),
         "reason": [reasons.get(i) for i in range(len(rows))],
     }
+    if "recording" in schema.names:
+        columns["recording"] = index.recording_names(np.arange(rows.start, rows.stop))
     for modality, part_ND in features.items():
         absent_N = np.isnan(part_ND[:, 0])
         numbers = np.clip(np.nan_to_num(part_ND), -_LARGEST, _LARGEST).astype(np.float16)

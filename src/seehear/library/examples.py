@@ -8,12 +8,13 @@ A cluster stands for the mean of its rows, its centroid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -75,8 +76,8 @@ def search_like(
         scores, rows = search_approximately(trained, place, space, unit_D, top, console)
         return hits_of(trained, place, chosen, (scores + np.float32(bias / scale), rows))
 
-    def score(features: dict[str, Tensor]) -> Tensor:
-        return (trained.unit_vectors(space, features) @ weights_D + bias) / scale
+    def score(rows: NDArray[np.int64], features: Mapping[str, Tensor]) -> Tensor:
+        return (place.unit_vectors(space, rows, features) @ weights_D + bias) / scale
 
     return hits_of(trained, place, chosen, score_blocks(place, space, score, top, console))
 
@@ -104,10 +105,7 @@ def vectors(trained: Trained, space: str, rows: Sequence[int]) -> Tensor:
     wrong = [row for row in rows if not 0 <= row < total]
     if wrong:
         raise UsageError(f"There is no row {wrong[0]}: the run has rows 0 to {total - 1}.")
-    features = {
-        m: torch.from_numpy(np.asarray(trained.features[m][list(rows)], np.float32))
-        for m in MEMBERS[space]
-    }
+    features = trained.features_of(np.array(rows, np.int64), MEMBERS[space])
     for part_nD in features.values():
         absent = torch.nonzero(part_nD.isnan().any(dim=1))
         if len(absent):

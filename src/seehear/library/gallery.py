@@ -6,7 +6,9 @@ memory than a thousand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seehear.data.index import Index
@@ -27,21 +30,37 @@ from seehear.library.trained import (
     Trained,
     blocks_of,
     check_features_finite,
+    without_recordings,
 )
 from seehear.machine.console import Console
 from seehear.machine.reading import readable
+from seehear.method.recordings import Recordings
 
 PLACE = pa.schema([("path", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())])
 _ANEW = "Make it anew with `seehear embed`."
 
 
-class RunGallery:
+class _Gallery:
+    """What both kinds have."""
+
+    trained: Trained
+    recordings: Any  # Recordings | None: those of the rows, where anything is taken for them
+
+    def unit_vectors(
+        self, space: str, rows: NDArray[np.int64], features: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Features (n, D) of some rows -> (n, d) of unit length, in the space of clusters."""
+        centred = without_recordings(self.recordings, rows, features)
+        return self.trained.unit_vectors(space, centred)
+
+
+class RunGallery(_Gallery):
     """The rows that a run was trained on."""
 
     def __init__(self, trained: Trained, index: Index | None = None) -> None:
         self.trained, self.index = trained, index
         self.modalities = tuple(trained.features)
-        self.name = f"run-{trained.model.digest}"
+        self.name, self.recordings = f"run-{trained.model.digest}", trained.recordings
 
     def __len__(self) -> int:
         return len(next(iter(self.trained.features.values())))
@@ -49,6 +68,10 @@ class RunGallery:
     def blocks(self, modalities: Sequence[str]) -> Iterator[Block]:
         """All rows that have these features."""
         return blocks_of(self.trained.features, modalities)
+
+    def rows_of(self, path: str) -> NDArray[np.int64]:
+        """The rows of a file, by its absolute path."""
+        return (self.index or self.trained.index()).rows_of(path)
 
     def places(self, rows: Sequence[int]) -> pa.Table:
         """path, start_s, seconds of some rows."""
@@ -64,7 +87,7 @@ class RunGallery:
         return {name: [int(k) if k >= 0 else None for k in labels] for name, labels in of.items()}
 
 
-class TableGallery:
+class TableGallery(_Gallery):
     """A file of features, or a table of them in memory, that another program may have rewritten."""
 
     def __init__(self, source: pa.Table | Path, trained: Trained) -> None:
@@ -81,7 +104,8 @@ class TableGallery:
         self.modalities = tuple(m for m in trained.model.modalities if m in schema.names)
         widths = {m: trained.model.pair.feature_dim(m) for m in self.modalities}
         features = [(m, pa.list_(pa.float32(), width)) for m, width in widths.items()]
-        self.schema = pa.schema([*PLACE, ("reason", pa.string()), *features])
+        words = [(name, pa.string()) for name in ("recording", "reason")]
+        self.schema = pa.schema([*PLACE, *words, *features])
         self.columns = {name for name in self.schema.names if name in schema.names}
         self.name = f"{metadata['model']}-{metadata.get('source', '').removeprefix('sha256:')[:12]}"
 
@@ -123,6 +147,31 @@ class TableGallery:
             yield start + np.flatnonzero(there_N), features
             start += len(batch)
 
+    def words(self, name: str) -> pa.Array:
+        """A column of strings, as a dictionary and indices into it."""
+        parts = [batch[name] for batch in self.batches([name])]
+        return pa.chunked_array(parts, pa.string()).combine_chunks().dictionary_encode()
+
+    @cached_property
+    def recordings(self) -> Recordings | None:
+        """The recordings of the rows, where anything is taken for them: those that the column
+        `recording` names, or the files.
+        """
+        if not self.trained.centrings:
+            return None
+        words = self.words("recording" if "recording" in self.columns else "path")
+        number_N = words.indices.fill_null(-1).to_numpy().astype(np.int64)
+        nameless = np.flatnonzero(number_N < 0)
+        number_N[nameless] = len(words.dictionary) + nameless  # each is a recording of its own
+        blocks = chain.from_iterable(self.blocks((modality,)) for modality in self.modalities)
+        return Recordings.of(number_N, blocks, self.trained.centrings)
+
+    def rows_of(self, path: str) -> NDArray[np.int64]:
+        """The rows of a file, by its absolute path."""
+        words = self.words("path")
+        number = words.dictionary.index(path).as_py()  # -1 where it is not there
+        return np.flatnonzero(words.indices.fill_null(-2).to_numpy() == number)
+
     def take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Some columns of some rows, in their order."""
         order = np.argsort(rows, kind="stable")
@@ -148,9 +197,27 @@ class TableGallery:
         table, found = self.take(rows, self.modalities), {}
         batch = pa.record_batch([column.combine_chunks() for column in table.columns], table.schema)
         for name, clustering in self.trained.clusterings.items():
-            there_N, cluster_N, *_ = nearest_in(batch, clustering)
+            there_N, cluster_N, *_ = self.nearest(batch, np.asarray(rows, np.int64), clustering)
             found[name] = pa.array(cluster_N, mask=~there_N).to_pylist()
         return found
+
+    def nearest(
+        self, batch: pa.RecordBatch, rows_N: NDArray[np.int64], clustering: Centroids
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Which rows of a batch have a cluster, (N,) bool; and that, distance and margin, 0 for
+        other rows.
+
+        rows_N: the numbers of the rows in the table.
+        """
+        there_N = np.zeros(len(batch), dtype=bool)
+        cluster_N = np.zeros(len(batch), np.int32)
+        distance_N, margin_N = np.zeros(len(batch), np.float32), np.zeros(len(batch), np.float32)
+        if all(modality in batch.schema.names for modality in clustering.modalities):
+            there_N, features = features_in(batch, clustering.modalities)
+            centred = without_recordings(self.recordings, rows_N[there_N], features)
+            nearest = (part_n.numpy() for part_n in clustering.nearest(centred))
+            cluster_N[there_N], distance_N[there_N], margin_N[there_N] = nearest
+        return there_N, cluster_N, distance_N, margin_N
 
 
 Gallery = RunGallery | TableGallery
@@ -221,20 +288,6 @@ def features_in(
     for modality in modalities:
         there_N &= batch[modality].is_valid().to_numpy(zero_copy_only=False)
     return there_N, {m: torch.from_numpy(matrix(batch[m])[there_N]) for m in modalities}
-
-
-def nearest_in(
-    batch: pa.RecordBatch, clustering: Centroids
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Which rows have a cluster, (N,) bool; and that, distance and margin, 0 for other rows."""
-    there_N = np.zeros(len(batch), dtype=bool)
-    cluster_N = np.zeros(len(batch), np.int32)
-    distance_N, margin_N = np.zeros(len(batch), np.float32), np.zeros(len(batch), np.float32)
-    if all(modality in batch.schema.names for modality in clustering.modalities):
-        there_N, features = features_in(batch, clustering.modalities)
-        nearest = (part_n.numpy() for part_n in clustering.nearest(features))
-        cluster_N[there_N], distance_N[there_N], margin_N[there_N] = nearest
-    return there_N, cluster_N, distance_N, margin_N
 
 
 def as_embedded(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:

@@ -9,7 +9,7 @@ from `FAISS_ROWS` rows on, and where faiss is installed, an approximate index an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,19 @@ from torch import Tensor
 
 from seehear.data.index import Index
 from seehear.data.placing import MODALITIES
+from seehear.data.remote import absolute
 from seehear.errors import SettingsError, UsageError
 from seehear.library.approximate import FAISS_ROWS, find_faiss, search_approximately
 from seehear.library.gallery import Gallery, gallery_of
 from seehear.library.querying import features_of_query
-from seehear.library.trained import Trained, open_run
+from seehear.library.trained import Trained, open_run, without_recordings
 from seehear.machine.console import Console, unwatched
 from seehear.method.clusters import MEMBERS
 from seehear.models.model import Model
 
 Best = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and rows, the best first
+# numbers of rows (n,) and their features -> scores (n,)
+Scorer = Callable[[NDArray[np.int64], Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ def search(
 ) -> pa.Table:
     """The segments of a gallery that are nearest to a query.
 
+    Where a run was trained with `cluster.centre`, segments of the gallery are compared without the
+    mean of their recording there (`centred_query` says what the query is compared without).
+
     Args:
         run: the folder of a finished run, or its loaded model.
         query: a video, a sound file, or a picture (JPEG, PNG, WebP, BMP).
@@ -90,13 +96,38 @@ def search(
     features = features_of_query(trained.model, query)
     place = gallery_of(trained, gallery, console)
     chosen = comparison_of(tuple(features), place.modalities, by, use)
+    centred = centred_query(place, query, features, console)
     if chosen.within and len(place) >= FAISS_ROWS and not exact and find_faiss():
-        vector_D = trained.unit_vectors(chosen.query, features)[0]
+        vector_D = trained.unit_vectors(chosen.query, centred)[0]
         best = search_approximately(trained, place, chosen.gallery, vector_D, top, console)
     else:
-        score = scorer_of(trained, chosen, features)
+        score = scorer_of(trained, place, chosen, (features, centred))
         best = score_blocks(place, chosen.gallery, score, top, console)
     return hits_of(trained, place, chosen, best)
+
+
+def centred_query(
+    gallery: Gallery,
+    query: str | Path,
+    features: Mapping[str, Tensor],
+    console: Console | None,
+) -> Mapping[str, Tensor]:
+    """Features of a query without what is its recording's, where the run takes that away.
+
+    A file that is one row of the gallery has that row's recording. Of any other the recording is
+    not known, and it is compared with the mean of all training rows.
+    """
+    if gallery.recordings is None:
+        return features
+    rows_n = gallery.rows_of(absolute(query))
+    if len(rows_n) == 1:
+        return gallery.recordings.without(rows_n, features)
+    if console:
+        console.say(
+            f"{query} is no segment of the gallery, so its recording is not known: it is compared "
+            f"with the mean of all training segments, and segments there with their recordings."
+        )
+    return features
 
 
 def comparison_of(
@@ -124,16 +155,26 @@ def comparison_of(
 
 
 def scorer_of(
-    trained: Trained, chosen: Comparison, query: dict[str, Tensor]
-) -> Callable[[dict[str, Tensor]], Tensor]:
-    """What scores rows of a gallery, (n,), by their features."""
-    if chosen.within:
-        vector_D = trained.unit_vectors(chosen.query, query)[0]
-        return lambda features: trained.unit_vectors(chosen.gallery, features) @ vector_D
-    mine_1S = trained.matching.describe(chosen.query, query[chosen.query])
+    trained: Trained,
+    gallery: Gallery,
+    chosen: Comparison,
+    query: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+) -> Scorer:
+    """What scores rows of a gallery.
 
-    def score(features: dict[str, Tensor]) -> Tensor:
-        theirs_nS = trained.matching.describe(chosen.gallery, features[chosen.gallery])
+    query: its features, and the same without what is its recording's.
+    """
+    if chosen.within:
+        vector_D = trained.unit_vectors(chosen.query, query[1])[0]
+        return lambda rows, features: (
+            gallery.unit_vectors(chosen.gallery, rows, features) @ vector_D
+        )
+    mine_1S = trained.matching.describe(chosen.query, *(of[chosen.query] for of in query))
+
+    def score(rows: NDArray[np.int64], features: Mapping[str, Tensor]) -> Tensor:
+        centred = without_recordings(gallery.recordings, rows, features)
+        both = (of[chosen.gallery] for of in (features, centred))
+        theirs_nS = trained.matching.describe(chosen.gallery, *both)
         pair = (mine_1S, theirs_nS) if chosen.query == "video" else (theirs_nS, mine_1S)
         return trained.matching.scores(*pair).reshape(-1)
 
@@ -143,7 +184,7 @@ def scorer_of(
 def score_blocks(
     gallery: Gallery,
     space: str,
-    score: Callable[[dict[str, Tensor]], Tensor],
+    score: Scorer,
     top: int,
     console: Console | None,
 ) -> Best:
@@ -153,7 +194,7 @@ def score_blocks(
     for rows, features in gallery.blocks(MEMBERS[space]):
         if not len(rows):
             continue
-        best = best_of(best, (score(features).numpy(), rows.astype(np.int64)), top)
+        best = best_of(best, (score(rows, features).numpy(), rows.astype(np.int64)), top)
         count(int(rows[-1]) + 1)
     return best
 

@@ -88,6 +88,7 @@ class IndexSource:
     def __init__(self, index: Index, modalities: tuple[str, ...]) -> None:
         self.index, self.modalities = index, modalities
         self.digest, self.group_size = index.digest, ROWS_A_GROUP
+        self.names_recordings = index.names_recordings
 
     def __len__(self) -> int:
         return len(self.index)
@@ -99,6 +100,8 @@ class IndexSource:
 
 class FileSource:
     """Files, and folders of any depth."""
+
+    names_recordings = False  # each file is one
 
     def __init__(self, paths: Paths, cutting: Cutting, workers: int = 1) -> None:
         self.cutting, self.workers, self.group_size = cutting, workers, FILES_A_GROUP

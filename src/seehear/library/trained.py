@@ -17,14 +17,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from seehear.data.index import Index
 from seehear.errors import CheckpointError, RunError, UsageError
 from seehear.machine.files import atomic_file
-from seehear.machine.reading import anew, open_features, read_labels, readable, rows_of
-from seehear.method.clusters import ALL_SPACES, MEMBERS, Space
+from seehear.machine.reading import (
+    anew,
+    open_features,
+    open_recordings,
+    read_labels,
+    readable,
+    rows_of,
+)
+from seehear.method.clusters import ALL_SPACES, MEMBERS, Space, centrings_of
+from seehear.method.recordings import Centring, Recordings
 from seehear.models.matching import Matching, space_of
 from seehear.models.model import Model, load
 from seehear.runs.fingerprint import index_of_run
@@ -60,11 +69,14 @@ class Centroids:
         return MEMBERS[space_of(self.name)]
 
     def prepared(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Features (N, D) of each modality that it needs -> what was clustered, (N, d)."""
+        """Features (N, D) of each modality that it needs, without what is their recordings' ->
+        what was clustered, (N, d).
+        """
         return self.space([features[modality] for modality in self.modalities])
 
     def nearest(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The nearest centroid of each row of features, (N,) int64, its distance, and the margin.
+        """The nearest centroid of each row of features, as `prepared` takes them: (N,) int64, its
+        distance, and the margin.
 
         The margin is by how much the second nearest is farther, infinite with a single centroid.
         """
@@ -118,6 +130,33 @@ class Trained:
         path = self.path / "clusters" / "labels.parquet"
         return dict(read_labels(path, anew(self.path), sizes, rows_of(self.path)))
 
+    @cached_property
+    def centrings(self) -> dict[str, Centring]:
+        """Modality -> what is taken from its features for their recordings."""
+        return centrings_of({name: c.space for name, c in self.clusterings.items()})
+
+    @cached_property
+    def recordings(self) -> Recordings | None:
+        """The recordings of the training rows, where anything is taken for them.
+
+        Raises:
+            RunError: features or recordings of the rows are not there.
+        """
+        if not self.centrings:
+            return None
+        recording_N = open_recordings(self.path, len(next(iter(self.labels.values()))))
+        blocks = blocks_of(self.features, tuple(self.features))
+        return Recordings.of(recording_N, blocks, self.centrings)
+
+    def features_of(
+        self, rows: NDArray[np.int64], modalities: Sequence[str]
+    ) -> Mapping[str, Tensor]:
+        """The features (n, D) of some training rows, without what is their recordings'."""
+        found = {
+            m: torch.from_numpy(np.asarray(self.features[m][rows], np.float32)) for m in modalities
+        }
+        return without_recordings(self.recordings, rows, found)
+
     @property
     def matching(self) -> Matching:
         """What compares sights with sounds.
@@ -144,7 +183,7 @@ class Trained:
             if all(kept[name].shape == size for name, size in sizes.items()):
                 return dict(kept)
         radii = {
-            name: radii_of(c, self.labels[name], self.features)
+            name: radii_of(c, self.labels[name], self.features, self.recordings)
             for name, c in self.clusterings.items()
         }
         with contextlib.suppress(OSError), atomic_file(path) as temporary:  # a run may be read-only
@@ -152,7 +191,9 @@ class Trained:
         return radii
 
     def unit_vectors(self, space: str, features: Mapping[str, Tensor]) -> Tensor:
-        """Features (N, D) of each modality -> (N, d) of unit length, in the space of clusters."""
+        """Features (N, D) of each modality, without what is their recordings' -> (N, d) of unit
+        length, in the space of clusters.
+        """
         found = next(c for name, c in self.clusterings.items() if space_of(name) == space)
         prepared_ND = found.prepared(features)
         return prepared_ND if found.space.parts[0].unit_length else F.normalize(prepared_ND, dim=1)
@@ -248,14 +289,25 @@ def check_features_finite(
         )
 
 
+def without_recordings(
+    recordings: Recordings | None, rows_n: np.ndarray, features: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """Features (n, D) of some rows without what is their recordings', if anything is taken."""
+    return features if recordings is None else recordings.without(rows_n, features)
+
+
 def radii_of(
-    clustering: Centroids, labels_N: np.ndarray, features: Mapping[str, np.ndarray]
+    clustering: Centroids,
+    labels_N: np.ndarray,
+    features: Mapping[str, np.ndarray],
+    recordings: Recordings | None,
 ) -> Tensor:
     """The radius of each cluster, (K,) float32, by the labels and features of the training rows."""
     distance_N = np.full(len(labels_N), np.nan, dtype=np.float32)
     for rows, block in blocks_of(features, clustering.modalities):
         own_n = torch.from_numpy(labels_N[rows].astype(np.int64)).clamp(min=0)
-        difference_nD = clustering.prepared(block) - clustering.centroids_KD[own_n]
+        centred = without_recordings(recordings, rows, block)
+        difference_nD = clustering.prepared(centred) - clustering.centroids_KD[own_n]
         distance_N[rows] = difference_nD.norm(dim=1).numpy()
     known_N = (labels_N >= 0) & ~np.isnan(distance_N)
     everywhere = np.percentile(distance_N[known_N], FAR_PERCENTILE) if known_N.any() else np.inf

@@ -80,7 +80,8 @@ class Space:
         """Features of each modality (N, D) -> what is clustered (N, sum of widths), float32.
 
         recording_n: numbers that are equal for rows of one recording, all of whose rows should be
-        here; without it, or where a row is alone of its recording, nothing is taken for that.
+        here; without it, or where a row is alone of its recording, nothing is taken for that. Of
+        rows that are not all here at once see `Recordings`.
         """
         features = _centred(features, self.centrings, recording_n)
         joined = torch.cat([part(x) for part, x in zip(self.parts, features, strict=True)], dim=1)
@@ -122,6 +123,20 @@ class Space:
             for i in range(count)
         )
         return cls(tuple(parts), tuple(centrings))
+
+
+def centrings_of(spaces: Mapping[str, Space]) -> dict[str, Centring]:
+    """Modality -> what is taken from its features for their recordings, by the spaces of a run's
+    clusterings; those of which nothing is taken are left out.
+
+    Spaces that join the same modality take the same from it: it is fitted to the same rows.
+    """
+    return {
+        modality: centring
+        for name, space in spaces.items()
+        for modality, centring in zip(MEMBERS[name.split("_")[0]], space.centrings, strict=False)
+        if centring is not None
+    }
 
 
 def _centred(

@@ -16,8 +16,8 @@ in the first round is what students learn, and it grows. "recording" takes the w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -107,9 +107,68 @@ class Centring:
         """
         out_nD = features_nD.float().clone()
         for rows_c, mean_cD, count_c in _means(features_nD, recording_n):
-            taken_c = torch.where(count_c > 1, count_c / (count_c + self.noise), 0.0)
-            out_nD[rows_c] -= (taken_c[:, None] * (mean_cD - self.mean_D)).float()
+            out_nD[rows_c] -= self.of_recording(mean_cD, count_c)
         return out_nD
+
+    def of_recording(self, mean_nD: Tensor, count_n: Tensor) -> Tensor:
+        """What is taken from rows whose recordings have these means and so many rows, float32."""
+        taken_n = torch.where(count_n > 1, count_n / (count_n + self.noise), 0.0)
+        return (taken_n[:, None] * (mean_nD - self.mean_D)).float()
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The recordings of many rows, whose features are read a block at a time: the mean of each.
+
+    number_N: int32, which recording with several rows a row is of, -1 where it is alone.
+    sums: modality -> (R, D + 1) float64, of features and rows. centrings: of the same modalities;
+    features of others stay as they are.
+    """
+
+    number_N: np.ndarray
+    centrings: Mapping[str, Centring] = field(default_factory=dict)
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        recording_N: np.ndarray,
+        blocks: Iterable[tuple[np.ndarray, Mapping[str, Tensor]]],
+        centrings: Mapping[str, Centring],
+    ) -> Recordings:
+        """Read all blocks once: numbers of rows, and features (n, D) by modality.
+
+        recording_N: numbers that are equal for rows of one recording, of all rows.
+        """
+        _, own_N, count_R = np.unique(recording_N, return_inverse=True, return_counts=True)
+        several_R = count_R > 1
+        number_R = np.where(several_R, np.cumsum(several_R) - 1, -1).astype(np.int32)
+        number_N = number_R[own_N]
+        sums = {
+            modality: torch.zeros(int(several_R.sum()), len(c.mean_D) + 1, dtype=torch.float64)
+            for modality, c in centrings.items()
+        }
+        for rows_n, features in blocks:
+            known_n = number_N[rows_n] >= 0
+            number_n = torch.from_numpy(number_N[rows_n][known_n].astype(np.int64))
+            for modality in sums.keys() & features.keys():
+                sums[modality][:, :-1].index_add_(0, number_n, features[modality][known_n].double())
+                sums[modality][:, -1] += torch.bincount(number_n, minlength=len(sums[modality]))
+        return cls(number_N, centrings, sums)
+
+    def without(self, rows_n: np.ndarray, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Features (n, D) of some rows, without what is their recordings'."""
+        number_n, found = self.number_N[rows_n], dict(features)
+        known_n = torch.from_numpy(number_n >= 0)
+        for modality in self.centrings.keys() & features.keys():
+            sums_nD = self.sums[modality][number_n[number_n >= 0]]
+            count_n = sums_nD[:, -1]
+            taken_nD = self.centrings[modality].of_recording(
+                sums_nD[:, :-1] / count_n.clamp(min=1)[:, None], count_n
+            )
+            found[modality] = features[modality].float().clone()
+            found[modality][known_n] -= taken_nD
+        return found
 
 
 def _means(features_nD: Tensor, recording_n: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

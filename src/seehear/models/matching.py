@@ -12,7 +12,8 @@ features have nothing in common, are described in the same words: p_k, the chanc
 
 The own cluster of a feature is a softmax over its products with prototypes: the mean of the
 prepared features of the training rows that carried the label, times a sharpness fitted to these
-labels by maximum likelihood. The score of a video v and a sound a is the mean over shared
+labels by maximum likelihood. Prepared is without what is the recording's, as clusters are; heads
+take features as they are. The score of a video v and a sound a is the mean over shared
 clusterings of log sum_k p_k(v) p_k(a): the log-probability that both draw the same cluster.
 """
 
@@ -26,12 +27,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seehear.config import Cluster
 from seehear.data.placing import MODALITIES
 from seehear.method.agreement import pairs_of
-from seehear.method.clusters import Clusters, Space
+from seehear.method.clusters import Clusters, Space, centrings_of
 from seehear.method.encoders import Pair
 from seehear.method.encoders.pair import TWINS
 from seehear.method.features import Features
+from seehear.method.recordings import Centring, Spread
 
 # tried on the training labels: 0.5 to 128
 SHARPNESSES = tuple(2.0 ** (step / 2) for step in range(-2, 15))
@@ -57,24 +60,38 @@ class Matching:
     sharpness: Mapping[str, float]
     counts: Mapping[tuple[str, str], Tensor]
 
-    def distributions(self, modality: str, features_ND: Tensor) -> dict[str, Tensor]:
-        """Features (N, D) of one modality -> clustering that it knows -> (N, K) probabilities."""
+    @property
+    def centrings(self) -> dict[str, Centring]:
+        """Modality -> what is taken from its features for their recordings, before prototypes."""
+        return centrings_of(self.spaces)
+
+    def distributions(
+        self, modality: str, features_ND: Tensor, centred_ND: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Features (N, D) of one modality -> clustering that it knows -> (N, K) probabilities.
+
+        centred_ND: the features without what is their recordings' (`Recordings.without`), by which
+        the own cluster is told; by default the same.
+        """
         found = {
             name: F.softmax(F.linear(features_ND, weight_KD, bias_K), dim=1)
             for name, (weight_KD, bias_K) in self.heads[modality].items()
         }
         for name, prototypes_KD in self.prototypes.items():
             if space_of(name) == modality and name not in found:
-                prepared_ND = self.spaces[modality]((features_ND,))
+                own_ND = features_ND if centred_ND is None else centred_ND
+                prepared_ND = self.spaces[modality]((own_ND,))
                 found[name] = F.softmax(self.sharpness[name] * prepared_ND @ prototypes_KD.T, dim=1)
         return found
 
-    def describe(self, modality: str, features_ND: Tensor) -> Tensor:
+    def describe(
+        self, modality: str, features_ND: Tensor, centred_ND: Tensor | None = None
+    ) -> Tensor:
         """Features (N, D) of one modality -> its distributions over all shared clusterings, (N, S).
 
-        They stand side by side, in an order that `scores` knows.
+        They stand side by side, in an order that `scores` knows. centred_ND: as `distributions`.
         """
-        found = self.distributions(modality, features_ND)
+        found = self.distributions(modality, features_ND, centred_ND)
         parts = []
         for name in self.shared():
             if name in found:
@@ -156,7 +173,11 @@ class Matching:
 
 
 def fit_matching(
-    pair: Pair, features: Features, clusters: Mapping[str, Clusters], kind: str
+    pair: Pair,
+    features: Features,
+    clusters: Mapping[str, Clusters],
+    cfg: Cluster,
+    recording_N: np.ndarray,
 ) -> Matching:
     """Make a `Matching` of trained encoders, from the rows that they were trained on.
 
@@ -164,7 +185,8 @@ def fit_matching(
         pair: the encoders with the heads of the last round.
         features: of the finished encoders, for the training rows.
         clusters: the last round's, whose labels the heads were trained on.
-        kind: how features are prepared, as `cluster.features` says.
+        cfg: how features are prepared.
+        recording_N: of all rows, which recording each is of.
     """
     heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {
         student: {
@@ -175,8 +197,11 @@ def fit_matching(
         for student in MODALITIES
     }
     parts = {"video": features.video, "audio": features.audio}
-    spaces = {modality: Space.fit((part,), kind) for modality, part in parts.items()}
-    prepared = {modality: spaces[modality]((part,)) for modality, part in parts.items()}
+    recording_n, spaces, prepared = recording_N[features.rows], {}, {}
+    for modality, part in parts.items():
+        how = (cfg.features, recording_n, (Spread.of(part, recording_n),), cfg.centre)
+        spaces[modality] = Space.fit((part,), *how)
+        prepared[modality] = spaces[modality]((part,), recording_n)
     prototypes, sharpness = {}, {}
     for name, c in clusters.items():
         if space_of(name) in MODALITIES:

@@ -29,7 +29,16 @@ from seehear.machine.files import now, whole_folder
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import REPORT, check_file, check_folder
 from seehear.machine.reading import open_features, read_labels, readable
-from seehear.reporting.cards import LISTED_ROWS, Grouping, cards_of, listed_rows, read_groupings
+from seehear.reporting.cards import (
+    LISTED_ROWS,
+    Centred,
+    Grouping,
+    cards_of,
+    listed_rows,
+    read_centroids,
+    read_groupings,
+    space_in,
+)
 from seehear.reporting.glossary import words_of
 from seehear.reporting.health import health
 from seehear.reporting.matrix import meeting, standing_rows
@@ -161,6 +170,7 @@ def head(run: Run, index: Index | None, note: str) -> dict[str, Any]:
         "name": run.path.resolve().name,
         "made": run.record.get("encoder") or settings.variant.upper(),
         "rounds": settings.rounds,
+        "centre": settings.cluster.centre,
         "rows": run.field("index", "rows"),
         "videos": None if index is None else index.num_videos,
         "hours": None if index is None else round(float(index.seconds.sum()) / 3600, 2),
@@ -244,8 +254,11 @@ def write_map(folder: Path, data: dict[str, Any], rows: Rows, run: Run, projecti
     readable_N = np.any([g.labels_N >= 0 for g in rows.groupings], axis=0)
     points = choose_points(readable_N, np.array(sorted(rows.previews.keys), np.int64))
     positions, explained = {}, {}
-    for modality, features in open_features(run.path).items():
-        xy, share = project(np.asarray(features[points], np.float32), projection)
+    tensors = read_centroids(run.path)
+    spaces = {g.name: space_in(tensors, g.name) for g in rows.groupings}
+    centred = Centred(run.path, open_features(run.path), spaces)
+    for modality, features in centred(points).items():
+        xy, share = project(features.numpy(), projection)
         positions[modality] = packed(to_uint16(xy))
         explained[modality] = None if share is None else round(share, 4)
     columns = rows.columns(points)

@@ -1,9 +1,9 @@
 """What is in each cluster? Size, compactness, the rows nearest to the centroid, partners elsewhere,
 classes.
 
-Distances are Euclidean, in the space that was clustered (`clusters.Space`), so "nearest" means what
-k-means meant. Shapes: N rows, K clusters, C classes; a row without a label has NaN for its distance
-and -1 for its rank.
+Distances are Euclidean, in the space that was clustered (`clusters.Space`), without what is the
+recording's where the run takes that away, so "nearest" means what k-means meant. Shapes: N rows, K
+clusters, C classes; a row without a label has NaN for its distance and -1 for its rank.
 """
 
 from __future__ import annotations
@@ -12,12 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seehear.machine.reading import anew, open_features, read_labels, readable, rows_of
+from seehear.machine.reading import (
+    anew,
+    open_features,
+    open_recordings,
+    read_labels,
+    readable,
+    rows_of,
+)
 
+if TYPE_CHECKING:
+    from seehear.method.clusters import Space
+
+CENTROIDS = Path("clusters") / "centroids.safetensors"
 CHUNK_ROWS = 32768
 SHOWN = 6  # neighbours of the centroid on a card
 LISTED_ROWS = 50_000  # in the lists of members of one clustering
@@ -59,64 +70,103 @@ def read_groupings(run: Path) -> list[Grouping]:
         RunError: files of the run are missing or damaged, or do not fit together.
     """
     import torch
-    from safetensors.torch import load_file
 
-    path = run / "clusters" / "centroids.safetensors"
-    with readable(path, anew(run)):
-        tensors = load_file(path)
-        sizes = {
-            key.partition(".")[0]: len(tensors[key])
-            for key in tensors
-            if key.endswith(".centroids")
-        }
+    tensors = read_centroids(run)
+    sizes = {
+        key.partition(".")[0]: len(tensors[key]) for key in tensors if key.endswith(".centroids")
+    }
     labels = read_labels(run / "clusters" / "labels.parquet", anew(run), sizes, rows_of(run))
     features = open_features(run, len(next(iter(labels.values()))))
     found = []
     with (
         torch.inference_mode(),
-        readable(path, f"It, or what is in features/, is damaged. {anew(run)}"),
+        readable(run / CENTROIDS, f"It, or what is in features/, is damaged. {anew(run)}"),
     ):
+        spaces = {name: space_in(tensors, name) for name in labels}
+        without = Centred(run, features, spaces)
         for name, labels_N in labels.items():
-            parts = [features[modality] for modality in PARTS[space_of(name)]]
-            state = {
-                k.removeprefix(f"{name}."): v
-                for k, v in tensors.items()
-                if k.startswith(f"{name}.")
-            }
-            distance_N = distances(parts, labels_N, state)
-            num_clusters = len(state["centroids"])
-            found.append(
-                Grouping(name, num_clusters, labels_N, distance_N, ranks(labels_N, distance_N))
+            distance_N = distances(
+                without, labels_N, spaces[name], PARTS[space_of(name)], tensors[f"{name}.centroids"]
             )
+            rank_N = ranks(labels_N, distance_N)
+            found.append(Grouping(name, sizes[name], labels_N, distance_N, rank_N))
     return found
 
 
-def distances(
-    parts: list[np.ndarray], labels_N: np.ndarray, state: Mapping[str, Any]
-) -> np.ndarray:
-    """The distance of every row to the centroid of its cluster, (N,) float32.
+def read_centroids(run: Path) -> dict[str, Any]:
+    """What `centroids.safetensors` of a finished run holds."""
+    from safetensors.torch import load_file
 
-    Args:
-        parts: features (N, D) of each modality that the space joins, memory-mapped perhaps.
-        state: "centroids" (K, d), and the tensors of the space as "space.*".
-    """
-    import torch
+    with readable(run / CENTROIDS, anew(run)):
+        return dict(load_file(run / CENTROIDS))
 
+
+def space_in(tensors: Mapping[str, Any], name: str) -> Space:
+    """The preparation of a clustering."""
     from seehear.method.clusters import Space
 
-    space = Space.from_state_dict(
-        {k.removeprefix("space."): v for k, v in state.items() if k.startswith("space.")}
+    head = f"{name}.space."
+    return Space.from_state_dict(
+        {key.removeprefix(head): value for key, value in tensors.items() if key.startswith(head)}
     )
-    centroids_KD = state["centroids"].float()
+
+
+class Centred:
+    """The features of a run's rows as they were clustered: without what is their recordings'.
+
+    Args:
+        features: modality -> (N, D), memory-mapped perhaps; NaN where a row could not be read.
+        spaces: clustering -> its preparation.
+    """
+
+    def __init__(
+        self, run: Path, features: Mapping[str, np.ndarray], spaces: Mapping[str, Space]
+    ) -> None:
+        from seehear.method.clusters import centrings_of
+        from seehear.method.recordings import Recordings
+
+        self.features, self.num_rows = features, len(next(iter(features.values())))
+        self.recordings, centrings = None, centrings_of(spaces)
+        if centrings:
+            recording_N = open_recordings(run, self.num_rows)
+            blocks = map(self._there, range(0, self.num_rows, CHUNK_ROWS))
+            self.recordings = Recordings.of(recording_N, blocks, centrings)
+
+    def __call__(self, rows: np.ndarray) -> Mapping[str, Any]:
+        """Modality -> features (n, D) of some rows, float32."""
+        import torch
+
+        found = {
+            modality: torch.from_numpy(np.asarray(array[rows], np.float32))
+            for modality, array in self.features.items()
+        }
+        return found if self.recordings is None else self.recordings.without(rows, found)
+
+    def _there(self, begin: int) -> tuple[np.ndarray, Mapping[str, Any]]:
+        rows = np.arange(begin, min(begin + CHUNK_ROWS, self.num_rows))
+        found = self(rows)
+        good_n = ~np.any([part[:, 0].isnan().numpy() for part in found.values()], axis=0)
+        return rows[good_n], {modality: part[good_n] for modality, part in found.items()}
+
+
+def distances(
+    centred: Centred,
+    labels_N: np.ndarray,
+    space: Space,
+    modalities: tuple[str, ...],
+    centroids_KD: Any,
+) -> np.ndarray:
+    """The distance of every row to the centroid of its cluster, (N,) float32."""
+    import torch
+
     result_N = np.full(len(labels_N), np.nan, np.float32)
     for begin in range(0, len(labels_N), CHUNK_ROWS):
         rows = begin + np.flatnonzero(labels_N[begin : begin + CHUNK_ROWS] >= 0)
         if not len(rows):
             continue
-        prepared_nD = space(
-            [torch.from_numpy(np.asarray(part[rows], np.float32)) for part in parts]
-        )
-        own_nD = centroids_KD[torch.from_numpy(labels_N[rows].astype(np.int64))]
+        of = centred(rows)
+        prepared_nD = space([of[modality] for modality in modalities])
+        own_nD = centroids_KD.float()[torch.from_numpy(labels_N[rows].astype(np.int64))]
         result_N[rows] = (prepared_nD.float() - own_nD).norm(dim=1).numpy()
     return result_N
 

@@ -48,8 +48,8 @@ GLOSSARY = (
     Word("accuracy", "the share of clips whose cluster an encoder names.", ROUNDS),
     Word(
         "held out",
-        "videos kept out of training. What is right there, too, was understood and not learned by "
-        "heart.",
+        "recordings kept out of training. What is right there, too, was understood and not "
+        "learned by heart.",
         ROUNDS,
     ),
     Word(

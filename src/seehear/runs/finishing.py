@@ -50,7 +50,8 @@ def finish(
     matching = None
     if len(state.pair.modalities) > 1:
         taught = state.last or final  # where nothing was, sights and sounds meet in their clusters
+        how = (cfg.cluster, clips.index.recording)
         with distributed.without_ranks():
-            matching = fit_matching(state.pair, everything, taught, cfg.cluster.features)
+            matching = fit_matching(state.pair, everything, taught, *how)
     save_encoders(run.path / "encoders", state.pair, cfg, info, matching)
     outputs.remove(run.path / "midway", outputs.MIDWAY)

@@ -47,7 +47,7 @@ from seehear.data.index.mapped import first_of_each, open_mapped
 from seehear.data.index.moved import at_its_videos, check_root
 from seehear.data.index.rejected import Rejected, read_rejected
 from seehear.data.media import Hearing, Member
-from seehear.data.remote.addresses import joined
+from seehear.data.remote.addresses import joined, relative
 from seehear.errors import IndexFileError, SettingsError
 
 _TRIES = 20  # to find the files of an index that others go on updating together
@@ -173,6 +173,20 @@ class Index:
     def original_names(self, rows: NDArray[np.int64]) -> pa.Array:
         """The videos that some rows are of, relative to the root."""
         return self._table["path"].take(pa.array(rows)).dictionary_decode().cast(pa.string())
+
+    @property
+    def names_recordings(self) -> bool:
+        """Whether somebody said which recording each row is of; otherwise it is the file."""
+        return self._has("recording")
+
+    def recording_names(self, rows: NDArray[np.int64]) -> pa.Array:
+        """What the recordings of some rows are called, where they were named."""
+        return self._table["recording"].take(pa.array(rows)).dictionary_decode().cast(pa.string())
+
+    def rows_of(self, path: str) -> NDArray[np.int64]:
+        """The rows of a video, by its absolute path or address."""
+        number = self._names.index(relative(path, self.info["root"])).as_py()  # -1: it has none
+        return np.flatnonzero(self.video == number)
 
     def check(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> None:
         """See that the files of some rows, of all by default, are as they were.

@@ -92,6 +92,7 @@
           to: 1,
           good: "Good: rises, since each encoder learns what the other one hears or sees (NMI; 0 is independent).",
         }),
+        recordings(rounds, shared),
         S.lines({
           ...shared,
           title: "Largest cluster",
@@ -130,6 +131,27 @@
     const words = Object.entries(S.data.report.glossary);
     const list = words.flatMap(([word, meaning]) => [S.el("dt", {}, word), S.el("dd", {}, meaning)]);
     return S.el("details", { class: "glossary" }, S.el("summary", {}, "What the words mean"), S.el("dl", {}, list));
+  }
+
+  // Nothing where each row is a recording of its own.
+  function recordings(rounds, shared) {
+    const { chance, ...shares } = rounds[rounds.length - 1].between_recordings;
+    if (chance >= 1) return null;
+    const centred = {
+      all: "Clusters are of features as they are (cluster.centre all).",
+      recording: "Clusters are of features less the mean of their recording (cluster.centre recording).",
+      auto: "Clusters are of features less what is their recording's (cluster.centre auto).",
+    };
+    return S.lines({
+      ...shared,
+      title: "Variance between recordings",
+      series: Object.keys(shares).map((name) => ({ name, style: name, points: byRound(rounds, (r) => r.between_recordings[name]) })),
+      format: (v) => S.percent(v),
+      from: 0,
+      to: 1,
+      guide: { value: chance, name: "chance" },
+      good: `${centred[S.data.report.run.centre]} Good: near chance; near 1 an encoder tells recordings apart, not what happens in them.`,
+    });
   }
 
   function sizes(health) {
