@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import RESULTS, arguments, facts
@@ -41,7 +42,8 @@ WAYS = {"infonce": ("video", "audio"), "simclr": ("video",)}
 WIDTH = 128  # of the projections
 TEMPERATURE = 0.1
 BATCH = 64  # clips to tell apart; XDC's 16 would be few
-JITTER = {"brightness": 0.2, "contrast": 0.4}  # of simclr: else colours alone tell videos apart
+# of simclr: else colours alone tell videos apart
+JITTER: Any = {"brightness": 0.2, "contrast": 0.4}
 
 
 def main() -> None:
@@ -96,7 +98,7 @@ def trained(stage: Stage, way: str, epochs: int) -> Pair:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
-            contrast(one_BD, other_BD).backward()
+            contrast(one_BD, other_BD).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return pair
 

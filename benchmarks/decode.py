@@ -123,6 +123,7 @@ def packing_costs(folder: Path) -> list[dict[str, Any]]:
                 begin = time.process_time()
                 record = encode(path, 0.0, float(SECONDS), (340, 256), recipe, place, "k", "{}")
                 seconds.append(time.process_time() - begin)
+                assert isinstance(record, dict)
                 sizes_bytes.append(record["bytes"])
         row = {"short_side_pixels": side, "frame_rate_hz": rate_hz}
         row["cpu_seconds"] = round(statistics.median(seconds), 3)
@@ -155,6 +156,8 @@ def loader_costs(folder: Path, count: int) -> list[dict[str, Any]]:
             wanted = [alone.request(row, epoch) for row in rows.tolist()]
             times = [cpu_seconds()]
             for one in wanted:
+                assert one.times_s is not None
+                assert one.sound_s is not None
                 media.read_clip(one.path, one.times_s, *one.sound_s, short_side_pixels=SIDE)
             times.append(cpu_seconds())
             for clips in (alone, worker):
@@ -348,10 +351,11 @@ def plain_sound(path: str, start_s: float) -> np.ndarray:
     parts = []
     with av.open(path) as file:
         stream = file.streams.audio[0]
+        assert stream.time_base is not None
         file.seek(int(start_s / stream.time_base), stream=stream)
         resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
         for frame in file.decode(stream):
-            if frame.time > start_s + SOUND_S:
+            if (frame.time or 0.0) > start_s + SOUND_S:
                 break
             parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
     return np.concatenate(parts)[: round(SOUND_S * RATE_HZ)]

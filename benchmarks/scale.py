@@ -27,6 +27,7 @@ import json
 import math
 import os
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -68,7 +69,11 @@ def main() -> None:
     disk = shutil.disk_usage(args.folder).free
     about = facts(memory_bytes=memory, disk_free_bytes=disk, clusters=CLUSTERS, width=WIDTH)
     growth = {name: exponent(found, name) for name in found[-1]["stages"]}
-    result = {"sizes": found, "growth": growth, "limits": limits(found[-1], memory, disk)}
+    result: dict[str, Any] = {
+        "sizes": found,
+        "growth": growth,
+        "limits": limits(found[-1], memory, disk),
+    }
     save("scale", {**result, **about}, as_page(about, **result))
 
 
@@ -129,7 +134,7 @@ class Measurement:
 
         with self.stage("make the columns (simulated)"):
             table = simulated(self.rows)
-        info = {"root": ROOT, "paths": [ROOT], "settings": None, "rejected": {}}
+        info: dict[str, Any] = {"root": ROOT, "paths": [ROOT], "settings": None, "rejected": {}}
         with self.stage("write the index"):
             write_table(self.folder / "index", table, [], info)
 
@@ -304,7 +309,8 @@ def exponent(found: list[dict[str, Any]], name: str) -> float | None:
     points = [(math.log(rows), math.log(seconds)) for rows, seconds in times if seconds > 0.02]
     if len(points) < 2:
         return None
-    return float(np.polyfit(*np.array(points).T, 1)[0])
+    rows_log, seconds_log = zip(*points, strict=True)
+    return statistics.linear_regression(rows_log, seconds_log).slope
 
 
 def limits(largest: dict[str, Any], memory: int, disk: int) -> dict[str, Any]:

@@ -99,8 +99,9 @@ def simulate(folder: Path, rows: int) -> None:
     of = VIDEO_FACTS | {"video_codec": "h264", "audio_codec": "aac"}
     of |= {"file_bytes": 1, "modified_ns": 0}
     segments = 10
+    tens = np.full(segments, 10.0)
     files = [
-        Video(f"/library/{i:06d}.mp4", of, np.arange(segments) * 10.0, np.full(segments, 10.0))
+        Video(f"/library/{i:06d}.mp4", of, 10.0 * np.arange(segments, dtype=np.float64), tens)
         for i in range(rows // segments)
     ]
     info = {"root": "/library", "paths": ["/library"], "rejected": {}, "created": now()}
@@ -130,7 +131,7 @@ def simulate(folder: Path, rows: int) -> None:
         space = Space.fit(parts, "l2")
         centroids = space(parts)[:CLUSTERS].clone()
         sizes = torch.from_numpy(np.bincount(labels, minlength=CLUSTERS))
-        counts = {"inertia": 0.0, "reseeded": 0, "iterations": 1}
+        counts: Any = {"inertia": 0.0, "reseeded": 0, "iterations": 1}
         found = Clustering(torch.from_numpy(labels), centroids, sizes, **counts)
         clusters[name] = Clusters(labels, found, space)
     run = folder / "run"

@@ -28,14 +28,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def works(
     cfg: Settings, pair: Pair, numerics: Numerics, batch: Batch
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The forward pass as extraction does it, and a whole step: two things to call."""
-    labels = {
-        "made_up": np.random.default_rng(0).integers(
-            0, cfg.cluster.num_clusters[0], len(batch.rows_B)
+    """The forward pass as extraction does it, and a step of each student: two things to call."""
+    generator = np.random.default_rng(0)
+    labels = {"made_up": generator.integers(0, cfg.cluster.num_clusters[0], len(batch.rows_B))}
+    updates = [
+        Update(
+            pair, cfg.clip, labels, cfg.train, numerics, make_optimizer(pair, cfg.train, [s]), [s]
         )
-    }
-    update = Update(pair, cfg.clip, labels, cfg.train, numerics, make_optimizer(pair, cfg.train))
-    sums = Sums(update.students, numerics.device)
+        for s in pair.students
+    ]
 
     def forward() -> None:
         pair.eval()
@@ -44,7 +45,8 @@ def works(
 
     def step() -> None:
         pair.train()
-        update([batch], batch.rows_B, 0, sums)
+        for update in updates:
+            update([batch], batch.rows_B, 0, Sums(update.students, numerics.device))
 
     return forward, step
 

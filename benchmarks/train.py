@@ -6,11 +6,9 @@ ranks cost?
     python benchmarks/train.py --device cuda        # the shapes of the paper on a GPU
 
 round   Rounds of the method on videos of 340x256 that were packed, training on one thread and
-        decoding in one process, and before and after each the step alone: the same encoders and
-        batch size on a batch in memory. The share is clips/s of training, its waiting included,
-        over clips/s of the step alone, both of that turn; the median counts. As what else runs on a
-        machine disturbs that, the same share is also had from CPU times of the training process,
-        less its share of waiting.
+        decoding in one process, and before and after each the steps alone: one of each student, of
+        the same encoders and batch size, on a batch in memory. The share is clips/s of training,
+        its waiting included, over clips/s of these steps, both of that turn; the median counts.
 shapes  R(2+1)D-18 and the audio ResNet-18, 64 wide: forward, and forward + backward + SGD, in turn
         with the same networks in a plain loop: contiguous, eager, fp32 or bf16 autocast, PyTorch's
         own 3-D convolutions, no fused optimiser. On a CPU bf16 only where the probe takes it, and
@@ -112,7 +110,7 @@ def main() -> None:
 def whole_round(args: argparse.Namespace) -> dict[str, Any]:
     """Clips/s of training within a round, and of each part alone."""
     import torch
-    from speed import made_up_batch, works
+    from speed import made_up_batch, once, works
 
     from seehear.config import override
     from seehear.data.clips import Clips
@@ -138,31 +136,33 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
         stages = Stages()
         rounds = stages.rounds(deep_cluster(State(pair, numerics), clips, cfg))
         data_s = decoding_alone(clips, size)
-        before = alone(step, numerics.device, size)
+
+        def alone(work: Any) -> float:
+            """Seconds of a clip, of each student's in a step."""
+            clips_done = size * (len(other.students) if work is step else 1)
+            return once(work, numerics.device, 2.0) / clips_done
+
+        before = alone(step)
         for _ in range(args.turns):
             begin = time.perf_counter()
             learning = next(rounds).learning
-            round_s, cpu_s = time.perf_counter() - begin, stages.training_cpu_s()
-            stages_s = stages.seconds(begin)
-            after = alone(step, numerics.device, size)
-            step_s, step_cpu_s = ((x + y) / 2 for x, y in zip(before, after, strict=True))
-            forward_s, _ = alone(forward, numerics.device, size)
-            parts_s = learning.clips * step_s + len(index) * max(forward_s, data_s)
-            one = {
-                "training_clips_per_s": round(learning.clips_per_second, 2),
-                "step_alone_clips_per_s": round(1 / step_s, 2),
-                "share_of_step": round(learning.clips_per_second * step_s, 3),
-                "waiting_share": round(learning.waiting_share, 4),
-                "training_cpu_ms": round(cpu_s / learning.clips * 1e3, 2),
-                "step_alone_cpu_ms": round(step_cpu_s * 1e3, 2),
-                "round_s": round(round_s, 2),
-                "parts_s": round(parts_s, 2),
-                "share_of_parts": round(parts_s / round_s, 3),
-                "stages_s": stages_s,
-            }
-            by_cpu = one["step_alone_cpu_ms"] / one["training_cpu_ms"] * (1 - one["waiting_share"])
-            one["share_by_cpu"] = round(by_cpu, 3)
-            note(one)
+            round_s, stages_s = time.perf_counter() - begin, stages.seconds(begin)
+            after = alone(step)
+            step_s = (before + after) / 2
+            parts_s = learning.clips * step_s + len(index) * max(alone(forward), data_s)
+            turns.append(
+                {
+                    "training_clips_per_s": round(learning.clips_per_second, 2),
+                    "step_alone_clips_per_s": round(1 / step_s, 2),
+                    "share_of_step": round(learning.clips_per_second * step_s, 3),
+                    "waiting_share": round(learning.waiting_share, 4),
+                    "round_s": round(round_s, 2),
+                    "parts_s": round(parts_s, 2),
+                    "share_of_parts": round(parts_s / round_s, 3),
+                    "stages_s": stages_s,
+                }
+            )
+            note(turns[-1])
             before = after
         clips.close()
     return {
@@ -174,7 +174,7 @@ def whole_round(args: argparse.Namespace) -> dict[str, Any]:
         "data_alone_clips_per_s": round(1 / data_s, 1),
         **{
             share: statistics.median(turn[share] for turn in turns)
-            for share in ("share_of_step", "share_by_cpu", "share_of_parts")
+            for share in ("share_of_step", "share_of_parts")
         },
         "stages_s": {
             name: round(statistics.median(turn["stages_s"].get(name, 0.0) for turn in turns), 2)
@@ -188,18 +188,17 @@ class Stages:
     """Watches the stages of rounds, to know when each begins."""
 
     def __init__(self) -> None:
-        self.begin_s = 0.0
         self.begun: list[tuple[str, float]] = []
 
     def rounds(self, steps: Iterator[Any]) -> Iterator[Any]:
-        """The rounds among the steps; the last stage of a round is training."""
+        """The rounds among the steps."""
         stage = ""
         for now in steps:
             if hasattr(now, "learned"):
                 stage = ""
                 yield now
             elif now.stage != stage:
-                stage, self.begin_s = now.stage, time.process_time()
+                stage = now.stage
                 self.begun.append((stage, time.perf_counter()))
 
     def seconds(self, round_begun_s: float) -> dict[str, float]:
@@ -209,21 +208,6 @@ class Stages:
         return {
             name: round(end_s - begin_s, 2) for (name, begin_s), (_, end_s) in pairwise(moments)
         }
-
-    def training_cpu_s(self) -> float:
-        """CPU seconds of this process since training began, without those of decoding."""
-        return time.process_time() - self.begin_s
-
-
-def alone(work: Any, device: str, clips: int) -> tuple[float, float]:
-    """Seconds of a clip by the clock on the wall and of the processor."""
-    from speed import once
-
-    wall_s, cpu_s = [], []
-    for _ in range(2):
-        wall_s.append(once(work, device, 1.0) / clips)
-        cpu_s.append(once(work, device, 0.5, time.process_time) / clips)
-    return statistics.mean(wall_s), statistics.mean(cpu_s)
 
 
 def packed_videos(place: Path, videos: int) -> seehear.Index:
@@ -339,7 +323,7 @@ def plain_copy(network: Any) -> Any:
     other = copy.deepcopy(network)
     for module in other.modules():
         if isinstance(module, Conv2Plus1D):
-            module.__class__ = nn.Conv3d
+            module.__class__ = nn.Conv3d  # type: ignore[assignment]
             weight = module.weight.data
             module.weight.data = weight.contiguous(memory_format=torch.contiguous_format)
     return other
@@ -391,7 +375,7 @@ def scaling(args: argparse.Namespace) -> dict[str, Any]:
         speedup = float(np.median(speed / alone))
         row = {"ranks": ranks, "clips_per_s": round(float(np.median(speed)), 1)}
         row |= {"speedup": round(speedup, 3), "efficiency": round(speedup / min(ranks, cores), 3)}
-        sent = ("bytes", "computed", "messages")
+        sent = ("bytes", "messages")
         rows.append(row | {key: turns[0][key] for key in turns[0] if key.startswith(sent)})
     ceiling = float(np.median(np.array(strangers) / alone))
     return {"cores": cores, "strangers_speedup": round(ceiling, 3), "rows": rows}
@@ -434,28 +418,28 @@ def work_as_rank(told: Path) -> None:
         sent.append(tensor.numel() * tensor.element_size())
         return reduce(tensor, *how)
 
-    distributed.all_reduce = counting
+    distributed.all_reduce = counting  # type: ignore[assignment]
     state = State(pair, Numerics("cpu", "fp32", "contiguous"))
     rounds = (now for now in deep_cluster(state, clips, cfg) if isinstance(now, Round))
     next(rounds)  # kernels are made and memory is taken in the first steps
     sent.clear()
     learning = next(rounds).learning
-    norms = [m for m in pair.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    numbers = sum(p.numel() for p in pair.parameters())
-    numbers += sum(2 * norm.num_features for norm in norms)
-    # losses and hits of each student; four counts
-    step_bytes = 4 * (numbers + 2 * len(pair.modalities) + 4)
+    step_bytes = []  # of each student: gradients, running statistics, loss and hits, four counts
+    for student in pair.students:
+        modules = pair.modules_of([student])
+        norms = [m for m in modules.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        numbers = sum(p.numel() for p in modules.parameters())
+        step_bytes.append(4 * (numbers + sum(2 * norm.num_features for norm in norms) + 2 + 4))
     if distributed.rank() == 0:
         ranks = distributed.world_size()
-        steps = [size for size in sent if size == step_bytes]
+        steps = [size for size in sent if size in step_bytes]
         answer = {
             "clips_per_s": round(learning.clips_per_second, 1),
-            "bytes_per_step": step_bytes if steps else 0,
+            "bytes_per_step": step_bytes if ranks > 1 else 0,
             "messages_of_steps": len(steps),
             "steps": learning.steps,
-            "computed_bytes_per_step": step_bytes if ranks > 1 else 0,
             "bytes_per_round": sum(sent) if ranks > 1 else 0,
-            "bytes_per_round_of_steps": sum(steps),
+            "bytes_per_round_of_steps": sum(steps) if ranks > 1 else 0,
             "bytes_per_round_of_labels": 4 * len(clips) * 2 if ranks > 1 else 0,
         }
         assert ranks == 1 or len(steps) == learning.steps, (learning.steps, sorted(set(sent)))
@@ -484,11 +468,10 @@ def round_lines(found: dict[str, Any]) -> list[str]:
     text = (
         f"{found['what']}; {found['numerics']}; {found['rows']} rows. Data alone: "
         f"{found['data_alone_clips_per_s']} clips/s. Training reaches {found['share_of_step']:.1%} "
-        f"of the step alone by the clock, {found['share_by_cpu']:.1%} by CPU time of its process "
-        f"and its waiting, the whole round {found['share_of_parts']:.1%} of training and "
+        f"of the steps alone, the whole round {found['share_of_parts']:.1%} of training and "
         f"extraction alone. Seconds of a round, median: {spent}."
     )
-    head = "turn | training, clips/s | step alone | share | waiting | CPU ms a clip | step alone"
+    head = "turn | training, clips/s | steps alone | share | waiting | round, s | parts, s | share"
     rows = [
         [
             number,
@@ -496,16 +479,13 @@ def round_lines(found: dict[str, Any]) -> list[str]:
             turn["step_alone_clips_per_s"],
             f"{turn['share_of_step']:.1%}",
             f"{turn['waiting_share']:.1%}",
-            turn["training_cpu_ms"],
-            turn["step_alone_cpu_ms"],
-            f"{turn['share_by_cpu']:.1%}",
             turn["round_s"],
             turn["parts_s"],
             f"{turn['share_of_parts']:.1%}",
         ]
         for number, turn in enumerate(found["turns"])
     ]
-    return [text, "", *table(f"{head} | share | round, s | parts, s | share", rows, left=0)]
+    return [text, "", *table(head, rows, left=0)]
 
 
 def shape_lines(found: dict[str, Any]) -> list[str]:
