@@ -275,3 +275,20 @@ def test_what_seehear_made_is_passed_over_elsewhere(tmp_path: Path, good_bytes: 
             f"{server.address}/mine/run.json.mp4",
         ]
         assert passed_over == [f"{server.address}/report", f"{server.address}/run"]
+
+
+def test_a_text_that_names_local_files_is_a_list_of_them(videos, tmp_path):
+    found = sorted(videos.rglob("*.mp4"))[:3]
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "d.mp4").write_bytes(found[2].read_bytes())
+    lines = ["# mine", str(found[0]), "", str(found[1]), "there/d.mp4", "there/gone.mp4"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    seehear.index(tmp_path / "list.txt", tmp_path / "index", workers=1, progress=False)
+    index = Index.open(tmp_path / "index")
+    index.check()
+    wanted = sorted([*map(str, found[:2]), str(tmp_path / "there" / "d.mp4")])
+    assert [index.path(row) for row in range(len(index))] == wanted
+    assert index.rejected["reason"].to_pylist() == ["not found"]
+    (tmp_path / "list.txt").write_text(str(found[0]))  # the others are dropped
+    seehear.index(tmp_path / "list.txt", tmp_path / "index", workers=1, progress=False)
+    assert [Index.open(tmp_path / "index").path(0)] == [str(found[0])]

@@ -46,6 +46,31 @@ def synth(out: Path, videos: int, **options: Any) -> None:
     say(f"Next: seehear index {out} --out INDEX")
 
 
+@command(short_help="Videos out of WebDataset's tars and Parquet files.")
+@click.argument("sources", nargs=-1, required=True, type=VIDEOS)
+@option("--out", "The folder of videos.", required=True, type=PATH)
+@shared("--quiet", "--json")
+def unpack(sources: tuple[Path | str, ...], out: Path, quiet: bool, as_json: bool) -> None:
+    """Write the videos in SOURCES (tar and Parquet files, or folders of them) as ordinary files.
+
+    Sound that lies beside its video (KEY.mp4 and KEY.wav) is joined to it. What is known of them
+    (KEY.json, KEY.cls, other columns) is in OUT/metadata.jsonl. The same line goes on after a kill.
+    """
+    from seehear.data.unpacking import unpack as write
+    from seehear.machine.console import Console, counted
+
+    found = write(sources, out, console=Console(quiet=quiet))
+    left_out = ", ".join(f"{many} {reason}" for reason, many in found["left_out"].items())
+    joined = f", {found['joined']} joined with their sound" if found["joined"] else ""
+    answer(
+        as_json,
+        found,
+        f"{out}: {counted(found['videos'], 'video')}{joined}.",
+        left_out and f"Left out: {left_out}.",
+        f"Next: seehear index {shlex.quote(str(out))} --out INDEX",
+    )
+
+
 @command(short_help="List usable segments, and why others are not.")
 @click.argument("videos", nargs=-1, required=True, type=VIDEOS)
 @option("--out", "The folder of the index.", required=True, type=PATH)
@@ -59,9 +84,9 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each
     file left out.
 
-    VIDEOS may be addresses: s3://, gs://, hf://, https:// (docs/remote.md), or a .txt file with one
-    on each line. Run it again to add new files and drop vanished ones. Runs, reports and indexes
-    among the videos are passed over.
+    VIDEOS may be addresses: s3://, gs://, hf://, https:// (docs/remote.md), or a .txt file with an
+    address or a local file a line. Run it again to add new files and drop vanished ones. Runs,
+    reports and indexes among the videos are passed over.
     """
     summary = seehear.index(videos, out, **options)
     next_line = f"Next: seehear pretrain {out} --out RUN"
@@ -267,4 +292,4 @@ def settings(preset: str) -> None:
         say(f"{name} = {json.dumps(value)}  # {leaf.help}")
 
 
-COMMANDS = (demo, synth, index, rejected, pack, pretrain, cluster, settings)
+COMMANDS = (demo, synth, unpack, index, rejected, pack, pretrain, cluster, settings)

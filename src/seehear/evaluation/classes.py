@@ -18,7 +18,7 @@ from seehear.data.index.mapped import first_of_each
 from seehear.data.remote.addresses import joined
 from seehear.data.stretches import Stretch, fragment
 from seehear.errors import SettingsError
-from seehear.machine.lists import Line, read_rows
+from seehear.machine.lists import Line, read_table
 from seehear.machine.spreadsheets import plain
 
 SPLITS = ("train", "test")
@@ -87,8 +87,9 @@ class Classes:
 
 
 def read_classes(path: Path, root: str | None = None) -> Classes:
-    """Read a CSV file with path, class and perhaps split, or a list of segments with these.
+    """Read a list with path, class and perhaps split, or a list of segments with these.
 
+    It is CSV, or by its ending JSON lines (.jsonl) or Parquet; `file_name` and `label` serve, too.
     Paths are relative to its own folder, those of a list of segments to `root` if there is one.
     Raises SettingsError where it is missing or malformed (names the line), or has one class only.
     """
@@ -129,7 +130,7 @@ def classes_written(path: Path) -> Iterator[Written]:
     Raises:
         SettingsError: a column is missing, or a line has too few fields or too many.
     """
-    rows = read_rows(str(path))
+    rows = read_table(str(path))
     header = next(rows, Line(str(path), 1)).fields
     for name in ("path", "class", "split", "start_s", "end_s"):
         is_needed = name in ("path", "class") or (name in TIMES and not {*TIMES}.isdisjoint(header))

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import math
 import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from seehear.errors import SettingsError
 
 # The strict reader allows no blanks behind the quote that ends a field; those behind one that
 # begins a field are stripped later.
 _BLANKS_BEHIND_QUOTES = re.compile(r'((?<!")"|(?:^|(?<=[,;\t ]))"")[^\S\r\n]+(?=[,;\t\r\n]|$)')
+
+
+ALIASES = {"file_name": "path", "label": "class"}
 
 
 class Line(NamedTuple):
@@ -131,6 +135,55 @@ def read_rows(path: str, *, comment: str | None = None) -> Iterator[Line]:
         raise Line(path, number + 1).wrong(f"this is not CSV ({error}).") from None
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
+
+
+def read_table(path: str) -> Iterator[Line]:
+    """The rows of a list, the names of its columns first; of CSV, or by its ending JSON lines or
+    Parquet.
+
+    What Hugging Face's datasets call file_name and label is path and class here.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    if path.endswith((".jsonl", ".parquet")):
+        try:
+            rows = _rows_of_objects(path, _objects(path))
+        except (OSError, ValueError, RecursionError) as error:
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SettingsError(f"{path} cannot be read ({text}).") from None
+    else:
+        rows = read_rows(path)
+    header = next(rows, Line(path, 1))
+    named = [ALIASES.get(name, name) for name in header.fields]
+    yield header._replace(fields=named if len({*named}) == len(named) else header.fields)
+    yield from rows
+
+
+def _objects(path: str) -> list[dict[str, Any]]:
+    """The rows of a list of JSON lines or of Parquet, without what is no text or number."""
+    if path.endswith(".jsonl"):
+        with opened(path) as file:
+            found = [json.loads(line) for line in file if line.strip()]
+        if not all(isinstance(row, dict) for row in found):
+            raise ValueError("a line is no JSON object")
+        return found
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary
+    columns = [f.name for f in pq.read_schema(path) if not any(is_of(f.type) for is_of in kinds)]
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
+    return rows
+
+
+def _rows_of_objects(path: str, objects: list[dict[str, Any]]) -> Iterator[Line]:
+    names = list(dict.fromkeys(name for row in objects for name in row))
+    texts = (
+        ["" if row.get(name) is None else str(row[name]).strip() for name in names]
+        for row in objects
+    )
+    return (Line(path, number, fields) for number, fields in enumerate([names, *texts]))
 
 
 def read_columns(path: str, columns: Sequence[str]) -> Iterator[Line]:

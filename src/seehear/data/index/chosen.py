@@ -19,7 +19,7 @@ from seehear.data.index.rejected import Rejected
 from seehear.data.remote.addresses import absolute, is_remote, joined, relative
 from seehear.data.stretches import Stretch
 from seehear.errors import SettingsError
-from seehear.machine.lists import Line, check_length, read_rows
+from seehear.machine.lists import Line, check_length, read_table
 from seehear.machine.spreadsheets import plain
 
 UNLISTED, UNUSABLE = "not in the list", "unusable segment"  # keys of `media.REASONS`
@@ -81,7 +81,7 @@ class SegmentList:
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
         self.file = absolute(file)
-        rows = read_rows(self.file)
+        rows = read_table(self.file)
         header = next(rows, Line(self.file, 1))
         for name in (*NEEDED, *OPTIONAL):
             count = header.fields.count(name)

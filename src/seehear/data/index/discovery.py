@@ -6,7 +6,8 @@ at costs its own line and nothing else. Folders that seehear made (`ours`) are p
 they were named.
 
 Of folders on other machines (`remote`) only names that promise a video are taken, since looking at
-the others would mean fetching them. A text file that is named may list addresses, one a line.
+the others would mean fetching them. A text file that is named may list addresses, or
+local files, one a line; which of both, its first line says.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def is_within(path: str, folder: str) -> bool:
 
 def common_root(paths: Sequence[str]) -> str:
     """The folder below which all named paths are."""
-    here = [path for path in paths if not is_remote(path)]
+    here = [path for path in _without_lists(paths) if not is_remote(path)]
     if not here:
         ends = (*VIDEO_ENDINGS, *LIST_ENDINGS)
         return common_folder(
@@ -120,6 +121,7 @@ def find_candidates(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
     Also the folders that were passed over, since seehear made them. Raises UsageError where a
     remote folder or a list cannot be read.
     """
+    paths = _without_lists(paths)
     remote = [path for path in paths if is_remote(path) or _is_list(path)]
     walk = _Walk([path for path in paths if not is_remote(path)])
     elsewhere, passed_over = _find_remote(remote)
@@ -308,6 +310,22 @@ def _is_list(path: str) -> bool:
 def _is_wanted(address: str, folder: str) -> bool:
     is_hidden = any(part.startswith(".") for part in address.removeprefix(folder).split("/"))
     return not is_hidden and file_name(address).lower().endswith(VIDEO_ENDINGS)
+
+
+def _without_lists(paths: Sequence[str]) -> list[str]:
+    """What was named, with local files in place of the lists of them."""
+    return [
+        file
+        for path in paths
+        for file in (not is_remote(path) and _is_list(path) and _listed_here(path)) or [path]
+    ]
+
+
+def _listed_here(path: str) -> list[str]:
+    """The local files in a list; none where its first line names no file."""
+    lines = [line for line in map(str.strip, _read_here(path).splitlines()) if line[:1] not in "#"]
+    files = [absolute(os.path.join(os.path.dirname(path), line)) for line in lines]  # noqa: PTH118, PTH120
+    return files if files and not is_remote(lines[0]) and os.path.lexists(files[0]) else []
 
 
 def _listed(path: str) -> list[str]:
