@@ -4,6 +4,7 @@ have it, or any.
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,20 @@ def test_k_is_the_number_of_classes_or_what_is_asked_for_and_the_result_says_whi
     ):
         with pytest.raises(SettingsError, match=said):
             seehear.evaluate(model_of("audio"), num_clusters=wanted, **given)
+
+
+@pytest.mark.thorough
+def test_of_several_numbers_of_clusters_like_is_compared_with_like(index_folder, videos, tmp_path):
+    two = {"rounds": 1, "cluster.num_clusters": "2,3"}
+    out = tmp_path / "run"
+    run = seehear.pretrain(index_folder, out, preset="debug", settings=two, console=QUIET).path
+    given = {"data": index_folder, "classes": videos / "classes.csv", "console": QUIET}
+    result = seehear.evaluate(run, task="clusters", **given)
+    spaces = ("video", "audio", "joint")
+    assert set(result["values"]) == {f"{space}_{k}" for space in spaces for k in (2, 3)}
+    assert set(result["between"]) == {
+        f"{one}_{k} and {other}_{k}" for one, other in combinations(spaces, 2) for k in (2, 3)
+    }
 
 
 def without_split(videos: Path, to: Path) -> Path:

@@ -310,6 +310,12 @@ def test_the_journal_says_what_happened_and_warns():
         rounds[1].clusters["video"].labels_N, rounds[0].clusters["video"].labels_N
     )
     assert 0 <= entry["nmi_video_audio"] <= 1
+    _, several, _ = rounds_of(tiny_settings({"rounds": 1, "cluster.num_clusters": "3,5"}))
+    alike = [
+        nmi(*(several[0].clusters[f"{space}_{k}"].labels_N for space in ("video", "audio")))
+        for k in (3, 5)
+    ]
+    assert summary(several[0], {}, TEACHERS["xdc"], 3)["nmi_video_audio"] == np.mean(alike)
     assert entry["unreadable"] == {"unreadable": 2}
     assert summary(rounds[0], {}, TEACHERS["xdc"], 3)["clusters"]["audio"]["nmi_last"] is None
     assert "round 2/2" in line(entry, 2)

@@ -62,8 +62,8 @@ def evaluate_clusters(
             clustering.
     Returns:
         values: space -> what `agreement` gives, num_clusters, sizes, and the purest clusters;
-            between: NMI of each pair
-        of spaces; num_clusters_is and nmi_normalisation: what two results must agree in.
+        between: NMI of each pair of spaces, of as many clusters each; num_clusters_is and
+        nmi_normalisation: what two results must agree in.
     """
     data = context.data
     if data.multilabel:
@@ -87,6 +87,7 @@ def evaluate_clusters(
     between = {
         f"{one} and {other}": mutual(groupings[one].labels_N, groupings[other].labels_N)
         for one, other in combinations(groupings, 2)
+        if groupings[one].num_clusters == groupings[other].num_clusters
     }
     known = {"run": "the run's", "classes": "the number of classes"}
     return {

@@ -51,17 +51,20 @@ def summary(
     num_clusters, sizes (largest, smallest), centred (by recording), effective (so many even
     clusters hold the same entropy), reseeded, inertia, nmi_last (with the last labels of the same
     space, null for the first); stable (rounds in a row whose clusters agreed with the last ones' by
-    more than stop_nmi);
-    nmi_video_audio (of the newest clusters; null where either is not clustered);
-    between_recordings (per modality the share of the variance of its features that lies between
-    recordings, and "chance"); rankme (per modality in how many directions features vary);
-    unreadable (reason -> times in this
-    round); timing (clips_per_second, waiting_share, seconds).
+    more than stop_nmi); nmi_video_audio (of the newest clusters, a mean over several numbers of
+    clusters; null where either is not clustered); between_recordings (per modality the share of
+    the variance of its features that lies between recordings, and "chance"); rankme (per modality
+    in how many directions features vary); unreadable (reason -> times in this round); timing
+    (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
     newest = {**now.last, **now.clusters}
     teachers = {s: spaces for s, spaces in teachers.items() if s in now.learned}
-    both = [newest[space].labels_N for space in ("video", "audio") if space in newest]
+    both = [
+        nmi(newest[name].labels_N, newest[other].labels_N)
+        for name in newest
+        if name.startswith("video") and (other := name.replace("video", "audio")) in newest
+    ]
     return {
         "round": now.number,
         "epochs": {student: part.epochs for student, part in now.learned.items()},
@@ -77,7 +80,7 @@ def summary(
         "seen": learning.seen,
         "clusters": {name: clustering(name, c, now) for name, c in now.clusters.items()},
         "stable": now.stable,
-        "nmi_video_audio": nmi(*both) if len(both) == 2 else None,
+        "nmi_video_audio": float(np.mean(both)) if both else None,
         "between_recordings": between_recordings(newest),
         "rankme": {m: round(r, 2) for c in newest.values() for m, r in c.rankme.items()},
         "unreadable": failures,
