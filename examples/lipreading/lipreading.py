@@ -18,12 +18,7 @@ from seehear.config import read_toml
 
 
 def read_lips(
-    grid: Path,
-    out: Path,
-    *,
-    seed: int = 0,
-    preset: str = "demo",
-    more: Mapping[str, object] | None = None,
+    grid: Path, out: Path, *, seed: int = 0, more: Mapping[str, object] | None = None
 ) -> None:
     """Index, train, measure, and build the page.
 
@@ -39,9 +34,7 @@ def read_lips(
     settings = (
         read_toml(Path(__file__).parent / "settings.toml") | {"seed": seed} | dict(more or {})
     )
-    run = seehear.pretrain(
-        out / "index", out / "run", preset=preset, settings=settings, resume="if there"
-    ).path
+    run = seehear.pretrain(out / "index", out / "run", settings=settings, resume="if there").path
     data = {"data": out / "index", "classes": listed}
     seehear.evaluate(run, task="probe", baseline=True, low_shot=(1,), num_clips=1, **data)
     seehear.evaluate(run, task="retrieval", num_clips=1, **data)

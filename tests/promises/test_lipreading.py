@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from media_files import write_media
+from seehear.config import override, read_toml
+from seehear.presets import PRESETS, preset_settings
 
 FOLDER = Path(__file__).parents[2] / "examples" / "lipreading"
 WORDS = ("bin", "lay", "place", "set")
@@ -81,12 +83,18 @@ def test_words_are_centred_and_sentences_are_never_in_both_splits(
         lipreading.words.write(speaker / "align", tmp_path / "none.csv")
 
 
+def test_the_settings_are_the_same_from_any_preset() -> None:
+    changes = read_toml(FOLDER / "settings.toml")
+    made = [override(preset_settings(name), changes) for name in PRESETS]
+    assert all(settings == made[0] for settings in made)
+
+
 @pytest.mark.thorough
 def test_from_a_speaker_to_a_table_and_a_page(
     lipreading: ModuleType, speaker: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    lipreading.read_lips(speaker, out, preset="debug", more=FEW)
+    lipreading.read_lips(speaker, out, more=FEW)
     record = json.loads((out / "run" / "run.json").read_text())
     assert record["settings"]["cluster"]["centre"] == "recording"
     assert record["settings"]["data"]["split"] == "train"
@@ -96,4 +104,4 @@ def test_from_a_speaker_to_a_table_and_a_page(
     assert set(probe["baseline"]) == {"colour", "motion", "log-mel"}
     assert (out / "run" / "results" / "retrieval-index.json").exists()
     assert (out / "run" / "report" / "index.html").exists()
-    lipreading.read_lips(speaker, out, preset="debug", more=FEW)  # nothing is done twice
+    lipreading.read_lips(speaker, out, more=FEW)  # nothing is done twice
