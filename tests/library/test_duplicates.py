@@ -123,6 +123,7 @@ def test_files_of_the_same_bytes_are_told_by_index_and_are_copies(videos, tmp_pa
     assert [line["same"] for line in lines] == [None, "bytes"]
 
 
+@pytest.mark.thorough
 def test_a_run_and_its_features_have_the_copies_of_their_index(finished_run, tmp_path):
     from seehear.library import embed_to_file, open_run
 

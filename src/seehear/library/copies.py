@@ -214,10 +214,10 @@ class Comparison:
         pairs_P2 = np.unique(np.concatenate([self._pairs_of_bytes(), *near]), axis=0)
         count = console.watch("comparing", len(pairs_P2))
         edges = []
-        for done, pair in enumerate(pairs_P2.tolist(), 1):
-            if self._is_same(*pair):
-                edges.append(pair)
-            count(done)
+        for begin in range(0, len(pairs_P2), BLOCK_ROWS):
+            some = pairs_P2[begin : begin + BLOCK_ROWS].tolist()
+            edges += [pair for pair in some if self._is_same(*pair)]
+            count(begin + len(some))
         if not edges:
             return []
         ends = np.array(edges).T
