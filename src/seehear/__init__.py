@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seehear.errors import SeehearError
     from seehear.evaluation import evaluate
     from seehear.library import assign, duplicates, embed, embed_file, export_labels, search, subset
+    from seehear.library.merging import merge
     from seehear.models.export import export
     from seehear.models.model import Model, load
     from seehear.reporting import report
@@ -49,6 +50,7 @@ __all__ = [
     "index",
     "load",
     "media",
+    "merge",
     "pack",
     "pretrain",
     "report",
@@ -74,6 +76,7 @@ _HOMES = {
     "index": "data.index",
     "load": "models.model",
     "media": "data",
+    "merge": "library.merging",
     "pack": "data.packing",
     "pretrain": "runs.pretrain",
     "report": "reporting",

@@ -56,7 +56,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed(source: Path) -> Path:
     folder = source.parent / "packed"
     seehear.pack(
-        source, folder, short_side_pixels=48, frame_rate_hz=25.0, shard_gigabytes=1e-4, workers=1
+        source, folder, short_side_pixels=48, frame_rate_hz=25.0, shard_segments=3, workers=1
     )
     return folder
 
@@ -139,7 +139,7 @@ def test_the_same_segments_make_the_same_bytes_and_a_second_call_does_nothing(
     source, packed, tmp_path
 ):
     before = {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in packed.iterdir()}
-    options = {"short_side_pixels": 48, "frame_rate_hz": 25.0, "shard_gigabytes": 1e-4}
+    options = {"short_side_pixels": 48, "frame_rate_hz": 25.0, "shard_segments": 3}
     again = seehear.pack(source, packed, **options)
     assert {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in packed.iterdir()} == before
     other = seehear.pack(source, tmp_path / "other", workers=2, **options)
@@ -148,7 +148,7 @@ def test_the_same_segments_make_the_same_bytes_and_a_second_call_does_nothing(
         UsageError,
         match="was packed with recipe short_side_pixels 48, now it is short_side_pixels 32",
     ):
-        seehear.pack(source, packed, short_side_pixels=32, frame_rate_hz=25.0, shard_gigabytes=1e-4)
+        seehear.pack(source, packed, short_side_pixels=32, frame_rate_hz=25.0, shard_segments=3)
     assert (
         seehear.pack(source, tmp_path / "other", short_side_pixels=32, overwrite=True).digest
         != again.digest
@@ -169,7 +169,7 @@ def test_a_killed_pack_goes_on_and_ends_the_same(source, packed, tmp_path):
         "--short-side",
         "48",
     ]
-    command += ["--fps", "25", "--shard-gb", "1e-4", "--workers", "1"]
+    command += ["--fps", "25", "--shard-segments", "3", "--workers", "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while (
@@ -188,7 +188,7 @@ def test_a_killed_pack_goes_on_and_ends_the_same(source, packed, tmp_path):
     (out / ".packing" / "parts" / ".unfinished-000000003.mp4").write_bytes(b"half")
     victim = min(kept).with_suffix(".mp4")
     victim.write_bytes(victim.read_bytes()[:100])  # as a lost power supply leaves it
-    options = {"short_side_pixels": 48, "frame_rate_hz": 25.0, "shard_gigabytes": 1e-4}
+    options = {"short_side_pixels": 48, "frame_rate_hz": 25.0, "shard_segments": 3}
     assert (
         seehear.pack(source, out, workers=1, **options).digest == seehear.Index.open(packed).digest
     )
@@ -252,7 +252,7 @@ def test_what_cannot_be_is_said_before_anything_is_written(source, packed, tmp_p
 
 
 def test_an_estimate_comes_near_and_packs_nothing_whole(source, packed, tmp_path):
-    options = {"short_side_pixels": 48, "frame_rate_hz": 25.0, "shard_gigabytes": 1e-4}
+    options = {"short_side_pixels": 48, "frame_rate_hz": 25.0, "shard_segments": 3}
     guess = seehear.pack(source, tmp_path / "p", estimate=True, workers=1, **options)
     real = sum(shard["bytes"] for shard in seehear.Index.open(packed).info["shards"]) / 1e9
     assert guess.digest == ""

@@ -456,7 +456,7 @@ def test_without_the_extra_it_says_what_to_install(server, tmp_path):
 def test_a_packed_index_whose_shards_lie_elsewhere(server, tmp_path, cache):
     seehear.index(server.folder / "videos", tmp_path / "index", progress=False, workers=1)
     packed = server.folder / "packed"
-    seehear.pack(tmp_path / "index", packed, preset="debug", workers=1, shard_gigabytes=0.00004)
+    seehear.pack(tmp_path / "index", packed, preset="debug", workers=1, shard_segments=2)
     address = f"{server.address}/packed"
     summary = seehear.index(address, tmp_path / "copy", progress=False)
     one, other = Index.open(packed), Index.open(tmp_path / "copy")

@@ -172,7 +172,8 @@ def test_changed_files_are_not_mixed_with_parts_of_old_ones(model, odd, tmp_path
         for key, value in metadata.items()
         if not key.startswith(b"ARROW")
     }
-    (tmp_path / ".f.parquet.parts" / "plan.json").write_text(json.dumps(plan))
+    noted = {"work": "features", "groups": 1, "of": plan}
+    (tmp_path / ".f.parquet.parts" / "plan.json").write_text(json.dumps(noted))
     (folder / "b.mp4").write_bytes((odd / "short.mp4").read_bytes())
     with pytest.raises(UsageError, match="other files"):
         embed_to_file(model, folder, out, workers=1)

@@ -206,6 +206,7 @@ SHARED = {
     "--timeout": option("--timeout timeout_s", "Seconds that a file may take.", default=30.0),
     "--device": option("--device", "auto, cpu, cuda, ...", default="auto"),
     "--index": option("--index", "The run's index. [default: where the run found it]", type=PATH),
+    "--part": option("--part", "One of several processes, such as 3/16; then: seehear merge OUT."),
     "--quiet": flag("--quiet", "No progress."),
     "--json": flag("--json as_json", "Print the result as JSON."),
 }
@@ -259,6 +260,17 @@ def explain(where: str, say: Callable[[str], None] = say) -> None:
 
     for line in explanation(where):
         say(line)
+
+
+def reasons_of(summary: dict[str, Any]) -> str:
+    """ "1 not a media file, 2 no permission"."""
+    return ", ".join(f"{count} {reason}" for reason, count in summary["unreadable"].items())
+
+
+def complaints(summary: dict[str, Any]) -> str:
+    """What could not be read, in a sentence."""
+    count = sum(summary["unreadable"].values())
+    return f" Not or not wholly readable: {count} ({reasons_of(summary)})." if count else ""
 
 
 def print_table(rows: list[list[str]]) -> None:

@@ -13,6 +13,7 @@ import click
 import seehear
 from seehear import config
 from seehear.cli.base import (
+    AT_LEAST_1,
     PATH,
     VIDEOS,
     WORD,
@@ -20,6 +21,7 @@ from seehear.cli.base import (
     Numbers,
     answer,
     command,
+    complaints,
     explain,
     flag,
     option,
@@ -79,7 +81,7 @@ def unpack(sources: tuple[Path | str, ...], out: Path, quiet: bool, as_json: boo
 @option("--min-seconds", "A shorter tail is dropped. [default: 1, or the index's]", type=float)
 @shared("--workers", "--timeout")
 @flag("--overwrite", "Look at everything anew, with other settings perhaps.")
-@shared("--json")
+@shared("--part", "--json")
 def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: Any) -> None:
     """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each
     file left out.
@@ -89,7 +91,7 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     reports and indexes among the videos are passed over.
     """
     summary = seehear.index(videos, out, **options)
-    next_line = f"Next: seehear pretrain {out} --out RUN"
+    next_line = f"Next: seehear pretrain {out} --out RUN" if not options["part"] else ""
     answer(as_json, summary.to_dict(), summary.describe(), next_line)
 
 
@@ -126,11 +128,11 @@ def rejected(index: Path, reason: str | None, as_json: bool) -> None:
 @option("--short-side short_side_pixels", "Another short side, in pixels.", type=int)
 @option("--fps frame_rate_hz", "Another frame rate.", type=float)
 @option("--quality", "x264's constant rate factor; lower: better, larger.", default=20)
-@option("--shard-gb shard_gigabytes", "Size of a shard.", default=1.0)
+@option("--shard-segments", "Segments in a shard.", default=4096, type=AT_LEAST_1)
 @shared("--workers")
 @flag("--estimate", "Only say what it will take.")
 @flag("--overwrite", "Remove what was packed there before.")
-@shared("--json")
+@shared("--part", "--json")
 @option("--timeout timeout_s", "Seconds that one segment may take.", default=120.0, hidden=True)
 def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Re-encode every segment of INDEX to what training reads, in shards that decode several times
@@ -141,7 +143,23 @@ def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
     """
     summary = seehear.pack(index, out, **options)
     next_line = f"Next: seehear pretrain {out} --out RUN --preset {options['preset']}"
-    answer(as_json, summary.to_dict(), summary.describe(), next_line if summary.digest else "")
+    is_whole = bool(getattr(summary, "digest", ""))  # neither an estimate nor a part
+    answer(as_json, summary.to_dict(), summary.describe(), next_line if is_whole else "")
+
+
+@command(short_help="Make one result of what was done with --part.")
+@click.argument("out", type=PATH)
+@shared("--json")
+def merge(out: Path, as_json: bool) -> None:
+    """Make OUT of its parts: what index, pack, embed or assign would have written alone.
+
+    Each part was made with the same --out and with --part 1/N to N/N, by any machine that sees the
+    folder. Where one is missing, or a video has changed since, a line says so.
+    """
+    summary = seehear.merge(out)
+    text = summary.describe() if hasattr(summary, "describe") else None
+    found = summary if isinstance(summary, dict) else summary.to_dict()
+    answer(as_json, found, text or f"{out}: {found['rows']} segments.{complaints(found)}")
 
 
 @command(short_help="Learn from an index, without labels.")
@@ -292,4 +310,4 @@ def settings(preset: str) -> None:
         say(f"{name} = {json.dumps(value)}  # {leaf.help}")
 
 
-COMMANDS = (demo, synth, unpack, index, rejected, pack, pretrain, cluster, settings)
+COMMANDS = (demo, synth, unpack, index, rejected, pack, merge, pretrain, cluster, settings)

@@ -20,9 +20,11 @@ from seehear.cli.base import (
     Numbers,
     answer,
     command,
+    complaints,
     flag,
     option,
     print_table,
+    reasons_of,
     say,
     shared,
 )
@@ -41,9 +43,10 @@ MODALITY = click.Choice(["auto", "video", "audio"], case_sensitive=False)
 @option("--out", "The Parquet file to write.", required=True, type=PATH)
 @shared("--segment-seconds", "--min-seconds")
 @option("--clips num_clips", "Averaged a segment.", type=AT_LEAST_1, default=1)
-@shared("--workers", "--timeout", "--device")
+@shared("--workers", "--device")
+@option("--timeout timeout_s", "Seconds that a file may take.", default=30.0, hidden=True)
 @flag("--overwrite", "Replace the file, or what an unfinished call left.")
-@shared("--quiet", "--json")
+@shared("--part", "--quiet", "--json")
 def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: Any) -> None:
     """Write the features of VIDEOS by the encoders of RUN: an index, or files and folders of videos
     and sounds.
@@ -56,6 +59,9 @@ def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: A
 
     console = Console(quiet=options.pop("quiet"))
     summary = embed_to_file(run, one_or_all(videos), console=console, **options)
+    if options["part"]:
+        answer(as_json, summary, said_of_part(summary))
+        return
     check_any_readable(summary)
     there = ", ".join(f"{summary[m]} with {m}" for m in ("video", "audio") if m in summary)
     answer(
@@ -72,7 +78,7 @@ def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: A
 @option("--out", "The Parquet file to write, or CSV by its ending.", required=True, type=PATH)
 @shared("--segment-seconds", "--min-seconds", "--workers", "--device")
 @flag("--overwrite", "Replace the file.")
-@shared("--quiet", "--json")
+@shared("--part", "--quiet", "--json")
 def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: Any) -> None:
     """Write the clusters of VIDEOS: an index, files and folders, or a file of features from
     `seehear embed`.
@@ -85,6 +91,9 @@ def assign(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: 
 
     with Console(quiet=options.pop("quiet")) as console:
         summary = assign_to_file(run, one_or_all(videos), console=console, **options)
+    if options["part"]:
+        answer(as_json, summary, said_of_part(summary))
+        return
     check_any_readable(summary)
     far = ", ".join(f"{count} by {name}" for name, count in summary["far"].items())
     answer(
@@ -233,14 +242,16 @@ def export_labels(run: Path, as_json: bool, **options: Any) -> None:
     )
 
 
+def said_of_part(summary: dict[str, Any]) -> str:
+    """What was done of a part, in words."""
+    from seehear.data.parts import PartSummary
+
+    return PartSummary(**summary).describe()
+
+
 def one_or_all(videos: tuple[Path | str, ...]) -> Path | str | list[Path | str]:
     """A single path by itself, since it may be an index or a file of features."""
     return videos[0] if len(videos) == 1 else list(videos)
-
-
-def reasons_of(summary: dict[str, Any]) -> str:
-    """ "1 not a media file, 2 no permission"."""
-    return ", ".join(f"{count} {reason}" for reason, count in summary["unreadable"].items())
 
 
 def check_any_readable(summary: dict[str, Any]) -> None:
@@ -249,12 +260,6 @@ def check_any_readable(summary: dict[str, Any]) -> None:
         raise SeehearError(
             f"Nothing could be read: {reasons_of(summary)}. {summary['path']} says which."
         )
-
-
-def complaints(summary: dict[str, Any]) -> str:
-    """What could not be read, in a sentence."""
-    count = sum(summary["unreadable"].values())
-    return f" Not or not wholly readable: {count} ({reasons_of(summary)})." if count else ""
 
 
 def hit_rows(hits: pa.Table) -> list[list[str]]:

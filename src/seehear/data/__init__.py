@@ -6,6 +6,6 @@ row): `order.py` draws rows, `placing.py` says where in its segment a clip lies,
 and flips. `stretches.py`: part of a file, and how it is cut into segments. `decoding/` runs the
 processes that decode, with `media/`, which reads one file. `packing/` re-encodes an index into
 shards that decode faster, `remote/` fetches files from object storage, `synthetic/` makes videos
-whose events are known, `unpacking.py` takes videos out of containers of others. `advice.py`: how
-fast clips come.
+whose events are known, `unpacking.py` takes videos out of containers of others. `parts.py` shares
+work on files among processes. `advice.py`: how fast clips come.
 """

@@ -10,11 +10,11 @@
     subset("runs/mine", 1000, "part")  # an index of as many rows of each cluster as can be
     export_labels("runs/mine", "csv", "labels.csv")
 
-Open `trained.py` first: a finished run, opened. `sources` finds segments, `embedding` and `parts`
-run the encoders over them; `assigning` finds clusters; `gallery`, `querying`, `searching`,
-`examples` and `approximate` find neighbours; `copies` finds copies; `balancing` balances;
-`exporting` writes labels for other programs.
-All tables are Arrow tables.
+Open `trained.py` first: a finished run, opened. `sources` finds segments, `embedding` runs the
+encoders over them, `assigning` finds clusters; `merging` makes one result of what several
+processes did. `gallery`, `querying`, `searching`, `examples` and `approximate` find neighbours;
+`copies` finds copies; `balancing` balances; `exporting` writes labels for other programs. All
+tables are Arrow tables.
 """
 
 from __future__ import annotations

@@ -13,26 +13,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from seehear.data.index import Index
+from seehear.data.parts import Part, PartSummary, Work, do, parts_of, writer
 from seehear.data.remote.addresses import is_remote
-from seehear.library.embedding import embed
+from seehear.library.embedding import call_of, embed, is_features, place_of, write_table
 from seehear.library.gallery import PLACE, TableGallery
-from seehear.library.parts import is_features
 from seehear.library.sources import Paths
-from seehear.library.trained import Trained, open_run
-from seehear.machine.console import Console
+from seehear.library.trained import BLOCK_ROWS, Trained, open_run
+from seehear.machine.console import Console, Count
 from seehear.machine.files import atomic_file
-from seehear.machine.locks import one_writer
-from seehear.machine.outputs import check_file
+from seehear.machine.outputs import check_file, real
 from seehear.machine.spreadsheets import write_csv
 from seehear.method.recordings import Recordings
 from seehear.models.model import Model
@@ -78,15 +81,9 @@ def assign(
     if not are_features(videos):
         source = embed(trained.model, source, console=console, **how)
     gallery = TableGallery(source if isinstance(source, pa.Table) else Path(source), trained)
-    columns = [*PLACE.names, "reason", *gallery.modalities]
     if console and (recordings := gallery.recordings):
         console.say(say_of_alone(recordings))
-    batches, start = [], 0
-    for batch in gallery.batches(columns):
-        rows_N = np.arange(start, start + len(batch))
-        batches.append(assign_batch(gallery, batch, rows_N))
-        start += len(batch)
-    return pa.Table.from_batches(batches, label_schema(trained))
+    return labels_in(gallery, range(len(gallery)))
 
 
 def assign_to_file(
@@ -95,34 +92,70 @@ def assign_to_file(
     out: str | Path,
     *,
     overwrite: bool = False,
+    device: str = "auto",
+    part: str | None = None,
+    console: Console | None = None,
     **how: Any,
 ) -> dict[str, Any]:
     """Write the clusters of new segments to a Parquet file, or to CSV where its name ends so.
 
     Args:
-        run, videos, how: as for `assign`.
-        out: the file to write.
+        run, videos, device, console, how: as for `assign`.
+        out: the file to write; the same call after a kill goes on.
         overwrite: replace it.
+        part: "i/n" does the i-th n-th of the files or rows and writes no result, "merge" writes the
+            result of all parts (`data.parts`); by default both is done.
     Returns:
         "path", "rows" (segments), "far" (clustering -> segments that are far from everything seen
-        in training), "unreadable" (reason -> rows).
+        in training), "unreadable" (reason -> rows); of a part what `data.parts.PartSummary` has.
     Raises:
         UsageError: `out` exists, or has another ending than .parquet or .csv.
     """
-    out, inputs = Path(out), local_paths(videos)
+    out, inputs, mine = Path(out), local_paths(videos), Part.parse(part)
     endings = (".parquet", ".csv")
     check_file(out, is_labels, "labels", overwrite=overwrite, inputs=inputs, endings=endings)
-    with one_writer(out):
-        table = assign(run, videos, **how)
-        save_labels(table, out, as_csv=out.suffix == ".csv")
-    names = [name.removesuffix("_far") for name in table.column_names if name.endswith("_far")]
-    reasons = Counter(table["reason"].drop_null().to_pylist())
-    return {
-        "path": str(out),
-        "rows": len(table) - table["start_s"].null_count,
-        "far": {name: table[f"{name}_far"].to_pylist().count(True) for name in names},
-        "unreadable": dict(sorted(reasons.items())),
-    }
+    trained = open_run(run, device=device)
+    asked = {"run": str(real(trained.path)), "videos": place_of(videos), "device": device}
+    work, gallery = work_of(trained, videos, out, {**asked, **how, "overwrite": overwrite})
+    with nullcontext(console) if console else Console() as shown, writer(out, mine):
+        do(work, mine, shown, "assigning", "files or rows")
+        if not mine.makes_result:
+            return PartSummary.of(work, mine).to_dict()
+        if gallery is None:  # a recording may be in several groups of what was embedded
+            gallery = TableGallery(pa.concat_tables(work.tables()), trained)
+            rows, blocks = range(len(gallery)), range(0, len(gallery), BLOCK_ROWS)
+            tables = (labels_in(gallery, rows[i : i + BLOCK_ROWS]) for i in blocks)
+        else:
+            tables = (table for table in work.tables())
+        if recordings := gallery.recordings:
+            shown.say(say_of_alone(recordings))
+        summary = write_labels(tables, out, label_schema(trained))
+        work.remove()
+    return summary
+
+
+def work_of(
+    trained: Trained, videos: Any, out: Path, asked: Mapping[str, Any]
+) -> tuple[Work, TableGallery | None]:
+    """What is to be done to write labels to a file: to assign rows of features, whose gallery is
+    returned, or to embed files or rows of an index, which are assigned when all are there.
+    """
+    run, again = {"run": trained.digest}, bool(asked["overwrite"])
+    if not are_features(videos):
+        how = {name: asked[name] for name in asked.keys() - {"run", "videos", "overwrite"}}
+        work = call_of(trained.model, videos, **how).work(out, asked)
+        return replace(work, kind="labels", of={**work.of, **run}), None
+    gallery = TableGallery(videos if isinstance(videos, pa.Table) else Path(videos), trained)
+    some = partial(_some_labels, gallery)
+    of, schema, count = {**gallery.plan, **run}, label_schema(trained), len(gallery)
+    folder = parts_of(out)
+    work = Work("labels", out, folder, of, asked, count, BLOCK_ROWS, some, schema, overwrite=again)
+    return work, gallery
+
+
+def _some_labels(gallery: TableGallery, rows: range, count: Count) -> pa.Table:
+    """What a group of rows of features comes to."""
+    return labels_in(gallery, rows)
 
 
 def are_features(videos: Any) -> bool:
@@ -148,6 +181,16 @@ def say_of_alone(recordings: Recordings) -> str:
         f"Each segment is compared with the mean of its recording, as in training; {alone} of "
         f"{rows} are alone of theirs, and compared with the mean of all training segments."
     )
+
+
+def labels_in(gallery: TableGallery, rows: range) -> pa.Table:
+    """The clusters of some rows of features."""
+    columns, start = [*PLACE.names, "reason", *gallery.modalities], rows.start
+    batches = []
+    for batch in gallery.batches(columns, rows):
+        batches.append(assign_batch(gallery, batch, np.arange(start, start + len(batch))))
+        start += len(batch)
+    return pa.Table.from_batches(batches, label_schema(gallery.trained))
 
 
 def assign_batch(
@@ -187,6 +230,21 @@ def local_paths(videos: Any) -> list[Path]:
     """Those paths that a command was given to read that are of this machine."""
     several = videos if isinstance(videos, list | tuple) else [videos]
     return [Path(v) for v in several if isinstance(v, str | os.PathLike) and not is_remote(v)]
+
+
+def write_labels(tables: Iterable[pa.Table], out: Path, schema: pa.Schema) -> dict[str, Any]:
+    """Write labels, whole or not at all; returns the summary."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    far = {name.removesuffix("_far"): 0 for name in schema.names if name.endswith("_far")}
+
+    def counted() -> Iterator[pa.Table]:
+        for table in tables:
+            for name in far:
+                far[name] += pc.sum(table[f"{name}_far"]).as_py() or 0
+            yield table
+
+    summary = write_table(out, counted(), schema, as_csv=out.suffix == ".csv")
+    return {"path": str(out), "rows": summary["rows"], "far": far, **summary}
 
 
 def save_labels(table: pa.Table, out: Path, *, as_csv: bool) -> None:

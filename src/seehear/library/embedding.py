@@ -8,28 +8,33 @@
 
 Work goes on group by group, so that memory does not grow with the number of files, and each
 finished group is kept beside the output until all are there: the same call after a kill goes on
-where it stopped (`parts`).
+where it stopped, and several may share the work (`data.parts`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seehear.config import Data
 from seehear.data.clips import Clips
 from seehear.data.index import Index
+from seehear.data.parts import Part, PartSummary, Work, do, parts_of, writer
+from seehear.data.placing import MODALITIES
+from seehear.data.remote.addresses import absolute
 from seehear.errors import MediaError, UsageError
-from seehear.library.parts import FORMAT, Output, is_features, write_groups
 from seehear.library.sources import (
     Cutting,
     Group,
@@ -39,12 +44,15 @@ from seehear.library.sources import (
     groups,
     source_of,
 )
-from seehear.machine.console import Console, Watch, unwatched
+from seehear.machine.console import Console, Count, Watch, unwatched
 from seehear.machine.distributed import cores
-from seehear.machine.outputs import check_file
+from seehear.machine.files import atomic_file
+from seehear.machine.outputs import check_file, real
+from seehear.machine.spreadsheets import write_csv
 from seehear.method.features import extract
 from seehear.models.model import Model, load
 
+FORMAT = "seehear features 1"
 FEW_SEGMENTS = 16  # are read in this process: starting others would take longer
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -102,6 +110,7 @@ def embed_to_file(
     timeout_s: float = 30.0,
     overwrite: bool = False,
     device: str = "auto",
+    part: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Write the features of new files to a Parquet file; the same call after a kill goes on.
@@ -109,27 +118,81 @@ def embed_to_file(
     Args:
         out: the file to write. Until it is complete there is a hidden folder of its name beside it.
         overwrite: replace `out`, and forget what an unfinished call with other settings left.
+        part: "i/n" embeds the i-th n-th of the files or rows and writes no result, "merge" writes
+            the result of all parts (`data.parts`); by default both is done.
         model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device, console:
             as for `embed`. Memory does not grow with the number of files.
     Returns:
         "path", "rows" (segments), "video" and "audio" (segments that have the feature),
-        "unreadable" (reason -> rows).
+        "unreadable" (reason -> rows); of a part what `data.parts.PartSummary` has.
     Raises:
         UsageError: `out` exists or has another ending than .parquet, or what is unfinished was
             begun with other encoders, files or settings.
     """
-    output = Output(Path(out), overwrite)
-    check_file(output.out, is_features, "features", overwrite=overwrite, endings=(".parquet",))
+    out, mine = Path(out), Part.parse(part)
+    check_file(out, is_features, "features", overwrite=overwrite, endings=(".parquet",))
     call = call_of(
         model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device
     )
-    with nullcontext(console) if console else Console() as shown:
-        return write_groups(
-            output,
-            call.schema,
-            lambda begin: call.tables(shown.watch, begin),
-            len(groups(call.source)),
-        )
+    asked = {"model": place_of(model), "videos": place_of(videos), "overwrite": overwrite}
+    asked |= {"device": device, "segment_seconds": segment_seconds, "min_seconds": min_seconds}
+    work = call.work(out, {**asked, "num_clips": num_clips})
+    with nullcontext(console) if console else Console() as shown, writer(out, mine):
+        check_file(out, is_features, "features", overwrite=overwrite)
+        do(work, mine, shown, "embedding", "files or rows")
+        if not mine.makes_result:
+            return PartSummary.of(work, mine).to_dict()
+        summary = write_table(out, work.tables(), call.schema)
+        work.remove()
+    return summary
+
+
+def place_of(given: Any) -> Any:
+    """How models and videos can be named again, as plain data; None where they have no place."""
+    if isinstance(given, Model):
+        return str(real(given.run)) if given.run else None
+    if isinstance(given, str | os.PathLike):  # released weights have a name and no place
+        return absolute(given) if os.path.lexists(given) else os.fspath(given)
+    if isinstance(given, Index):
+        return str(real(given.folder))
+    return [absolute(path) for path in given] if isinstance(given, list | tuple) else None
+
+
+def write_table(
+    out: Path, tables: Iterable[pa.Table], schema: pa.Schema, *, as_csv: bool = False
+) -> dict[str, Any]:
+    """Write tables of features or labels into one file, and count what they hold."""
+    counts = Counter(dict.fromkeys(("rows", *(m for m in MODALITIES if m in schema.names)), 0))
+    reasons: Counter[str] = Counter()
+    tables = list(tables) if as_csv else tables  # CSV is written line by line, of all columns
+    with atomic_file(out) as temporary, ExitStack() as opened:
+        if not as_csv:
+            file = opened.enter_context(pq.ParquetWriter(temporary, schema, compression="zstd"))
+        for table in tables:
+            if not as_csv:
+                file.write_table(table.cast(schema))
+            for what in counts:
+                column = table["start_s" if what == "rows" else what]
+                counts[what] += len(table) - column.null_count
+            reasons.update(table["reason"].drop_null().to_pylist())
+        if as_csv:
+            cells = {name: chain(*(t[name].to_pylist() for t in tables)) for name in schema.names}
+            write_csv(temporary, cells)
+    return {"path": str(out), **counts, "unreadable": dict(reasons.most_common())}
+
+
+def metadata_of(schema: pa.Schema) -> dict[str, str]:
+    """What a table of features says of itself."""
+    pairs = (schema.metadata or {}).items()
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs}
+
+
+def is_features(path: Path) -> bool:
+    """Whether a file holds what `embed_to_file` wrote."""
+    try:
+        return metadata_of(pq.read_schema(path)).get("format", "").startswith("seehear features")
+    except (OSError, ValueError, pa.ArrowException):
+        return False
 
 
 def embed_file(
@@ -182,32 +245,49 @@ class Call:
         }
         return pa.schema([*columns, ("reason", pa.string())], metadata)
 
-    def tables(self, watch: Watch, begin: int = 0) -> Iterator[pa.Table]:
-        """The features of the source from its group number `begin` on, a table a group."""
+    def __call__(self, items: range, count: Count = lambda done: None) -> pa.Table:
+        """The features of some files of the source, or rows of it, as a table."""
+        group = self.source.group(items)
+
+        def step(segments: float) -> None:
+            count(int(segments / len(group.rows) * len(items)))
+
+        num_clips = int(self.settings["num_clips"])
+        found = features_of(self.model, group, num_clips, self.workers, step)
+        return features_table(group, *found, self.schema)
+
+    def work(self, out: Path, asked: Mapping[str, Any]) -> Work:
+        """What is to be done to write all features to a file."""
+        return Work(
+            "features",
+            out,
+            parts_of(out),
+            metadata_of(self.schema),
+            asked,
+            len(self.source),
+            self.source.group_size,
+            self,
+            self.schema,
+            overwrite=bool(asked["overwrite"]),
+        )
+
+    def tables(self, watch: Watch) -> Iterator[pa.Table]:
+        """The features of the source, a table a group."""
         count = watch("embedding", len(self.source))
-        for part in groups(self.source)[begin:]:
-            count(part.start)
-            group = self.source.group(part)
-
-            def step(segments: float, part: range = part, total: int = len(group.rows)) -> None:
-                count(part.start + int(segments / total * len(part)))
-
-            found = features_of(
-                self.model, group, int(self.settings["num_clips"]), self.workers, step
-            )
-            yield features_table(group, *found, self.schema)
-            count(part.stop)
+        for items in groups(self.source):
+            yield self(items, lambda done, before=items.start: count(before + done))  # type: ignore[misc]
+            count(items.stop)
 
 
 def call_of(
     model: Model | str | Path,
     videos: Paths | Index,
-    segment_seconds: float,
-    min_seconds: float,
-    num_clips: int,
-    workers: int | None,
-    timeout_s: float,
-    device: str,
+    segment_seconds: float = 10.0,
+    min_seconds: float = 1.0,
+    num_clips: int = 1,
+    workers: int | None = None,
+    timeout_s: float = 30.0,
+    device: str = "auto",
 ) -> Call:
     """The arguments of `embed` as what is to be done."""
     model = model if isinstance(model, Model) else load(model, device=device)

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from seehear.data.index import Index
 from seehear.errors import UsageError
-from seehear.library.embedding import embed_to_file
-from seehear.library.parts import FORMAT, metadata_of
+from seehear.library.embedding import FORMAT, embed_to_file, metadata_of
 from seehear.library.trained import (
     BLOCK_ROWS,
     Block,
@@ -112,12 +111,22 @@ class TableGallery(_Gallery):
     def __len__(self) -> int:
         return int(self.num_rows)
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some columns of all rows, in parts, as `embed` has them; all features are finite."""
-        there, start = [name for name in columns if name in self.columns], 0
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What labels of these rows are of."""
+        return {"files": f"{self.name}, {len(self)} rows"}
+
+    def batches(
+        self, columns: Sequence[str], rows: range | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Some columns of some rows, of all by default, in parts, as `embed` has them; all features
+        are finite.
+        """
+        rows = range(len(self)) if rows is None else rows
+        there, start = [name for name in columns if name in self.columns], rows.start
         schema = pa.schema([self.schema.field(name) for name in columns])
         with readable(Path(self.path), _ANEW):
-            for raw in self._raw(there):
+            for raw in self._raw(there, rows):
                 arrays = [
                     as_embedded(raw[name], kind, name)
                     if name in there
@@ -128,16 +137,27 @@ class TableGallery(_Gallery):
                 batch.validate(full=True)
                 for modality in (name for name in there if name in self.modalities):
                     there_N, features = features_in(batch, (modality,))
-                    rows = start + np.flatnonzero(there_N)
-                    check_features_finite(self.path, modality, rows, features[modality])
+                    rows_n = start + np.flatnonzero(there_N)
+                    check_features_finite(self.path, modality, rows_n, features[modality])
                 yield batch
                 start += len(batch)
 
-    def _raw(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    def _raw(self, columns: list[str], rows: range) -> Iterator[pa.RecordBatch]:
         if isinstance(self.source, pa.Table):
-            return iter(self.source.select(columns).to_batches(BLOCK_ROWS))
-        batches: Iterator[pa.RecordBatch] = self.source.iter_batches(BLOCK_ROWS, columns=columns)
-        return batches
+            table = self.source.select(columns).slice(rows.start, len(rows))
+            return iter(table.to_batches(BLOCK_ROWS))
+        if len(rows) == len(self):
+            batches: Iterator[pa.RecordBatch] = self.source.iter_batches(
+                BLOCK_ROWS, columns=columns
+            )
+            return batches
+        metadata = self.source.metadata
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        ends = np.cumsum(sizes)
+        first, last = np.searchsorted(ends, (rows.start, rows.stop - 1), side="right").tolist()
+        table = self.source.read_row_groups([*range(first, last + 1)], columns=columns)
+        table = table.slice(rows.start - int(ends[first] - sizes[first]), len(rows))
+        return iter(table.combine_chunks().to_batches(BLOCK_ROWS))
 
     def blocks(self, modalities: Sequence[str]) -> Iterator[Block]:
         """All rows that have these features."""

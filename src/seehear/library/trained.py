@@ -10,6 +10,7 @@ in `clusters/radii.safetensors`, which vanishes with the clusters that it is of 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -189,6 +190,19 @@ class Trained:
         with contextlib.suppress(OSError), atomic_file(path) as temporary:  # a run may be read-only
             save_file(radii, temporary)
         return radii
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides a label: encoders, centroids, radii and names."""
+        digest = hashlib.sha256(f"{self.model.digest} {sorted(self.names.items())}".encode())
+        for name, clustering in self.clusterings.items():
+            for tensor in (
+                clustering.centroids_KD,
+                self.radii[name],
+                *clustering.space.state_dict().values(),
+            ):
+                digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
 
     def unit_vectors(self, space: str, features: Mapping[str, Tensor]) -> Tensor:
         """Features (N, D) of each modality, without what is their recordings' -> (N, d) of unit

@@ -150,7 +150,9 @@ STEP = Kind(
     "checkpoint", "checkpoint.sha256", names=tuple(name.rsplit("/", 1)[-1] for name in _TUNED[1:2])
 )
 FINISHED = Kind("split", "result.json", names=(_TUNED[2].removeprefix(r"splits/\d{2,}/finished/"),))
-PARTS = Kind("parts", "plan.json", names=(r"plan\.json|\d{6,}\.parquet",))
+PARTS = Kind(
+    "parts", "plan.json", names=(r"plan\.json|\d{6,}\.parquet", r"parts/\d{9,}\.(json|mp4)")
+)
 MIDWAY = Kind("checkpoints", "", names=(r"\d{3,}-\d{9,}-[0-9a-f]{16}\.pt",))
 
 

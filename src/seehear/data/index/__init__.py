@@ -1,9 +1,9 @@
 """Which videos can be used, and why not the others?
 
-`index` (`making`) finds files at any depth (`discovery`), looks at each in a worker process
-(`decoding.pool`, `examination`), cuts the usable ones into segments (`data.stretches`, or by a list
-of the user's, `chosen`), and writes a folder, which `table` opens. Whoever knows which parts of
-which files are wanted has an index of them in memory (`lookup`).
+`index` (`making`) finds files at any depth (`discovery`), looks at each (`looking`) in a worker
+process (`decoding.pool`, `examination`), cuts the usable ones into segments (`data.stretches`, or
+by a list of the user's, `chosen`), and writes a folder, which `table` opens. Whoever knows which
+parts of which files are wanted has an index of them in memory (`lookup`).
 
 Names are imported when they are first used: processes that decode come by here and need none of
 them, and nothing of pyarrow, which nearly halves the time that they take to start.

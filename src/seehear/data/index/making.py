@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from seehear.data.decoding.pool import examine_all
-from seehear.data.decoding.worker import Job
 from seehear.data.index.chosen import UNLISTED, Entry, SegmentList
 from seehear.data.index.columns import Video
 from seehear.data.index.discovery import (
@@ -26,6 +25,7 @@ from seehear.data.index.discovery import (
 )
 from seehear.data.index.examination import Rejection
 from seehear.data.index.info import read_info
+from seehear.data.index.looking import work_of
 from seehear.data.index.moved import way_to
 from seehear.data.index.packed import copy_packed
 from seehear.data.index.rejected import Rejected, beside, write_rejected
@@ -33,14 +33,14 @@ from seehear.data.index.summary import IndexSummary, listing, summary, summary_o
 from seehear.data.index.table import Index
 from seehear.data.index.updating import Before, check_free, open_old, what_is_known
 from seehear.data.index.writing import write_index
-from seehear.data.media import REASONS, MediaInfo
+from seehear.data.media import REASONS
+from seehear.data.parts import Part, PartSummary, do, writer
 from seehear.data.remote import absolute, is_remote
 from seehear.data.stretches import cut
 from seehear.errors import IndexFileError, SettingsError
 from seehear.machine.console import Console
 from seehear.machine.distributed import cores
 from seehear.machine.files import now
-from seehear.machine.locks import one_writer
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -67,7 +67,8 @@ def index(
     timeout_s: float = 30.0,
     progress: bool = True,
     overwrite: bool = False,
-) -> IndexSummary:
+    part: str | None = None,
+) -> IndexSummary | PartSummary:
     """List the usable segments of video files, and a reason for each file left out.
 
     Where `out` is an index already, what is new or has changed is looked at, what has vanished is
@@ -94,9 +95,11 @@ def index(
             not count.
         progress: show a bar on stderr where that is a terminal.
         overwrite: look at everything anew, with other settings or paths than before perhaps.
+        part: "i/n" looks at the i-th n-th of the files and writes no index, "merge" makes the index
+            of what all parts have looked at (`data.parts`); by default both is done.
 
     Returns:
-        Counts, and what has changed.
+        Counts, and what has changed; of a part, how far the parts are.
 
     Raises:
         UsageError: a path does not exist, `out` is something else, or its settings or paths differ
@@ -105,29 +108,31 @@ def index(
         IndexFileError: no file can be used.
     """
     given = _checked(segment_seconds, min_seconds, timeout_s, workers)
+    mine = Part.parse(part)
     chosen = SegmentList(segments) if segments is not None else None
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     folder = Path(out)
     is_address = len(named) == 1 and is_remote(named[0])
-    if is_address and copy_packed(named[0], folder, overwrite=overwrite):
+    if is_address and part is None and copy_packed(named[0], folder, overwrite=overwrite):
         return summary_of_packed(Index.open(folder))
     check_free(folder)
-    with one_writer(folder, inside=folder.is_dir()):
+    with writer(folder, mine, inside=folder.is_dir()):
         before = Before() if overwrite else open_old(folder, given, chosen, named)
         settings = _settled(before.info.get("settings", {}), given)
+        call = {"paths": named, "segments": chosen.file if chosen else None, **settings}
         files = _find(named, folder, chosen, before)
+        work = work_of(
+            folder, files.waiting, {**call, "overwrite": overwrite}, workers or cores(), timeout_s
+        )
         with Console(quiet=not progress) as console:
-            count = console.watch("looking at files", len(files.waiting))
-            jobs: list[Job] = [(file.path, file.is_promised) for file in files.waiting]
-            answers = examine_all(jobs, workers or cores(), timeout_s)
-            for done, (file, answer) in enumerate(zip(files.waiting, answers, strict=True), 1):
-                if isinstance(answer, MediaInfo):
-                    files.known[file.path] = _video(file, answer, settings, chosen)
-                elif answer is not None:
-                    files.known[file.path] = Rejected.of(file, answer)
-                count(done)
+            do(work, mine, console, "looking at files", "files")
+        if not mine.makes_result:
+            return PartSummary.of(work, mine)
+        for table in work.tables():
+            files.known.update(_seen(table, settings, chosen))
         videos, rejected = _in_order(_by_list(chosen, files), before)
         if not videos:
+            work.remove()
             raise _nothing_usable(folder, named, rejected, files)
         info = {
             "root": files.root,
@@ -138,6 +143,7 @@ def index(
             "rejected": tally(rejected),
         }
         info = _write(folder, info, videos, rejected, before)
+        work.remove()
         ignored = chosen.ignored if chosen else []
         return summary(folder, info, videos, before.videos, files.passed_over, ignored)
 
@@ -167,17 +173,20 @@ def _find(named: list[str], folder: Path, chosen: SegmentList | None, before: Be
     return _Files(root, waiting, known, lines, passed_over)
 
 
-def _video(
-    file: Candidate, info: MediaInfo, settings: Mapping[str, float], chosen: SegmentList | None
-) -> Video:
-    stamp = file.file_bytes, file.modified_ns
-    if chosen is not None:  # to be cut by it
-        video = Video.of(file.path, info, np.zeros(0), np.zeros(0), stamp)
-        usable = {"usable_start_s": info.start_s, "usable_seconds": info.seconds}
-        return replace(video, facts={**video.facts, **usable})
-    least = min(settings["min_seconds"], info.seconds)
-    start_s, seconds = cut(info.start_s, info.seconds, settings["segment_seconds"], least)
-    return Video.of(file.path, info, start_s, seconds, stamp)
+def _seen(
+    table: pa.Table, settings: Mapping[str, float], chosen: SegmentList | None
+) -> Iterator[tuple[str, Video | Rejected]]:
+    """Files that were looked at, by path."""
+    for row in table.to_pylist():
+        path, reason, detail = row.pop("path"), row.pop("reason"), row.pop("detail")
+        if reason is not None:
+            yield path, Rejected(path, reason, detail, row["file_bytes"], row["modified_ns"])
+        elif chosen is not None:  # to be cut by it
+            yield path, Video(path, row, np.zeros(0), np.zeros(0))
+        else:
+            first_s, seconds = row.pop("usable_start_s"), row.pop("usable_seconds")
+            least = min(settings["min_seconds"], seconds)
+            yield path, Video(path, row, *cut(first_s, seconds, settings["segment_seconds"], least))
 
 
 def _by_list(chosen: SegmentList | None, files: _Files) -> list[Video | Rejected]:

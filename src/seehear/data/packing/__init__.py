@@ -6,42 +6,52 @@ looks at: those between a key frame and the wanted frame, and pixels that are th
 packed index is an index: whatever takes an index takes it (`index.packed` has its files).
 
 `pack` first packs a few segments, spread over the index, and says what all will take. Then worker
-processes write segments (`encoding`), and as soon as there are enough of them they become a shard
-(`shards`). What is done stays done: the same call goes on where a killed one stopped.
+processes write segments (`encoding`), and so many neighbours become a shard (`shards`). What is
+done stays done: the same call goes on where a killed one stopped, and several may share the work
+(`data.parts`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from seehear.data.decoding.pool import run
 from seehear.data.index import Index
-from seehear.data.index.columns import member_key
+from seehear.data.index.columns import member_key, shard_name
 from seehear.data.index.examination import Rejection
 from seehear.data.index.info import PACKING
-from seehear.data.index.packed import write_packed
+from seehear.data.index.packed import MEMBERS, write_packed
 from seehear.data.index.rejected import Rejected
 from seehear.data.packing.encoding import Recipe, sound_rate_hz
-from seehear.data.packing.place import begin, remove_packed, shards_in, what_is_there
-from seehear.data.packing.shards import Part, finished_shards, members_of, write_shard
+from seehear.data.packing.place import (
+    is_begun,
+    remove_packed,
+    remove_unfinished,
+    shards_in,
+    what_is_there,
+)
+from seehear.data.packing.shards import PACKED, Segment, is_there, write_shard
+from seehear.data.parts import Part, PartSummary, Work, begin, do, writer
 from seehear.errors import IndexFileError, SettingsError, UsageError
-from seehear.machine.console import Console, counted, listing
+from seehear.machine.console import Console, Count, counted, listing
 from seehear.machine.distributed import cores
 from seehear.machine.files import now
-from seehear.machine.locks import one_writer
-from seehear.machine.outputs import read_marker
+from seehear.machine.outputs import real
 from seehear.presets import preset_settings
 
 __all__ = ["PackSummary", "pack"]
@@ -79,26 +89,38 @@ class PackSummary:
             f"{counted(self.shards, 'shard')}."
         ]
         if self.rejected:
-            listing = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
-            lines.append(f"Not packed: {listing}. Which: {self.folder}/rejected.parquet")
+            lines.append(
+                f"Not packed: {listing(self.rejected)}. Which: {self.folder}/rejected.parquet"
+            )
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
-class _Job:
+class Packing:
     """One call of `pack`: where from, where to, and how."""
 
     source: Index
     recipe: Recipe
     folder: Path
-    shard_bytes: int
+    shard_segments: int
     workers: int
     timeout_s: float
-    console: Console
 
     @property
     def work(self) -> Path:
         return self.folder / PACKING
+
+    def __call__(self, rows: range, count: Count = lambda done: None) -> pa.Table:
+        """Pack some rows of the index into a shard; what is known of it, with the columns of
+        `shards.PACKED`.
+        """
+        number = rows.start // self.shard_segments
+        (self.work / "parts").mkdir(parents=True, exist_ok=True)
+        packed = write_shard(self.folder, self.work, number, [*_parts(self, rows, count)])
+        for key in map(member_key, rows):
+            for ending in (".json", ".mp4"):
+                (self.work / "parts" / f"{key}{ending}").unlink(missing_ok=True)
+        return packed
 
 
 def pack(
@@ -109,14 +131,16 @@ def pack(
     short_side_pixels: int | None = None,
     frame_rate_hz: float | None = None,
     quality: int = 20,
-    shard_gigabytes: float = 1.0,
+    shard_segments: int = 4096,
     workers: int | None = None,
     timeout_s: float = 120.0,
     estimate: bool = False,
     overwrite: bool = False,
+    part: str | None = None,
     console: Console | None = None,
-) -> PackSummary:
-    """Re-encode every segment of an index to what training reads, in shards with an index.
+) -> PackSummary | PartSummary:
+    """Re-encode every segment of an index to what training reads, in shards, with a packed index
+    beside them.
 
     Where `out` is partly packed with the same settings, the rest is packed; where it is packed,
     nothing is done.
@@ -129,11 +153,13 @@ def pack(
         frame_rate_hz: another frame rate. Frames are chosen as training chooses them: at each
             moment the last one.
         quality: x264's constant rate factor, 0 to 51; lower is better and larger.
-        shard_gigabytes: a shard is finished when it has so many.
+        shard_segments: in each shard; those that cannot be packed count.
         workers: processes; by default as many as there are cores for this process.
         timeout_s: a segment that takes longer is left out as "timed out".
         estimate: only pack a few segments, and say what all will take.
         overwrite: remove what was packed to `out` before.
+        part: "i/n" packs the i-th n-th of the shards and writes no index, "merge" writes the index
+            of what all parts have packed (`data.parts`); by default both is done.
         console: where progress is shown; stderr by default.
 
     Returns:
@@ -146,40 +172,54 @@ def pack(
     """
     source = index if isinstance(index, Index) else Index.open(index)
     recipe = _checked(
-        preset, short_side_pixels, frame_rate_hz, quality, shard_gigabytes, timeout_s, workers
+        preset, short_side_pixels, frame_rate_hz, quality, shard_segments, timeout_s, workers
     )
-    folder = Path(out)
+    folder, mine = Path(out), Part.parse(part)
     settings = {
         "source": source.digest,
         "recipe": asdict(recipe),
-        "shard_gigabytes": shard_gigabytes,
+        "shard_segments": shard_segments,
     }
-    done = what_is_there(folder, settings, overwrite=overwrite)
+    anew = overwrite and not (mine.number == 0 or (part and is_begun(folder, settings)))
+    done = what_is_there(folder, settings, overwrite=anew)
     if done is not None:
         return _summary(folder, done)
-    with (
-        contextlib.nullcontext(console) if console else Console() as console,
-        one_writer(folder, inside=True),
-    ):
-        what_is_there(folder, settings, overwrite=overwrite)
+    with nullcontext(console) if console else Console() as shown, writer(folder, mine, inside=True):
+        what_is_there(folder, settings, overwrite=anew)
         source.check()
-        if overwrite:
+        if anew:
             remove_packed(folder)
-        begin(folder, settings)
-        job = _Job(
-            source,
-            recipe,
-            folder,
-            round(shard_gigabytes * 1e9),
-            workers or cores(),
-            timeout_s,
-            console,
-        )
-        expected = _estimate(job)
-        if estimate:
-            return expected
-        _pack_rest(job)
-        return _summary(folder, _finish(job))
+        remove_unfinished(folder)
+        pack_some = Packing(source, recipe, folder, shard_segments, workers or cores(), timeout_s)
+        call = {"index": str(real(source.folder)), "preset": preset, "quality": quality}
+        call |= {"short_side_pixels": recipe.short_side_pixels, "shard_segments": shard_segments}
+        call |= {"frame_rate_hz": recipe.frame_rate_hz}
+        work = _work(pack_some, settings, call)
+        begin(work, mine)  # by what it writes the folder is known, should this be killed
+        if mine.number:
+            expected = _estimate(pack_some, work, mine, shown)
+            if estimate:
+                return expected
+        do(work, mine, shown, "packing segments", "segments")
+        if not mine.makes_result:
+            return PartSummary.of(work, mine)
+        return _summary(folder, _finish(pack_some, work, settings))
+
+
+def _work(pack_some: Packing, settings: Mapping[str, Any], call: Mapping[str, Any]) -> Work:
+    """What is to be done to pack an index; a shard is a group."""
+    return Work(
+        "pack",
+        pack_some.folder,
+        pack_some.work,
+        settings,
+        call,
+        len(pack_some.source),
+        pack_some.shard_segments,
+        pack_some,
+        PACKED,
+        is_kept=partial(is_there, pack_some.folder),
+    )
 
 
 def _checked(
@@ -187,7 +227,7 @@ def _checked(
     side: int | None,
     rate_hz: float | None,
     quality: int,
-    shard: float,
+    shard_segments: int,
     timeout_s: float,
     workers: int | None,
 ) -> Recipe:
@@ -206,83 +246,66 @@ def _checked(
         raise SettingsError(
             f"quality is {quality}. It must be from 0 to 51; 18 to 28 is usual, lower is better."
         )
-    if not shard > 0 or not timeout_s > 0:
+    if not shard_segments > 0 or not timeout_s > 0:
         raise SettingsError(
-            f"shard_gigabytes is {shard:g} and timeout_s {timeout_s:g}. They must be positive."
+            f"shard_segments is {shard_segments} and timeout_s {timeout_s:g}. They must be "
+            "positive."
         )
     if workers is not None and workers < 1:
         raise SettingsError(f"workers is {workers}. It must be at least 1.")
     return Recipe(side, float(rate_hz), sound_rate_hz(clip.sample_rate_hz), quality)
 
 
-def _estimate(job: _Job) -> PackSummary:
-    """Pack a few segments and say what all will take.
+def _estimate(job: Packing, work: Work, part: Part, console: Console) -> PackSummary:
+    """Pack a few segments of a part and say what all of it will take.
 
     Raises:
         UsageError: more than the disk has.
     """
-    source, packed = job.source, finished_shards(job.folder, job.work)
-    rows = np.unique(np.linspace(0, len(source) - 1, SAMPLED).round().astype(np.int64)).tolist()
-    first = packed[-1]["end_row"] if packed else 0
-    size = sum(done["shard"]["bytes"] for done in packed)
-    seconds = float(source.seconds[:first].sum())
-    for part in _parts(job, [row for row in rows if row >= first], "trying some segments"):
-        if not isinstance(part.answer, Rejection):
-            size, seconds = size + part.bytes_in_shard, seconds + float(source.seconds[part.row])
-    share = float(source.seconds[first:].sum()) / max(seconds, 1e-9)
-    left = size * share
-    total = sum(done["shard"]["bytes"] for done in packed) + left
-    job.folder.mkdir(parents=True, exist_ok=True)
-    needed = (left + min(job.shard_bytes, left)) * DISK_MARGIN  # a shard is there twice for a while
+    source, mine = job.source, part.groups(len(work))
+    tables = [work.table(number) for number in mine]
+    size = sum(table["shard_bytes"][0].as_py() for table in tables if table is not None)
+    rest = [work.range(n) for n, table in zip(mine, tables, strict=True) if table is None]
+    rows = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, rest)])
+    spread = np.linspace(0, len(rows) - 1, SAMPLED).round().astype(np.int64)
+    sampled = rows[np.unique(spread)].tolist() if len(rows) else []
+    count, some_bytes, some_s = console.watch("trying some segments", len(sampled)), 0, 1e-9
+    (job.work / "parts").mkdir(parents=True, exist_ok=True)
+    for packed in _parts(job, sampled, count):
+        if not isinstance(packed.answer, Rejection):
+            some_bytes += packed.bytes_in_shard
+            some_s += float(source.seconds[packed.row])
+    left = float(source.seconds[rows].sum()) * some_bytes / some_s
+    a_shard = left * job.shard_segments / max(1, len(rows))
+    needed = (left + min(a_shard, left)) * DISK_MARGIN  # a shard is there twice for a while
     free = shutil.disk_usage(job.folder).free
-    hours = float(source.seconds.sum()) / 3600
-    job.console.say(
-        f"{len(source)} segments, {hours:.1f} hours -> about {_size(total)} in {job.folder} "
-        f"({_size(needed)} needed on the way, {_size(free)} free)"
+    all_rows = range(work.range(mine[0]).start, work.range(mine[-1]).stop) if mine else range(0)
+    seconds = float(source.seconds[all_rows.start : all_rows.stop].sum())
+    console.say(
+        f"{len(all_rows)} segments, {seconds / 3600:.1f} hours -> about {_size(size + left)} in "
+        f"{job.folder} ({_size(needed)} needed on the way, {_size(free)} free)"
     )
     if needed > free:
         raise UsageError(
             f"Packing needs about {_size(needed)} more in {job.folder}, and {_size(free)} are "
             "free. Choose an --out on a larger disk, or a smaller --short-side or --fps."
         )
-    count = max(1, round(total / job.shard_bytes))
-    return PackSummary(str(job.folder), len(source), hours * 3600, total / 1e9, count, {}, "")
+    gigabytes = (size + left) / 1e9
+    return PackSummary(str(job.folder), len(all_rows), seconds, gigabytes, len(mine), {}, "")
 
 
-def _pack_rest(job: _Job) -> None:
-    """Pack what is in no shard yet."""
-    packed = finished_shards(job.folder, job.work)
-    number = len(packed)
-    next_row = packed[-1]["end_row"] if packed else 0
-    gathered: list[Part] = []
-    size = 0
-    for part in _parts(job, range(next_row, len(job.source)), "packing segments"):
-        gathered.append(part)
-        size += part.bytes_in_shard
-        if size >= job.shard_bytes:
-            write_shard(job.folder, job.work, number, gathered)
-            number, gathered, size = number + 1, [], 0
-    if gathered:
-        write_shard(job.folder, job.work, number, gathered)
-
-
-def _parts(job: _Job, rows: Sequence[int], what: str) -> Iterator[Part]:
+def _parts(job: Packing, rows: Sequence[int], count: Count) -> Iterator[Segment]:
     """Some segments as they are packed, in order, or as an earlier process packed them."""
     known = {row: record for row in rows if (record := _known_part(job, row))}
     jobs = (_arguments(job, row) for row in rows if row not in known)
     answers = run("seehear.data.packing.encoding:encode", jobs, job.workers, job.timeout_s)
-    failed: Counter[str] = Counter()
-    count = job.console.watch(what, len(rows), lambda: listing(failed), unit="segments")
-    with contextlib.closing(answers):
+    with closing(answers):
         for done, row in enumerate(rows, 1):
-            part = Part(row, known[row] if row in known else next(answers))
-            if isinstance(part.answer, Rejection):
-                failed[part.answer.reason] += 1
-            yield part
+            yield Segment(row, known[row] if row in known else next(answers))
             count(done)
 
 
-def _known_part(job: _Job, row: int) -> dict[str, Any] | None:
+def _known_part(job: Packing, row: int) -> dict[str, Any] | None:
     """What an earlier process noted of a segment, if all of it reached the disk."""
     stem = job.work / "parts" / member_key(row)
     try:
@@ -294,7 +317,7 @@ def _known_part(job: _Job, row: int) -> dict[str, Any] | None:
     return record if whole else None
 
 
-def _arguments(job: _Job, row: int) -> tuple[Any, ...]:
+def _arguments(job: Packing, row: int) -> tuple[Any, ...]:
     """Those of `encode` for a row."""
     index, key = job.source, member_key(row)
     start_s, seconds = float(index.start_s[row]), float(index.seconds[row])
@@ -314,28 +337,36 @@ def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
-def _finish(job: _Job) -> dict[str, Any]:
+def _finish(job: Packing, work: Work, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Write the index over all shards, and remove what is needed no more."""
-    packed = finished_shards(job.folder, job.work)
-    failures = [failure for done in packed for failure in done["failures"]]
-    members = members_of(job.work, len(packed))
-    if len(members) == 0:
-        reasons = Counter(reason for _, reason, _ in failures)
+    tables = list(work.tables())
+    packed = pa.concat_tables(tables)
+    is_in = pc.is_null(packed["reason"])
+    failures = packed.filter(pc.invert(is_in)).select(["source_row", "reason", "detail"])
+    rejected = [_rejected(job.source, *row.values()) for row in failures.to_pylist()]
+    reasons = dict(Counter(file.reason for file in rejected).most_common())
+    if len(rejected) == len(packed):
         raise IndexFileError(
-            f"None of {len(failures)} segments can be packed: {dict(reasons)}. No index was "
-            f"written."
+            f"None of {len(rejected)} segments can be packed: {reasons}. No index was written."
         )
-    rejected = [_rejected(job.source, *failure) for failure in failures]
-    shards = [done["shard"] for done in packed if done["shard"]["bytes"]]
+    shards = [
+        {
+            "name": shard_name(number),
+            "bytes": table["shard_bytes"][0].as_py(),
+            "sha256": table["shard_sha256"][0].as_py(),
+        }
+        for number, table in enumerate(tables)
+    ]
     info = {
-        "packing": read_marker(job.work / "settings.json"),
+        "packing": settings,
         "shards": shards,
-        "rejected": dict(Counter(file.reason for file in rejected).most_common()),
+        "rejected": reasons,
         "created": now(),
         "seehear": metadata.version("seehear"),
     }
+    members = packed.filter(is_in).select(MEMBERS.names)
     full = write_packed(job.folder, job.source, members, rejected, info)
-    for rest in shards_in(job.folder)[len(packed) :]:
+    for rest in shards_in(job.folder)[len(shards) :]:
         rest.unlink()  # of an earlier try whose shards were cut elsewhere
     shutil.rmtree(job.work)
     return full

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from seehear.data.index.examination import Rejection
 from seehear.data.media import Reader
 from seehear.errors import MediaError
-from seehear.machine.files import TEMPORARY
+from seehear.machine.files import temporary_name
 
 KEY_FRAMES = 12
 STILL_FRAMES_S = 0.5  # an unchanged picture is written again after so long
@@ -83,7 +83,7 @@ def encode(
     original, goes into `KEY.json`. Returns what that holds, or why the segment cannot be packed.
     """
     target = Path(folder) / f"{key}.mp4"
-    temporary = target.with_name(f"{TEMPORARY}{target.name}")
+    temporary = target.with_name(temporary_name(target.name))
     try:
         sound_S = _write(temporary, path, start_s, seconds, size, recipe)
         facts = _verify(temporary, path, start_s, seconds, size, recipe, sound_S)

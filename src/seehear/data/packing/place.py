@@ -1,6 +1,6 @@
 """What is in the folder that is packed into, and what of it may go?
 
-A folder is known by what packing noted in `.packing/settings.json`, or in `index.json` when it was
+A folder is known by what packing noted in `.packing/plan.json`, or in `index.json` when it was
 done. Shards have names that other programs give, too: of a packed folder only those are ours that
 its index lists.
 """
@@ -28,10 +28,10 @@ from seehear.machine.outputs import (
 SHARD = r"shard-\d{5,}\.tar"
 NAMES = (
     *INDEX.names,
-    r"\.packing/(settings\.json|\d{5,}\.(json|parquet))",
+    r"\.packing/(plan\.json|\d{6,}\.parquet)",
     r"\.packing/parts/\d{9,}\.(json|mp4)",
 )
-KEYS = frozenset({"source", "recipe", "shard_gigabytes"})  # of what is noted
+KEYS = frozenset({"source", "recipe", "shard_segments"})  # of what is noted
 
 
 def what_is_there(
@@ -48,8 +48,8 @@ def what_is_there(
         raise UsageError(f"{folder} exists and is no folder. {refuse}")
     if not folder.exists() or is_empty_folder(folder):
         return None
-    index, noted = read_marker(folder / "index.json"), folder / PACKING / "settings.json"
-    packed = read_marker(noted) if noted.exists() else index.get("packing")
+    index, noted = read_marker(folder / "index.json"), folder / PACKING / "plan.json"
+    packed = read_marker(noted).get("of") if noted.exists() else index.get("packing")
     packed = packed if isinstance(packed, dict) and packed.keys() >= KEYS else {}
     if not packed and not noted.exists() and (index or not is_like_index(folder)):
         raise UsageError(f"{folder} exists and holds nothing packed. {refuse}")
@@ -94,10 +94,10 @@ def check_only_packed(folder: Path, listed: Any) -> None:
 
 def remove_packed(folder: Path) -> None:
     """Remove what packing wrote, the index first, so that nothing is left that looks whole."""
-    settings = folder / PACKING / "settings.json"
+    settings = folder / PACKING / "plan.json"
     if not settings.exists():  # by it the folder is known, should this be killed
         settings.parent.mkdir(exist_ok=True)
-        write_json(settings, read_marker(folder / "index.json").get("packing", {}))
+        write_json(settings, {"of": read_marker(folder / "index.json").get("packing", {})})
     for name in ("index.json", "index.arrow", "rejected.parquet"):
         (folder / name).unlink(missing_ok=True)
     for shard in shards_in(folder):
@@ -110,11 +110,14 @@ def shards_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("shard-*.tar") if re.fullmatch(SHARD, path.name))
 
 
-def begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder of unfinished things, or clear what a process that died has left in it."""
+def is_begun(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether packing with these settings is on its way."""
+    return bool(read_marker(folder / PACKING / "plan.json").get("of") == settings)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Clear what a process that died has left; not while others may be at work on parts."""
     work = folder / PACKING
-    (work / "parts").mkdir(parents=True, exist_ok=True)
-    for rest in [*(work / "parts").glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*")]:
-        rest.unlink()
-    if not (work / "settings.json").exists():
-        write_json(work / "settings.json", settings)
+    if read_marker(work / "plan.json").get("parts", 1) == 1:
+        for rest in [*(work / "parts").glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*")]:
+            rest.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ its offset. Headers hold no time and no owner, so the same segments make the sam
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -19,20 +20,30 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from seehear.data.index.columns import member_key, shard_name
 from seehear.data.index.examination import Rejection
 from seehear.data.index.packed import MEMBERS
 from seehear.data.media.members import HEADER_BYTES
 from seehear.errors import SeehearError
-from seehear.machine.files import atomic_file, write_json
+from seehear.machine.files import atomic_file
 
 BLOCK_BYTES = 512  # of a tar file
 
+PACKED = pa.schema(
+    [
+        *MEMBERS,
+        ("reason", pa.string()),  # why a segment was not packed: then there is nothing else
+        ("detail", pa.string()),
+        ("shard_bytes", pa.int64()),
+        ("shard_sha256", pa.string()),
+    ]
+)
+"""What is known of a segment after its shard was written."""
+
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """A segment of the source index: what packing it gave."""
 
     row: int
@@ -50,11 +61,11 @@ class Part:
         )
 
 
-def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Part]) -> None:
-    """Write a shard of the parts in `work/parts`, and note in `work` what it holds.
+def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Segment]) -> pa.Table:
+    """Write a shard of the parts in `work/parts`; what it holds, with the columns of `PACKED`.
 
-    Parts are neighbours in the source index; rejected ones are only noted. Raises SeehearError
-    where what was written is not what is read back.
+    Parts are neighbours in the source index; of rejected ones the reason is kept. Raises
+    SeehearError where what was written is not what is read back.
     """
     good = [part for part in parts if not isinstance(part.answer, Rejection)]
     places: list[dict[str, Any]] = []
@@ -69,55 +80,22 @@ def write_shard(folder: Path, work: Path, number: int, parts: Sequence[Part]) ->
                 places.append(_place(part, number, offset))
         digest = _read_back(temporary, places, [str(part.answer["sha256"]) for part in good])  # type: ignore[index]
         size = temporary.stat().st_size
-    with atomic_file(work / f"{number:05d}.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(places, MEMBERS), temporary)
     failures = [
-        [p.row, p.answer.reason, p.answer.detail] for p in parts if isinstance(p.answer, Rejection)
+        {"source_row": p.row, "shard": number, "reason": p.answer.reason, "detail": p.answer.detail}
+        for p in parts
+        if isinstance(p.answer, Rejection)
     ]
-    shard = {"name": shard_name(number), "bytes": size, "sha256": digest}
-    done = {
-        "shard": shard,
-        "first_row": parts[0].row,
-        "end_row": parts[-1].row + 1,
-        "failures": failures,
-    }
-    done["members"] = _digest_of(work / f"{number:05d}.parquet")
-    write_json(work / f"{number:05d}.json", done)
-    for part in good:
-        for ending in (".json", ".mp4"):
-            (work / "parts" / f"{member_key(part.row)}{ending}").unlink(missing_ok=True)
+    shard = {"shard_bytes": size, "shard_sha256": digest}
+    rows = sorted([*places, *failures], key=lambda row: row["source_row"])
+    return pa.Table.from_pylist([row | shard for row in rows], PACKED)
 
 
-def finished_shards(folder: Path, work: Path) -> list[dict[str, Any]]:
-    """What is noted of the shards that are whole, in order."""
-    found: list[dict[str, Any]] = []
-    while (done := _finished(folder, work, len(found))) is not None:
-        found.append(done)
-    return found
-
-
-def members_of(work: Path, count: int) -> pa.Table:
-    """What is in the first so many shards."""
-    return pa.concat_tables(
-        [pq.read_table(work / f"{number:05d}.parquet") for number in range(count)]
-    )
-
-
-def _finished(folder: Path, work: Path, number: int) -> dict[str, Any] | None:
-    """What is noted of a shard; None where it is to be packed again: missing or damaged."""
-    try:
-        done: dict[str, Any] = json.loads((work / f"{number:05d}.json").read_text(encoding="utf-8"))
-        sizes = [(folder / shard_name(number)).stat().st_size, done["shard"]["bytes"]]
-        is_whole = sizes[0] == sizes[1] and done["members"] == _digest_of(
-            work / f"{number:05d}.parquet"
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return done if is_whole else None
-
-
-def _digest_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def is_there(folder: Path, packed: pa.Table) -> bool:
+    """Whether the shard of a table is there, as long as it was."""
+    with contextlib.suppress(OSError, IndexError):
+        number, size = packed["shard"][0].as_py(), packed["shard_bytes"][0].as_py()
+        return bool((folder / shard_name(number)).stat().st_size == size)
+    return False
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -126,7 +104,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(header, io.BytesIO(content))
 
 
-def _place(part: Part, number: int, offset: int) -> dict[str, Any]:
+def _place(part: Segment, number: int, offset: int) -> dict[str, Any]:
     assert not isinstance(part.answer, Rejection)
     facts = {name: part.answer.get(name) for name in MEMBERS.names}
     return facts | {

@@ -1,0 +1,37 @@
+"""Parts that several processes have done -> the result that one would have written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seehear.data.index import index
+from seehear.data.packing import pack
+from seehear.data.parts import MERGE, read_plan
+from seehear.library.assigning import assign_to_file
+from seehear.library.embedding import embed_to_file
+
+_MAKERS: dict[str, Callable[..., Any]] = {
+    "index": index,
+    "pack": pack,
+    "features": embed_to_file,
+    "labels": assign_to_file,
+}
+
+
+def merge(out: str | os.PathLike[str]) -> Any:
+    """Make the result of parts: an index, a packed index, features or labels.
+
+    Args:
+        out: where the result is to be; what all parts were called with.
+    Returns:
+        What the same function returns that was called without `part`.
+    Raises:
+        UsageError: parts are missing, or of other files or settings than each other or than what is
+            there now.
+    """
+    out = Path(out)
+    plan = read_plan(out)
+    return _MAKERS[plan["work"]](out=out, part=MERGE, **plan["call"])

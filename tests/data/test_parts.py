@@ -1,0 +1,253 @@
+"""The merged result of parts is what one process would have written, byte for byte; and what does
+not belong together is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import seehear
+from media_files import write_media
+from seehear.data.parts import Part, parts_of
+from seehear.errors import UsageError
+from seehear.library import assign_to_file, embed_to_file
+
+TIMES = {"created", "updated", "check", "way_to_root"}  # in index.json: when and where, not what
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine videos in two folders, three of which cannot be used."""
+    folder = tmp_path_factory.mktemp("few") / "videos"
+    for name in ("a/1.mp4", "a/2.mkv", "b/3.mp4", "b/4.mp4", "c.mp4", "d.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_media(folder / name, seconds=2.5, size=(64, 48))
+    write_media(folder / "b" / "mute.mp4", seconds=1.0, audio_codec=None)
+    (folder / "b" / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video at all")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seehear.data.index.looking.FILES_A_GROUP", 2)
+    monkeypatch.setattr("seehear.library.sources.FILES_A_GROUP", 2)
+    monkeypatch.setattr("seehear.library.sources.ROWS_A_GROUP", 5)
+    monkeypatch.setattr("seehear.library.assigning.BLOCK_ROWS", 5)
+
+
+def content(out: Path) -> dict[str, Any]:
+    """All bytes of a file or folder, by name; of index.json what is not when it was made."""
+    files = sorted(p for p in out.rglob("*") if p.is_file()) if out.is_dir() else [out]
+    found: dict[str, Any] = {p.relative_to(out).as_posix(): p.read_bytes() for p in files}
+    if "index.json" in found:
+        record = json.loads(found["index.json"])
+        found["index.json"] = {key: record[key] for key in record.keys() - TIMES}
+    return found
+
+
+def test_parts_share_the_groups_evenly_and_in_order():
+    for count in (0, 1, 5, 12):
+        for of in (1, 2, 7):
+            dealt = [list(Part.parse(f"{i}/{of}").groups(count)) for i in range(1, of + 1)]
+            assert [group for groups in dealt for group in groups] == list(range(count))
+            assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+    for wrong in ("0/2", "3/2", "1", "a/b", "1/0", "1/2/3", "-1/2", ""):
+        with pytest.raises(UsageError, match=r"such as 3/16"):
+            Part.parse(wrong)
+
+
+Make = Callable[..., Any]
+
+
+def together(make: Make, out: Path, parts: int, whole: dict[str, Any]) -> None:
+    """Have parts do it, the last first, and one twice; merge; compare with the whole."""
+    for i in reversed(range(1, parts + 1)):
+        summary = make(out, part=f"{i}/{parts}")
+    assert (summary.missing if hasattr(summary, "missing") else summary["missing"]) == 0
+    make(out, part=f"{parts}/{parts}")
+    seehear.merge(out)
+    assert content(out) == whole
+    assert not list(out.parent.glob(f".{out.name}*"))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_an_index_of_parts_is_that_of_one_process(few, tmp_path, parts):
+    def make(out: Path, **how: Any) -> Any:
+        return seehear.index(few, out, segment_seconds=1.0, workers=1, progress=False, **how)
+
+    make(tmp_path / "whole")
+    together(make, tmp_path / "of-parts", parts, content(tmp_path / "whole"))
+
+
+def test_parts_update_an_index_as_one_process_does(few, tmp_path):
+    videos = shutil.copytree(few, tmp_path / "videos")
+
+    def make(out: Path, **how: Any) -> Any:
+        return seehear.index(videos, out, workers=1, progress=False, **how)
+
+    make(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (videos / "a" / "1.mp4").unlink()
+    shutil.copy(videos / "c.mp4", videos / "a" / "0.mp4")
+    shutil.copy(videos / "c.mp4", videos / "e.mp4")
+    make(tmp_path / "a")
+    together(make, tmp_path / "b", 2, content(tmp_path / "a"))
+
+
+def test_a_list_of_segments_in_parts(few, tmp_path):
+    lines = ["path,start_s,end_s,split", "c.mp4,0.1,0.9,x", "a/1.mp4,0,1,y", "a/1.mp4,0.5,9,y"]
+    (tmp_path / "s.csv").write_text("\n".join([*lines, "text.mp4,0,1,x", "d.mp4,0,2,x"]))
+
+    def make(out: Path, **how: Any) -> Any:
+        given = tmp_path / "s.csv"
+        return seehear.index(few, out, segments=given, workers=1, progress=False, **how)
+
+    make(tmp_path / "whole")
+    together(make, tmp_path / "of-parts", 2, content(tmp_path / "whole"))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_packing_in_parts_is_that_of_one_process(few, tmp_path, parts):
+    seehear.index(few, tmp_path / "index", segment_seconds=1.0, workers=1, progress=False)
+
+    def make(out: Path, **how: Any) -> Any:
+        how |= {"preset": "debug", "shard_segments": 3, "workers": 1}
+        return seehear.pack(tmp_path / "index", out, **how)
+
+    make(tmp_path / "whole")
+    assert len(list((tmp_path / "whole").glob("shard-*.tar"))) == 4
+    together(make, tmp_path / "of-parts", parts, content(tmp_path / "whole"))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_features_and_labels_of_parts_are_those_of_one_process(few, finished_run, tmp_path, parts):
+    def embedding(out: Path, **how: Any) -> Any:
+        how |= {"workers": 1, "device": "cpu", "segment_seconds": 1.0}
+        return embed_to_file(finished_run, few, out, **how)
+
+    embedding(tmp_path / "whole.parquet")
+    together(embedding, tmp_path / "f.parquet", parts, content(tmp_path / "whole.parquet"))
+
+    for name, videos in (("f.csv", tmp_path / "f.parquet"), ("v.parquet", few)):
+
+        def assigning(out: Path, videos: Path = videos, **how: Any) -> Any:
+            more = {} if videos.is_file() else {"workers": 1, "segment_seconds": 1.0}
+            return assign_to_file(finished_run, videos, out, device="cpu", **more, **how)
+
+        assigning(tmp_path / f"whole-{name}")
+        together(assigning, tmp_path / name, parts, content(tmp_path / f"whole-{name}"))
+
+
+def test_what_is_missing_or_of_another_kind_is_refused_in_one_line(few, tmp_path):
+    videos, out = shutil.copytree(few, tmp_path / "videos"), tmp_path / "index"
+
+    def make(part: str, **how: Any) -> Any:
+        return seehear.index(videos, out, workers=1, progress=False, part=part, **how)
+
+    def refused(call: Callable[[], Any], what: str) -> None:
+        with pytest.raises(UsageError, match=what) as error:
+            call()
+        assert "\n" not in str(error.value)
+        assert not out.exists()
+
+    refused(lambda: seehear.merge(out), "There are no parts")
+    assert make("1/3").missing > 0
+    refused(lambda: seehear.merge(out), r"groups are missing.*--part 2/3, 3/3$")
+    refused(lambda: make("2/3", segment_seconds=1.0), "begun with other settings")
+    shutil.copy(videos / "c.mp4", videos / "new.mp4")
+    refused(lambda: make("2/3"), r"other files \(some were added, removed or changed\)")
+    refused(lambda: seehear.merge(out), "other files")
+    (videos / "new.mp4").unlink()
+    make("2/3")
+    make("3/3")
+    waiting = parts_of(out)
+    damaged = waiting / "000002.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    refused(lambda: seehear.merge(out), r"1 of 5 groups.*--part 2/3$")
+    shutil.copy(waiting / "000001.parquet", damaged)  # of the same plan, and still another group
+    refused(lambda: seehear.merge(out), r"1 of 5 groups.*--part 2/3$")
+    assert make("2/3").missing == 0
+    seehear.merge(out)
+    seehear.index(few, tmp_path / "whole", workers=1, progress=False)
+    assert content(out)["rejected.parquet"] == content(tmp_path / "whole")["rejected.parquet"]
+
+
+def test_an_unfinished_index_goes_on_and_one_of_other_files_begins_anew(few, tmp_path, monkeypatch):
+    from seehear.data.index import looking
+
+    videos, out, looked = shutil.copytree(few, tmp_path / "videos"), tmp_path / "index", []
+    examine_all = looking.examine_all
+
+    def dying(jobs: list[Any], workers: int, timeout_s: float) -> Any:
+        looked.append(len(jobs))
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        return examine_all(jobs, workers, timeout_s)
+
+    monkeypatch.setattr(looking, "examine_all", dying)
+    with pytest.raises(KeyboardInterrupt):
+        seehear.index(videos, out, workers=1, progress=False)
+    seehear.index(videos, out, workers=1, progress=False)
+    assert looked == [2, 2, 2, 2, 2, 1], "what was looked at is not looked at again"
+    shutil.rmtree(out)
+    looked[:] = [0, 0]
+    with pytest.raises(KeyboardInterrupt):
+        seehear.index(videos, out, workers=1, progress=False)
+    shutil.copy(videos / "c.mp4", videos / "new.mp4")
+    assert seehear.index(videos, out, workers=1, progress=False).videos == 7
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["index", "pack", "embed", "assign"])
+def test_processes_of_which_one_is_killed_make_the_same_bytes(
+    kind, few, finished_run, tmp_path, monkeypatch
+):
+    """The commands, each part a process; one is killed in the middle and run again."""
+    monkeypatch.undo()  # processes have the sizes of groups that there are
+    videos = tmp_path / "videos"
+    for copy in range(60 if kind != "pack" else 6):
+        shutil.copytree(few, videos / f"{copy:03d}")
+    given = [str(videos)]
+    if kind == "pack":
+        seehear.index(videos, tmp_path / "index", segment_seconds=1.0, progress=False)
+        given = [str(tmp_path / "index"), "--preset", "debug", "--shard-segments", "7"]
+    if kind in ("embed", "assign"):
+        given = [str(finished_run), str(videos), "--device", "cpu", "--segment-seconds", "1"]
+    ending = ".parquet" if kind in ("embed", "assign") else ""
+
+    def command(out: Path, *more: str) -> list[str]:
+        words = [sys.executable, "-m", "seehear", kind, *given, "--workers", "1"]
+        return [*words, "--out", str(out), *more]
+
+    whole, out = tmp_path / f"whole{ending}", tmp_path / f"of-parts{ending}"
+    subprocess.run(command(whole), check=True, capture_output=True)
+    running = {i: subprocess.Popen(command(out, "--part", f"{i}/2")) for i in (1, 2)}
+    waiting = out / ".packing" if kind == "pack" else parts_of(out)
+    until = time.monotonic() + 120
+    while not list(waiting.glob("0*.parquet")) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(running[1].pid, signal.SIGKILL)
+    assert running[2].wait() == 0
+    assert running[1].wait() == -signal.SIGKILL, "it was over before it could be killed"
+    merge = [sys.executable, "-m", "seehear", "merge", str(out)]
+    refused = subprocess.run(merge, capture_output=True, text=True)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "--part 1/2" in refused.stderr
+    for _ in range(2):  # and once more, for nothing
+        subprocess.run(command(out, "--part", "1/2"), check=True, capture_output=True)
+    subprocess.run(merge, check=True, capture_output=True)
+    assert content(out) == content(whole)
