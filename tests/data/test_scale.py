@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,12 @@ from seehear.data.index import Index
 from seehear.data.index.columns import FACTS, SCHEMA, assemble
 from seehear.data.index.writing import write_table
 from seehear.data.order import Chunks, epoch_rows, shuffled
+from seehear.machine.distributed import gathered_rows
 from seehear.method.agreement import nmi
+from seehear.method.features import Features, write_features
 from seehear.method.step import Plan
 from seehear.presets import preset_settings
+from seehear.runs import finishing
 from seehear.runs.checkpoint import GROUP_ROWS, write_clusters
 
 ROWS = 300_000
@@ -148,3 +152,30 @@ def test_nmi_is_that_of_scikit_learn(rows: int, k: int, other_k: int, seed: int)
     wanted = normalized_mutual_info_score(one_N[both_N], other_N[both_N])
     assert nmi(one_N, other_N) == pytest.approx(wanted, abs=1e-9)
     assert nmi(one_N, one_N) == pytest.approx(1.0)
+
+
+def test_features_reach_the_disk_in_pieces_and_no_more_than_a_sample_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "MATCHING_ROWS", 100)
+    rows, features_ND = np.setdiff1d(np.arange(1000), [3, 500]), torch.randn(1000, 4)
+    sizes: list[int] = []
+
+    def pieces() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
+        for some, part in gathered_rows(rows, {"video": features_ND[rows]}, at_once=64):
+            sizes.append(len(some))
+            yield some, part
+
+    sample: list[Features] = []
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "whole").mkdir()
+    write_features(tmp_path / "pieces", finishing.sampled(pieces(), 1000, sample), 1000)
+    write_features(tmp_path / "whole", [(rows, {"video": features_ND[rows]})], 1000)
+    files = [tmp_path / name / "video.npy" for name in ("pieces", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert np.isnan(np.load(files[0])).all(axis=1).nonzero()[0].tolist() == [3, 500]
+    assert max(sizes) == 64
+    assert sum(sizes) == 998
+    kept = finishing.joined(sample)
+    assert kept.rows.tolist() == [row for row in range(0, 1000, 10) if row != 500]
+    assert torch.equal(kept.video, features_ND[kept.rows])

@@ -134,6 +134,21 @@ def helpers() -> None:
     rows = np.arange(me, 2 * me + 1)
     numbers, parts = distributed.gather_rows(rows, {"video": torch.full((len(rows), 3), float(me))})
     assert len(numbers) == len(parts["video"]) == (ranks * (ranks + 1) // 2 if me == 0 else me + 1)
+    pieces = list(
+        distributed.gathered_rows(rows, {"video": torch.full((len(rows), 3), float(me))}, 2)
+    )
+    assert max(len(piece) for piece, _ in pieces) <= 2
+    assert np.concatenate([piece for piece, _ in pieces]).tolist() == [
+        row for other in range(ranks) for row in range(other, 2 * other + 1)
+    ]
+    assert all(
+        bool((part["video"] == float(r)).all())
+        for part, r in zip(
+            [p for _, p in pieces],
+            [r for r in range(ranks) for _ in range(r // 2 + 1)],
+            strict=True,
+        )
+    )
     several = [torch.ones(2, 3).t(), torch.full((2,), float(me))]
     distributed.all_reduce_at_once(several)
     assert several[0].tolist() == [[ranks] * 2] * 3

@@ -157,7 +157,7 @@ def test_a_file_with_one_stream_gives_that_feature(folder, tmp_path):
 def test_features_of_one_modality_can_be_kept(index_folder, tmp_path):
     clips = Clips(Index.open(index_folder), CLIP, Data(workers=0, cache_gigabytes=0), 0, ("audio",))
     found = extract(pair_with("audio"), clips, NUMERICS, rows=np.array([1, 3]))
-    write_features(tmp_path, found, 5)
+    write_features(tmp_path, [(found.rows, found.of)], 5)
     again = read_features(tmp_path)
     assert again.rows.tolist() == [1, 3]
     assert set(again.of) == {"audio"}

@@ -236,33 +236,50 @@ def total(count: int) -> int:
     return int(all_reduce(torch.tensor(count, dtype=torch.int64)))
 
 
+def gathered_rows(
+    rows: NDArray[np.int64], parts: Mapping[str, torch.Tensor], at_once: int = 2**16
+) -> Iterator[tuple[NDArray[np.int64], dict[str, torch.Tensor]]]:
+    """The rows of all ranks, rank after rank and some at a time, on every rank.
+
+    Args:
+        rows: (n,) numbers, n another on each rank, ascending through the ranks.
+        parts: (n, D) float32 by name.
+        at_once: so many rows are in memory beside a rank's own.
+    Yields:
+        The same of at most `at_once` rows; at least once for each rank.
+    """
+    import numpy as np
+    import torch
+
+    for source in range(world_size()):
+        count = int(broadcast(torch.tensor([len(rows)]), source))
+        for start in range(0, max(count, 1), at_once):
+            is_ours, size = rank() == source, min(at_once, count - start)
+            mine = torch.from_numpy(rows[start : start + size].astype(np.int64, copy=False))
+            numbers = mine if is_ours else mine.new_empty(size)
+            found = {}
+            for name, part in parts.items():
+                there = (
+                    part[start : start + size] if is_ours else part.new_empty(size, *part.shape[1:])
+                )
+                found[name] = broadcast(there, source)
+            yield broadcast(numbers, source).numpy(), found
+
+
 def gather_rows(
     rows: NDArray[np.int64], parts: Mapping[str, torch.Tensor]
 ) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
-    """The rows (n,) and parts (n, D) of all ranks, on rank 0; elsewhere this rank's own.
-
-    n may differ between ranks; numbers are ascending through the ranks.
-    """
+    """All of `gathered_rows` on rank 0; elsewhere this rank's own."""
     import numpy as np
     import torch
 
     if world_size() == 1:
         return rows, dict(parts)
-    numbers: list[NDArray[np.int64]] = []
-    found: dict[str, list[torch.Tensor]] = {name: [] for name in parts}
-    # One rank after another, so that ranks but the first hold two shards at most.
-    for source in range(world_size()):
-        sent = broadcast_bytes(rows.astype(np.int64).tobytes(), source)
-        numbers.append(np.frombuffer(sent, dtype=np.int64))
-        for name, part in parts.items():
-            is_ours = rank() == source
-            there = part if is_ours else part.new_empty(len(numbers[-1]), part.shape[1])
-            broadcast(there, source)
-            if rank() == 0:
-                found[name].append(there)
+    pieces = [piece for piece in gathered_rows(rows, parts) if rank() == 0]
     if rank() > 0:
         return rows, dict(parts)
-    return np.concatenate(numbers), {name: torch.cat(pieces) for name, pieces in found.items()}
+    numbers = np.concatenate([numbers for numbers, _ in pieces])
+    return numbers, {name: torch.cat([found[name] for _, found in pieces]) for name in parts}
 
 
 def on_rank_zero(work: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ float32 whatever the precision of the encoders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -260,17 +260,27 @@ def rows_of_this_rank(clips: Clips) -> np.ndarray:
     return np.arange(mine.start, mine.stop)
 
 
-def write_features(folder: Path, features: Features, num_rows: int) -> None:
-    """Write `video.npy`, `audio.npy`: (N, D) float16 in row order, NaN for unreadable rows."""
-    for modality, part in features.of.items():
-        array = np.lib.format.open_memmap(
-            folder / f"{modality}.npy", "w+", np.float16, (num_rows, part.shape[1])
-        )
-        array[:] = np.nan
-        for start in range(0, len(part), WRITTEN_ROWS):
-            rows = features.rows[start : start + WRITTEN_ROWS]
-            array[rows] = part[start : start + WRITTEN_ROWS].clamp(-65504, 65504).numpy()
-        array.flush()
+def write_features(
+    folder: Path, pieces: Iterable[tuple[np.ndarray, Mapping[str, Tensor]]], num_rows: int
+) -> None:
+    """Write `video.npy`, `audio.npy`: (N, D) float16 in row order, NaN for unreadable rows.
+
+    Args:
+        pieces: rows (n,) and their features by modality; only one piece is in memory.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for rows, parts in pieces:
+        for modality, part in parts.items():
+            if modality not in arrays:
+                path, shape = folder / f"{modality}.npy", (num_rows, part.shape[1])
+                arrays[modality] = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+                for start in range(0, num_rows, WRITTEN_ROWS):
+                    arrays[modality][start : start + WRITTEN_ROWS] = np.nan
+            for start in range(0, len(part), WRITTEN_ROWS):
+                half = part[start : start + WRITTEN_ROWS].clamp(-65504, 65504).numpy()
+                arrays[modality][rows[start : start + WRITTEN_ROWS]] = half
+    for array in arrays.values():
+        array.flush()  # type: ignore[attr-defined]
 
 
 def read_features(folder: Path) -> Features:

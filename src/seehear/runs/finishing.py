@@ -4,10 +4,11 @@ encoders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from seehear.config import Settings
 from seehear.data.clips import Clips
@@ -21,6 +22,11 @@ from seehear.models.files import save_encoders
 from seehear.models.matching import fit_matching
 from seehear.runs.checkpoint import write_clusters
 from seehear.runs.folder import Run
+
+MATCHING_ROWS = 2**20
+"""Rows from which it is learnt how sights and sounds match, and which memory holds for that."""
+
+Piece = tuple[np.ndarray, Mapping[str, torch.Tensor]]
 
 
 def finish(
@@ -38,11 +44,14 @@ def finish(
     features, final = final_clusters(
         state, clips, cfg, console.watch("features", rows, unit="clips")
     )
-    everything = Features(*distributed.gather_rows(features.rows, features.of))
+    pieces = distributed.gathered_rows(features.rows, features.of)
     if distributed.rank() > 0:
+        for _ in pieces:
+            pass
         return
+    sample: list[Features] = []
     with whole_folder(run.path / "features", replaces=outputs.RUN_FEATURES) as folder:
-        write_features(folder, everything, len(clips))
+        write_features(folder, sampled(pieces, len(clips), sample), len(clips))
         np.save(folder / "recording.npy", clips.index.recording.astype(np.int32))
     with whole_folder(run.path / "clusters", replaces=outputs.CLUSTERS) as folder:
         write_clusters(folder, {name: c.state_dict() for name, c in final.items()})
@@ -52,6 +61,24 @@ def finish(
         taught = state.last or final  # where nothing was, sights and sounds meet in their clusters
         how = (cfg.cluster, clips.index.recording)
         with distributed.without_ranks():
-            matching = fit_matching(state.pair, everything, taught, *how)
+            matching = fit_matching(state.pair, joined(sample), taught, *how)
     save_encoders(run.path / "encoders", state.pair, cfg, info, matching)
     outputs.remove(run.path / "midway", outputs.MIDWAY)
+
+
+def sampled(pieces: Iterable[Piece], num_rows: int, sample: list[Features]) -> Iterator[Piece]:
+    """The same pieces; on the way `sample` gets all rows, or evenly spread ones of more than
+    `MATCHING_ROWS`.
+    """
+    step = -(-num_rows // MATCHING_ROWS)
+    for rows, parts in pieces:
+        kept_n = rows % step == 0
+        at = torch.from_numpy(kept_n)
+        sample.append(Features(rows[kept_n], {m: part[at] for m, part in parts.items()}))
+        yield rows, parts
+
+
+def joined(pieces: Sequence[Features]) -> Features:
+    """One after the other."""
+    rows = np.concatenate([piece.rows for piece in pieces])
+    return Features(rows, {m: torch.cat([p.of[m] for p in pieces]) for m in pieces[0].of})
