@@ -7,11 +7,12 @@ decoded?
 For each number of rows N, each in a process of its own: an index of N videos with a segment each,
 without media, is written and opened (its pages dropped from the system's cache before), and what a
 run does with an index and with labels is done over all N rows, by the functions that runs use.
-Pictures and sound are left out, and so is the width of a real network: features (N, 64) are made
-from row numbers where they are looked at, and one iteration of k-means, with 256 centroids, goes
-over them chunk by chunk through `seehear.kmeans.assign`, as `kmeans` itself wants them in memory or
-in a mapped file; it goes over the first four million rows at most, which is enough to see that time
-is linear.
+Before that what an index is made of, the answers of files that were looked at, is written by 16
+parts and merged, where N is small enough for the objects that this takes. Pictures and sound are
+left out, and so is the width of a real network: features (N, 64) are made from row numbers, and
+written to a file piece by piece, as rank 0 writes those of four ranks; one iteration of k-means,
+with 256 centroids, goes over the file chunk by chunk through `seehear.kmeans.assign`. Both go over
+the first sixteen million rows at most, which is enough to see that time is linear.
 
 Of each stage: seconds of the wall clock and of the processor (one thread computes), how far the
 resident memory rose above where it was (`peak`, mapped pages of files that the stage looked at
@@ -32,6 +33,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,10 @@ WIDTH, CLUSTERS = 64, 256
 CHUNK_ROWS = 2**18
 BATCH = 256
 ROOT = "/nowhere"
-KMEANS_ROWS = 4_000_000  # at most so many are clustered; others have the labels that were planted
+KMEANS_ROWS = 16_000_000  # at most so many are clustered; others have the labels that were planted
+MERGED_ROWS = 400_000  # at most so many files are merged: each becomes a Python object
+PARTS, RANKS = 16, 4
+PIECE_ROWS = 2**16
 
 
 def main() -> None:
@@ -94,6 +99,7 @@ class Measurement:
         from seehear.presets import preset_settings
 
         torch.set_num_threads(1)
+        self.merge()
         self.write()
         index = self.open()
         cfg = preset_settings("small")
@@ -129,6 +135,34 @@ class Measurement:
         self.stages[name] = dict(zip(keys, values, strict=True))
         note({"rows": self.rows, "stage": name, **self.stages[name]})
 
+    def merge(self) -> None:
+        """Parts of an index, which are made of what files hold, and the index of all of them."""
+        from seehear.data.index.looking import work_of
+        from seehear.data.index.making import in_order, seen
+        from seehear.data.index.updating import Before
+        from seehear.data.index.writing import write_index
+        from seehear.data.parts import Part, do
+        from seehear.machine.console import Console
+
+        if self.rows > MERGED_ROWS:
+            return
+        settings = {"segment_seconds": 10.0, "min_seconds": 1.0}
+        with self.stage("the list of files"):
+            files = [file_of(row) for row in range(self.rows)]
+        call = {"paths": [ROOT], "segments": None, "overwrite": False, **settings}
+        work = replace(work_of(self.folder / "merged", files, call, 1, 1.0), do=looked_at)
+        with self.stage(f"{PARTS} parts of an index (simulated answers)"):
+            for number in range(1, PARTS + 1):
+                do(work, Part(number, PARTS, False), Console(quiet=True), "parts", "files")
+        with self.stage("merge: groups read, files put in order"):
+            known = [pair for group in work.tables() for pair in seen(group, settings, None)]
+            videos, rejected = in_order((file for _, file in known), Before())
+        assert (len(videos), len(rejected)) == (self.rows, 0)
+        info = {"root": ROOT, "paths": [ROOT], "settings": settings, "rejected": {}}
+        with self.stage("merge: written"):
+            write_index(self.folder / "merged", videos, rejected, info)
+        work.remove()
+
     def write(self) -> None:
         from seehear.data.index.writing import write_table
 
@@ -153,23 +187,43 @@ class Measurement:
         return index
 
     def cluster(self) -> np.ndarray:
-        """One iteration of k-means over features made where they are looked at; its labels."""
+        """Features written piece by piece, and one iteration of k-means over their file; labels."""
         import torch
 
+        from seehear.machine.distributed import rows_of_rank
+        from seehear.method.features import write_features
         from seehear.method.kmeans import assign
 
         source = Features()
         labels, clustered = np.empty(self.rows, np.int32), min(self.rows, KMEANS_ROWS)
+
+        def pieces() -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+            for rank in range(RANKS):
+                shard = rows_of_rank(clustered, rank, RANKS)
+                for start in range(shard.start, shard.stop, PIECE_ROWS):
+                    stop = min(start + PIECE_ROWS, shard.stop)
+                    yield np.arange(start, stop), {"video": source.rows(start, stop)}
+
+        most = f"at most {KMEANS_ROWS / 1e6:.0f} M rows"
+        with self.stage(f"features to a file, of {RANKS} ranks, D {WIDTH}, {most}"):
+            write_features(self.folder, pieces(), clustered)
         sums = torch.zeros(CLUSTERS, WIDTH, dtype=torch.float64)
         counts = torch.zeros(CLUSTERS, dtype=torch.int64)
-        most = f"at most {KMEANS_ROWS / 1e6:.0f} M rows"
-        with self.stage(f"k-means, an iteration, K {CLUSTERS}, D {WIDTH}, {most}"):
+        path = self.folder / "video.npy"
+        header = path.stat().st_size - clustered * WIDTH * 2
+        with (
+            self.stage(f"k-means from the file, an iteration, K {CLUSTERS}, D {WIDTH}, {most}"),
+            path.open("rb") as file,
+        ):
+            file.seek(header)
             for start in range(0, clustered, CHUNK_ROWS):
-                features = source.rows(start, min(start + CHUNK_ROWS, clustered))
+                half = np.fromfile(file, np.float16, CHUNK_ROWS * WIDTH).reshape(-1, WIDTH)
+                features = torch.from_numpy(half.astype(np.float32))
                 found = assign(features, source.centres)
                 sums += torch.zeros(CLUSTERS, WIDTH).index_add_(0, found, features).double()
                 counts += torch.bincount(found, minlength=CLUSTERS)
                 labels[start : start + len(found)] = found.numpy()
+        path.unlink()
         assert int(counts.sum()) == clustered
         for start in range(clustered, self.rows, CHUNK_ROWS):
             stop = min(start + CHUNK_ROWS, self.rows)
@@ -248,6 +302,36 @@ class Features:
         return features.add_(self.centres[torch.from_numpy(self.planted(start, stop))])
 
 
+def file_of(row: int) -> Any:
+    """A file that was found."""
+    from seehear.data.index.discovery import Candidate
+
+    return Candidate(f"{ROOT}/{row:09d}.mp4", 10**6 + row, 10**18 + row)
+
+
+def looked_at(numbers: range, count: Any = None) -> Any:
+    """What looking at some files says."""
+    import pyarrow as pa
+
+    from seehear.data.index.looking import SEEN
+
+    rows = np.arange(numbers.start, numbers.stop)
+    columns: dict[str, Any] = {
+        "path": [file_of(row).path for row in numbers],
+        "usable_start_s": np.zeros(len(rows)),
+        "usable_seconds": 1.0 + rows % 9,
+        "file_bytes": 10**6 + rows,
+        "modified_ns": 10**18 + rows,
+        "reason": pa.nulls(len(rows), pa.string()),
+        "detail": pa.nulls(len(rows), pa.string()),
+        "video_codec": ["h264"] * len(rows),
+        "audio_codec": ["aac"] * len(rows),
+    }
+    columns |= {name: np.full(len(rows), value) for name, value in VIDEO_FACTS.items()}
+    arrays = [pa.array(columns[name]).cast(SEEN.field(name).type) for name in SEEN.names]
+    return pa.Table.from_arrays(arrays, schema=SEEN)
+
+
 def simulated(rows: int) -> Any:
     """The table of an index of so many videos with one segment each, made column by column."""
     from seehear.data.index.columns import SCHEMA, assemble
@@ -303,7 +387,7 @@ def exponent(found: list[dict[str, Any]], name: str) -> float | None:
     """By which power of N a stage's CPU seconds grow, where it takes over 20 ms; of k-means N is
     the rows that it goes over.
     """
-    most = KMEANS_ROWS if name.startswith("k-means") else math.inf
+    most = KMEANS_ROWS if name.startswith(("k-means", "features")) else math.inf
     stages = ((min(one["rows"], most), one["stages"].get(name)) for one in found)
     times = [(rows, stage["cpu_seconds"]) for rows, stage in stages if stage]
     points = [(math.log(rows), math.log(seconds)) for rows, seconds in times if seconds > 0.02]

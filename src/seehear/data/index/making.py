@@ -129,8 +129,8 @@ def index(
         if not mine.makes_result:
             return PartSummary.of(work, mine)
         for table in work.tables():
-            files.known.update(_seen(table, settings, chosen))
-        videos, rejected = _in_order(_by_list(chosen, files), before)
+            files.known.update(seen(table, settings, chosen))
+        videos, rejected = in_order(_by_list(chosen, files), before)
         if not videos:
             work.remove()
             raise _nothing_usable(folder, named, rejected, files)
@@ -173,7 +173,7 @@ def _find(named: list[str], folder: Path, chosen: SegmentList | None, before: Be
     return _Files(root, waiting, known, lines, passed_over)
 
 
-def _seen(
+def seen(
     table: pa.Table, settings: Mapping[str, float], chosen: SegmentList | None
 ) -> Iterator[tuple[str, Video | Rejected]]:
     """Files that were looked at, by path."""
@@ -200,7 +200,7 @@ def _by_list(chosen: SegmentList | None, files: _Files) -> list[Video | Rejected
     return found
 
 
-def _in_order(
+def in_order(
     found: Iterable[Video | Rejected], before: Before
 ) -> tuple[list[Video], list[Rejected]]:
     """Usable files, old ones in their old order, then new ones by path; and those left out."""
