@@ -100,6 +100,32 @@ def test_the_result_says_which_items_are_not_in_the_index_and_why(tmp_path, caps
     )
 
 
+def test_a_segment_has_its_own_reason_and_not_that_of_another_of_its_file(tmp_path):
+    folder = tmp_path / "v"
+    folder.mkdir()
+    write_media(folder / "a.mp4", seconds=2.0, size=(48, 48))
+    segments = ["0,0.5,x", "0.5,1,y", "1,1.5,x", "1.5,2,y"]
+    beyond, unlisted = "7,8,x", "0.25,0.75,y"
+    for name, lines in (("cut", [*segments, beyond]), ("asked", [*segments, beyond, unlisted])):
+        text = "".join(f"a.mp4,{line}\n" for line in lines)
+        (folder / f"{name}.csv").write_text(f"path,start_s,end_s,class\n{text}")
+    listed = folder / "cut.csv"
+    seehear.index(folder, tmp_path / "index", segments=listed, workers=1, progress=False)
+    result = seehear.evaluate(
+        model_of("audio"),
+        task="clusters",
+        data=tmp_path / "index",
+        classes=folder / "asked.csv",
+        modality="audio",
+        results=tmp_path,
+        console=QUIET,
+    )
+    assert result["data"]["left_out_items"] == {
+        f"{folder / 'a.mp4'}#t=7.0,8.0": "unusable segment",
+        f"{folder / 'a.mp4'}#t=0.25,0.75": "not indexed",
+    }
+
+
 def test_items_of_a_benchmark_that_cannot_be_read_are_in_the_denominator_and_named(
     tmp_path, capsys
 ):

@@ -243,7 +243,7 @@ def test_what_takes_long_says_so_once_by_the_rate_of_the_first_clips():
     assert not lines
 
 
-@pytest.mark.parametrize("crops", [0, -1])
+@pytest.mark.parametrize("crops", [0, -1, 2, 5])
 def test_a_number_of_crops_that_cannot_be_is_said(tmp_path, index_folder, videos, crops):
     given = {
         "data": index_folder,

@@ -19,7 +19,7 @@ import seehear
 from media_files import write_media, write_wav
 from seehear.data.index import Index
 from seehear.data.media import REASONS
-from seehear.errors import MediaError, UsageError
+from seehear.errors import MediaError, SettingsError, UsageError
 from seehear.library import embed, embed_to_file
 from seehear.library.gallery import matrix
 
@@ -57,6 +57,12 @@ def test_features_of_an_index_are_those_that_the_run_clustered(finished_run, ind
         assert found.dtype == np.float16
         np.testing.assert_allclose(found.astype(float), kept.astype(float), rtol=0.01, atol=0.002)
     assert table["reason"].null_count == len(table)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_that_no_file_could_meet_is_refused(model, odd, seconds):
+    with pytest.raises(SettingsError, match="timeout_s"):
+        embed(model, odd, timeout_s=seconds)
 
 
 def test_odd_files_have_what_they_have_and_a_reason_for_the_rest(model, odd):

@@ -160,7 +160,7 @@ def check_asked(
     if num_clips is not None and num_clips < 1:
         what = f"--clips is {num_clips}. It must be at least 1"
         raise SettingsError(f"{what}; 10 is usual for videos of 10 s.")
-    if num_crops is not None and (num_crops < 1 or task == "finetune"):
+    if num_crops is not None and (num_crops not in (1, 3) or task == "finetune"):
         what = f"--crops is {num_crops}, for {task}. It must be 1, the centre, or 3"
         raise SettingsError(f"{what}: left, centre and right; a fine-tune tests the centre.")
 

@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 
 from seehear.data.index import Index
-from seehear.data.index.chosen import real
+from seehear.data.index.chosen import UNUSABLE, real, times
 from seehear.data.index.lookup import look_up
+from seehear.data.index.rejected import Rejected
 from seehear.data.media import Reader
 from seehear.data.placing import MODALITIES
 from seehear.data.remote import is_remote
@@ -205,11 +206,19 @@ def of_rows(index: Index) -> LabelledSet:
 
 def why_not_indexed(index: Index, paths: Sequence[str]) -> dict[str, str]:
     """Why some videos with a class are not in an index: its reason, no file, not indexed."""
-    reasons = {real(file.path): file.reason for file in index.rejected_files()} if paths else {}
+    rejected: dict[str, list[Rejected]] = {}
+    for left_out in index.rejected_files() if paths else ():
+        rejected.setdefault(real(left_out.path), []).append(left_out)
     found = {}
     for path in paths:
-        file = path.split("#t=")[0]  # of a segment
-        found[path] = reasons.get(file) or ("not indexed" if is_there(file) else "no file")
+        file, _, stretch = path.partition("#t=")  # of a segment
+        said = times(*map(float, stretch.split(","))) if stretch else ""
+        reasons = [
+            left_out.reason
+            for left_out in rejected.get(file, ())
+            if left_out.reason != UNUSABLE or (said and f": {said}" in left_out.detail)
+        ]
+        found[path] = next(iter(reasons), "not indexed" if is_there(file) else "no file")
     return found
 
 

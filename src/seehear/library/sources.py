@@ -9,6 +9,7 @@ memory than their names.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -59,6 +60,8 @@ class Cutting:
             raise SettingsError(
                 f"segment_seconds is {longest:g}. It must be positive; 10 is usual."
             )
+        if not 0 < self.timeout_s < math.inf:
+            raise SettingsError(f"timeout_s is {self.timeout_s:g}. It must be positive.")
         if self.min_seconds < 0 or (longest is not None and self.min_seconds > longest):
             raise SettingsError(
                 f"min_seconds is {self.min_seconds:g}. It must be from 0 to segment_seconds."

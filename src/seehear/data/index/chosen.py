@@ -31,6 +31,11 @@ OUTSIDE_S = 0.1
 end together, and times are rounded. The last frame is held for as long, and sound is zero."""
 
 
+def times(start_s: float, end_s: float) -> str:
+    """When a segment is, as reasons say it."""
+    return f"{start_s:g} to {end_s:g} s"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry(Stretch):
     """A segment as a line names it; an optional column that is not there is empty."""
@@ -44,7 +49,7 @@ class Entry(Stretch):
         """Why a file that has picture and sound from `first_s` to `last_s` cannot give the segment;
         empty where it can.
         """
-        said = f"line {self.line.number}: {self.start_s:g} to {self.end_s:g} s"
+        said = f"line {self.line.number}: {times(self.start_s, self.end_s)}"
         seconds = round(self.end_s - self.start_s, 6)
         if seconds < LEAST_SECONDS:
             return f"{said} {'ends before it starts' if seconds < 0 else 'is too short'}"
