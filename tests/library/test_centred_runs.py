@@ -126,7 +126,7 @@ def test_files_of_a_folder_are_recordings_and_one_of_one_segment_is_compared_wit
 ):
     paths = sorted(videos.rglob("*.mp4"))[:4]
     halves = assign(trained, paths, segment_seconds=1.0, workers=1, console=Console())
-    assert "0 of 8 are alone" in capsys.readouterr().err
+    assert "0 of 8 are of recordings with too few" in capsys.readouterr().err
     features = embed(trained.model, paths, segment_seconds=1.0, workers=1)
     named = features.append_column("recording", features["path"])
     assert "recording" not in features.column_names

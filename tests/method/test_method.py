@@ -443,4 +443,4 @@ def test_the_log_warns_of_clusters_that_tell_recordings_apart_unless_they_are_ce
     assert min(shares["video"], shares["audio"]) > 0.8
     said = [text for text in warnings_of(entry) if "tell recordings apart, not events" in text]
     assert len(said) == (2 if centre == "all" else 0)
-    assert all("--cluster.centre recording" in text for text in said)
+    assert all("--cluster.centre auto" in text for text in said)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from seehear.config import override
 from seehear.method.agreement import nmi
 from seehear.method.clusters import Space, cluster_features
 from seehear.method.features import Features
-from seehear.method.recordings import Centring, Recordings, Spread
+from seehear.method.recordings import LEAST_ROWS, Centring, Recordings, Spread
 
 EVENTS, WIDTH = 6, 16
 
@@ -42,20 +40,16 @@ def test_variance_is_divided_as_an_analysis_of_variance_does():
     means = np.stack([x[recording_N == r].mean(axis=0) for r in range(144)])
     within = ((x - means[recording_N]) ** 2).sum()
     between = 5 * ((means - x.mean(axis=0)) ** 2).sum()
-    assert (spread.rows, spread.recordings, spread.pairs) == (720, 144, 720 * 5)
+    assert (spread.rows, spread.recordings, spread.most) == (720, 144, 5)
     assert spread.within == pytest.approx(within)
     assert spread.between == pytest.approx(between)
-    of_event = within / (720 - 144)
-    of_recording = (between / 143 - of_event) / 5
-    assert spread.noise == pytest.approx(of_event / of_recording)
 
 
-def test_without_recordings_the_share_is_what_chance_gives_and_the_noise_grows_beyond_use():
+def test_without_recordings_the_share_is_what_chance_gives():
     shares = [Spread.of(*scene(4, 0.0, seed=seed)[:2]) for seed in range(8)]
     assert np.mean([s.share for s in shares]) == pytest.approx(shares[0].chance, abs=0.01)
-    assert min(s.noise for s in shares) > 10
     alone = Spread.of(scene(1, 1.0)[0], np.arange(720))
-    assert (alone.share, alone.chance, alone.noise) == (pytest.approx(1), 1, math.inf)
+    assert (alone.share, alone.chance, alone.most) == (pytest.approx(1), 1, 1)
 
 
 @pytest.mark.parametrize("centre", ["auto", "recording"])
@@ -73,15 +67,28 @@ def test_labels_stay_when_a_constant_is_added_to_each_recording():
     assert nmi(*(found(x, recording_N, "all").labels_N for x in (x_ND, moved))) < 0.9
 
 
-def test_two_rows_a_recording_keep_their_events_under_auto():
+@pytest.mark.parametrize("rows_each", [2, 3])
+def test_auto_takes_nothing_from_so_few_rows_that_their_mean_is_their_events(rows_each):
     """The mean of two rows is half of what they are: taking all of it costs more than it brings."""
-    x_ND, recording_N, event_N = scene(2, 0.0)
-    scores = {
-        centre: nmi(found(x_ND, recording_N, centre).labels_N, event_N)
-        for centre in ("all", "auto", "recording")
-    }
-    assert scores["auto"] > scores["all"] - 0.1
-    assert scores["auto"] > scores["recording"] + 0.1
+    x_ND, recording_N, event_N = scene(rows_each, 0.0)
+    all_N, auto_N, own_N = (
+        found(x_ND, recording_N, centre).labels_N for centre in ("all", "auto", "recording")
+    )
+    assert np.array_equal(all_N, auto_N)
+    assert nmi(auto_N, event_N) > nmi(own_N, event_N) + 0.1
+    assert not any(found(x_ND, recording_N, "auto").space.centrings)
+
+
+def test_auto_takes_the_means_of_recordings_of_four_rows_and_more_alone():
+    x_ND, recording_N, _ = scene(LEAST_ROWS, 1.0)
+    recording_N = np.where(np.arange(len(x_ND)) < 3, 1000, recording_N)  # three rows of 1000
+    auto, own = (
+        Centring.fit(Spread.of(x_ND, recording_N), centre) for centre in ("auto", "recording")
+    )
+    one_ND, other_ND = auto(x_ND, recording_N), own(x_ND, recording_N)
+    assert torch.equal(one_ND[:4], x_ND[:4])  # the fourth is alone now
+    assert torch.equal(one_ND[4:], other_ND[4:])
+    assert not torch.equal(other_ND[:3], x_ND[:3])
 
 
 def test_one_row_a_recording_is_the_same_as_no_recordings():
@@ -103,7 +110,7 @@ def test_a_row_that_is_alone_of_its_recording_is_compared_with_all_rows():
 
 def test_many_recordings_are_added_up_in_blocks_with_the_same_result(monkeypatch):
     x_ND, recording_N, _ = scene(3, 1.0)
-    centring = Centring(x_ND.double().mean(0), 0.5)
+    centring = Centring(x_ND.double().mean(0), 2)
     whole, spread = centring(x_ND, recording_N), Spread.of(x_ND, recording_N)
     monkeypatch.setattr("seehear.method.recordings.BLOCK_RECORDINGS", 7)
     monkeypatch.setattr("seehear.method.recordings.CHUNK_ROWS", 5)

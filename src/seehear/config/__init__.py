@@ -121,8 +121,8 @@ class Cluster:
     )
     centre: Literal["all", "recording", "auto"] = setting(
         "all",
-        "features are compared with all rows (all), or with their recording: wholly, or (auto) as "
-        "far as its mean can be told from that of its events",
+        "features are compared with all rows (all), or with those of their recording: always, or "
+        "where it has at least 4 (auto)",
     )
     warm_start: bool = setting(False, "start from the last round's labels instead of random rows")
     points_per_centroid: int = setting(

@@ -60,8 +60,8 @@ def assign(
     """The clusters of new segments.
 
     Where a run was trained with `cluster.centre`, each segment is compared with the mean of its
-    recording (its file, or what an index names) over the segments that are given here; one that is
-    alone of its recording with the mean of all training segments.
+    recording (its file, or what an index names) over the segments that are given here; one of a
+    recording with too few of them with the mean of all training segments.
 
     Args:
         run: the folder of a finished run, or its loaded model.
@@ -82,7 +82,7 @@ def assign(
         source = embed(trained.model, source, console=console, **how)
     gallery = TableGallery(source if isinstance(source, pa.Table) else Path(source), trained)
     if console and (recordings := gallery.recordings):
-        console.say(say_of_alone(recordings))
+        console.say(say_of_few(recordings))
     return labels_in(gallery, range(len(gallery)))
 
 
@@ -128,7 +128,7 @@ def assign_to_file(
         else:
             tables = (table for table in work.tables())
         if recordings := gallery.recordings:
-            shown.say(say_of_alone(recordings))
+            shown.say(say_of_few(recordings))
         summary = write_labels(tables, out, label_schema(trained))
         work.remove()
     return summary
@@ -174,12 +174,13 @@ def label_schema(trained: Trained) -> pa.Schema:
     return pa.schema([*PLACE, ("reason", pa.string()), *fields])
 
 
-def say_of_alone(recordings: Recordings) -> str:
+def say_of_few(recordings: Recordings) -> str:
     """What rows are compared with, in a run that takes from them what is their recordings'."""
-    alone, rows = int((recordings.number_N < 0).sum()), len(recordings.number_N)
+    few, rows = int((recordings.number_N < 0).sum()), len(recordings.number_N)
     return (
-        f"Each segment is compared with the mean of its recording, as in training; {alone} of "
-        f"{rows} are alone of theirs, and compared with the mean of all training segments."
+        f"Segments are compared with the mean of their recording, as in training; {few} of {rows} "
+        f"are of recordings with too few to have one here (fewer than {recordings.least}), and are "
+        f"compared with the mean of all training segments."
     )
 
 

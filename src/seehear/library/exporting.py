@@ -38,7 +38,13 @@ from seehear.data.stretches import fragment
 from seehear.errors import SettingsError, UsageError
 from seehear.library.assigning import columns_in, save_labels
 from seehear.library.gallery import PLACE
-from seehear.library.trained import BLOCK_ROWS, Trained, blocks_of, open_run
+from seehear.library.trained import (
+    BLOCK_ROWS,
+    Trained,
+    blocks_of,
+    open_run,
+    without_recordings,
+)
 from seehear.machine.files import atomic_file, whole_folder, write_json
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import LABELS, begins_with, check_file, check_folder, real
@@ -196,7 +202,8 @@ def save_features(trained: Trained, index: Index, out: Path, embedding: str | No
         for rows, found in blocks_of(trained.features, of):
             named = {f"embedding_{modality}": part for modality, part in found.items()}
             if embedding == "joint":
-                named = {"embedding": trained.unit_vectors("joint", found)}
+                centred = without_recordings(trained.recordings, rows, found)
+                named = {"embedding": trained.unit_vectors("joint", centred)}
             elif embedding:
                 named = {"embedding": found[embedding]}
             table = labels.take(pa.array(rows))

@@ -103,7 +103,7 @@ class Space:
         for i, centring in enumerate(self.centrings):
             if centring is not None:
                 tensors[f"{i}.centre"] = centring.mean_D
-                tensors[f"{i}.noise"] = torch.tensor(centring.noise, dtype=torch.float64)
+                tensors[f"{i}.least"] = torch.tensor(centring.least)
         return tensors
 
     @classmethod
@@ -117,8 +117,8 @@ class Space:
             for i in range(count)
         )
         centrings = (
-            Centring(state[f"{i}.centre"], float(state[f"{i}.noise"]))
-            if f"{i}.noise" in state
+            Centring(state[f"{i}.centre"], int(state[f"{i}.least"]))
+            if f"{i}.centre" in state
             else None
             for i in range(count)
         )

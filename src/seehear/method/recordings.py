@@ -2,20 +2,14 @@
 
 Their mean is the place, the light, the head and the microphone; what a row adds to it is the event.
 A picture and its sound share the recording above all, so that encoders which teach each other learn
-to tell recordings apart, unless these means are taken away before k-means. A mean of few rows holds
-much of their events, too. So of the mean of m rows only this much is taken from each of them
-
-    m / (m + noise)         noise = variance within recordings / variance between them
-
-(the best linear guess of what is the recording's: a random effect). With `cluster.centre` "auto"
-the noise is measured over all rows, and taken for 1 where it is more: what is left of a recording
-in the first round is what students learn, and it grows. "recording" takes the whole mean (noise 0),
-"all" nothing. A row that is alone of its recording is compared with all rows, as ever.
+to tell recordings apart, unless these means are taken away before k-means. The mean of few rows,
+however, is mostly of their events. So with `cluster.centre` "auto" it is taken from the rows of
+recordings that have at least `LEAST_ROWS`; with "recording" from all that are not alone; with "all"
+from none. Rows from which none is taken are compared with all rows, as ever.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -28,7 +22,9 @@ from seehear.machine import distributed
 
 BLOCK_RECORDINGS = 2**13  # whose means are in memory at once: 34 MB of 512 columns in float64
 CHUNK_ROWS = 2**14  # added up at once
-MOST_NOISE = 1.0  # docs/method.md has what other values cost
+LEAST_ROWS = 4  # docs/method.md has what recordings of fewer lose, and of more gain
+# `cluster.centre` -> of how many rows a recording must be for its mean to be taken from them
+LEAST = {"all": 2**62, "recording": 2, "auto": LEAST_ROWS}
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Spread:
     """How the variance of features is divided, over the rows of all ranks.
 
     mean_D: float64, of all rows. within, between: sums of squares, of rows about the mean of their
-    recording and of these means about `mean_D`. pairs: the sum of m^2 over recordings of m rows.
+    recording and of these means about `mean_D`. most: rows of the largest recording.
     """
 
     mean_D: Tensor
@@ -44,7 +40,7 @@ class Spread:
     recordings: int
     within: float
     between: float
-    pairs: float
+    most: int
 
     @classmethod
     def of(cls, features_nD: Tensor, recording_n: np.ndarray) -> Spread:
@@ -53,18 +49,19 @@ class Spread:
         totals_D[:-1], totals_D[-1] = features_nD.sum(0, dtype=torch.float64), len(features_nD)
         distributed.all_reduce(totals_D)
         mean_D = totals_D[:-1] / totals_D[-1].clamp(min=1)
-        sums = torch.zeros(4, dtype=torch.float64)
+        sums, most = torch.zeros(3, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for rows_c, mean_cD, count_c in _means(features_nD, recording_n):
             sums += torch.stack(
                 (
                     (features_nD[rows_c] - mean_cD).square().sum(),
                     (mean_cD - mean_D).square().sum(),
-                    count_c.sum(),
                     (1 / count_c).sum(),
                 )
             )
-        within, between, pairs, recordings = distributed.all_reduce(sums).tolist()
-        return cls(mean_D, int(totals_D[-1]), round(recordings), within, between, pairs)
+            most = torch.maximum(most, count_c.max())
+        within, between, recordings = distributed.all_reduce(sums).tolist()
+        largest = int(distributed.all_reduce(most, "max"))
+        return cls(mean_D, int(totals_D[-1]), round(recordings), within, between, largest)
 
     @property
     def share(self) -> float:
@@ -76,30 +73,21 @@ class Spread:
         """The share that is to be expected where recordings mean nothing: 1 with a row of each."""
         return (self.recordings - 1) / max(1, self.rows - 1)
 
-    @property
-    def noise(self) -> float:
-        """Variance within recordings over that between; infinite where there is none between."""
-        if not 1 < self.recordings < self.rows:
-            return math.inf
-        within = self.within / (self.rows - self.recordings)
-        per_recording = (self.rows - self.pairs / self.rows) / (self.recordings - 1)
-        between = (self.between / (self.recordings - 1) - within) / per_recording
-        return within / between if between > 0 else math.inf
-
 
 @dataclass(frozen=True)
 class Centring:
-    """What is taken from a row for its recording; see above."""
+    """What is taken from rows for their recordings: by how much the mean of each that has at least
+    so many rows differs from the mean of all training rows, `mean_D`.
+    """
 
     mean_D: Tensor
-    noise: float
+    least: int
 
     @classmethod
     def fit(cls, spread: Spread, centre: str) -> Centring | None:
         """As `cluster.centre` says; None where nothing is to be taken."""
-        if centre == "all" or spread.recordings == spread.rows:
-            return None
-        return cls(spread.mean_D, min(spread.noise, MOST_NOISE) if centre == "auto" else 0.0)
+        least = LEAST[centre]
+        return cls(spread.mean_D, least) if spread.most >= least else None
 
     def __call__(self, features_nD: Tensor, recording_n: np.ndarray) -> Tensor:
         """A copy of features without what is their recording's, float32; of rows on all ranks
@@ -112,22 +100,28 @@ class Centring:
 
     def of_recording(self, mean_nD: Tensor, count_n: Tensor) -> Tensor:
         """What is taken from rows whose recordings have these means and so many rows, float32."""
-        taken_n = torch.where(count_n > 1, count_n / (count_n + self.noise), 0.0)
-        return (taken_n[:, None] * (mean_nD - self.mean_D)).float()
+        return torch.where((count_n >= self.least)[:, None], mean_nD - self.mean_D, 0.0).float()
+
+
+def num_centred(recording_N: np.ndarray, centre: str) -> int:
+    """How many of some rows the mean of their recording is taken from."""
+    count_R = np.bincount(recording_N)
+    return int(count_R[count_R >= LEAST[centre]].sum())
 
 
 @dataclass(frozen=True)
 class Recordings:
     """The recordings of many rows, whose features are read a block at a time: the mean of each.
 
-    number_N: int32, which recording with several rows a row is of, -1 where it is alone.
+    number_N: int32, which recording a row is of, -1 where that has too few rows to have a mean.
     sums: modality -> (R, D + 1) float64, of features and rows. centrings: of the same modalities;
-    features of others stay as they are.
+    features of others stay as they are. least: of how many rows a recording has a mean.
     """
 
     number_N: np.ndarray
     centrings: Mapping[str, Centring] = field(default_factory=dict)
     sums: Mapping[str, Tensor] = field(default_factory=dict)
+    least: int = 2
 
     @classmethod
     def of(
@@ -141,7 +135,8 @@ class Recordings:
         recording_N: numbers that are equal for rows of one recording, of all rows.
         """
         _, own_N, count_R = np.unique(recording_N, return_inverse=True, return_counts=True)
-        several_R = count_R > 1
+        least = min((c.least for c in centrings.values()), default=2)
+        several_R = count_R >= least
         number_R = np.where(several_R, np.cumsum(several_R) - 1, -1).astype(np.int32)
         number_N = number_R[own_N]
         sums = {
@@ -154,7 +149,7 @@ class Recordings:
             for modality in sums.keys() & features.keys():
                 sums[modality][:, :-1].index_add_(0, number_n, features[modality][known_n].double())
                 sums[modality][:, -1] += torch.bincount(number_n, minlength=len(sums[modality]))
-        return cls(number_N, centrings, sums)
+        return cls(number_N, centrings, sums, least)
 
     def without(self, rows_n: np.ndarray, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features (n, D) of some rows, without what is their recordings'."""

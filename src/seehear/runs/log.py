@@ -19,6 +19,7 @@ from seehear.data.advice import advice
 from seehear.errors import SettingsError
 from seehear.method.agreement import nmi
 from seehear.method.clusters import MEMBERS, Clusters, heads_of
+from seehear.method.recordings import LEAST_ROWS
 from seehear.method.state import Round
 
 if TYPE_CHECKING:
@@ -202,13 +203,16 @@ def troubles_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
 def recordings_told_apart(entry: Mapping[str, Any]) -> list[str]:
     """A sentence for each clustering that is of recordings more than of what is in them."""
     chance, found = entry["between_recordings"]["chance"], []
+    advice = "Set --cluster.centre auto, unless each recording shows one event alone."
+    if chance * LEAST_ROWS > 1:  # 1 over the rows of a recording
+        advice = "So few rows of a recording have no mean of their own: cut it into more segments."
     for name, c in entry["clusters"].items():
         share = min(entry["between_recordings"][m] for m in MEMBERS[name.split("_")[0]])
         if not c["centred"] and share - chance > RECORDINGS_SHARE * (1 - chance):
             found.append(
                 f"The {name} clusters tell recordings apart, not events: {share:.0%} of the "
                 f"variance of their features lies between recordings, {chance:.0%} by chance. "
-                f"Set --cluster.centre recording, unless each recording shows one event alone."
+                + advice
             )
     return found
 

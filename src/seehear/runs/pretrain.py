@@ -32,6 +32,7 @@ from seehear.machine.signals import Interruptions
 from seehear.method.encoders.building import build_pair
 from seehear.method.learning import Step
 from seehear.method.method import TEACHERS, deep_cluster
+from seehear.method.recordings import num_centred
 from seehear.method.state import State
 from seehear.presets import preset_settings
 from seehear.runs.checkpoint import save_round
@@ -260,6 +261,12 @@ def introduction(run: Run, cfg: Settings, state: State, index: Index) -> list[st
             f"learning rate {train.lr:g} for that batch; batch norm over {over}"
         )
     lines += [numerics.note] if numerics.note else []
+    if centred := num_centred(index.recording, cfg.cluster.centre):
+        lines.append(
+            f"{centred} of {len(index)} segments are compared within their recordings "
+            f"(--cluster.centre {cfg.cluster.centre}). Where each recording shows one event "
+            f"alone, take --cluster.centre all."
+        )
     splits = {name: count for name, count in index.splits().items() if name and count}
     if splits and not cfg.data.split:
         names = ", ".join(f"{name} ({count})" for name, count in splits.items())
