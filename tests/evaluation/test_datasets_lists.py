@@ -357,7 +357,7 @@ def test_two_copies_of_a_list_equally_near_must_be_told_apart(tmp_path):
 def test_ucf101_needs_its_lists_in_one_folder_and_hmdb51_one_of_each_class(tmp_path):
     root = SMALL["ucf101"](tmp_path / "u")
     (root / "ucfTrainTestlist" / "testlist03.txt").unlink()
-    with pytest.raises(SettingsError, match=r"testlist03.txt cannot be read \(No such file"):
+    with pytest.raises(SettingsError, match=r"testlist03.txt does not exist"):
         read_benchmark(root)
     root = SMALL["hmdb51"](tmp_path / "h")
     (root / "testTrainMulti_7030_splits" / "wave_test_split3.txt").unlink()
