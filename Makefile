@@ -6,7 +6,7 @@ READY := .venv/.ready
 CASES ?= 2000
 FAULTS := tests/faults tests/runs/test_resume.py
 
-.PHONY: demo test test-thorough test-slow test-gpu check docs format faults fuzz bench bench-kmeans bench-report bench-decode bench-train bench-scale real-media environment clean help
+.PHONY: demo test test-thorough test-slow test-ray test-gpu check docs format faults fuzz bench bench-kmeans bench-report bench-decode bench-train bench-scale real-media environment clean help
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
@@ -30,6 +30,10 @@ test-thorough: $(READY) ## tests of whole commands and of many processes: some m
 
 test-slow: $(READY)  ## tests that take minutes each
 	$(BIN)/python -m pytest -m slow
+
+test-ray: $(READY)   ## Ray as an engine, with a node of a cluster killed; installs the extra ray
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" tests/data/test_ray.py
 
 test-gpu: $(READY)   ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -56,6 +56,7 @@ def test_nothing_typed_is_answered_with_help(words, begins, monkeypatch, capsys)
         ("explore", "Missing argument 'VIDEOS...'. See `seehear explore --help`."),
         ("pretrain x --out r --resume", "r does not exist. Make one with `seehear pretrain`."),
         ("index . --out i --segments s.csv", "s.csv does not exist. Put the list there"),
+        ("index . --out i --ray-address h:1", "--ray-address goes with --engine ray."),
         ("synth s --videos 0", "Error: --videos is 0. It must lie between 12 and"),
         ("cluster x --out r", "Missing option '--encoder'. See `seehear cluster --help`."),
         ("cluster x --out r --encoder e", "e has no trained encoders: there is no such run"),

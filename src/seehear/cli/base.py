@@ -207,6 +207,12 @@ SHARED = {
     "--device": option("--device", "auto, cpu, cuda, ...", default="auto"),
     "--index": option("--index", "The run's index. [default: where the run found it]", type=PATH),
     "--part": option("--part", "One of several processes, such as 3/16; then: seehear merge OUT."),
+    "--engine": option(
+        "--engine", "local or ray.", default="local", type=click.Choice(["local", "ray"])
+    ),
+    "--ray-address": option(
+        "--ray-address", "Of a Ray cluster. [default: one is started here]", hidden=True
+    ),
     "--quiet": flag("--quiet", "No progress."),
     "--json": flag("--json as_json", "Print the result as JSON."),
 }
@@ -221,6 +227,14 @@ def shared(*names: str) -> Decorator:
         return function
 
     return add
+
+
+def engine_of(options: dict[str, Any]) -> str:
+    """What --engine and --ray-address mean for a function; takes the latter out."""
+    address = options.pop("ray_address")
+    if address and options["engine"] != "ray":
+        raise click.UsageError("--ray-address goes with --engine ray.")
+    return f"ray:{address}" if address else str(options["engine"])
 
 
 def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,6 +22,7 @@ from seehear.cli.base import (
     answer,
     command,
     complaints,
+    engine_of,
     explain,
     flag,
     option,
@@ -81,7 +82,7 @@ def unpack(sources: tuple[Path | str, ...], out: Path, quiet: bool, as_json: boo
 @option("--min-seconds", "A shorter tail is dropped. [default: 1, or the index's]", type=float)
 @shared("--workers", "--timeout")
 @flag("--overwrite", "Look at everything anew, with other settings perhaps.")
-@shared("--part", "--json")
+@shared("--part", "--engine", "--ray-address", "--json")
 def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: Any) -> None:
     """List the usable segments of VIDEOS (files, or folders of any depth), and a reason for each
     file left out.
@@ -90,6 +91,7 @@ def index(videos: tuple[Path | str, ...], out: Path, as_json: bool, **options: A
     address or a local file a line. Run it again to add new files and drop vanished ones. Runs,
     reports and indexes among the videos are passed over.
     """
+    options["engine"] = engine_of(options)
     summary = seehear.index(videos, out, **options)
     next_line = f"Next: seehear pretrain {out} --out RUN" if not options["part"] else ""
     answer(as_json, summary.to_dict(), summary.describe(), next_line)
@@ -128,11 +130,11 @@ def rejected(index: Path, reason: str | None, as_json: bool) -> None:
 @option("--short-side short_side_pixels", "Another short side, in pixels.", type=int)
 @option("--fps frame_rate_hz", "Another frame rate.", type=float)
 @option("--quality", "x264's constant rate factor; lower: better, larger.", default=20)
-@option("--shard-segments", "Segments in a shard.", default=4096, type=AT_LEAST_1)
+@option("--shard-segments", "In a shard.", default=4096, type=AT_LEAST_1, hidden=True)
 @shared("--workers")
 @flag("--estimate", "Only say what it will take.")
 @flag("--overwrite", "Remove what was packed there before.")
-@shared("--part", "--json")
+@shared("--part", "--engine", "--ray-address", "--json")
 @option("--timeout timeout_s", "Seconds that one segment may take.", default=120.0, hidden=True)
 def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Re-encode every segment of INDEX to what training reads, in shards that decode several times
@@ -141,6 +143,7 @@ def pack(index: Path, out: Path, as_json: bool, **options: Any) -> None:
     The folder is an index: `pretrain`, `evaluate`, `report` and `embed` take it. A killed pack goes
     on when it is started again.
     """
+    options["engine"] = engine_of(options)
     summary = seehear.pack(index, out, **options)
     next_line = f"Next: seehear pretrain {out} --out RUN --preset {options['preset']}"
     is_whole = bool(getattr(summary, "digest", ""))  # neither an estimate nor a part

@@ -21,6 +21,7 @@ from seehear.cli.base import (
     answer,
     command,
     complaints,
+    engine_of,
     flag,
     option,
     print_table,
@@ -46,7 +47,7 @@ MODALITY = click.Choice(["auto", "video", "audio"], case_sensitive=False)
 @shared("--workers", "--device")
 @option("--timeout timeout_s", "Seconds that a file may take.", default=30.0, hidden=True)
 @flag("--overwrite", "Replace the file, or what an unfinished call left.")
-@shared("--part", "--quiet", "--json")
+@shared("--part", "--engine", "--ray-address", "--quiet", "--json")
 def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: Any) -> None:
     """Write the features of VIDEOS by the encoders of RUN: an index, or files and folders of videos
     and sounds.
@@ -58,6 +59,7 @@ def embed(run: Path, videos: tuple[Path | str, ...], as_json: bool, **options: A
     from seehear.machine.console import Console
 
     console = Console(quiet=options.pop("quiet"))
+    options["engine"] = engine_of(options)
     summary = embed_to_file(run, one_or_all(videos), console=console, **options)
     if options["part"]:
         answer(as_json, summary, said_of_part(summary))

@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from seehear.errors import UsageError
 from seehear.machine import outputs
 from seehear.machine.console import Console, Count, listing
-from seehear.machine.distributed import rows_of_rank
+from seehear.machine.distributed import cores, rows_of_rank
 from seehear.machine.files import TEMPORARY, atomic_file, whole_folder
 from seehear.machine.locks import one_writer
 
@@ -231,7 +231,54 @@ def writer(out: Path, part: Part, *, inside: bool = False) -> Iterator[None]:
             yield
 
 
-def do(work: Work, part: Part, console: Console, what: str, unit: str) -> None:
+@dataclass(frozen=True)
+class Engine:
+    """What does the groups: this process, one after the other, or Ray.
+
+    Args:
+        address: of a Ray cluster, empty for Ray on this machine; None is this process.
+    """
+
+    address: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Engine:
+        """ "local", "ray", or "ray:" and the address of a cluster.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        name, _, address = text.partition(":")
+        if name not in ("local", "ray") or (name == "local" and text != name):
+            raise UsageError(f"engine is {text}. It is local or ray.")
+        return cls(address if name == "ray" else None)
+
+    def workers(self, asked: int | None) -> int:
+        """Decoding processes: of this process by default one a core, of each of Ray's one."""
+        return asked or (cores() if self.address is None else 1)
+
+    def do(
+        self, work: Work, missing: list[int], count: Count, workers: int
+    ) -> Iterator[tuple[int, Counter[str]]]:
+        """Do some groups; yields the number of each, and how many failed in it for each reason."""
+        if self.address is not None:
+            from seehear.data.on_ray import do_on_ray
+
+            yield from do_on_ray(work, missing, self.address, workers)
+            return
+        for number in missing:
+            yield number, work.do_group(number, count)
+
+
+def do(
+    work: Work,
+    part: Part,
+    console: Console,
+    what: str,
+    unit: str,
+    engine: Engine = Engine(),
+    workers: int = 1,
+) -> None:
     """Do the groups of a part that are not there yet; say how far it is, and what failed why.
 
     Raises:
@@ -245,8 +292,14 @@ def do(work: Work, part: Part, console: Console, what: str, unit: str) -> None:
     failed: Counter[str] = Counter()
     count, done = console.watch(what, total, lambda: listing(failed), unit=unit), total - left
     count(done)
-    for number in missing:
-        failed += work.do_group(number, lambda items, before=done: count(before + items))  # type: ignore[misc]
+    if not missing:
+        return
+
+    def within(items: int) -> None:
+        count(done + items)
+
+    for number, why in engine.do(work, missing, within, workers):
+        failed += why
         done += len(work.range(number))
         count(done)
 

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from seehear.config import Data
 from seehear.data.clips import Clips
 from seehear.data.index import Index
-from seehear.data.parts import Part, PartSummary, Work, do, parts_of, writer
+from seehear.data.parts import Engine, Part, PartSummary, Work, do, parts_of, writer
 from seehear.data.placing import MODALITIES
 from seehear.data.remote.addresses import absolute
 from seehear.errors import MediaError, UsageError
@@ -111,6 +111,7 @@ def embed_to_file(
     overwrite: bool = False,
     device: str = "auto",
     part: str | None = None,
+    engine: str = "local",
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Write the features of new files to a Parquet file; the same call after a kill goes on.
@@ -120,6 +121,8 @@ def embed_to_file(
         overwrite: replace `out`, and forget what an unfinished call with other settings left.
         part: "i/n" embeds the i-th n-th of the files or rows and writes no result, "merge" writes
             the result of all parts (`data.parts`); by default both is done.
+        engine: "local", "ray", or "ray:" and the address of a cluster; then `workers` is of each of
+            its processes, one by default, and each has a GPU where there are any.
         model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device, console:
             as for `embed`. Memory does not grow with the number of files.
     Returns:
@@ -129,17 +132,16 @@ def embed_to_file(
         UsageError: `out` exists or has another ending than .parquet, or what is unfinished was
             begun with other encoders, files or settings.
     """
-    out, mine = Path(out), Part.parse(part)
+    out, mine, by = Path(out), Part.parse(part), Engine.parse(engine)
     check_file(out, is_features, "features", overwrite=overwrite, endings=(".parquet",))
-    call = call_of(
-        model, videos, segment_seconds, min_seconds, num_clips, workers, timeout_s, device
-    )
+    many = by.workers(workers)
+    call = call_of(model, videos, segment_seconds, min_seconds, num_clips, many, timeout_s, device)
     asked = {"model": place_of(model), "videos": place_of(videos), "overwrite": overwrite}
     asked |= {"device": device, "segment_seconds": segment_seconds, "min_seconds": min_seconds}
     work = call.work(out, {**asked, "num_clips": num_clips})
     with nullcontext(console) if console else Console() as shown, writer(out, mine):
         check_file(out, is_features, "features", overwrite=overwrite)
-        do(work, mine, shown, "embedding", "files or rows")
+        do(work, mine, shown, "embedding", "files or rows", by, many)
         if not mine.makes_result:
             return PartSummary.of(work, mine).to_dict()
         summary = write_table(out, work.tables(), call.schema)
@@ -227,6 +229,13 @@ class Call:
     settings: dict[str, float]
     workers: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Encoders travel as the place that they are loaded from, to whatever device is there."""
+        place = place_of(self.model)
+        if place is None:
+            raise UsageError("Encoders go to other processes by their folder. Load them from one.")
+        return _loaded, (place, self.model.digest, self.source, self.settings, self.workers)
+
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns; a modality without an encoder is not there.
@@ -301,6 +310,14 @@ def call_of(
         "group_size": source.group_size,
     }
     return Call(model, source, settings, workers)
+
+
+def _loaded(place: str, digest: str, *rest: Any) -> Call:
+    """A call in another process."""
+    model = load(place)
+    if model.digest != digest:
+        raise UsageError(f"{place} has other encoders now. Start again, or restore them.")
+    return Call(model, *rest)
 
 
 def features_of(

@@ -34,12 +34,11 @@ from seehear.data.index.table import Index
 from seehear.data.index.updating import Before, check_free, open_old, what_is_known
 from seehear.data.index.writing import write_index
 from seehear.data.media import REASONS
-from seehear.data.parts import Part, PartSummary, do, writer
+from seehear.data.parts import Engine, Part, PartSummary, do, writer
 from seehear.data.remote import absolute, is_remote
 from seehear.data.stretches import cut
 from seehear.errors import IndexFileError, SettingsError
 from seehear.machine.console import Console
-from seehear.machine.distributed import cores
 from seehear.machine.files import now
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -68,6 +67,7 @@ def index(
     progress: bool = True,
     overwrite: bool = False,
     part: str | None = None,
+    engine: str = "local",
 ) -> IndexSummary | PartSummary:
     """List the usable segments of video files, and a reason for each file left out.
 
@@ -97,6 +97,8 @@ def index(
         overwrite: look at everything anew, with other settings or paths than before perhaps.
         part: "i/n" looks at the i-th n-th of the files and writes no index, "merge" makes the index
             of what all parts have looked at (`data.parts`); by default both is done.
+        engine: "local", "ray", or "ray:" and the address of a cluster; then `workers` is of each of
+            its processes, one by default.
 
     Returns:
         Counts, and what has changed; of a part, how far the parts are.
@@ -108,7 +110,7 @@ def index(
         IndexFileError: no file can be used.
     """
     given = _checked(segment_seconds, min_seconds, timeout_s, workers)
-    mine = Part.parse(part)
+    mine, by = Part.parse(part), Engine.parse(engine)
     chosen = SegmentList(segments) if segments is not None else None
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     folder = Path(out)
@@ -122,10 +124,10 @@ def index(
         call = {"paths": named, "segments": chosen.file if chosen else None, **settings}
         files = _find(named, folder, chosen, before)
         work = work_of(
-            folder, files.waiting, {**call, "overwrite": overwrite}, workers or cores(), timeout_s
+            folder, files.waiting, {**call, "overwrite": overwrite}, by.workers(workers), timeout_s
         )
         with Console(quiet=not progress) as console:
-            do(work, mine, console, "looking at files", "files")
+            do(work, mine, console, "looking at files", "files", by, by.workers(workers))
         if not mine.makes_result:
             return PartSummary.of(work, mine)
         for table in work.tables():

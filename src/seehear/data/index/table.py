@@ -49,6 +49,7 @@ from seehear.data.index.rejected import Rejected, read_rejected
 from seehear.data.media import Hearing, Member
 from seehear.data.remote.addresses import joined, relative
 from seehear.errors import IndexFileError, SettingsError
+from seehear.machine.outputs import read_marker
 
 _TRIES = 20  # to find the files of an index that others go on updating together
 _EXAMPLES = 3  # of changed files in a message
@@ -100,6 +101,12 @@ class Index:
             if self.is_packed
             else []
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """One that is in a folder is opened there, instead of travelling."""
+        if read_marker(self.folder / "index.json").get("digest") == self.digest:
+            return Index.open, (self.folder,)
+        return Index, (self.folder, self.info, self._table)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Index:

@@ -46,10 +46,9 @@ from seehear.data.packing.place import (
     what_is_there,
 )
 from seehear.data.packing.shards import PACKED, Segment, is_there, write_shard
-from seehear.data.parts import Part, PartSummary, Work, begin, do, writer
+from seehear.data.parts import Engine, Part, PartSummary, Work, begin, do, writer
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.machine.console import Console, Count, counted, listing
-from seehear.machine.distributed import cores
 from seehear.machine.files import now
 from seehear.machine.outputs import real
 from seehear.presets import preset_settings
@@ -137,6 +136,7 @@ def pack(
     estimate: bool = False,
     overwrite: bool = False,
     part: str | None = None,
+    engine: str = "local",
     console: Console | None = None,
 ) -> PackSummary | PartSummary:
     """Re-encode every segment of an index to what training reads, in shards, with a packed index
@@ -160,6 +160,8 @@ def pack(
         overwrite: remove what was packed to `out` before.
         part: "i/n" packs the i-th n-th of the shards and writes no index, "merge" writes the index
             of what all parts have packed (`data.parts`); by default both is done.
+        engine: "local", "ray", or "ray:" and the address of a cluster; then `workers` is of each of
+            its processes, one by default.
         console: where progress is shown; stderr by default.
 
     Returns:
@@ -174,7 +176,7 @@ def pack(
     recipe = _checked(
         preset, short_side_pixels, frame_rate_hz, quality, shard_segments, timeout_s, workers
     )
-    folder, mine = Path(out), Part.parse(part)
+    folder, mine, by = Path(out), Part.parse(part), Engine.parse(engine)
     settings = {
         "source": source.digest,
         "recipe": asdict(recipe),
@@ -190,7 +192,7 @@ def pack(
         if anew:
             remove_packed(folder)
         remove_unfinished(folder)
-        pack_some = Packing(source, recipe, folder, shard_segments, workers or cores(), timeout_s)
+        pack_some = Packing(source, recipe, folder, shard_segments, by.workers(workers), timeout_s)
         call = {"index": str(real(source.folder)), "preset": preset, "quality": quality}
         call |= {"short_side_pixels": recipe.short_side_pixels, "shard_segments": shard_segments}
         call |= {"frame_rate_hz": recipe.frame_rate_hz}
@@ -200,7 +202,7 @@ def pack(
             expected = _estimate(pack_some, work, mine, shown)
             if estimate:
                 return expected
-        do(work, mine, shown, "packing segments", "segments")
+        do(work, mine, shown, "packing segments", "segments", by, pack_some.workers)
         if not mine.makes_result:
             return PartSummary.of(work, mine)
         return _summary(folder, _finish(pack_some, work, settings))
