@@ -373,7 +373,7 @@ def test_wrong_arguments_say_what_to_do(copy, tmp_path):
         seehear.report(copy, previews=-1)
     with pytest.raises(RunError, match="does not exist"):
         seehear.report(tmp_path / "nothing")
-    with pytest.raises(SettingsError, match="none.csv does not exist"):
+    with pytest.raises(SettingsError, match=r"none\.csv does not exist"):
         seehear.report(copy, classes=tmp_path / "none.csv")
     (copy / "names.json").write_text("[]")
     with pytest.raises(RunError, match=r"names\.json cannot be read"):
