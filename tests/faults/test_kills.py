@@ -189,6 +189,16 @@ def test_a_run_that_is_not_there_is_begun_only_if_that_was_asked_for(index_folde
         seehear.pretrain(index_folder, tmp_path / "run", preset="debug", resume=True)
 
 
+def test_killed_when_all_is_written_leaves_no_checkpoints_in_the_end(index_folder, tmp_path):
+    run = tmp_path / "run"
+    seehear.pretrain(index_folder, run, preset="debug")
+    stale = run / "midway" / f"001-{3:09d}-{'0' * 16}.pt"  # as before the last line of a run
+    stale.parent.mkdir()
+    stale.write_bytes(b"of a round before")
+    seehear.pretrain(index_folder, run, preset="debug", resume=True)
+    assert not stale.parent.exists()
+
+
 def test_two_checkpoints_are_kept_and_the_newest_good_one_counts(tmp_path):
     run = Run.create(tmp_path / "run", {})
     for step in range(1, 5):

@@ -78,7 +78,7 @@ def free_port() -> int:
         pytest.param(
             "dies",
             "seehear.machine.distributed",
-            "gather_rows",
+            "gathered_rows",
             1,
             id="end of the run",
             marks=pytest.mark.slow,

@@ -140,7 +140,7 @@ def test_python_and_the_command_line_do_the_same(story):
             r"train\.lr is 'fast'.*must be a number",
         ),
         (("pretrain", "{story}/index", "--out", "r", "--preset", "dmeo"), r"Did you mean demo\?"),
-        (("pretrain", "{story}/index", "--out", "r", "--resume"), r"r is no run"),
+        (("pretrain", "{story}/index", "--out", "r", "--resume"), r"r does not exist"),
         (
             ("pretrain", "{story}/index", "--out", "{story}/run", "--resume", "--train.lr", "9"),
             r"train\.lr is 9\.0.*0\.001",

@@ -142,6 +142,8 @@ def train_run(
     with readable(run.path / "run.json", damaged):
         failures = restore(run, state) if resume else {}
     if is_over(run, state, cfg):
+        if distributed.rank() == 0:  # killed just before, it would have left them
+            outputs.remove(run.path / "midway", outputs.MIDWAY)
         console.say(end_of(run.path, state, cfg))
         return
     index = index.of_split(cfg.data.split)

@@ -191,7 +191,8 @@ def pack(
         source.check()
         if anew:
             remove_packed(folder)
-        remove_unfinished(folder)
+        if mine.makes_result:
+            remove_unfinished(folder)
         pack_some = Packing(source, recipe, folder, shard_segments, by.workers(workers), timeout_s)
         call = {"index": str(real(source.folder)), "preset": preset, "quality": quality}
         call |= {"short_side_pixels": recipe.short_side_pixels, "shard_segments": shard_segments}

@@ -116,7 +116,7 @@ def is_begun(folder: Path, settings: dict[str, Any]) -> bool:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Clear what a process that died has left; not while others may be at work on parts."""
+    """Clear what a process that died has left; not where others were at work on parts."""
     work = folder / PACKING
     if read_marker(work / "plan.json").get("parts", 1) == 1:
         for rest in [*(work / "parts").glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*")]:
