@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from seehear.method.encoders import AudioEncoder, Conv2Plus1D, Pair, VideoEncoder, midplanes
+from seehear.method.encoders.building import build_pair
+from seehear.presets import preset_settings
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -141,3 +143,11 @@ def test_bf16_gradients_are_off_by_rounding_only(shape):
         (y.float() * weights).sum().backward()
         gradients.append(conv.weight.grad.clone())
     assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 0.01
+
+
+def test_new_heads_leave_the_global_generator_alone():
+    """A pair may be built from it in another thread at the same time, as the demo does."""
+    pair = build_pair(preset_settings("debug"))
+    before = torch.random.get_rng_state()
+    pair.renew_heads({"video": {"audio": 5}, "audio": {"video": 5}}, torch.Generator())
+    assert torch.equal(torch.random.get_rng_state(), before)

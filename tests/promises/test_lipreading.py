@@ -79,8 +79,24 @@ def test_words_are_centred_and_sentences_are_never_in_both_splits(
     splits = {(r["path"], r["split"]) for r in rows}
     assert len(splits) == 10
     assert {split for _, split in splits} == {"train", "test"}
-    with pytest.raises(SystemExit, match="No video below"):
+    with pytest.raises(SystemExit, match=r"is a video with an \.align file"):
         lipreading.words.write(speaker / "align", tmp_path / "none.csv")
+
+
+def test_windows_know_nothing_of_words(
+    lipreading: ModuleType, speaker: Path, tmp_path: Path
+) -> None:
+    for alignment in speaker.rglob("*.align"):
+        alignment.unlink()
+    lipreading.words.write(speaker, tmp_path / "windows.csv", windows=True)
+    rows = list(csv.DictReader((tmp_path / "windows.csv").read_text().splitlines()))
+    of_first = [r for r in rows if r["path"] == "s0.mpg"]
+    assert [float(r["start_s"]) for r in of_first] == [n / 4 for n in range(10)]
+    assert {float(r["end_s"]) - float(r["start_s"]) for r in rows} == {0.5}
+    assert {r["class"] for r in rows} == {""}
+    assert len({(r["path"], r["split"]) for r in rows}) == 10
+    with pytest.raises(SystemExit, match="is a video"):
+        lipreading.words.write(tmp_path / "grid" / "align", tmp_path / "none.csv", windows=True)
 
 
 def test_the_settings_are_the_same_from_any_preset() -> None:

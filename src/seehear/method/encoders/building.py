@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Lock
+from threading import RLock
 
 import torch
 
@@ -13,7 +13,7 @@ from seehear.method.encoders.pair import Pair
 from seehear.method.encoders.resnets import AudioEncoder, VideoEncoder
 
 BN_EPS = 1e-3  # of the video encoder, where nothing else is recorded: XDC's
-_GLOBAL_GENERATOR = Lock()  # runs may be built side by side in threads
+_GLOBAL_GENERATOR = RLock()  # runs may be built side by side in threads
 
 
 def pair_of(
@@ -30,10 +30,11 @@ def pair_of(
     def audio() -> AudioEncoder:
         return AudioEncoder(e.audio_width, e.audio_depth)
 
-    pair = Pair(
-        video() if "video" in modalities else None, audio() if "audio" in modalities else None
-    )
-    return pair.add_twins({"video2": video(), "audio2": audio()}) if with_twins else pair
+    with _GLOBAL_GENERATOR:
+        pair = Pair(
+            video() if "video" in modalities else None, audio() if "audio" in modalities else None
+        )
+        return pair.add_twins({"video2": video(), "audio2": audio()}) if with_twins else pair
 
 
 def build_pair(settings: Settings) -> Pair:
