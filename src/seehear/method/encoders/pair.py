@@ -151,7 +151,8 @@ class Pair(nn.Module):
             new = nn.ModuleDict()
             for name, num_clusters in clusterings.items():
                 # Draws nothing of the global generator, from which another thread may build a pair.
-                head = nn.utils.skip_init(nn.Linear, self.feature_dim(student), num_clusters)
+                head = nn.Linear(self.feature_dim(student), num_clusters, device="meta")
+                head = head.to_empty(device="cpu")
                 nn.init.normal_(head.weight, 0.0, 0.01, generator=generator)
                 nn.init.zeros_(head.bias)
                 new[name] = head.to(device)
