@@ -4,9 +4,12 @@ readers of its report.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +68,19 @@ def data(report: Path, name: str) -> Any:
     assert text.startswith(head), text[:80]
     assert text.endswith(");\n")
     return json.loads(text[len(head) : -3])
+
+
+@contextlib.contextmanager
+def served(report: Path, run: Path) -> Iterator[Any]:
+    """A server of a run's report, which answers in a thread while the block lasts."""
+    from seehear.reporting import serve
+
+    server = serve(report, run)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

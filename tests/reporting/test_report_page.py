@@ -8,7 +8,6 @@ import base64
 import contextlib
 import importlib.util
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from report_run import CLASSES, CLUSTERS, NAMES, VIDEOS, data
+from report_run import CLASSES, CLUSTERS, NAMES, VIDEOS, data, served
 
 pytest.importorskip("selenium", reason="Selenium is not installed")
 
@@ -30,7 +29,6 @@ from selenium.webdriver.remote.webelement import WebElement
 import seehear
 from browser import browser_path, complaints, open_browser, prefer, requests, resize
 from seehear.library import search_like
-from seehear.reporting import serve
 from seehear.runs.names import checked_ticks, read_names
 
 pytestmark = pytest.mark.skipif(
@@ -399,10 +397,7 @@ def test_names_are_downloaded_from_disk(page, shown, tmp_path):
 
 def test_names_are_saved_to_the_run_when_it_is_served(page, shown):
     run = shown / "run"
-    server = serve(run / "report", run)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with served(run / "report", run) as server:
         page.get(f"{server.address}#clusters/audio/1")
         field = one(page, ".name-input")
         field.send_keys("dog")
@@ -420,10 +415,6 @@ def test_names_are_saved_to_the_run_when_it_is_served(page, shown):
         tile.click()
         until(lambda: video(page).get("sound", 0) > 0)
         page.get("about:blank")
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
         (run / "names.json").unlink(missing_ok=True)
 
 
@@ -483,10 +474,7 @@ def test_ticks_and_crosses_move_what_is_found_and_are_kept_with_the_names(page, 
 
 def test_a_served_page_searches_the_whole_run(page, shown):
     run = shown / "run"
-    server = serve(run / "report", run)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with served(run / "report", run) as server:
         page.get(f"{server.address}#find/like/5")
         until(lambda: "in the whole run" in one(page, "#panel .count").text, 60)
         expected = search_like(run, [5], top=VIDEOS, device="cpu")["row"].to_pylist()
@@ -495,10 +483,6 @@ def test_a_served_page_searches_the_whole_run(page, shown):
         expected = search_like(run, [5], [expected[2]], top=VIDEOS, device="cpu")
         until(lambda: found(page) == expected["row"].to_pylist(), 30)
         page.get("about:blank")
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_one_file_needs_nothing_beside_it(browser, shown, tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from report_run import served
 from seehear.errors import RunError, UsageError
 from seehear.reporting import serve
 from seehear.reporting.server import Server
@@ -40,13 +41,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (run / "report-too" / "secret.txt").write_text("secret")
     (report / "link.txt").symlink_to(run / "secret.txt")
     (report / "up").symlink_to(run)
-    made = serve(report, run)
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with served(report, run) as made:
+        yield made
 
 
 def ask(
@@ -290,10 +286,7 @@ def test_what_is_no_names_is_not_saved(server, body):
     "body", [b"", b"[]", b'{"like": 3}', b'{"like": [true]}', b'{"like": ["3"]}', b'{"like": []}']
 )
 def test_what_is_no_question_is_not_looked_for(shown, body):
-    made = serve(shown / "run" / "report", shown / "run")
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    try:
+    with served(shown / "run" / "report", shown / "run") as made:
         assert ask(made, "/search", "POST", body)[0] == 403
         status, answer, _ = ask(made, "/search", "POST", body, **own(made))
         assert status == 400
@@ -305,10 +298,6 @@ def test_what_is_no_question_is_not_looked_for(shown, body):
         assert 2 in rows
         assert 3 not in rows[: rows.index(2)]  # of what is liked may be more, and nearer
         assert all(json.loads(answer)["key"])
-    finally:
-        made.shutdown()
-        thread.join()
-        made.server_close()
 
 
 def test_ticks_are_saved_with_names(server):

@@ -237,7 +237,8 @@ class Comparison:
             copies = [i for i in rest[1:] if self._is_same(*sorted((keep, i)))]
             if copies:
                 yield [keep, *copies]
-            rest = [i for i in rest[1:] if i not in set(copies)]
+            grouped = {keep, *copies}
+            rest = [i for i in rest if i not in grouped]
 
     def _worth(self, number: int) -> tuple[int, int, int]:
         half_seconds = round(2 * float(self.listed.seconds[number]))

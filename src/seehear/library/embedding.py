@@ -44,7 +44,7 @@ from seehear.library.sources import (
     groups,
     source_of,
 )
-from seehear.machine.console import Console, Count, Watch, unwatched
+from seehear.machine.console import Console, Count, Watch, counting_from, unwatched
 from seehear.machine.distributed import cores
 from seehear.machine.files import atomic_file
 from seehear.machine.outputs import check_file, real
@@ -284,7 +284,7 @@ class Call:
         """The features of the source, a table a group."""
         count = watch("embedding", len(self.source))
         for items in groups(self.source):
-            yield self(items, lambda done, before=items.start: count(before + done))  # type: ignore[misc]
+            yield self(items, counting_from(items.start, count))
             count(items.stop)
 
 

@@ -25,6 +25,11 @@ Watch = Callable[[str, int], Count]  # called with what begins and how many ther
 PLAIN_SECONDS = 60.0
 
 
+def counting_from(first: int, count: Count) -> Count:
+    """Counts what is done of a part, where so many were done before it."""
+    return lambda done: count(first + done)
+
+
 def unwatched(what: str, total: int) -> Count:
     """A watch that shows nothing."""
     return lambda done: None

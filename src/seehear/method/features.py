@@ -268,7 +268,7 @@ def write_features(
     Args:
         pieces: rows (n,) and their features by modality; only one piece is in memory.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.memmap] = {}
     for rows, parts in pieces:
         for modality, part in parts.items():
             if modality not in arrays:
@@ -280,7 +280,7 @@ def write_features(
                 half = part[start : start + WRITTEN_ROWS].clamp(-65504, 65504).numpy()
                 arrays[modality][rows[start : start + WRITTEN_ROWS]] = half
     for array in arrays.values():
-        array.flush()  # type: ignore[attr-defined]
+        array.flush()
 
 
 def read_features(folder: Path) -> Features:

@@ -63,7 +63,6 @@ def finish(
         with distributed.without_ranks():
             matching = fit_matching(state.pair, joined(sample), taught, *how)
     save_encoders(run.path / "encoders", state.pair, cfg, info, matching)
-    outputs.remove(run.path / "midway", outputs.MIDWAY)
 
 
 def sampled(pieces: Iterable[Piece], num_rows: int, sample: list[Features]) -> Iterator[Piece]:

@@ -122,6 +122,8 @@ def pretrain(
         record = distributed.on_rank_zero(lambda: prepare(held, out, index, changes))
         run = Run(out, record)
         train_run(run, index, clips, bool(resume), tensorboard, console, requests)
+        if distributed.rank() == 0:  # also where an earlier process was killed before this line
+            outputs.remove(run.path / "midway", outputs.MIDWAY)
         distributed.barrier()
     return run
 
@@ -142,8 +144,6 @@ def train_run(
     with readable(run.path / "run.json", damaged):
         failures = restore(run, state) if resume else {}
     if is_over(run, state, cfg):
-        if distributed.rank() == 0:  # killed just before, it would have left them
-            outputs.remove(run.path / "midway", outputs.MIDWAY)
         console.say(end_of(run.path, state, cfg))
         return
     index = index.of_split(cfg.data.split)
