@@ -82,7 +82,7 @@ def together(make: Make, out: Path, parts: int, whole: dict[str, Any]) -> None:
     assert not list(out.parent.glob(f".{out.name}*"))
 
 
-@pytest.mark.parametrize("parts", [1, 2, 7])
+@pytest.mark.parametrize("parts", [1, 2, pytest.param(7, marks=pytest.mark.thorough)])
 def test_an_index_of_parts_is_that_of_one_process(few, tmp_path, parts):
     def make(out: Path, **how: Any) -> Any:
         return seehear.index(few, out, segment_seconds=1.0, workers=1, progress=False, **how)
@@ -152,6 +152,7 @@ def test_features_and_labels_of_parts_are_those_of_one_process(few, finished_run
         together(assigning, tmp_path / name, parts, content(tmp_path / f"whole-{name}"))
 
 
+@pytest.mark.thorough
 def test_what_is_missing_or_of_another_kind_is_refused_in_one_line(few, tmp_path):
     videos, out = shutil.copytree(few, tmp_path / "videos"), tmp_path / "index"
 

@@ -121,6 +121,7 @@ def test_cluster_measures_are_scikit_learns():
     assert found["largest_share"] == pytest.approx(shares.max(axis=0).mean())
 
 
+@pytest.mark.thorough
 def test_one_door_for_all_tasks_and_a_table_of_what_they_found(index_folder, videos, tmp_path):
     given = {
         "data": index_folder,
@@ -185,6 +186,7 @@ def test_a_fine_tune_through_the_door(finished_run, index_folder, videos, tmp_pa
     assert "finetune 2-shot  " in lines
 
 
+@pytest.mark.thorough
 def test_results_of_two_sets_of_the_same_name_do_not_overwrite_each_other(
     index_folder, videos, tmp_path
 ):

@@ -276,6 +276,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.thorough
 def test_stopped_between_steps_goes_on_bit_for_bit(planted, tmp_path, monkeypatch):
     # 4 steps an epoch
     cfg = settings_with(epochs=2, heldout_share=0.1, checkpoint_minutes=0, batch_parts=2)

@@ -64,6 +64,7 @@ def esc50(root, *, sounding_s=1.2, seconds=5.0):
     return root
 
 
+@pytest.mark.thorough
 def test_a_sound_padded_with_silence_is_heard_by_default(tmp_path):
     given = {"data": esc50(tmp_path / "ESC-50"), "results": tmp_path / "r", "console": QUIET}
     usual = seehear.evaluate(plain_model(), **given)

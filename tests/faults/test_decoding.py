@@ -182,6 +182,7 @@ def test_answers_come_in_order_and_requests_are_drawn_as_needed(tmp_path: Path) 
     assert not set(children()) - before
 
 
+@pytest.mark.thorough
 def test_only_the_request_that_it_was_at_is_blamed_for_a_death_among_many(
     slow_index: Index,
 ) -> None:

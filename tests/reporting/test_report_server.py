@@ -282,6 +282,7 @@ def test_what_is_no_names_is_not_saved(server, body):
     assert read_names(server.run) == {"video": {1: "kept"}}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b'{"like": 3}', b'{"like": [true]}', b'{"like": ["3"]}', b'{"like": []}']
 )
