@@ -91,14 +91,6 @@ def test_the_python_of_the_readme_and_of_evaluation_runs_from_top_to_bottom(work
     assert "torch.Size([2, 4])" in done.stdout.splitlines()[-1]
 
 
-def test_links_of_the_documentation_lead_to_files():
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert target.startswith("http") or (page.parent / target).exists(), (
-                f"{page.name}: {target}"
-            )
-
-
 def test_files_and_modules_named_in_texts_exist():
     """Files in the docstring of a room are in it; paths and names of the package, wherever they
     stand, are there.
