@@ -230,6 +230,7 @@ def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
         "clusters": {"video": of, "audio": of},
         "nmi_video_audio": 0.5 + 0.1 * number,
         "between_recordings": {"video": 0.1, "audio": 0.1, "chance": 0.1},
+        "rankme": {"video": 12.0, "audio": 15.0},
         "unreadable": {},
         "rows": rows,
         "timing": {"clips_per_second": 800.0, "waiting_share": 0.02, "seconds": 100.0},

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from report_run import CLASSES, CLUSTERS, NAMES, VIDEOS, data, served
+from report_run import CLASSES, CLUSTERS, FIXED, NAMES, VIDEOS, data, served
 
 pytest.importorskip("selenium", reason="Selenium is not installed")
 
@@ -25,10 +25,12 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select
 
 import seehear
 from browser import browser_path, complaints, open_browser, prefer, requests, resize
 from seehear.library import search_like
+from seehear.runs.folder import Run
 from seehear.runs.names import checked_ticks, read_names
 
 pytestmark = pytest.mark.skipif(
@@ -129,7 +131,11 @@ def test_the_page_opens_from_disk_and_every_tab_by_mouse_and_keys(page, shown):
     assert page.title == "run · seehear report"
     found = data(shown / "run" / "report", "report")["health"]["verdict"]
     until(lambda: one(page, ".verdict h2").text == found["title"])
-    assert len(many(page, "svg.chart")) == 8
+    assert len(many(page, "svg.chart")) == 9
+    ranks = [entry["rankme"] for entry in Run.open(shown / "run").read_log()]
+    chart = page.find_element(By.XPATH, "//figure[h3='RankMe']")
+    cells = [cell.get_attribute("textContent") for cell in chart.find_elements(By.XPATH, ".//td")]
+    assert cells == [f"{rank[name]:.0f}" for rank in ranks for name in ("video", "audio")]
     assert all(text.text.startswith("Good: ") for text in many(page, "figcaption.good"))
     tabs = many(page, "[role=tab]")
     titles = ["Health", "Clusters", "Video meets audio", "Map", "Find", "Names"]
@@ -144,6 +150,25 @@ def test_the_page_opens_from_disk_and_every_tab_by_mouse_and_keys(page, shown):
     page.switch_to.active_element.send_keys(Keys.END)
     until(lambda: page.current_url.endswith("#names"))
     assert page.switch_to.active_element.text == "Names"
+
+
+def test_a_run_in_alternating_order_shows_both_students(page, shown, tmp_path):
+    how = {**FIXED, "rounds": 3, "cluster.num_clusters": 3, "train.order": "alternating"}
+    run = seehear.pretrain(shown / "index", tmp_path / "run", preset="debug", settings=how)
+    report = Path(seehear.report(run.path, previews=4, workers=1).path).parent
+    visit(page, report)
+    assert len(many(page, "svg.chart")) == 9
+    labels = [chart.get_attribute("aria-label") for chart in many(page, "svg.chart")]
+    for title in ("Loss", "Pseudo-label accuracy", "RankMe", "Largest cluster", "Cluster sizes"):
+        (label,) = [label for label in labels if label.startswith(title)]
+        assert "video" in label
+        assert "audio" in label
+    visit(page, report, "map/video")
+    colour = Select(one(page, ".tools select"))
+    colour.select_by_visible_text("Video label by round")  # the first round has those of audio
+    slider = one(page, ".tools input[type=range]")
+    assert slider.get_attribute("max") == "1"
+    assert until(lambda: one(page, ".map-legend").text)
 
 
 def test_previews_move_on_hover_and_sound_on_a_click(page, shown):
@@ -610,7 +635,7 @@ def test_an_unfinished_run_shows_its_health_and_says_what_is_missing(page, shown
     )
     seehear.report(tmp_path / "run")
     visit(page, tmp_path / "run" / "report")
-    assert len(many(page, "svg.chart")) == 8
+    assert len(many(page, "svg.chart")) == 9
     for view in VIEWS[1:]:
         visit(page, tmp_path / "run" / "report", view)
         until(lambda: "Not there yet" in one(page, "#panel").text)

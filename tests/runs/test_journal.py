@@ -13,6 +13,7 @@ from seehear.runs.log import (
     chance_bound,
     collapse,
     effective_number,
+    latest,
     warnings_of,
 )
 
@@ -105,3 +106,29 @@ def test_a_warning_that_stays_is_said_once():
     assert [text.split()[1] for text in warnings_of(second, first)] == ["audio"]
     assert warnings_of(second, second) == []
     assert len(warnings_of(second, entry(1.0, ["video"]))) == 2
+
+
+def test_in_alternating_order_the_newest_of_each_student_counts_and_warns_once():
+    def entry(number, student, ends_at):
+        other = {"video": "audio", "audio": "video"}[student]
+        return {
+            "round": number,
+            "rows": 1600,
+            "clusters": {
+                other: {"largest": 100, "effective": 16.0, "centred": False, "num_clusters": 16}
+            },
+            "between_recordings": {"video": 0.1, "audio": 0.1, "chance": 0.1},
+            "loss": {student: [ends_at]},
+            "heldout_accuracy": {},
+            "steps": 10,
+            "timing": {"waiting_share": 0.0},
+        }
+
+    rounds = [entry(0, "video", 2.8), entry(1, "audio", 1.0), entry(2, "video", 2.8)]
+    newest = latest(rounds[:2])
+    assert newest["loss"] == {"video": [2.8], "audio": [1.0]}
+    assert list(newest["clusters"]) == ["video", "audio"]
+    assert newest["round"] == 1
+    assert latest(rounds[:1])["loss"] == {"video": [2.8]}
+    assert len(warnings_of(rounds[2], rounds[1])) == 1
+    assert warnings_of(rounds[2], newest) == []

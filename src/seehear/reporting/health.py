@@ -11,7 +11,7 @@ import numpy as np
 
 from seehear.machine.reading import read_labels, readable
 from seehear.runs.folder import Run
-from seehear.runs.log import FEW_RECORDINGS, WAITING_SHARE, alarming_share, troubles_of
+from seehear.runs.log import FEW_RECORDINGS, WAITING_SHARE, alarming_share, latest, troubles_of
 
 BARS = 24  # of the histogram of cluster sizes
 
@@ -22,10 +22,10 @@ def health(run: Run) -> dict[str, Any]:
     Returns:
         verdict: kind ("healthy", "collapsed", "not learning", "recordings", "not generalising",
             "not known", "no round", "not trained"), title, text, advice (sentences).
-        rounds: lines of the log. planned: how many rounds were asked for. finished: whether the
-            clusters of the finished encoders are there. sizes: clustering -> how its sizes are
-            spread in the last round. bounds: "collapsed", clustering -> the share of a largest
-            cluster, and "waiting".
+        rounds: lines of the log. last: the newest of each student and clustering. planned: how
+            many rounds were asked for. finished: whether there are clusters of the final encoders.
+        sizes: clustering -> how its sizes are spread in the last round. bounds: "collapsed",
+            clustering -> the share of a largest cluster, and "waiting".
     """
     rounds = run.read_log()
     planned = run.settings().rounds
@@ -37,16 +37,15 @@ def health(run: Run) -> dict[str, Any]:
 
 def health_of(run: Run, rounds: list[dict[str, Any]], planned: int) -> dict[str, Any]:
     """`health`, with the lines of the log."""
-    collapsed = {
-        name: alarming_share(c["num_clusters"])
-        for r in rounds[-1:]
-        for name, c in r["clusters"].items()
-    }
-    sizes = {name: spread(labels_N, k) for name, (labels_N, k) in last_labels(run, rounds).items()}
+    last = latest(rounds) if rounds else None
+    clusters = last["clusters"] if last else {}
+    collapsed = {name: alarming_share(c["num_clusters"]) for name, c in clusters.items()}
+    sizes = {name: spread(labels_N, k) for name, (labels_N, k) in last_labels(run, last).items()}
     encoder = run.record.get("encoder")
     return {
         "verdict": untrained(str(encoder)) if encoder else verdict(rounds, planned, sizes),
         "rounds": rounds,
+        "last": last,
         "planned": planned,
         "finished": (run.path / "clusters").is_dir(),
         "sizes": sizes,
@@ -77,7 +76,7 @@ def verdict(
             "over.",
             "advice": [],
         }
-    last = rounds[-1]
+    last = latest(rounds)
     troubles = troubles_of(last)
     kinds = {kind for kind, _ in troubles}
     advice = [text for _, text in troubles] + remarks(last, sizes)
@@ -148,14 +147,14 @@ def by_heart(last: dict[str, Any]) -> list[str]:
     return found
 
 
-def last_labels(run: Run, rounds: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, int]]:
+def last_labels(run: Run, last: dict[str, Any] | None) -> dict[str, tuple[np.ndarray, int]]:
     """Clustering -> labels (N,) and K of the last round in the log, where they can be read."""
-    if not rounds:
+    if not last:
         return {}
-    path = run.round_path(rounds[-1]["round"]) / "labels.parquet"
+    path = run.round_path(last["round"]) / "labels.parquet"
     if not path.exists():
         return {}
-    sizes = {name: int(of["num_clusters"]) for name, of in rounds[-1]["clusters"].items()}
+    sizes = {name: int(of["num_clusters"]) for name, of in last["clusters"].items()}
     labels = read_labels(path, "Move it away to see the rest.", sizes)
     return {name: (labels_N, sizes[name]) for name, labels_N in labels.items()}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ FEW_RECORDINGS = 10  # fewer kept out of training cannot tell what an encoder do
 LEARNED_NATS = 0.02  # a loss that ends less than this below ln K has learned nothing
 # features that vary by recording more than half-way from what chance gives to 1 tell them apart
 RECORDINGS_SHARE = 0.5
+BY_NAME = ("loss", "accuracy", "heldout_loss", "heldout_accuracy", "guessing", "clusters")
 WAITING_SHARE = 0.1  # training that waits for data longer than this is bound by decoding
 
 
@@ -59,7 +60,7 @@ def summary(
     (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
-    newest = {**now.last, **now.clusters}
+    newest = dict(sorted({**now.last, **now.clusters}.items(), reverse=True))  # video before audio
     teachers = {s: spaces for s, spaces in teachers.items() if s in now.learned}
     both = [
         nmi(newest[name].labels_N, newest[other].labels_N)
@@ -92,6 +93,15 @@ def summary(
             "seconds": round(learning.seconds, 2),
         },
     }
+
+
+def latest(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The last line, with what only the one before says of a student or a space: in alternating
+    order a round has one of each.
+    """
+    before, last = rounds[-2:][0], rounds[-1]
+    merged = {key: {**before.get(key, {}), **last[key]} for key in BY_NAME if key in last}
+    return {**last, **{key: dict(sorted(of.items(), reverse=True)) for key, of in merged.items()}}
 
 
 def clustering(name: str, c: Clusters, now: Round) -> dict[str, Any]:
@@ -260,8 +270,9 @@ def line(entry: dict[str, Any], rounds: int) -> str:
     clusters, shares = entry["clusters"].values(), dict(entry["between_recordings"])
     chance = shares.pop("chance")
     moved = "/".join(f"{c['nmi_last']:.2f}" for c in clusters if c["nmi_last"] is not None)
+    alone = f" {next(iter(entry['loss']))}" if len(entry["loss"]) == 1 else ""
     parts = [
-        f"round {entry['round'] + 1}/{rounds}",
+        f"round {entry['round'] + 1}/{rounds}{alone}",
         f"loss {ends('loss', '.2f')}",
         f"accuracy {ends('accuracy', '.0%')}"
         + (f" (held out {ends('heldout_accuracy', '.0%')})" if entry["heldout_accuracy"] else ""),

@@ -41,6 +41,7 @@ from seehear.runs.finishing import finish
 from seehear.runs.folder import Run
 from seehear.runs.log import (
     check_tensorboard,
+    latest,
     line,
     summary,
     summary_writer,
@@ -306,7 +307,7 @@ def train_rounds(tensorboard: bool, saver: Saver) -> None:
                 console.say(line(entry, cfg.rounds))
                 for warning in warnings_of(entry, before):  # once, as long as it stays
                     console.say(f"  warning: {warning}")
-                before = entry
+                before = latest([before or entry, entry])
                 if writer is not None:
                     write_scalars(writer, entry)
             saver.round_is_saved(now.number)

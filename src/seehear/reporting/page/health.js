@@ -43,7 +43,7 @@
       const rounds = health.rounds;
       panel.append(verdict(health));
       if (!rounds.length) return;
-      const last = rounds[rounds.length - 1];
+      const last = health.last; // in alternating order a round has one student and one clustering
       const students = Object.keys(last.loss);
       const clusterings = Object.keys(last.clusters);
       const step = Math.max(1, Math.ceil(rounds.length / 8));
@@ -77,7 +77,7 @@
         S.lines({
           ...shared,
           title: "Agreement with the last round",
-          series: clusterings.map((name) => ({ name, style: style(name), points: byRound(rounds, (r) => r.clusters[name].nmi_last) })),
+          series: clusterings.map((name) => ({ name, style: style(name), points: byRound(rounds, (r) => r.clusters[name]?.nmi_last) })),
           format: (v) => v.toFixed(2),
           from: 0,
           to: 1,
@@ -92,11 +92,19 @@
           to: 1,
           good: "Good: rises, since each encoder learns what the other one hears or sees (NMI; 0 is independent).",
         }),
+        S.lines({
+          ...shared,
+          title: "RankMe",
+          series: Object.keys(last.rankme).map((name) => ({ name, style: name, points: byRound(rounds, (r) => r.rankme[name]) })),
+          format: (v) => S.number(Math.round(v)),
+          from: 0,
+          good: "Good: holds or rises. In how many directions features vary; a fall towards 1 is a collapse.",
+        }),
         recordings(rounds, shared),
         S.lines({
           ...shared,
           title: "Largest cluster",
-          series: clusterings.map((name) => ({ name, style: style(name), points: byRound(rounds, (r) => r.clusters[name].largest / r.rows) })),
+          series: clusterings.map((name) => ({ name, style: style(name), points: byRound(rounds, (r) => r.clusters[name] && r.clusters[name].largest / r.rows) })),
           format: (v) => S.percent(v),
           from: 0,
           to: 1,

@@ -29,9 +29,15 @@
   function colourings() {
     const options = S.data.report.spaces.map((space) => [`cluster ${space.name}`, `${S.title(space.name)} cluster`]);
     if (map.segments.class) options.unshift(["class", "Class"]);
-    for (const space of S.data.report.health.rounds.length ? Object.keys(S.data.report.health.rounds[0].clusters) : [])
-      if (S.data.report.map.rounds.length) options.push([`round ${space}`, `${S.title(space)} label by round`]);
+    for (const { name } of S.data.report.spaces)
+      if (roundsWith(name).length) options.push([`round ${name}`, `${S.title(name)} label by round`]);
     return options;
+  }
+
+  // In alternating order the first round has labels of one space alone.
+  function roundsWith(space) {
+    const first = S.data.report.health.rounds.find((r) => space in r.clusters);
+    return first ? S.data.report.map.rounds.filter((number) => number >= first.round) : [];
   }
 
   function valuesOf(colour) {
@@ -52,7 +58,6 @@
     const about = S.data.report.map;
     const options = colourings();
     if (!options.some(([value]) => value === state.colour)) state.colour = options[0][0];
-    state.round ??= about.rounds[about.rounds.length - 1];
     const canvas = S.el("canvas", { class: "map", tabindex: "0", role: "application", "aria-label": "Map of segments", "aria-describedby": "map-help" });
     const legend = S.el("div", { class: "map-legend" });
     const card = S.el("div", { class: "map-card" }, S.el("p", { class: "small" }, "Point at a segment to see it, click to hear it."));
@@ -62,7 +67,10 @@
     const method = about.projection === "pca" ? `two principal components, ${S.percent(explained)} of the variance` : "UMAP: neighbours are kept, distances between groups are not";
     const sampled = about.points < S.data.report.run.rows ? ` ${S.number(about.points)} of ${S.number(S.data.report.run.rows)} segments are shown.` : "";
     const recolour = () => {
-      rounds.replaceChildren(...(state.colour.startsWith("round") ? [slider(view, about.rounds, recolour)] : []));
+      const [kind, name] = state.colour.split(" ");
+      const those = kind === "round" ? roundsWith(name) : [];
+      if (!those.includes(state.round)) state.round = those[those.length - 1] ?? state.round;
+      rounds.replaceChildren(...(those.length ? [slider(those, recolour)] : []));
       valuesOf(state.colour).then((values) => {
         view.values = values;
         drawLegend(view);
@@ -93,7 +101,7 @@
     recolour();
   }
 
-  function slider(view, rounds, onchange) {
+  function slider(rounds, onchange) {
     const text = S.el("span", {}, `Round ${state.round + 1}`);
     const input = S.el("input", { type: "range", min: 0, max: rounds.length - 1, step: 1 });
     input.value = rounds.indexOf(state.round);
