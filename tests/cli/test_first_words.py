@@ -50,7 +50,7 @@ def test_nothing_typed_is_answered_with_help(words, begins, monkeypatch, capsys)
         ("weights convert w.pt --out e", "w.pt does not exist."),
         ("index v --out i", "v does not exist."),
         ("search r --query q.wav", "r does not exist."),
-        ("unpack v.tar --out o", "v.tar does not exist. Name tar or Parquet files."),
+        ("unpack v.tar --out o", "v.tar does not exist. Name tar or Parquet files, or folders."),
         ("unpack readme.txt --out o", "readme.txt is neither: unpack reads files that end in .tar"),
         ("explore v", "v does not exist."),
         ("explore", "Missing argument 'VIDEOS...'. See `seehear explore --help`."),

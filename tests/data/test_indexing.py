@@ -152,7 +152,7 @@ def test_columns_and_segments(tmp_path: Path) -> None:
         pytest.approx(10),
     )
     assert opened.file_bytes[0] == (tmp_path / "v.mp4").stat().st_size
-    assert opened.info["settings"] == {"segment_seconds": 2.0, "min_seconds": 1.0}
+    assert opened.info["settings"] == {"segment_seconds": 2.0, "min_seconds": 1.0, "stills": 0.0}
     assert [row["path"] for row in table_rows(tmp_path / "index")] == ["v.mp4"] * 4
     assert table_rows(tmp_path / "index")[0]["video_codec"] == "h264"
     assert Index is seehear.Index

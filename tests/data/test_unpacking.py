@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from av.stream import Disposition
 
 import seehear
 from command_here import command
-from media_files import all_frames, write_media, write_wav
+from media_files import all_frames, number_of, numbered_picture, write_media, write_wav
 from seehear.data.index import Index
+from seehear.data.media import Reader
 from seehear.data.unpacking import unpack
 from seehear.errors import SeehearError, UsageError
 from seehear.evaluation.classes import read_classes
@@ -94,6 +97,150 @@ def test_parquet_with_bytes_becomes_files_that_are_indexed_with_classes(media, t
     assert names == ["000000000-one.mp4", "000000001.mkv"]
     classes = read_classes(tmp_path / "out" / "metadata.jsonl")
     assert [classes.names[k] for k in classes.of_rows(index)] == ["dog", "cat"]
+
+
+def write_picture(path: Path, number: int, width: int = 64, height: int = 48) -> Path:
+    """A still picture that shows a number, in the format of its ending."""
+    codec, pixels = ("png", "rgb24") if path.suffix == ".png" else ("mjpeg", "yuvj444p")
+    frame = av.VideoFrame.from_ndarray(numbered_picture(number, width, height), format="rgb24")
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, pixels
+    encoder.time_base = Fraction(1, 25)
+    packets = [*encoder.encode(frame.reformat(format=pixels)), *encoder.encode(None)]
+    path.write_bytes(b"".join(map(bytes, packets)))
+    return path
+
+
+def numbers_in(path: Path, times_s: list[float]) -> list[int]:
+    """The numbers that a video shows at some times."""
+    with Reader(path) as reader:
+        return [number_of(picture) for picture in reader.frames(times_s)]
+
+
+def indexed(videos: Path, index: Path, **how: bool) -> Index:
+    seehear.index(videos, index, workers=1, progress=False, **how)
+    return Index.open(index)
+
+
+def test_pictures_with_a_sound_beside_them_become_videos(tmp_path, monkeypatch, capsys):
+    """One picture, several in turn by their numbers, and what has no sound of its name."""
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    (folder / "in").mkdir(parents=True)
+    write_picture(folder / "one.JPG", 0x5A5A)
+    for place, number in enumerate((3, 12, 240)):  # 10 comes after 2 and 3
+        write_picture(folder / "in" / f"show_{(2, 3, 10)[place]}.png", number, 64, 48 - 8 * place)
+    write_picture(folder / "alone.jpg", 1)
+    write_wav(folder / "one.wav", 2.0)
+    write_wav(folder / "in" / "show.wav", 3.0)
+    write_wav(folder / "unseen.wav", 1.0)
+    (folder / "one.txt").write_text("a dog")
+    with (folder / "metadata.csv").open("w") as lines:
+        lines.write("file_name,label\none.JPG,dog\nin/show_2.png,cat\n")
+
+    assert command(monkeypatch, "unpack", folder, "--out", out, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    kinds = {name: found[name] for name in ("videos", "joined", "stills", "left_out")}
+    assert kinds == {"videos": 2, "joined": 2, "stills": 1, "left_out": {}}
+    one, show = out / "photos" / "one.mkv", out / "photos" / "in" / "show.mkv"
+    assert numbers_in(one, [0.0, 1.0, 1.9]) == [0x5A5A] * 3
+    assert numbers_in(show, [0.1, 0.9, 1.1, 1.9, 2.1, 2.9]) == [3, 3, 12, 12, 240, 240]
+    np.testing.assert_array_equal(sound_of(one), sound_of(folder / "one.wav"))
+    with Reader(show) as reader:
+        assert reader.info().seconds == pytest.approx(3.0, abs=0.05)
+        assert reader.frames([2.5])[0].shape == (480, 640, 3)  # of the first: black beside others
+        assert reader.frames([2.5])[0][5].max() < 30
+    lines = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+    assert lines == [
+        {"file_name": "photos/in/show.mkv", "class": "cat"},
+        {"file_name": "photos/one.mkv", "class": "dog", "text": "a dog"},
+    ]
+
+    assert {Path(p).name for p in paths_of(indexed(out, tmp_path / "moving"))} == {"show.mkv"}
+    with pytest.raises(UsageError, match="stills = 0, now it is 1"):
+        indexed(out, tmp_path / "moving", stills=True)
+    both = indexed(out, tmp_path / "both", stills=True)
+    assert [Path(path).name for path in paths_of(both)] == ["show.mkv", "one.mkv"]
+    assert indexed(out, tmp_path / "both").info["settings"]["stills"] == 1  # as it was made
+
+
+def paths_of(index: Index) -> list[str]:
+    return [index.path(row) for row in range(len(index))]
+
+
+def test_pictures_and_sounds_in_containers_and_lines_become_videos(tmp_path):
+    picture = write_picture(tmp_path / "p.jpg", 0x0FF0).read_bytes()
+    other = write_picture(tmp_path / "q.png", 0x00FF).read_bytes()
+    write_wav(tmp_path / "s.wav", 1.0)
+    sound = (tmp_path / "s.wav").read_bytes()
+    members = {"a.jpg": picture, "a.wav": sound, "b.2.png": other, "b.1.jpg": picture}
+    write_tar(tmp_path / "shard.tar", {**members, "b.wav": sound, "c.jpg": picture})
+    columns = {"image": [{"bytes": picture, "path": "p.jpg"}], "audio": [{"bytes": sound}]}
+    images = {"images": [[{"bytes": picture}, {"bytes": other}]], "audio": [sound]}
+    pq.write_table(pa.table(columns), tmp_path / "one.parquet")
+    pq.write_table(pa.table(images), tmp_path / "two.parquet")
+    lines = tmp_path / "lines"
+    (lines / "sounds").mkdir(parents=True)
+    (lines / "seen.jpg").write_bytes(picture)
+    for name in ("x", "y"):  # one picture with two sounds
+        (lines / "sounds" / f"{name}.wav").write_bytes(sound)
+    rows = [{"image_file_name": "seen.jpg", "audio_file_name": f"sounds/{n}.wav"} for n in "xy"]
+    pq.write_table(pa.Table.from_pylist(rows), lines / "metadata.parquet")
+
+    sources = [tmp_path / name for name in ("shard.tar", "one.parquet", "two.parquet", "lines")]
+    found = unpack(sources, tmp_path / "out", console=QUIET)
+    assert (found["videos"], found["stills"], found["left_out"]) == (6, 4, {"no video": 1})
+    seen = {
+        path.relative_to(tmp_path / "out").as_posix(): numbers_in(path, [0.1, 0.9])
+        for path in sorted((tmp_path / "out").rglob("*.mkv"))
+    }
+    assert seen == {
+        "lines/000000000-seen.mkv": [0x0FF0, 0x0FF0],
+        "lines/000000001-seen.mkv": [0x0FF0, 0x0FF0],
+        "one/000000000-p.mkv": [0x0FF0, 0x0FF0],
+        "shard/a.mkv": [0x0FF0, 0x0FF0],
+        "shard/b.mkv": [0x0FF0, 0x00FF],
+        "two/000000000.mkv": [0x0FF0, 0x00FF],
+    }
+
+
+def covered_with(path: Path, container_format: str) -> None:
+    """Give a sound a cover picture, as music has."""
+    content = io.BytesIO(path.read_bytes())
+    with av.open(content) as bare, av.open(str(path), "w", format=container_format) as covered:
+        sound = covered.add_stream_from_template(bare.streams.audio[0])
+        cover = covered.add_stream("mjpeg", options={"strict": "unofficial"})
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        frame = av.VideoFrame.from_ndarray(numbered_picture(1), format="rgb24")
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        covered.mux([*cover.encode(frame), *cover.encode(None)])
+        for packet in bare.demux(bare.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = sound
+                covered.mux(packet)
+    with av.open(str(path)) as covered:
+        assert covered.streams.video[0].disposition & Disposition.attached_pic
+
+
+@pytest.mark.parametrize("ending", ["mp3", "m4a", "flac"])
+def test_a_sound_with_a_cover_picture_is_no_video(tmp_path, ending):
+    """Nor for `index` beside a video, nor as the sound that goes with a picture."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    write_picture(folder / "song.jpg", 0x5A5A)
+    covered, codec = folder / f"song.{ending}", {"mp3": "libmp3lame", "m4a": "aac"}.get(ending)
+    container = "mp4" if ending == "m4a" else ending
+    write_media(covered, video_codec=None, audio_codec=codec or ending, container_format=container)
+    covered_with(covered, container)
+    write_media(folder / "video.mp4")
+    index = indexed(folder, tmp_path / "index", stills=True)
+    assert [Path(path).name for path in paths_of(index)] == ["video.mp4"]
+    assert {r.reason for r in index.rejected_files()} == {"no video stream"}
+    unpack(folder, tmp_path / "out", console=QUIET)
+    (made,) = (tmp_path / "out").rglob("*.mkv")
+    assert numbers_in(made, [0.1, 2.9]) == [0x5A5A] * 2
+    with av.open(str(made)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
 def test_what_is_no_container_is_refused(media, tmp_path, monkeypatch, capsys):

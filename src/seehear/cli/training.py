@@ -49,15 +49,16 @@ def synth(out: Path, videos: int, **options: Any) -> None:
     say(f"Next: seehear index {out} --out INDEX")
 
 
-@command(short_help="Videos out of WebDataset's tars and Parquet files.")
+@command(short_help="Videos out of others' containers; pictures with sound.")
 @click.argument("sources", nargs=-1, required=True, type=VIDEOS)
 @option("--out", "The folder of videos.", required=True, type=PATH)
 @shared("--quiet", "--json")
 def unpack(sources: tuple[Path | str, ...], out: Path, quiet: bool, as_json: bool) -> None:
     """Write the videos in SOURCES (tar and Parquet files, or folders of them) as ordinary files.
 
-    Sound that lies beside its video (KEY.mp4 and KEY.wav) is joined to it. What is known of them
-    (KEY.json, KEY.cls, other columns) is in OUT/metadata.jsonl. The same line goes on after a kill.
+    Sound that lies beside its video (KEY.mp4 and KEY.wav) is joined to it; pictures beside a sound
+    (KEY.jpg, or KEY_1.jpg, KEY_2.jpg, ...) become a video, also in a folder of such. What is known
+    of them (KEY.json, KEY.cls, columns) is in OUT/metadata.jsonl. It goes on after a kill.
     """
     from seehear.data.unpacking import unpack as write
     from seehear.machine.console import Console, counted
@@ -65,12 +66,14 @@ def unpack(sources: tuple[Path | str, ...], out: Path, quiet: bool, as_json: boo
     found = write(sources, out, console=Console(quiet=quiet))
     left_out = ", ".join(f"{many} {reason}" for reason, many in found["left_out"].items())
     joined = f", {found['joined']} joined with their sound" if found["joined"] else ""
+    joined += f", {found['stills']} of one still picture" if found["stills"] else ""
+    stills = " --stills" if found["stills"] else ""
     answer(
         as_json,
         found,
         f"{out}: {counted(found['videos'], 'video')}{joined}.",
         left_out and f"Left out: {left_out}.",
-        f"Next: seehear index {shlex.quote(str(out))} --out INDEX",
+        f"Next: seehear index {shlex.quote(str(out))} --out INDEX{stills}",
     )
 
 
@@ -80,6 +83,7 @@ def unpack(sources: tuple[Path | str, ...], out: Path, quiet: bool, as_json: boo
 @option("--segments", "A CSV of the segments to take: path,start_s,end_s[,class,...].", type=PATH)
 @option("--segment-seconds", "Longest segment. [default: 10, or the index's]", type=float)
 @option("--min-seconds", "A shorter tail is dropped. [default: 1, or the index's]", type=float)
+@flag("--stills", "Keep files whose picture never changes.", default=None)
 @shared("--workers", "--timeout")
 @flag("--overwrite", "Look at everything anew, with other settings perhaps.")
 @shared("--part", "--engine", "--ray-address", "--json")

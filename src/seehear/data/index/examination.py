@@ -43,7 +43,11 @@ class Rejection:
 
 
 def examine(
-    path: str, is_promised: bool, wanted: Sequence[str] = (), any_of_them: bool = False
+    path: str,
+    is_promised: bool,
+    wanted: Sequence[str] = (),
+    any_of_them: bool = False,
+    keeps_stills: bool = False,
 ) -> MediaInfo | Rejection | None:
     """Look at one file.
 
@@ -54,6 +58,7 @@ def examine(
         wanted: streams that must be there, of "video" and "audio", whatever is to be seen or heard
             in them; by default both, and neither still nor silent.
         any_of_them: one of `wanted` is enough.
+        keeps_stills: a picture that never changes is one, too.
 
     Returns:
         What it holds, why it cannot be used, or None for what nobody would take for media.
@@ -64,7 +69,9 @@ def examine(
             return None
         with Reader(path) as reader:
             has_stream = reader.has_video or reader.num_sounds > 0
-            return _with_streams(reader, wanted, any_of_them) if wanted else _examine(reader)
+            if wanted:
+                return _with_streams(reader, wanted, any_of_them)
+            return _examine(reader, keeps_stills)
     except MediaError as error:
         return Rejection(error.reason, error.detail) if is_promised or has_stream else None
 
@@ -87,13 +94,14 @@ def _with_streams(reader: Reader, wanted: Sequence[str], any_of_them: bool = Fal
     return info
 
 
-def _examine(reader: Reader) -> MediaInfo:
+def _examine(reader: Reader, keeps_stills: bool) -> MediaInfo:
     info = _with_streams(reader, ("video", "audio"))
     if info.seconds < LEAST_SECONDS:
         raise MediaError(
             info.path, "too short", f"{info.seconds:.2f} s with both picture and sound"
         )
-    if _is_still(reader, info, _FIRST_FRAMES) and _is_still(reader, info, _MORE_FRAMES):
+    counts = _FIRST_FRAMES, _MORE_FRAMES
+    if not keeps_stills and all(_is_still(reader, info, count) for count in counts):
         raise MediaError(info.path, "still picture")
     heard = reader.listen()
     if heard.failure is not None:

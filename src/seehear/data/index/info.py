@@ -69,7 +69,7 @@ _FORM: dict[str, Callable[[Any], object]] = {
         value is None
         or (
             isinstance(value, dict)
-            and value.keys() in ({"segment_seconds", "min_seconds"}, set())
+            and value.keys() <= {"segment_seconds", "min_seconds", "stills"}
             and all(isinstance(x, float | int) for x in value.values())
         )
     ),

@@ -41,13 +41,14 @@ class Looking:
     files: Sequence[Candidate]
     workers: int
     timeout_s: float
+    keeps_stills: bool = False
 
     def __call__(self, numbers: range, count: Count = lambda done: None) -> pa.Table:
         """Some of the files, in their order, with the columns of `SEEN`; what is no video and does
         not claim to be one is left out.
         """
         files = self.files[numbers.start : numbers.stop]
-        jobs = [(file.path, file.is_promised) for file in files]
+        jobs = [(file.path, file.is_promised, (), False, self.keeps_stills) for file in files]
         rows: list[dict[str, Any]] = []
         answers = examine_all(jobs, self.workers, self.timeout_s)
         for done, (file, answer) in enumerate(zip(files, answers, strict=True), 1):
@@ -70,7 +71,7 @@ def work_of(
     timeout_s: float,
 ) -> Work:
     """Looking at all files that an index is to be made of, and that nothing is known of yet."""
-    names = ("segment_seconds", "min_seconds")
+    names = ("segment_seconds", "min_seconds", "stills")
     of = {"files": digest_of_files(files), "settings": {name: call[name] for name in names}}
     if call["segments"]:
         of["list of segments"] = digest_of(Path(call["segments"]))
@@ -82,7 +83,7 @@ def work_of(
         call,
         len(files),
         FILES_A_GROUP,
-        Looking(files, workers, timeout_s),
+        Looking(files, workers, timeout_s, bool(call["stills"])),
         SEEN,
         overwrite=call["overwrite"],
         gives_way=True,

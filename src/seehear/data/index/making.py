@@ -62,6 +62,7 @@ def index(
     segments: str | os.PathLike[str] | None = None,
     segment_seconds: float | None = None,
     min_seconds: float | None = None,
+    stills: bool | None = None,
     workers: int | None = None,
     timeout_s: float = 30.0,
     progress: bool = True,
@@ -90,6 +91,8 @@ def index(
             was made with.
         min_seconds: a shorter last segment is dropped; a video that is shorter as a whole is one
             segment. By default 1, or what the index was made with.
+        stills: keep files whose picture never changes, which are left out by default, or as the
+            index was made.
         workers: processes; by default as many as there are cores for this process.
         timeout_s: a file that takes longer is left out as "timed out"; fetching a remote file does
             not count.
@@ -110,6 +113,7 @@ def index(
         IndexFileError: no file can be used.
     """
     given = _checked(segment_seconds, min_seconds, timeout_s, workers)
+    given |= {} if stills is None else {"stills": float(stills)}
     mine, by = Part.parse(part), Engine.parse(engine)
     chosen = SegmentList(segments) if segments is not None else None
     named = absolute_paths([paths] if isinstance(paths, str | os.PathLike) else list(paths))
@@ -140,7 +144,7 @@ def index(
             "root": files.root,
             "way_to_root": way_to(files.root, folder),
             "paths": named,
-            "settings": {} if chosen else settings,
+            "settings": {"stills": settings["stills"]} if chosen else settings,
             "segments": chosen.file if chosen else None,
             "rejected": tally(rejected),
         }
@@ -250,7 +254,7 @@ def _checked(
 
 def _settled(before: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
     """What is given, else as the index was made, else the defaults."""
-    settings = {"segment_seconds": 10.0, "min_seconds": 1.0, **before, **given}
+    settings = {"segment_seconds": 10.0, "min_seconds": 1.0, "stills": 0.0, **before, **given}
     longest, least = settings["segment_seconds"], settings["min_seconds"]
     if longest < least:
         raise SettingsError(

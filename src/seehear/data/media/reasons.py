@@ -24,7 +24,7 @@ REASONS: dict[str, str] = {
     "too short": "There is less than 0.02 s with both picture and sound.",
     "silent audio": "No channel of any track of sound reaches -60 dB wherever it was sampled, up "
     "to ten minutes of it.",
-    "still picture": "The picture is the same wherever it was sampled.",
+    "still picture": "The picture is the same wherever it was sampled; --stills keeps it.",
     "timed out": "Reading took longer than the time limit.",
     "crashed the decoder": "The process that read the file died of it.",
     "not in the list": "No line of the list of segments names the file.",

@@ -45,13 +45,22 @@ def read_still(path: str | os.PathLike[str], *, short_side_pixels: int) -> NDArr
         size_bytes = Path(path).stat().st_size
         if size_bytes > MAX_BYTES:
             raise MediaError(path, "absurd size", f"{size_bytes} bytes; the limit is {MAX_BYTES}")
-        with av.open(io.BytesIO(Path(path).read_bytes()), "r", options=_OPTIONS) as container:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise MediaError(path, "no permission", error.strerror or "") from None
+    return scaled_still(path, content, short_side_pixels=short_side_pixels)
+
+
+def scaled_still(
+    path: str | os.PathLike[str], content: bytes, *, short_side_pixels: int
+) -> NDArray[np.uint8]:
+    """The same of the bytes of a picture; the path is for errors."""
+    try:
+        with av.open(io.BytesIO(content), "r", options=_OPTIONS) as container:
             frame = next(container.decode(video=0))
             return scaled(path, frame, short_side_pixels)
     except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
         raise MediaError(path, "unreadable", str(error)) from None
-    except OSError as error:
-        raise MediaError(path, "no permission", error.strerror or "") from None
 
 
 def scaled(
