@@ -41,7 +41,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links out of docs/ are to files of the repository, which is not part of the site."""
+    """README is the first page; other links out of docs/ are to files that the site has not got."""
+    markdown = markdown.replace("](../README.md", "](index.md")
     return re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", markdown)
 
 
@@ -74,10 +75,10 @@ def settings() -> str:
         if (head := name.rpartition(".")[0]) != group:
             group = head
             lines += ["", f"## {group or 'run'}", ""]
-            lines += ["| setting | " + " | ".join(presets) + " | meaning |"]
+            lines += ["| setting | meaning | " + " | ".join(presets) + " |"]
             lines += ["|---" * (len(presets) + 2) + "|"]
         values = " | ".join(f"`{json.dumps(p[name].default)}`" for p in presets.values())
-        lines.append(f"| `{name}` | {values} | {leaf.help.replace('|', chr(92) + '|')} |")
+        lines.append(f"| `{name}` | {leaf.help.replace('|', chr(92) + '|')} | {values} |")
     return "\n".join(lines) + "\n"
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.thorough
 
 HERE = Path(__file__).parents[1] / "helpers"
 Found = dict[int, list[dict[str, Any]]]
-RELATIVE = 1e-3  # of losses and weights after 4 steps; measured: see docs/distributed.md
+RELATIVE = 1e-3  # of losses and weights after 4 steps; measured: see docs/lab.md
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Which segments are copies of one another: the same picture, the same sound, or both?
 
 A copy may be encoded anew, made smaller, brighter or quieter, cropped a little, or cut elsewhere;
-`signature` says what stays of it. Features would not do: alike is not the same (docs/using.md has
+`signature` says what stays of it. Features would not do: alike is not the same (docs/lab.md has
 both measured). No segment is compared with every other one by its signature: of each the
 `NEIGHBOURS` with the nearest outlines are, found block by block, so that memory grows with the
 number of segments and not with its square.
@@ -49,7 +49,7 @@ from seehear.runs.fingerprint import index_of_run
 from seehear.runs.folder import Run
 
 SAME = ("both", "picture", "sound", "either")
-LEAST_PICTURE, LEAST_SOUND = 0.65, 0.75  # correlations of copies: docs/using.md
+LEAST_PICTURE, LEAST_SOUND = 0.65, 0.75  # correlations of copies: docs/lab.md
 LEAST_STILL = 0.5  # correlation of what does not move in two pictures
 NEIGHBOURS = 24  # of each segment, by picture and by sound, are looked at
 LEAST_COSINE = 0.2  # of their outlines

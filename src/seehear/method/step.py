@@ -15,7 +15,7 @@ every step. A batch whose loss or gradient is not finite anywhere is learned fro
 
 DistributedDataParallel is not used: it rearranges its buckets after the first step, so that with
 three ranks or more gradients are added in another order than in a run that was resumed there, and
-the bits differ. On CPUs it saves no time either (docs/distributed.md has both measurements).
+the bits differ. On CPUs it saves no time either (docs/lab.md has both measurements).
 
 A step never waits for a GPU. Labels are sent ahead, counts and requests travel between CPUs, sums
 and losses stay on the device. Whether all numbers are finite is known there: it decides there
