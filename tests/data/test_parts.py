@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 
 import seehear
+from command_here import command
 from media_files import write_media
 from seehear.data.parts import Part, parts_of
 from seehear.errors import UsageError
 from seehear.library import assign_to_file, embed_to_file
+from seehear.machine import console
 
 TIMES = {"created", "updated", "check", "way_to_root"}  # in index.json: when and where, not what
 
@@ -185,6 +187,44 @@ def test_what_is_missing_or_of_another_kind_is_refused_in_one_line(few, tmp_path
     seehear.merge(out)
     seehear.index(few, tmp_path / "whole", workers=1, progress=False)
     assert content(out)["rejected.parquet"] == content(tmp_path / "whole")["rejected.parquet"]
+
+
+def test_a_part_with_nothing_to_do_says_why_and_is_no_failure(few, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "index"
+
+    def line(videos: Path, part: str) -> tuple[int, str]:
+        call = ("index", videos, "--out", out, "--workers", 1, "--part", part)
+        return command(monkeypatch, *call), capsys.readouterr().out
+
+    code, said = line(few / "c.mp4", "1/2")
+    why = "part 1/2 has nothing to do (all there is makes 1 group, fewer than parts); 0 of 1"
+    assert (code, why in said) == (0, True), said
+    assert line(few / "c.mp4", "2/2")[0] == 0
+    seehear.merge(out)
+    code, said = line(few / "c.mp4", "1/2")
+    assert (code, "part 1/2 has nothing to do (nothing is new)" in said) == (0, True), said
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "of-nothing"
+    assert line(tmp_path / "empty", "1/2")[0] == 2  # as without parts
+    assert not parts_of(out).exists()
+
+
+@pytest.mark.parametrize("group", [2, 100])
+def test_what_failed_is_told_by_reason_while_work_goes_on(
+    few, finished_run, tmp_path, monkeypatch, capsys, group
+):
+    """Also of a group that is not done yet, which may be hundreds of files."""
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("seehear.data.index.looking.FILES_A_GROUP", group)
+    monkeypatch.setattr("seehear.library.sources.FILES_A_GROUP", group)
+    seehear.index(few, tmp_path / "index", workers=1)
+    said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("looking at files: ")]
+    assert any(" 7/9, " in x and "1 empty file, 1 no audio stream" in x for x in said), said
+    assert said[-1].endswith(" left, 1 empty file, 1 no audio stream, 1 not a media file")
+    embed_to_file(finished_run, few, tmp_path / "f.parquet", workers=1, device="cpu")
+    said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("embedding: ")]
+    assert any("1 empty file" in x for x in said[:-1]), said
+    assert said[-1].endswith("1 empty file, 1 not a media file"), said
 
 
 def test_an_unfinished_index_goes_on_and_one_of_other_files_begins_anew(few, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 
 from seehear.errors import UsageError
 from seehear.machine import outputs
-from seehear.machine.console import Console, Count, listing
+from seehear.machine.console import Console, Tell, counted, listing, untold
 from seehear.machine.distributed import cores, rows_of_rank
 from seehear.machine.files import TEMPORARY, atomic_file, whole_folder
 from seehear.machine.locks import one_writer
@@ -92,7 +92,7 @@ class Work:
         items: files or rows, in all.
         group_items: in a group.
         do: the items of a group -> its table. It never raises for what is in a file. It is called
-            with a count of items done, and may travel to another process.
+            with a `Tell`, and may travel to another process.
         schema: of the tables, which have the column `reason`.
         is_kept: whether what a group wrote beside its table is still there.
         overwrite: groups of another plan may be replaced.
@@ -106,7 +106,7 @@ class Work:
     call: Mapping[str, Any]
     items: int
     group_items: int
-    do: Callable[[range, Count], pa.Table]
+    do: Callable[[range, Tell], pa.Table]
     schema: pa.Schema
     is_kept: Callable[[pa.Table], bool] = lambda table: True
     overwrite: bool = False
@@ -133,9 +133,9 @@ class Work:
         """The file of a group."""
         return self.folder / f"{number:06d}.parquet"
 
-    def do_group(self, number: int, count: Count = lambda done: None) -> Counter[str]:
+    def do_group(self, number: int, tell: Tell = untold) -> Counter[str]:
         """Do one group, and write what came of it; returns how many failed for each reason."""
-        table = self.do(self.range(number), count).replace_schema_metadata(self._says(number))
+        table = self.do(self.range(number), tell).replace_schema_metadata(self._says(number))
         with atomic_file(self.path(number)) as temporary:
             pq.write_table(table, temporary, compression="zstd")
         return Counter(table["reason"].drop_null().to_pylist())
@@ -207,9 +207,13 @@ class PartSummary:
 
     def describe(self) -> str:
         """Two lines for a person."""
+        did = f"is done, {self.items} of its files or segments"
+        if not self.items:
+            all_of_it = f"all there is makes {counted(self.groups, 'group')}, fewer than parts"
+            did = f"has nothing to do ({all_of_it if self.groups else 'nothing is new'})"
         what = "Nothing is missing any more" if not self.missing else "When all parts are done"
         return (
-            f"{self.path}: part {self.part} is done, {self.items} of its files or segments; "
+            f"{self.path}: part {self.part} {did}; "
             f"{self.groups - self.missing} of {self.groups} groups are there.\n"
             f"{what}: {shlex.join(['seehear', 'merge', self.path])}"
         )
@@ -258,7 +262,7 @@ class Engine:
         return asked or (cores() if self.address is None else 1)
 
     def do(
-        self, work: Work, missing: list[int], count: Count, workers: int
+        self, work: Work, missing: list[int], tell: Tell, workers: int
     ) -> Iterator[tuple[int, Counter[str]]]:
         """Do some groups; yields the number of each, and how many failed in it for each reason."""
         if self.address is not None:
@@ -267,7 +271,7 @@ class Engine:
             yield from do_on_ray(work, missing, self.address, workers)
             return
         for number in missing:
-            yield number, work.do_group(number, count)
+            yield number, work.do_group(number, tell)
 
 
 def do(
@@ -290,15 +294,22 @@ def do(
     missing = [number for number in mine if work.table(number) is None]
     total, left = (sum(len(work.range(n)) for n in numbers) for numbers in (mine, missing))
     failed: Counter[str] = Counter()
-    count, done = console.watch(what, total, lambda: listing(failed), unit=unit), total - left
+    underway: Counter[str] = Counter()  # of the group that this process is at
+    count, done = (
+        console.watch(what, total, lambda: listing(failed + underway), unit=unit),
+        total - left,
+    )
     count(done)
     if not missing:
         return
 
-    def within(items: int) -> None:
+    def within(items: int, why: Mapping[str, int] = {}, /) -> None:
+        underway.clear()
+        underway.update(why)
         count(done + items)
 
     for number, why in engine.do(work, missing, within, workers):
+        underway.clear()
         failed += why
         done += len(work.range(number))
         count(done)

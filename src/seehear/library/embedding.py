@@ -44,7 +44,7 @@ from seehear.library.sources import (
     groups,
     source_of,
 )
-from seehear.machine.console import Console, Count, Watch, counting_from, unwatched
+from seehear.machine.console import Console, Tell, Watch, counting_from, untold, unwatched
 from seehear.machine.distributed import cores
 from seehear.machine.files import atomic_file
 from seehear.machine.outputs import check_file, real
@@ -254,12 +254,12 @@ class Call:
         }
         return pa.schema([*columns, ("reason", pa.string())], metadata)
 
-    def __call__(self, items: range, count: Count = lambda done: None) -> pa.Table:
+    def __call__(self, items: range, tell: Tell = untold) -> pa.Table:
         """The features of some files of the source, or rows of it, as a table."""
         group = self.source.group(items)
 
-        def step(segments: float) -> None:
-            count(int(segments / len(group.rows) * len(items)))
+        def step(segments: float, reasons: Iterable[str]) -> None:
+            tell(int(segments / len(group.rows) * len(items)), Counter(reasons))
 
         num_clips = int(self.settings["num_clips"])
         found = features_of(self.model, group, num_clips, self.workers, step)
@@ -325,11 +325,12 @@ def features_of(
     group: Group,
     num_clips: int,
     workers: int = 0,
-    progress: Callable[[float], None] = lambda segments: None,
+    progress: Callable[[float, Iterable[str]], None] = lambda segments, reasons: None,
 ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
     """Features of a group, (N, D) by modality, NaN where there are none, and number -> the reason.
 
-    Where one stream of a segment fails, the other is still read.
+    Where one stream of a segment fails, the other is still read. `progress` is called with how many
+    are done, and why some could not be read.
     """
     if num_clips < 1:
         raise UsageError(f"num_clips is {num_clips}. It must be at least 1.")
@@ -348,7 +349,9 @@ def features_of(
             model.numerics,
             rows=rows,
             num_clips=num_clips,
-            progress=lambda done: progress(before + done / num_clips),
+            progress=lambda done: progress(
+                before + done / num_clips, [*reasons.values(), *clips.reasons.values()]
+            ),
         )
         for modality, part_nD in extracted.of.items():
             found[modality][extracted.rows - first] = part_nD.numpy()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from seehear.errors import printable
 
@@ -25,9 +25,19 @@ Watch = Callable[[str, int], Count]  # called with what begins and how many ther
 PLAIN_SECONDS = 60.0
 
 
-def counting_from(first: int, count: Count) -> Count:
-    """Counts what is done of a part, where so many were done before it."""
-    return lambda done: count(first + done)
+class Tell(Protocol):
+    """Called with how many of a group are done, and how many of them failed for each reason."""
+
+    def __call__(self, done: int, failed: Mapping[str, int] = {}, /) -> None: ...
+
+
+def untold(done: int, failed: Mapping[str, int] = {}, /) -> None:
+    """Nobody wants to know."""
+
+
+def counting_from(first: int, count: Count) -> Tell:
+    """Counts what is done of a group, where so many were done before it."""
+    return lambda done, failed={}, /: count(first + done)
 
 
 def unwatched(what: str, total: int) -> Count:

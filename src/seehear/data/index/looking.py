@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from seehear.data.index.columns import FACTS, WORDS
 from seehear.data.index.discovery import Candidate
 from seehear.data.index.examination import Rejection
 from seehear.data.parts import Work, parts_of
-from seehear.machine.console import Count
+from seehear.machine.console import Tell, untold
 from seehear.machine.files import digest_of
 
 FILES_A_GROUP = 512
@@ -43,23 +44,25 @@ class Looking:
     timeout_s: float
     keeps_stills: bool = False
 
-    def __call__(self, numbers: range, count: Count = lambda done: None) -> pa.Table:
+    def __call__(self, numbers: range, tell: Tell = untold) -> pa.Table:
         """Some of the files, in their order, with the columns of `SEEN`; what is no video and does
         not claim to be one is left out.
         """
         files = self.files[numbers.start : numbers.stop]
         jobs = [(file.path, file.is_promised, (), False, self.keeps_stills) for file in files]
         rows: list[dict[str, Any]] = []
+        failed: Counter[str] = Counter()
         answers = examine_all(jobs, self.workers, self.timeout_s)
         for done, (file, answer) in enumerate(zip(files, answers, strict=True), 1):
             row = {"path": file.path, "file_bytes": file.file_bytes}
             row |= {"modified_ns": file.modified_ns}
             if isinstance(answer, Rejection):
                 rows.append({**row, "reason": answer.reason, "detail": answer.detail})
+                failed[answer.reason] += 1
             elif answer is not None:
                 usable = {"usable_start_s": answer.start_s, "usable_seconds": answer.seconds}
                 rows.append({name: getattr(answer, name, None) for name in FACTS} | row | usable)
-            count(done)
+            tell(done, failed)
         return pa.Table.from_pylist(rows, SEEN)
 
 

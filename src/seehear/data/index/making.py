@@ -127,6 +127,8 @@ def index(
         settings = _settled(before.info.get("settings", {}), given)
         call = {"paths": named, "segments": chosen.file if chosen else None, **settings}
         files = _find(named, folder, chosen, before)
+        if not (files.waiting or files.known):
+            raise _nothing_usable(folder, named, [], files)
         work = work_of(
             folder, files.waiting, {**call, "overwrite": overwrite}, by.workers(workers), timeout_s
         )
