@@ -34,9 +34,8 @@ def test_the_python_of_the_page_runs(finished_run, videos, tmp_path):
     for path in sorted(videos.rglob("*.mp4"))[:3]:
         shutil.copy(path, tmp_path / "videos")
     shutil.copy(next(videos.rglob("*.mp4")), tmp_path / "query.mp4")
-    shown = execute(
-        "\n".join(blocks("python", [ROOT / "docs" / "using.md"])[i][1] for i in range(7)), tmp_path
-    )
+    page = blocks("python", [ROOT / "docs" / "using.md"])
+    shown = execute("\n".join(text for _, text in page), tmp_path)
     assert "'rank': 1" in shown
     assert shown.splitlines()[-1] == "40"
 
