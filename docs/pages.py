@@ -41,16 +41,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """README is the first page; other links out of docs/ are to files that the site has not got."""
-    markdown = markdown.replace("](../README.md", "](index.md")
-    return re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", markdown)
+    """README is the first page; the site has no other file from outside of docs/."""
+    return unlinked(markdown.replace("](../README.md", "](index.md"), r"\.\./")
 
 
 def readme() -> str:
     """README.md is the first page; its links into docs/ are links within the site."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     text = text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changes.md)")
-    return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:)(?![\w-]+\.md)[^)]+\)", r"\1", text)
+    return unlinked(text, r"(?!https?:|#)(?![\w-]+\.md)")
+
+
+def unlinked(markdown: str, start: str) -> str:
+    """In place of links that begin so, which file of the repository is meant."""
+
+    def named(link: re.Match[str]) -> str:
+        label, path = link.groups()
+        return label if label == path else f"{label} (`{path}`)"
+
+    return re.sub(rf"(?<!!)\[([^\]]+)\]\({start}([^)#]+)[^)]*\)", named, markdown)
 
 
 def settings() -> str:
