@@ -62,7 +62,7 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
             spaces, read = members_of(teachers)
             of = (state.pair, clips, state.numerics, rows_of_this_rank(clips))
             features = yield from extracting(*of, encoders=read)
-            which = (cfg, state.numerics.device, state.round, spaces, state.last)
+            which = (cfg, state.numerics.device, state.round, spaces, state.before)
             found = cluster_features(features, clips.index.recording, *which)
             state.begin_round(found, heads_of(found, teachers), cfg)  # with new heads
 
@@ -80,7 +80,7 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
             yield from train(state, clips, course, cfg.train)
             state.end_student()
 
-        yield state.end_round()  # its clusters are `state.last` from here on
+        yield state.end_round(two_chains(cfg))  # its clusters are `state.last` from here on
 
 
 def teachers_in(cfg: Settings, number: int) -> Mapping[str, tuple[str, ...]]:
@@ -91,6 +91,14 @@ def teachers_in(cfg: Settings, number: int) -> Mapping[str, tuple[str, ...]]:
     half = len(teachers) // 2
     first = number % 2 * half
     return dict(list(teachers.items())[first : first + half])
+
+
+def two_chains(cfg: Settings) -> bool:
+    """Whether what one encoder knew comes back to it by the other, two rounds later, and never by
+    itself: both learn at once, from each other alone.
+    """
+    own = any(s in spaces or "joint" in spaces for s, spaces in TEACHERS[cfg.variant].items())
+    return cfg.train.order == "together" and not own
 
 
 def final_clusters(

@@ -28,16 +28,17 @@ from seehear.method.learning import GO_ON, Learning, Sums
 from seehear.method.step import make_optimizer
 
 STABLE_ROUNDS = 2  # so many in a row above `stop_nmi` end a run
-KEYS = {"round", "stable", "clusters", "last", "learned", "training", "pair"}  # of `state_dict`
+# of `state_dict`
+KEYS = {"round", "stable", "clusters", "last", "before", "learned", "training", "pair"}
 
 
 @dataclass(frozen=True)
 class Round:
     """One turn of the loop, once it is over.
 
-    clusters: what was taught. last: the newest clusters of each space before; none in the first.
-    learned: what happened to each student. stable: rounds in a row, this one the last, whose
-    clusters agreed with those of the round before by more than `stop_nmi`.
+    clusters: what was taught. last: the newest clusters of each space before, in the same chain;
+    none in the first. learned: what happened to each student. stable: rounds in a row, this one the
+    last, whose clusters agreed with the last ones by more than `stop_nmi`.
     """
 
     number: int
@@ -60,11 +61,13 @@ class State:
         numerics: where and how precisely; not part of a checkpoint.
 
     Of the run: `round` (the one at hand, from 0), `clusters` (of this round; empty until they are
-    made), `last` (of the round before), `stable`, `learned` (student -> Learning, of this round's
-    students that are through). Of the students at work: `students`, `learning`, `step` (batches of
-    the epoch so far), `optimizer`, `sums` (of the epoch so far), `best` (weights and optimiser
-    after the epoch of the least held-out loss). `request` is for the caller to set, at any time:
-    what should happen after the next step. The largest of all ranks' comes back in `Step.request`.
+    made), `last` (the newest of each space before), `before` (what this round's are compared with:
+    the same, or where two chains take turns those of the round before last), `stable`, `learned`
+    (student -> Learning, of this round's students that are through). Of the students at work:
+    `students`, `learning`, `step` (batches of the epoch so far), `optimizer`, `sums` (of the epoch
+    so far), `best` (weights and optimiser after the epoch of the least held-out loss). `request` is
+    for the caller to set, at any time: what should happen after the next step. The largest of all
+    ranks' comes back in `Step.request`.
     """
 
     def __init__(self, pair: Pair, numerics: Numerics) -> None:
@@ -73,6 +76,7 @@ class State:
         self.round, self.stable = 0, 0
         self.clusters: dict[str, Clusters] = {}
         self.last: dict[str, Clusters] = {}
+        self.before: dict[str, Clusters] = {}
         self.learned: dict[str, Learning] = {}
         self.students: tuple[str, ...] = ()
         self.learning, self.step = Learning(), 0
@@ -107,7 +111,7 @@ class State:
         if cfg.train.renew_heads or not heads.keys() <= set(self.pair.students):
             draws = torch.Generator().manual_seed(derive(cfg.seed, self.round, 0))
             self.pair.renew_heads(heads, draws)  # cluster numbers mean nothing across rounds
-        last = [self.last.get(name) for name in clusters]
+        last = [self.before.get(name) for name in clusters]
         moved = [
             nmi(c.labels_N, before.labels_N) if before else 0.0
             for c, before in zip(clusters.values(), last, strict=True)
@@ -163,10 +167,14 @@ class State:
         self.students, self.learning, self.step = (), Learning(), 0
         del self.optimizer, self.sums
 
-    def end_round(self) -> Round:
-        """All students are through: the round's clusters become the last ones."""
-        now = Round(self.round, self.clusters, self.last, self.learned, self.stable)
-        self.last = {**self.last, **self.clusters}  # of one sense each where students take turns
+    def end_round(self, two_chains: bool = False) -> Round:
+        """All students are through: the round's clusters become the last ones.
+
+        two_chains: these clusters know nothing of the round before, but of that before it.
+        """
+        now = Round(self.round, self.clusters, self.before, self.learned, self.stable)
+        newest = {**self.last, **self.clusters}  # of one sense each where students take turns
+        self.before, self.last = self.last if two_chains else newest, newest
         self.clusters, self.learned, self.round = {}, {}, self.round + 1
         return now
 
@@ -175,8 +183,9 @@ class State:
         return {
             "round": self.round,
             "stable": self.stable,
-            "clusters": {name: c.state_dict() for name, c in self.clusters.items()},
-            "last": {name: c.state_dict() for name, c in self.last.items()},
+            "clusters": packed(self.clusters),
+            "last": packed(self.last),
+            "before": None if self.before is self.last else packed(self.before),
             "learned": {student: asdict(learning) for student, learning in self.learned.items()},
             "training": self._training() if self.students else self._kept,
             "pair": self.pair.state_dict(),
@@ -205,8 +214,8 @@ class State:
                 f"{', '.join(sorted(state))}."
             )
         self.round, self.stable = int(state["round"]), int(state["stable"])
-        self.clusters = {name: Clusters.from_state_dict(c) for name, c in state["clusters"].items()}
-        self.last = {name: Clusters.from_state_dict(c) for name, c in state["last"].items()}
+        self.clusters, self.last = unpacked(state["clusters"]), unpacked(state["last"])
+        self.before = self.last if state["before"] is None else unpacked(state["before"])
         self.learned = {
             student: Learning(**learning) for student, learning in state["learned"].items()
         }
@@ -220,6 +229,16 @@ class State:
         self.optimizer.load_state_dict(state)
         for group in self.optimizer.param_groups:
             group["fused"] = True  # `load_state_dict` takes it from the checkpoint; see step.py
+
+
+def packed(clusters: Mapping[str, Clusters]) -> dict[str, dict[str, Any]]:
+    """Clusters by name, as a checkpoint has them."""
+    return {name: c.state_dict() for name, c in clusters.items()}
+
+
+def unpacked(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Clusters]:
+    """The inverse of `packed`."""
+    return {name: Clusters.from_state_dict(c) for name, c in states.items()}
 
 
 def heads_in(weights: Mapping[str, torch.Tensor]) -> dict[str, dict[str, int]]:

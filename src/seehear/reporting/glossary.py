@@ -56,7 +56,8 @@ GLOSSARY = (
         "NMI",
         "normalised mutual information: how far two groupings of the same segments agree, 0 if "
         "they have nothing to do with each other, 1 if they are the same but for names. With last: "
-        "with the clusters of the round before. Video-audio: of what is seen with what is heard.",
+        "with the clusters that these grew from: of the round before, or of that before it "
+        "where the senses teach each other. Video-audio: of what is seen with what is heard.",
         (*ROUNDS, "clusters"),
     ),
     Word("sizes", "segments in the smallest and the largest cluster.", (*ROUNDS, "clusters")),

@@ -52,12 +52,12 @@ def summary(
     (the accuracy of naming the largest cluster each time); heldout_recordings; per clustering
     num_clusters, sizes (largest, smallest), centred (by recording), effective (so many even
     clusters hold the same entropy), reseeded, inertia, nmi_last (with the last labels of the same
-    space, null for the first); stable (rounds in a row whose clusters agreed with the last ones' by
-    more than stop_nmi); nmi_video_audio (of the newest clusters, a mean over several numbers of
-    clusters; null where either is not clustered); between_recordings (per modality the share of
-    the variance of its features that lies between recordings, and "chance"); rankme (per modality
-    in how many directions features vary); unreadable (reason -> times in this round); timing
-    (clips_per_second, waiting_share, seconds).
+    space and chain, null for the first); stable (rounds in a row whose clusters agreed with the
+    last ones' by more than stop_nmi); nmi_video_audio (of the newest clusters, a mean over several
+    numbers of clusters; null where either is not clustered); between_recordings (per modality the
+    share of the variance of its features that lies between recordings, and "chance"); rankme (per
+    modality in how many directions features vary); unreadable (reason -> times in this round);
+    timing (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
     newest = dict(sorted({**now.last, **now.clusters}.items(), reverse=True))  # video before audio
