@@ -54,9 +54,7 @@ def test_what_the_site_shows_is_on_the_site(site: Path) -> None:
     pictures = re.findall(r'<img[^>]* src="([^"]+)"', first)
     assert len(pictures) >= 2
     assert all((site / picture).is_file() for picture in pictures)
-    assert (
-        "<code>examples/folder_to_names.ipynb</code>" in first
-    )  # a file that the site has not got
+    assert "<code>examples/folder_to_names.ipynb</code>" in first  # not a part of the site
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r'<(?:script|img|link)[^>]* (?:src|href)="https?://[^"]*"', text), (
