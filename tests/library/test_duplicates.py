@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import seehear
+from command_here import command
 from copying import write_copy
+from media_files import write_media
 from seehear.data.media.signature import (
     MOMENTS_HZ,
     correlation,
@@ -21,7 +23,9 @@ from seehear.data.media.signature import (
     outline,
     signatures,
 )
+from seehear.data.parts import parts_of
 from seehear.errors import SettingsError
+from seehear.library import signatures as signatures_room
 from seehear.library.copies import SCHEMA, neighbours
 from seehear.machine.console import Console
 
@@ -149,6 +153,68 @@ def test_what_cannot_be_read_is_counted_and_is_no_copy(videos, tmp_path):
     found = seehear.duplicates(tmp_path / "i", tmp_path / "d.parquet", workers=1)
     assert json.loads(json.dumps(found))["unreadable"] == {"not found": 1, "not a media file": 1}
     assert found["copies"] == 0
+
+
+def repeating(path: Path, order: str, seconds: float) -> Path:
+    """A film of scenes in an order, each letter so long, of noise by which it can be told."""
+    rate_hz, many = 12, {letter: number for number, letter in enumerate(sorted(set(order)))}
+    length = round(seconds * rate_hz)
+
+    def picture(number: int, width: int, height: int) -> np.ndarray:
+        scene = many[order[number // length]]
+        blocks = np.random.default_rng([scene, number % length]).integers(0, 256, (4, 4, 1))
+        wide = blocks.repeat(height // 4, axis=0).repeat(width // 4, axis=1)
+        return wide.repeat(3, axis=2).astype(np.uint8)
+
+    def waveform(times_s: np.ndarray) -> np.ndarray:
+        scenes = np.array([many[letter] for letter in order])
+        place = np.minimum((times_s / seconds + 1e-9).astype(int), len(order) - 1)
+        heard = np.random.default_rng(9).normal(0, 0.1, (len(many), round(seconds * 16000)))
+        inside = ((times_s - place * seconds) * 16000).round().astype(int)
+        return heard[scenes[place], np.minimum(inside, heard.shape[1] - 1)]
+
+    total = seconds * len(order)
+    shown = {"picture": picture, "waveform": waveform, "size": (64, 48), "fps": rate_hz}
+    return write_media(path, seconds=total, sample_rate_hz=16000, layout="mono", **shown)
+
+
+def test_what_comes_again_within_a_file_is_a_copy_but_for_neighbours(tmp_path):
+    """An advert (A) at three places, and a scene (D) of two segments, which are neighbours."""
+    repeating(tmp_path / "v.mp4", "ABCADDEA", 3.0)
+    seehear.index(tmp_path, tmp_path / "i", segment_seconds=3.0, workers=1, progress=False)
+    found = seehear.duplicates(tmp_path / "i", tmp_path / "d.parquet", workers=1)
+    assert (found["segments"], found["groups"], found["copies"]) == (8, 1, 2)
+    lines = pq.read_table(tmp_path / "d.parquet").to_pylist()
+    assert [(line["row"], line["keep"]) for line in lines] == [(0, True), (3, False), (7, False)]
+
+
+def test_signatures_that_were_read_are_kept_over_a_kill(videos, tmp_path, monkeypatch, capsys):
+    (tmp_path / "v").mkdir()
+    for number, source in enumerate(sorted(videos.rglob("*.mp4"))[:5]):
+        shutil.copy(source, tmp_path / "v" / f"{number}.mp4")
+    shutil.copy(tmp_path / "v" / "0.mp4", tmp_path / "v" / "5.mp4")
+    seehear.index(tmp_path / "v", tmp_path / "i", workers=1, progress=False)
+    seehear.duplicates(tmp_path / "i", tmp_path / "whole.parquet", workers=1)
+    monkeypatch.setattr(signatures_room, "SEGMENTS_A_GROUP", 2)
+    read, usual = [], signatures_room.run
+
+    def dying(task: str, jobs, workers: int, timeout_s: float):
+        given = list(jobs)
+        read.extend(Path(path).stem for path, *_ in given)
+        if read == list("012345"):  # at the third and last group
+            raise KeyboardInterrupt
+        return usual(task, given, workers, timeout_s)
+
+    monkeypatch.setattr(signatures_room, "run", dying)
+    out = tmp_path / "d.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        seehear.duplicates(tmp_path / "i", out, workers=1)
+    assert command(monkeypatch, "merge", out) == 2
+    assert "is not made in parts" in capsys.readouterr().err
+    seehear.duplicates(tmp_path / "i", out, workers=1)
+    assert read == list("01234545")
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not parts_of(out).exists()
 
 
 def test_an_unknown_relation_is_refused(index_folder, tmp_path):

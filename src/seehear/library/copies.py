@@ -20,33 +20,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from seehear.data.decoding.pool import run
 from seehear.data.index import Index
 from seehear.data.index.copies import same_bytes
-from seehear.data.index.examination import Rejection
 from seehear.data.media.signature import Signature, correlation, outline
-from seehear.errors import SettingsError, UsageError
+from seehear.data.parts import Part, do
+from seehear.errors import SettingsError
 from seehear.library.assigning import columns_in, save_labels
 from seehear.library.gallery import PLACE
+from seehear.library.signatures import Known, Listed, segments_of, work_of
 from seehear.machine.console import Console
 from seehear.machine.distributed import cores
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import check_file
-from seehear.machine.reading import readable
-from seehear.runs.fingerprint import index_of_run
-from seehear.runs.folder import Run
 
 SAME = ("both", "picture", "sound", "either")
 LEAST_PICTURE, LEAST_SOUND = 0.65, 0.75  # correlations of copies: docs/lab.md
@@ -75,6 +70,9 @@ def duplicates(
 ) -> dict[str, Any]:
     """Find copies among segments, and write them by groups to a Parquet file, or to CSV.
 
+    Two segments of one file are copies where at least one segment's length lies between them. The
+    same call after a kill goes on with the signatures that were read.
+
     Args:
         source: the folder of a run or of an index, or a Parquet file of features, whose rows are
             segments.
@@ -97,13 +95,16 @@ def duplicates(
     inputs = [] if isinstance(source, Index) else [Path(source)]
     check_file(out, is_copies, "copies", overwrite=overwrite, inputs=inputs, endings=endings)
     listed = segments_of(source, index)
+    work = work_of(listed, out, workers or cores(), timeout_s)
     with one_writer(out), console or Console() as shown:
-        known = Known.read(listed, workers or cores(), timeout_s, shown)
+        do(work, Part(), shown, "looking and listening", "segments")
+        known = Known.of(work.tables())
         files = same_bytes(dict(zip(listed.paths, listed.file_bytes.tolist(), strict=True)))
         found = Comparison(listed, known, files, same)
         groups = found.groups(shown)
         table = table_of(groups, listed, found)
         save_labels(table, out, as_csv=out.suffix == ".csv")
+        work.remove()
     return {
         "path": str(out),
         "segments": len(listed.paths),
@@ -112,81 +113,6 @@ def duplicates(
         "files": sum(len(group) - 1 for group in files),
         "unreadable": dict(Counter(known.unreadable.values()).most_common()),
     }
-
-
-@dataclass(frozen=True)
-class Listed:
-    """The segments of a source: where they are, and how each is read (`signatures`)."""
-
-    rows: NDArray[np.int64]
-    paths: list[str]
-    start_s: NDArray[np.float64]
-    seconds: NDArray[np.float64]
-    file_bytes: NDArray[np.int64]
-    index: Index | None
-
-    def jobs(self) -> Iterator[tuple[Any, ...]]:
-        """What workers are asked for."""
-        if self.index is None:
-            times = zip(self.paths, self.start_s.tolist(), self.seconds.tolist(), strict=True)
-            yield from ((*place, None) for place in times)
-            return
-        for row in self.rows.tolist():
-            start_s, seconds = float(self.index.start_s[row]), float(self.index.seconds[row])
-            yield self.index.path(row), start_s, seconds, self.index.hearing(row)
-
-
-def segments_of(source: str | Path | Index, index: str | Path | None = None) -> Listed:
-    """The segments of a run, of an index, or of a file of features."""
-    path = Path() if isinstance(source, Index) else Path(source)
-    if isinstance(source, Index) or (path / "index.json").exists():
-        found = source if isinstance(source, Index) else Index.open(path)
-    elif path.is_file():
-        with readable(path, "Make it anew with `seehear embed`.", UsageError):
-            table = pq.read_table(path, columns=PLACE.names).cast(PLACE)
-        there_N = table["start_s"].is_valid().to_numpy() & table["path"].is_valid().to_numpy()
-        table = table.filter(pa.array(there_N))
-        paths, start_s, seconds = (table[name] for name in PLACE.names)
-        names = paths.to_pylist()
-        size = {name: file.stat().st_size for name in set(names) if (file := Path(name)).is_file()}
-        sizes = np.array([size.get(name, 0) for name in names], np.int64)
-        times = (start_s.to_numpy(), seconds.to_numpy())
-        return Listed(np.flatnonzero(there_N), names, *times, sizes, None)
-    else:
-        found = index_of_run(Run.open(path), index)
-    return Listed(
-        np.arange(len(found)),
-        [found.original_path(row) for row in range(len(found))],
-        found.original_start_s,
-        found.seconds,
-        found.file_bytes,
-        found,
-    )
-
-
-@dataclass(frozen=True)
-class Known:
-    """The signatures of all segments, by picture and by sound; stills; what could not be read."""
-
-    signatures: tuple[list[Signature], list[Signature]] = field(default_factory=lambda: ([], []))
-    stills: list[NDArray[np.float32]] = field(default_factory=list)
-    unreadable: dict[int, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, listed: Listed, workers: int, timeout_s: float, console: Console) -> Known:
-        """Have every segment read by worker processes."""
-        known, count = cls(), console.watch("looking and listening", len(listed.paths))
-        task = "seehear.data.media.signature:signatures"
-        nothing = np.zeros((0, 1), np.int8)
-        for number, answer in enumerate(run(task, listed.jobs(), workers, timeout_s)):
-            if isinstance(answer, Rejection):
-                known.unreadable[number] = answer.reason
-                answer = nothing, nothing, np.zeros(1, np.float32)
-            for signatures, signature in zip(known.signatures, answer[:2], strict=True):
-                signatures.append(signature)
-            known.stills.append(answer[2])
-            count(number + 1)
-        return known
 
 
 class Shared(NamedTuple):
@@ -245,10 +171,16 @@ class Comparison:
         return -half_seconds, -int(self.listed.file_bytes[number]), number
 
     def _is_same(self, a: int, b: int) -> bool:
-        if self.listed.paths[a] == self.listed.paths[b]:
+        if self.listed.paths[a] == self.listed.paths[b] and self._are_neighbours(a, b):
             return False
         what = self.compared(a, b).what
         return bool(what) and (self.same == "either" or what in ("bytes", "both", self.same))
+
+    def _are_neighbours(self, a: int, b: int) -> bool:
+        """Whether less lies between two segments of a file than the shorter one is long."""
+        starts, seconds = self.listed.start_s[[a, b]], self.listed.seconds[[a, b]]
+        first = int(starts.argmin())
+        return bool(starts[1 - first] < starts[first] + seconds[first] + seconds.min() - 1e-6)
 
     def compared(self, a: int, b: int) -> Shared:
         """What two segments have in common."""

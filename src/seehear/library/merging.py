@@ -10,6 +10,7 @@ from typing import Any
 from seehear.data.index import index
 from seehear.data.packing import pack
 from seehear.data.parts import MERGE, read_plan
+from seehear.errors import UsageError
 from seehear.library.assigning import assign_to_file
 from seehear.library.embedding import embed_to_file
 
@@ -34,4 +35,6 @@ def merge(out: str | os.PathLike[str]) -> Any:
     """
     out = Path(out)
     plan = read_plan(out)
+    if plan["work"] not in _MAKERS:
+        raise UsageError(f"{out} is not made in parts. Run the command again that began it.")
     return _MAKERS[plan["work"]](out=out, part=MERGE, **plan["call"])
