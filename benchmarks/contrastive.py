@@ -26,7 +26,6 @@ from torch.nn import functional as F
 
 from seehear.config import override
 from seehear.data.order import shuffled
-from seehear.evaluation.clusters import agreement
 from seehear.machine.console import Console
 from seehear.machine.files import write_json
 from seehear.method.clusters import cluster_features
@@ -36,7 +35,7 @@ from seehear.method.features import calibrate, encoder_inputs, extract
 from seehear.method.step import make_optimizer
 from seehear.method.train import learning_rate
 from seehear.presets import preset_settings
-from seehear.reporting.demo import Stage, prepare, probe_pair
+from seehear.reporting.demo import Stage, nmi_with_classes, prepare, probe_pair
 
 WAYS = {"infonce": ("video", "audio"), "simclr": ("video",)}
 WIDTH = 128  # of the projections
@@ -76,8 +75,8 @@ def measure(stage: Stage, way: str, epochs: int) -> dict[str, float]:
     features = extract(pair, stage.train_clips, stage.numerics)
     recording_N, device = stage.train_index.recording, stage.numerics.device
     clusters = cluster_features(features, recording_N, cfg, device, epochs, modalities)
-    class_N = stage.classes.of_rows(stage.train_index)
-    nmi = {f"nmi_{m}": agreement(clusters[m].labels_N, class_N)["nmi"] for m in modalities}
+    labels = {name: c.labels_N for name, c in clusters.items()}
+    nmi = nmi_with_classes(labels, stage.classes.of_rows(stage.train_index))
     probes = probe_pair(stage, pair)
     return {m: probes[m] for m in modalities} | nmi | {"cpu_seconds": seconds}
 

@@ -62,6 +62,7 @@ SECONDS = 2.0  # of a segment
 SIZE_PIXELS = 32
 CLASSES = 6  # of the twelve events, from the first on
 REDUCED = {  # of preset demo, so that a run takes two minutes on one thread
+    "cluster.num_clusters": (16,),
     "rounds": 4,
     "train.order": "alternating",
     "train.epochs": 8,

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
-from seehear.reporting.demo import demo, table
+from seehear.evaluation.clusters import agreement
+from seehear.reporting.demo import demo, nmi_with_classes, table
 
 
 @pytest.mark.slow
@@ -12,7 +14,12 @@ def test_a_small_demo_goes_through_and_a_second_call_reuses_it(tmp_path):
     arguments = {
         "seeds": (7,),
         "videos": 48,
-        "settings": {"rounds": 2, "train.epochs": 1, "compute.threads": 1},
+        "settings": {
+            "rounds": 2,
+            "train.epochs": 1,
+            "compute.threads": 1,
+            "cluster.num_clusters": (4, 16),
+        },
     }
     report = demo(tmp_path / "demo", **arguments)
     assert json.loads((tmp_path / "demo" / "demo.json").read_text())["seeds"].keys() == {"7"}
@@ -41,6 +48,27 @@ def test_a_small_demo_goes_through_and_a_second_call_reuses_it(tmp_path):
         .st_mtime_ns
     )
     assert again["seeds"]["7"]["ways"]["xdc"]["video"] == ways["xdc"]["video"]
+
+
+def test_clusters_are_compared_with_classes_where_there_is_one_for_each():
+    draws = np.random.default_rng(0)
+    class_N = np.arange(120) % 12
+    of = {
+        k: np.where(draws.random(120) < 0.5, class_N, draws.integers(k, size=120)) % k
+        for k in (8, 16, 32)
+    }
+    several = {
+        f"{space}_{k}": labels_N for space in ("video", "audio") for k, labels_N in of.items()
+    }
+    want = agreement(of[16], class_N)["nmi"]
+    assert nmi_with_classes(several, class_N) == {"nmi_video": want, "nmi_audio": want}
+    assert (
+        nmi_with_classes({"joint": of[32]}, class_N)["nmi_joint"]
+        == agreement(of[32], class_N)["nmi"]
+    )
+    few = {"video_4": class_N % 4, "video_8": of[8]}
+    nearest = {"nmi_video": agreement(of[8], class_N)["nmi"]}
+    assert nmi_with_classes(few, class_N) == nearest
 
 
 def test_the_table_gives_mean_and_range():

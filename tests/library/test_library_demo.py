@@ -67,6 +67,8 @@ def test_new_videos_of_consistently_assigned_events_go_where_training_ones_went(
     labels = assign(trained, fresh, workers=1)
     new_M = events_of(fresh, labels["path"].to_pylist())
     for name, clustering in trained.clusterings.items():
+        if len(clustering.centroids_KD) < 12:  # not one for every event
+            continue
         label_N = trained.labels[name]
         of = {}
         for k in range(len(clustering.centroids_KD)):

@@ -97,9 +97,10 @@ def train_here(
         "No encoders for both senses were named or are downloaded, so small ones are trained on "
         f"these videos (preset {PRESET}). Others: --encoder"
     )
-    most = preset_settings(PRESET).cluster.num_clusters[0]
+    most = usual_clusters(len(index))
+    counts = [k for k in preset_settings(PRESET).cluster.num_clusters if k <= most]
     settings = {
-        "cluster.num_clusters": (min(most, usual_clusters(len(index))),),
+        "cluster.num_clusters": tuple(counts or [most]),
         "data.workers": -1 if workers is None else workers,
         "compute.device": device,
     }
