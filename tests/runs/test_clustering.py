@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ import pytest
 import seehear
 from command_here import command
 from seehear.data.index import Index
+from seehear.data.parts import parts_of
 from seehear.errors import RunError, UsageError
 from seehear.library import open_run
 from seehear.machine.console import Console
+from seehear.runs import extraction
 
 pytest.importorskip("transformers", reason="pip install 'seehear[hf]'")
 
@@ -65,6 +68,31 @@ def test_rows_and_new_files_go_to_the_same_clusters(both, index_folder):
     for modality, part_ND in trained.features.items():
         again = np.stack(features[modality].to_pylist())
         np.testing.assert_allclose(again, part_ND, rtol=2e-3, atol=2e-3)
+
+
+def test_features_that_were_extracted_are_kept_over_a_kill(
+    networks, index_folder, tmp_path, monkeypatch
+):
+    encoder, out = f"hf:{networks}/clap", tmp_path / "run"
+    monkeypatch.setattr(extraction, "ROWS_A_GROUP", 8)
+    whole = seehear.cluster(index_folder, tmp_path / "whole", encoder, num_clusters=[4], **HOW)
+    asked, usual = [], extraction.extract
+
+    def dying(*of, rows: np.ndarray, **how):
+        asked.append(int(rows[0]))
+        if asked == [0, 8]:
+            raise KeyboardInterrupt
+        return usual(*of, rows=rows, **how)
+
+    monkeypatch.setattr(extraction, "extract", dying)
+    for ended in (True, False):
+        with pytest.raises(KeyboardInterrupt) if ended else nullcontext():
+            seehear.cluster(index_folder, out, encoder, num_clusters=[4], **HOW)
+        assert out.exists() is not ended
+        assert parts_of(out).exists() is ended
+    assert asked[2:] == list(range(8, len(Index.open(index_folder)), 8))
+    for name in ("features/audio.npy", "clusters/labels.parquet"):
+        assert (out / name).read_bytes() == (whole.path / name).read_bytes()
 
 
 def test_sights_and_sounds_are_compared_by_their_clusters(both, videos):

@@ -331,11 +331,15 @@ class Clips:
         failed[last.reason] += 1
         self.failures[last.reason] += 1
         self.reasons[int(row)] = last.reason
+        self.check_failed(failed, num_rows, f"; the last: {last}")
+
+    def check_failed(self, failed: Counter[str], num_rows: int, example: str = "") -> None:
+        """Raise TrainingError where more rows failed than the settings allow."""
         if failed.total() > max(1.0, self.data.max_failed_share * num_rows):
             reasons = ", ".join(f"{reason}: {count}" for reason, count in failed.most_common())
             raise TrainingError(
-                f"{failed.total()} of {num_rows} rows could not be read ({reasons}; the last: "
-                f"{last}), more than data.max_failed_share ({self.data.max_failed_share:g}) "
+                f"{failed.total()} of {num_rows} rows could not be read ({reasons}{example}), more "
+                f"than data.max_failed_share ({self.data.max_failed_share:g}) "
                 "allows. Run `seehear index` again on these videos, or raise data.max_failed_share."
             )
 

@@ -102,11 +102,16 @@ def two_chains(cfg: Settings) -> bool:
 
 
 def final_clusters(
-    state: State, clips: Clips, cfg: Settings, progress: Callable[[int], None] = lambda done: None
+    state: State,
+    clips: Clips,
+    cfg: Settings,
+    progress: Callable[[int], None] = lambda done: None,
+    features: Features | None = None,  # where they are known
 ) -> tuple[Features, dict[str, Clusters]]:
     """What finished encoders say of this rank's rows, and the clusters of all spaces and rows."""
-    rows = rows_of_this_rank(clips)
-    features = extract(state.pair, clips, state.numerics, rows=rows, progress=progress)
+    if features is None:
+        of = (state.pair, clips, state.numerics)
+        features = extract(*of, rows=rows_of_this_rank(clips), progress=progress)
     spaces = [space for space, members in MEMBERS.items() if {*members} <= {*features.of}]
     which = (cfg, state.numerics.device, state.round, spaces)
     return features, cluster_features(features, clips.index.recording, *which)

@@ -23,6 +23,7 @@ from seehear.machine.files import whole_folder
 from seehear.machine.locks import one_writer
 from seehear.method.state import State
 from seehear.models.model import Model, joined, load, name_of
+from seehear.runs.extraction import extracted, work_of
 from seehear.runs.fingerprint import fingerprint, place_of
 from seehear.runs.finishing import finish
 from seehear.runs.folder import Run
@@ -44,7 +45,8 @@ def cluster(
 ) -> Run:
     """Cluster the segments of an index by the features of trained encoders, without training.
 
-    Under torchrun all processes call it alike, and each extracts features of its share.
+    The same call after a kill goes on with the features that were extracted. Under torchrun all
+    processes call it alike, and each extracts features of its share.
 
     Args:
         index: the folder that `seehear.index` wrote.
@@ -81,9 +83,11 @@ def cluster(
         clips = Clips(index, cfg.clip, cfg.data, cfg.seed, model.modalities)
         divide_cores(clips, cfg.compute, device)
         origin = {str(k): v for k, v in model.info.items() if k in ("source", "networks")}
+        work = work_of(model, clips, out)
         with kernels(cfg.compute):
-            finish(run, cfg, State(model.pair, model.numerics), clips, shown, origin)
-    distributed.barrier()
+            found = extracted(work, clips, shown)
+            finish(run, cfg, State(model.pair, model.numerics), clips, shown, origin, found)
+    distributed.on_rank_zero(work.remove)
     return Run(out, run.record)
 
 

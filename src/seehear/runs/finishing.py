@@ -36,14 +36,14 @@ def finish(
     clips: Clips,
     console: Console,
     origin: Mapping[str, Any],
+    features: Features | None = None,
 ) -> None:
     """Write features of every row, the clusters of every space, and the encoders, with their
-    origin.
+    origin; `features` of this rank's rows, where they are known.
     """
     rows = len(distributed.rows_of_rank(len(clips)))
-    features, final = final_clusters(
-        state, clips, cfg, console.watch("features", rows, unit="clips")
-    )
+    count = console.watch("features" if features is None else "clusters", rows, unit="clips")
+    features, final = final_clusters(state, clips, cfg, count, features)
     pieces = distributed.gathered_rows(features.rows, features.of)
     if distributed.rank() > 0:
         for _ in pieces:
