@@ -3,6 +3,8 @@
 Of examples alone the mean is looked for, by the cosine as in `searching`; of one row that is the
 row itself. With counterexamples a linear classifier is fitted to both, in the space of clusters,
 which takes milliseconds; its score is the distance to the boundary, above 0 on the examples' side.
+Some rows at random are weak counterexamples: a tick and a cross alone would find what is farthest
+from the cross, and nothing like the tick.
 A cluster stands for the mean of its rows, its centroid.
 """
 
@@ -29,6 +31,7 @@ from seehear.method.clusters import MEMBERS
 from seehear.models.matching import space_of
 from seehear.models.model import Model
 
+AT_RANDOM = 200  # rows that weigh, all together, as much as all crosses
 STRENGTH = 10.0  # of the classifier, inverse to its regularisation: vectors are of unit length
 
 
@@ -93,10 +96,28 @@ def direction(
     likes_nD, unlikes_nD = (vectors(trained, space, rows) for rows in (like, unlike))
     if not unlike:
         return F.normalize(likes_nD.mean(dim=0), dim=0), 0.0
-    model = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000)
-    target_n = np.repeat([1, 0], [len(likes_nD), len(unlikes_nD)])
-    model.fit(torch.cat([likes_nD, unlikes_nD]).double().numpy(), target_n)
+    groups = likes_nD, unlikes_nD, vectors(trained, space, at_random(trained, space, like, unlike))
+    sizes = [len(group_nD) for group_nD in groups]
+    share = np.divide((1.0, 0.5, 0.5), np.maximum(1, sizes)) * (sizes[0] + sizes[1])
+    model = LogisticRegression(C=STRENGTH, max_iter=1000)
+    model.fit(
+        torch.cat(groups).double().numpy(),
+        np.repeat([1, 0, 0], sizes),
+        sample_weight=np.repeat(share, sizes),
+    )
     return torch.from_numpy(model.coef_[0]).float(), float(model.intercept_[0])
+
+
+def at_random(
+    trained: Trained, space: str, like: Sequence[int], unlike: Sequence[int]
+) -> list[int]:
+    """Readable rows of a run, always the same, that are no examples."""
+    total = len(RunGallery(trained))
+    drawn = np.random.default_rng(0).choice(total, min(AT_RANDOM, total), replace=False)
+    rows = np.setdiff1d(drawn, [*like, *unlike])
+    features = trained.features_of(rows, MEMBERS[space])
+    absent = [part_nD.isnan().any(dim=1).numpy() for part_nD in features.values()]
+    return list(map(int, rows[~np.any(absent, axis=0)]))
 
 
 def vectors(trained: Trained, space: str, rows: Sequence[int]) -> Tensor:

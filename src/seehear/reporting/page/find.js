@@ -21,10 +21,10 @@
     }));
   }
 
-  // Of what tells examples from counterexamples: the difference of their means.
+  // Of what is like the examples, less what the counterexamples are: half their mean, or what is farthest from them comes first.
   function weights(vectors, at, like, unlike) {
     const sum = new Float32Array(WIDTH);
-    for (const [rows, sign] of [[like, 1], [unlike, -1]]) for (const row of rows) if (at.has(row)) for (let d = 0; d < WIDTH; d++) sum[d] += (sign * vectors[at.get(row) * WIDTH + d]) / rows.length;
+    for (const [rows, sign] of [[like, 1], [unlike, -0.5]]) for (const row of rows) if (at.has(row)) for (let d = 0; d < WIDTH; d++) sum[d] += (sign * vectors[at.get(row) * WIDTH + d]) / rows.length;
     const length = Math.hypot(...sum) || 1;
     return sum.map((x) => x / length);
   }
@@ -134,6 +134,7 @@
         S.stop();
         head.replaceChildren(state.file === null ? "" : S.el("h2", { tabindex: "-1" }, S.bdi(state.file)));
         clear.hidden = !state.like.length && !state.unlike.length && state.file === null && !state.words;
+        count.textContent = "Searching …"; // the first time, a server opens the run's features
         results()
           .then((found) => {
             names.replaceChildren(...chips());
