@@ -14,6 +14,7 @@ import seehear
 from seehear.data.index import Index
 from seehear.errors import SettingsError, UsageError
 from seehear.library import open_run
+from seehear.library.assigning import save_labels
 from seehear.library.balancing import middles, shares
 from seehear.library.copies import SCHEMA
 
@@ -115,7 +116,10 @@ def test_copies_are_left_out(finished_run, tmp_path):
     said = seehear.subset(finished_run, 1000, out, without=tmp_path / "c.parquet")
     assert said["segments"] == len(index) - 28
     assert set(pq.read_table(out)["row"].to_pylist()) & set(range(30)) == {0, 1}
-    with pytest.raises(UsageError, match=r"s\.parquet is no Parquet file of `seehear duplicates`"):
+    save_labels(pa.Table.from_pylist(lines, SCHEMA), tmp_path / "c.csv", as_csv=True)
+    again = seehear.subset(finished_run, 1000, tmp_path / "t.csv", without=tmp_path / "c.csv")
+    assert again["segments"] == said["segments"]
+    with pytest.raises(UsageError, match=r"s\.parquet is no file of `seehear duplicates`"):
         seehear.subset(finished_run, 5, tmp_path / "x.csv", without=out)
 
 

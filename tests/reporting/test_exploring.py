@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from command_here import run
+from seehear.reporting.health import health
 from seehear.runs.folder import Run
 from whole_runs import wait_for
 
@@ -38,15 +39,19 @@ def test_training_that_was_killed_goes_on_to_the_page(videos, tmp_path):
         [sys.executable, "-m", "seehear", *typed], stderr=subprocess.PIPE, text=True
     )
     wait_for(tmp_path / "out" / "run", "rounds/000", first)
-    first.send_signal(signal.SIGKILL)
+    first.send_signal(signal.SIGTERM)
     said = first.communicate()[1]
+    assert first.returncode == 75
+    assert said.endswith("or with the same seehear explore, to the page.\n")
     assert "small ones are trained on these videos" in said
     assert " on this device; measured on " in said  # before it starts
+    assert "40 segments are few to learn from nothing" in said
 
     begun = Run.open(tmp_path / "out" / "run").record
     done = run(*typed)
     page = tmp_path / "out" / "run" / "report" / "index.html"
-    assert done.stdout.startswith(f"{page}: 40 segments, 40 with previews\n")
+    verdict = health(Run.open(tmp_path / "out" / "run"))["verdict"]["kind"]
+    assert done.stdout.startswith(f"{page}: {verdict}; 40 segments, 40 with previews\n")
     assert f"seehear report {tmp_path}/out/run --serve --open" in done.stdout
     finished = Run.open(tmp_path / "out" / "run")
     assert finished.record["created"] == begun["created"]

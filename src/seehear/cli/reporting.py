@@ -48,9 +48,9 @@ def explore(
     answer(
         as_json,
         built.to_dict(),
-        f"{built.path}: {built.rows} segments, {built.previews} with previews",
+        f"{built.path}: {built.verdict}; {built.rows} segments, {built.previews} with previews",
         *built.notes,
-        f"To name clusters: seehear report {shlex.quote(str(run))} --serve --open",
+        f"Next, to name clusters and search: seehear report {shlex.quote(str(run))} --serve --open",
     )
     if not no_open:
         click.launch(page.as_uri())

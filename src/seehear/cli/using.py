@@ -211,6 +211,9 @@ def subset(run: Path, as_json: bool, **options: Any) -> None:
         f"{counted(part['videos'], 'video')}, from {part['clusters']} of {part['of']} clusters by "
         f"{part['by']}, worth {part['even']:g} even ones. Drawn at random: {drawn['clusters']}, "
         f"worth {drawn['even']:g}.",
+        ""
+        if Path(part["path"]).suffix
+        else f"Next: seehear pretrain {shlex.quote(part['path'])} --out ANOTHER",
     )
 
 
@@ -241,6 +244,10 @@ def export_labels(run: Path, as_json: bool, **options: Any) -> None:
         f"{summary['path']}: {summary['segments']} segments of {summary['videos']} videos, "
         f"clustered by {', '.join(summary['clusterings'])}.",
         ", ".join(f"{count} {name}" for name, count in summary.get("classes", {}).items()),
+        f"Next: seehear evaluate {shlex.quote(str(run))} --task finetune --data INDEX --classes "
+        f"{shlex.quote(summary['path'])}"
+        if "classes" in summary
+        else "",
     )
 
 
@@ -267,11 +274,11 @@ def check_any_readable(summary: dict[str, Any]) -> None:
 def hit_rows(hits: pa.Table) -> list[list[str]]:
     """The hits as a person reads them."""
     spaces = [name[: -len("_cluster")] for name in hits.column_names if name.endswith("_cluster")]
-    rows = [["rank", "score", "start", "path", *spaces]]
+    rows = [["rank", "row", "score", "start", "path", *spaces]]
     for hit in hits.to_pylist():
         clusters = [hit[f"{space}_name"] or str(hit[f"{space}_cluster"]) for space in spaces]
         score, start = f"{hit['score']:.3f}", f"{hit['start_s']:.1f} s"
-        rows.append([str(hit["rank"]), score, start, hit["path"], *clusters])
+        rows.append([str(hit["rank"]), str(hit["row"]), score, start, hit["path"], *clusters])
     return rows
 
 

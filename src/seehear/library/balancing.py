@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from pyarrow import csv
 
 from seehear.data.index import Index
 from seehear.data.index.writing import write_part
@@ -180,10 +181,11 @@ def middles(prepared_nD: torch.Tensor, count: int, seed: int) -> NDArray[np.int6
 
 def left_out(index: Index, copies: Path) -> NDArray[np.int64]:
     """The rows that a file of `duplicates` has no need to keep."""
-    if copies.suffix != ".parquet" or not is_copies(copies):
-        raise UsageError(f"{copies} is no Parquet file of `seehear duplicates`.")
-    table = pq.read_table(copies, columns=["path", "start_s", "keep"]).to_pylist()
-    gone = {(line["path"], round(line["start_s"], 6)) for line in table if not line["keep"]}
+    if not is_copies(copies):
+        raise UsageError(f"{copies} is no file of `seehear duplicates`.")
+    read = csv.read_csv if copies.suffix == ".csv" else pq.read_table
+    lines = read(copies).select(["path", "start_s", "keep"]).to_pylist()
+    gone = {(line["path"], round(line["start_s"], 6)) for line in lines if not line["keep"]}
     places = enumerate(index.original_start_s.tolist())
     rows = [row for row, s in places if (index.original_path(row), round(s, 6)) in gone]
     return np.array(rows, np.int64)

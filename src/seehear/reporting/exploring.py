@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seehear.data.index import Index, index
-from seehear.errors import RunError
+from seehear.errors import Interrupted, RunError
 from seehear.machine.console import Console
 from seehear.models.at_hand import downloaded
 from seehear.presets import preset_settings
@@ -28,6 +28,7 @@ from seehear.runs.folder import Run
 from seehear.runs.pretrain import pretrain
 
 PRESET = "demo"
+FEW = 1000  # segments: XDC from random weights learned 400 by heart, and events from 1,200
 
 
 def explore(
@@ -97,12 +98,24 @@ def train_here(
         "No encoders for both senses were named or are downloaded, so small ones are trained on "
         f"these videos (preset {PRESET}). Others: --encoder"
     )
+<<<<<<< HEAD
     most = usual_clusters(len(index))
     counts = [k for k in preset_settings(PRESET).cluster.num_clusters if k <= most]
+=======
+    if len(index) < FEW:
+        console.say(
+            f"{len(index)} segments are few to learn from nothing (400 synthetic ones were learned "
+            "by heart, 1,200 were not). Released encoders need no training: seehear explore --help"
+        )
+    most = preset_settings(PRESET).cluster.num_clusters[0]
+>>>>>>> 01e2994 (Commands name what comes next: explore its verdict and how to go on, hits their rows, classes their evaluation)
     settings = {
         "cluster.num_clusters": tuple(counts or [most]),
         "data.workers": -1 if workers is None else workers,
         "compute.device": device,
     }
     how: dict[str, Any] = {"preset": PRESET, "settings": settings, "console": console}
-    pretrain(index, run, resume=resume, overwrite=not resume, **how)
+    try:
+        pretrain(index, run, resume=resume, overwrite=not resume, **how)
+    except Interrupted as stopped:
+        raise Interrupted(f"{stopped}\nor with the same seehear explore, to the page.") from None

@@ -98,7 +98,7 @@
           series: Object.keys(last.rankme).map((name) => ({ name, style: name, points: byRound(rounds, (r) => r.rankme[name]) })),
           format: (v) => S.number(Math.round(v)),
           from: 0,
-          good: "Good: holds or rises. In how many directions features vary; a fall towards 1 is a collapse.",
+          good: "Good: far above 1. In how many directions features vary: fewer while clusters form, and towards 1 it is a collapse.",
         }),
         recordings(rounds, shared),
         S.lines({
