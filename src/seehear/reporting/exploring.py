@@ -98,17 +98,13 @@ def train_here(
         "No encoders for both senses were named or are downloaded, so small ones are trained on "
         f"these videos (preset {PRESET}). Others: --encoder"
     )
-<<<<<<< HEAD
-    most = usual_clusters(len(index))
-    counts = [k for k in preset_settings(PRESET).cluster.num_clusters if k <= most]
-=======
     if len(index) < FEW:
         console.say(
             f"{len(index)} segments are few to learn from nothing (400 synthetic ones were learned "
             "by heart, 1,200 were not). Released encoders need no training: seehear explore --help"
         )
-    most = preset_settings(PRESET).cluster.num_clusters[0]
->>>>>>> 01e2994 (Commands name what comes next: explore its verdict and how to go on, hits their rows, classes their evaluation)
+    most = usual_clusters(len(index))
+    counts = [k for k in preset_settings(PRESET).cluster.num_clusters if k <= most]
     settings = {
         "cluster.num_clusters": tuple(counts or [most]),
         "data.workers": -1 if workers is None else workers,
