@@ -37,10 +37,8 @@ def pairs_of(
     width = int(others_N.max(initial=0)) + 1
     codes, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for start in range(0, len(labels_N), CHUNK_ROWS):
-        labels_n, others_n = (
-            labels_N[start : start + CHUNK_ROWS],
-            others_N[start : start + CHUNK_ROWS],
-        )
+        part = slice(start, start + CHUNK_ROWS)
+        labels_n, others_n = labels_N[part], others_N[part]
         both_n = (labels_n != UNLABELLED) & (others_n != UNLABELLED)
         here, times = np.unique(
             labels_n[both_n] * np.int64(width) + others_n[both_n], return_counts=True

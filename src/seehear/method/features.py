@@ -126,11 +126,7 @@ def calibrate(
     rows = np.arange(len(clips)) if rows is None else rows
     rows = shuffled(rows, (clips.seed, 0xCA1))[:CALIBRATION_ROWS]
     for batch in clips.batches(
-        rows,
-        epoch=CENTRED,
-        batch_size=batch_size,
-        keep_last=False,
-        modalities=modalities_of(fresh),
+        rows, epoch=CENTRED, batch_size=batch_size, keep_last=False, modalities=modalities_of(fresh)
     ):
         if len(batch.rows_B) > 1:
             inputs = encoder_inputs(batch, clips.clip, numerics, pair, fresh)

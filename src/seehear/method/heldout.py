@@ -30,12 +30,9 @@ def measure(
     now: Callable[[], Step],
 ) -> Generator[Step, None, tuple[Sums, bool]]:
     """Loss and accuracy on unaugmented clips of `rows`, and whether a rank asked to stop."""
-    sums, mine, leave = (
-        Sums(state.students, state.numerics.device),
-        distributed.rows_of_rank(len(rows)),
-        False,
-    )
+    sums, leave = Sums(state.students, state.numerics.device), False
     state.pair.eval()
+    mine = distributed.rows_of_rank(len(rows))
     rows = rows[mine.start : mine.stop]
     for batch in clips.batches(
         rows, epoch=CENTRED, batch_size=batch_size, modalities=modalities_of(state.students)

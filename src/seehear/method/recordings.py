@@ -90,9 +90,7 @@ class Centring:
         return cls(spread.mean_D, least) if spread.most >= least else None
 
     def __call__(self, features_nD: Tensor, recording_n: np.ndarray) -> Tensor:
-        """A copy of features without what is their recording's, float32; of rows on all ranks
-        where these have not been told to work alone.
-        """
+        """A copy of features without what is their recording's on all ranks, float32."""
         out_nD = features_nD.float().clone()
         for rows_c, mean_cD, count_c in _means(features_nD, recording_n):
             out_nD[rows_c] -= self.of_recording(mean_cD, count_c)

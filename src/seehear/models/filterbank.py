@@ -91,12 +91,7 @@ class ClapNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        filters_FM: Tensor,
-        hop_length: int,
-        samples: int,
-        is_fused: bool,
+        self, network: nn.Module, filters_FM: Tensor, hop_length: int, samples: int, is_fused: bool
     ) -> None:
         super().__init__()
         self.network, self.hop_length, self.samples = network, hop_length, samples

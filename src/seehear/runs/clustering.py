@@ -67,7 +67,13 @@ def cluster(
     device = str(distributed.start(find_device(device)))
     given = [encoder] if isinstance(encoder, str | Path | Model) else list(encoder)
     model = joined([x if isinstance(x, Model) else load(x, device=device) for x in given])
-    cfg = settings_of(model, len(index), num_clusters, workers)
+    cfg = Settings(  # as of a run that was trained
+        clip=model.clip,
+        encoders=Encoders(**model.info["encoders"]),
+        cluster=Cluster(num_clusters=tuple(num_clusters or [usual_clusters(len(index))])),
+        data=Data(workers=workers),
+        compute=Compute(device=model.numerics.device, precision="fp32"),
+    )
     check_size(cfg, index)
     console = console if distributed.rank() == 0 else Console(quiet=True)
     with nullcontext(console) if console else Console() as shown, ExitStack() as held:
@@ -94,19 +100,6 @@ def cluster(
 def usual_clusters(rows: int) -> int:
     """K where no number is given."""
     return min(MOST_CLUSTERS, max(2, rows // ROWS_A_CLUSTER))
-
-
-def settings_of(
-    model: Model, rows: int, num_clusters: Sequence[int] | None, workers: int
-) -> Settings:
-    """What the run records, as one that was trained would."""
-    return Settings(
-        clip=model.clip,
-        encoders=Encoders(**model.info["encoders"]),
-        cluster=Cluster(num_clusters=tuple(num_clusters or [usual_clusters(rows)])),
-        data=Data(workers=workers),
-        compute=Compute(device=model.numerics.device, precision="fp32"),
-    )
 
 
 def begin(held: ExitStack, out: Path, index: Index, overwrite: bool) -> str:

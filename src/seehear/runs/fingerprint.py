@@ -60,10 +60,8 @@ def index_of_run(run: Run, given: str | os.PathLike[str] | None = None) -> Index
         RunError: it is not there.
         IndexFileError: it is, and is another one, or damaged.
     """
-    digest, places = (
-        run.field("index", "digest"),
-        [Path(given)] if given is not None else places_of(run),
-    )
+    digest = run.field("index", "digest")
+    places = [Path(given)] if given is not None else places_of(run)
     there = [place for place in places if (place / "index.json").exists()]
     if not there and given is None:
         raise RunError(

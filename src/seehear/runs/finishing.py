@@ -1,6 +1,4 @@
-"""What does a run leave of finished encoders? Features of all rows, clusters of all spaces, the
-encoders.
-"""
+"""What does a run leave? Features of all rows, clusters of all spaces, and the encoders."""
 
 from __future__ import annotations
 
@@ -66,9 +64,7 @@ def finish(
 
 
 def sampled(pieces: Iterable[Piece], num_rows: int, sample: list[Features]) -> Iterator[Piece]:
-    """The same pieces; on the way `sample` gets all rows, or evenly spread ones of more than
-    `MATCHING_ROWS`.
-    """
+    """The same pieces; on the way `sample` gets all rows, or `MATCHING_ROWS` evenly spread ones."""
     step = -(-num_rows // MATCHING_ROWS)
     for rows, parts in pieces:
         kept_n = rows % step == 0

@@ -37,6 +37,8 @@ from seehear.machine.outputs import check_folder
 from seehear.machine.reading import readable
 
 FORMAT = 1  # of the run folder; raised when an older program could not read it any more
+KINDS = {"settings": dict, "index": dict, "numerics": dict, "created": str, "resumed": list}
+RESTORE = "Restore it, or use another run."
 _OF_A_ROUND = ("round.json", "labels.parquet", "checkpoint.pt")  # one of these at least is in it
 
 
@@ -54,15 +56,10 @@ class Run:
         Raises:
             RunError: there is something at `path`, and it is no run, or `overwrite` is not set.
         """
-        cls.check_free(path, overwrite=overwrite)
+        check_folder(path, outputs.RUN, overwrite=overwrite, in_place=True)
         full = {"format": FORMAT, "created": now(), "command": sys.argv, **versions(), **record}
         write_anew(path, "run.json", full)
         return cls(path, full)
-
-    @staticmethod
-    def check_free(path: Path, *, overwrite: bool) -> None:
-        """Raise RunError when `create` would."""
-        check_folder(path, outputs.RUN, overwrite=overwrite, in_place=True)
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -77,29 +74,15 @@ class Run:
             what = "is no run: it has no run.json" if path.exists() else "does not exist"
             raise RunError(f"{path} {what}. Make one with `seehear pretrain`.") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(
-                f"{path}/run.json cannot be read ({error}). Restore it, or use another run."
-            ) from None
+            raise RunError(f"{path}/run.json cannot be read ({error}). {RESTORE}") from None
         if not isinstance(record, dict):
-            raise RunError(
-                f"{path}/run.json is no record of a run. Restore it, or use another run."
-            )
-        for name, kind in {
-            "settings": dict,
-            "index": dict,
-            "numerics": dict,
-            "created": str,
-            "resumed": list,
-        }.items():
+            raise RunError(f"{path}/run.json is no record of a run. {RESTORE}")
+        for name, kind in KINDS.items():
             if not isinstance(record.get(name, kind()), kind):
-                raise RunError(
-                    f"{path}/run.json has no {name} of a run. Restore it, or use another run."
-                )
-        if any(
-            not isinstance(record.get("index", {}).get(name, ""), str)
-            for name in ("path", "absolute", "digest")
-        ):
-            raise RunError(f"{path}/run.json names no index. Restore it, or use another run.")
+                raise RunError(f"{path}/run.json has no {name} of a run. {RESTORE}")
+        index = record.get("index", {})
+        if any(not isinstance(index.get(x, ""), str) for x in ("path", "absolute", "digest")):
+            raise RunError(f"{path}/run.json names no index. {RESTORE}")
         if record.get("format") != FORMAT:
             raise RunError(
                 f"{path}/run.json has run format {record.get('format')}; this seehear reads "
@@ -116,10 +99,7 @@ class Run:
         found: Any = self.record
         for name in names:
             if not isinstance(found, dict) or name not in found:
-                raise RunError(
-                    f"{self.path}/run.json has no {' '.join(names)}. Restore it, or use another "
-                    f"run."
-                )
+                raise RunError(f"{self.path}/run.json has no {' '.join(names)}. {RESTORE}")
             found = found[name]
         return found
 

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seehear.errors import RunError
 from seehear.machine.files import write_json
-from seehear.machine.reading import CLUSTERING
+from seehear.machine.reading import CLUSTERING, readable
 
-FILE = "names.json"
+FILE, CORRECT = "names.json", "Correct it, or move it away."
 FORMAT = 1
 LONGEST = 80  # characters of one name
 
@@ -36,7 +34,7 @@ def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
     They are checked against the number of clusters by clustering, if given. Raises RunError where
     the file is not what it should be, or names clusters that the run does not have.
     """
-    with _readable(run / FILE):
+    with readable(run / FILE, CORRECT):
         names = checked_names(_read(run / FILE))
         if sizes is not None:
             check_clusters(names, sizes)
@@ -46,13 +44,12 @@ def read_names(run: Path, sizes: Mapping[str, int] | None = None) -> Names:
 
 
 def read_ticks(run: Path) -> Ticks:
-    """The segments that were said to be something, or not: name -> row -> which; empty where none
-    were.
+    """The segments that were said to be something, or not: name -> row -> which.
 
     Raises:
         RunError: the file is there and is not what it should be.
     """
-    with _readable(run / FILE):
+    with readable(run / FILE, CORRECT):
         return checked_ticks(_read(run / FILE))
 
 
@@ -61,14 +58,6 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return as_json({}, {})
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Correct it, or move it away.") from None
 
 
 def check_clusters(names: Names, sizes: Mapping[str, int]) -> None:

@@ -107,11 +107,6 @@ class Pair(nn.Module):
             self.encoders.eval()
         return self
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """The width D of each modality's features."""
-        return {modality: self.feature_dim(modality) for modality in self.modalities}
-
     def heads_for(self, student: str) -> nn.ModuleDict:
         """The heads of one encoder, by the space that teaches them."""
         heads = self.heads[student]

@@ -64,15 +64,12 @@ class VideoEncoder(nn.Module):
             nn.BatchNorm3d(width, eps=bn_eps),
             nn.ReLU(inplace=True),
         )
-        for i, stage in enumerate(
-            stages(width, depth, partial(VideoBlock, rule=midplanes, bn_eps=bn_eps))
-        ):
+        block = partial(VideoBlock, rule=midplanes, bn_eps=bn_eps)
+        for i, stage in enumerate(stages(width, depth, block)):
             setattr(self, f"layer{i + 1}", stage)
         self.pool = nn.AdaptiveAvgPool3d(1)
-        self.register_buffer(
-            "rgb_mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1, 1), persistent=False
-        )
-        self.register_buffer("rgb_std", torch.tensor(RGB_STD).view(1, 3, 1, 1, 1), persistent=False)
+        for name, values in (("rgb_mean", RGB_MEAN), ("rgb_std", RGB_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1, 1), persistent=False)
         initialise(self)
 
     def forward(self, frames_BCTHW: Tensor) -> Tensor:

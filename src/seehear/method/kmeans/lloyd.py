@@ -20,12 +20,7 @@ from seehear.errors import SettingsError
 from seehear.machine import distributed
 from seehear.method.kmeans.rows import Features, Rows, check_finite
 from seehear.method.kmeans.scores import Scorer, centre_if_far
-from seehear.method.kmeans.seeding import (
-    draw_rows,
-    first_centroids,
-    first_labels,
-    split_largest,
-)
+from seehear.method.kmeans.seeding import draw_rows, first_centroids, first_labels, split_largest
 from seehear.method.kmeans.totals import AllRanks, Totals
 
 

@@ -43,11 +43,7 @@ class Rows:
     """
 
     def __init__(
-        self,
-        features: Features,
-        device: str | torch.device | None = None,
-        *,
-        alone: bool = False,
+        self, features: Features, device: str | torch.device | None = None, *, alone: bool = False
     ) -> None:
         self.data = as_matrix(features)
         self.device = self.data.device if device is None else torch.device(device)
@@ -56,9 +52,8 @@ class Rows:
         self.block_rows = max(1, _BLOCK_NUMBERS[kind] // self.width)  # 16 MB in float32 on a CPU
         self.cache_rows = min(self.block_rows, max(1, _CACHE_NUMBERS[kind] // self.width))
         self.alone = alone
-        self.first, self.total = (
-            (0, len(self.data)) if alone else _place(len(self.data), self.width)
-        )
+        here = len(self.data)
+        self.first, self.total = (0, here) if alone else _place(here, self.width)
 
     def __len__(self) -> int:
         return len(self.data)
