@@ -18,7 +18,7 @@ from seehear.method.clusters import UNLABELLED, cluster_features
 from seehear.method.encoders.building import build_pair
 from seehear.method.features import Features, calibrate
 from seehear.method.learning import SAVE, Learning
-from seehear.method.method import TEACHERS, deep_cluster, final_clusters
+from seehear.method.method import TEACHERS, deep_cluster, final_clusters, teachers_in
 from seehear.method.state import Round, State
 from seehear.runs.log import line, summary, warnings_of
 
@@ -240,6 +240,46 @@ def test_a_run_ends_when_its_clusters_have_agreed_with_the_last_ones_twice():
     assert all(x > 0.7 for x in moved[-2:])
     assert len(rounds) < 9
     assert rounds_of(cfg, state)[1] == []
+
+
+def test_a_frozen_encoder_teaches_with_one_clustering_and_stays_as_it_was():
+    of = {"rounds": 3, "start.audio": "a run", "start.frozen": "audio", "train.lr": 0.01}
+    cfg = tiny_settings({**of, "train.order": "alternating", "train.warmup_share": 0.0})
+    clips, _ = planted_clips(cfg)
+    pair, heads = build_pair(cfg), []
+    calibrate(pair, clips, CPU)  # as any trained encoder, it has seen data
+    before = copy.deepcopy(pair.state_dict())
+    rounds, ends = [], []
+    for now in deep_cluster(State(pair, CPU), clips, cfg):
+        if isinstance(now, Round):
+            rounds.append(now)
+            ends.append(pair.heads["video"]["audio"].weight.clone())
+        elif now.number == 0 and now.stage == "video":
+            heads.append(pair.heads["video"]["audio"].weight.clone())
+    for name, value in pair.state_dict().items():
+        if name.startswith("encoders.audio."):
+            assert torch.equal(value, before[name]), name
+    assert any(not torch.equal(pair.state_dict()[name], before[name]) for name in before)
+    assert [[*now.learned] for now in rounds] == [["video"]] * 3
+    first = rounds[0].clusters["audio"]
+    assert all([*now.clusters.values()] == [first] for now in rounds)
+    assert torch.equal(ends[0], heads[1])
+    assert torch.equal(ends[1], heads[2])  # they learn on
+    again = rounds_of(override(cfg, {"start.frozen": "none"}))[1]
+    assert [[*now.learned] for now in again] == [["video"], ["audio"], ["video"]]
+
+
+def test_a_trained_encoder_learns_from_a_new_one_once_that_has_learned():
+    for variant in ("xdc", "mdc", "cdc", "sdc"):
+        cfg = tiny_settings({"variant": variant, "start.audio": "a run"})
+        assert [*teachers_in(cfg, 0)] == ["video", "audio"][: 2 if variant == "sdc" else 1]
+        assert [*teachers_in(cfg, 1)] == ["video", "audio"]
+        turns = override(cfg, {"train.order": "alternating"})
+        assert [[*teachers_in(turns, n)] for n in range(3)] == [["video"], ["audio"], ["video"]]
+        turns = override(turns, {"start.audio": "", "start.video": "a run"})
+        assert [[*teachers_in(turns, n)] for n in range(3)] == [["audio"], ["video"], ["audio"]]
+        both = override(cfg, {"start.video": "a run"})
+        assert [*teachers_in(both, 0)] == ["video", "audio"]
 
 
 def test_patience_that_can_do_nothing_is_said_once():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import warnings
@@ -105,10 +106,11 @@ def test_clap_hears_what_its_own_feature_extractor_makes(folder, name, seconds):
 
 
 def test_both_senses_of_pe_av_are_its_own_embeddings():
-    from seehear.models.huggingface import pe_av
+    from seehear.models.huggingface import FAMILIES
 
     network = tiny_pe_av()
-    encoders, clip = pe_av(network, network.config, {"size": {"height": 32, "width": 32}})
+    size = {"size": {"height": 32, "width": 32}}
+    encoders, clip = FAMILIES["pe_audio_video"].build(network, size)
     assert (clip.frames, clip.crop_pixels, clip.sample_rate_hz) == (16, 32, 48000)
     assert {m: encoder.feature_dim for m, encoder in encoders.items()} == {"video": 24, "audio": 24}
     frames, wave = torch.rand(2, 3, 4, 32, 32), torch.rand(2, 1920 * 5)
@@ -120,6 +122,40 @@ def test_both_senses_of_pe_av_are_its_own_embeddings():
         torch.testing.assert_close(encoders["video"](frames), wanted)
         torch.testing.assert_close(encoders["audio"](wave), network.get_audio_embeds(wave[:, None]))
         assert encoders["audio"](wave[:, :-7]).shape == (2, 24)  # no whole number of hops
+    (encoders["video"](frames).sum() + encoders["audio"](wave).sum()).backward()
+    for encoder in encoders.values():
+        for key, parameter in encoder.named_parameters():
+            assert parameter.requires_grad == (parameter.grad is not None), key
+
+
+@pytest.mark.parametrize("name", ["videomae", "vjepa2", "ast", "clap", "clap-fused"])
+def test_training_reaches_what_it_may_and_draws_nothing(folder, name):
+    model = seehear.load(f"hf:{folder}/{name}", device="cpu")
+    ((modality, encoder),) = model.pair.train().encoders.items()
+    before, draws = copy.deepcopy(encoder.state_dict()), torch.get_rng_state()
+    clip = model.clip
+    if modality == "video":
+        x = torch.rand(
+            2,
+            3,
+            clip.frames,
+            clip.crop_pixels,
+            clip.crop_pixels,
+            generator=torch.Generator().manual_seed(0),
+        )
+    else:
+        x = torch.rand(
+            2,
+            round(clip.sound_seconds * clip.sample_rate_hz),
+            generator=torch.Generator().manual_seed(0),
+        )
+    encoder(x).square().sum().backward()
+    for key, parameter in encoder.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), key
+    assert sum(parameter.requires_grad for parameter in encoder.parameters()) > 20
+    assert torch.equal(torch.get_rng_state(), draws)
+    for key, value in encoder.state_dict().items():  # statistics of batch norms, too
+        assert torch.equal(value, before[key]), key
 
 
 def test_silence_and_batches_are_fine(folder):

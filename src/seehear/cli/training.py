@@ -188,7 +188,8 @@ def merge(out: Path, as_json: bool) -> None:
 def pretrain(
     index: Path, out: Path, config_file: Path | None, settings: dict[str, Any], **options: Any
 ) -> None:
-    """Train a video and an audio encoder on the segments of INDEX, without labels.
+    """Train a video and an audio encoder on the segments of INDEX, without labels: new ones, or
+    those of --start.video and --start.audio: hf:NAME, a run, or released weights.
 
     On several GPUs: torchrun --nproc-per-node 8 -m seehear pretrain ... Stopped by a signal it
     saves and exits with 75.

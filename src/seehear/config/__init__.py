@@ -35,6 +35,7 @@ __all__ = [
     "Encoders",
     "Leaf",
     "Settings",
+    "Start",
     "Train",
     "convert",
     "differences",
@@ -48,6 +49,15 @@ __all__ = [
 ]
 
 Variant = Literal["xdc", "sdc", "mdc", "cdc", "same-modality"]
+# modality -> the settings that its encoder's shapes are, and those of a clip that it takes
+SHAPES = {
+    "video": ("video_width", "video_depth", "midplanes"),
+    "audio": ("audio_width", "audio_depth"),
+}
+INPUT = {
+    "video": ("frames", "frame_rate_hz", "short_side_pixels", "crop_pixels"),
+    "audio": ("sound_seconds", "sample_rate_hz", "mel_bins", "spectrogram_frames"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,15 +91,9 @@ class Clip:
         """How long the frames ("video") or the sound ("audio") of one clip are."""
         return self.frames / self.frame_rate_hz if modality == "video" else self.sound_seconds
 
-    def with_sound_of(self, other: Clip) -> Clip:
-        """These frames, and the sound of other settings."""
-        names = (
-            "sound_seconds",
-            "sample_rate_hz",
-            "mel_bins",
-            "spectrogram_frames",
-            "gain_decibels",
-        )
+    def with_input_of(self, modality: str, other: Clip) -> Clip:
+        """These settings, with what an encoder of one modality takes by others."""
+        names = INPUT[modality]
         return dataclasses.replace(self, **{name: getattr(other, name) for name in names})
 
     def span_seconds(self, modalities: Sequence[str]) -> float:
@@ -108,6 +112,22 @@ class Encoders:
     )
     audio_width: int = setting(64, "channels of the audio ResNet's first stage", low=1, high=512)
     audio_depth: int = setting(18, "layers of the audio ResNet: 10 or 18", low=10, high=18)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from: new encoders, or trained ones."""
+
+    video: str = setting("", "its video encoder: a run, hf:NAME, or weights; empty: a new one")
+    audio: str = setting("", "its audio encoder, likewise")
+    frozen: Literal["none", "video", "audio"] = setting(
+        "none", "a trained encoder that never learns: its clusters, made once, teach the other"
+    )
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The modalities of the encoders that are trained already -> where they are from."""
+        return {m: name for m in INPUT if (name := getattr(self, m))}
 
 
 @dataclass(frozen=True)
@@ -205,8 +225,7 @@ class Compute:
         "off", "torch.compile's inductor, taken if it works and pays"
     )
     checkpoint_activations: bool = setting(
-        False,
-        "compute video activations again going backward: less memory, 1/3 more time",
+        False, "compute video activations again going backward: less memory, 1/3 more time"
     )
     deterministic: bool = setting(False, "only kernels that give the same bits each time")
     sync_batch_norm: bool = setting(False, "batch norm over all ranks instead of each one's")
@@ -241,6 +260,7 @@ class Settings:
     )
     clip: Clip = Clip()
     encoders: Encoders = Encoders()
+    start: Start = Start()
     cluster: Cluster = Cluster()
     train: Train = Train()
     data: Data = Data()
@@ -253,18 +273,35 @@ class Settings:
 
     def check(self) -> None:
         """Raise SettingsError for settings that contradict each other."""
-        clip, train = self.clip, self.train
-        if train.batch_size < 2 * train.batch_parts:
-            raise SettingsError(
+        clip, train, start = self.clip, self.train, self.start
+        for is_wrong, text in (
+            (
+                train.batch_size < 2 * train.batch_parts,
                 f"train.batch_parts is {train.batch_parts}, which leaves less than 2 of the "
                 f"{train.batch_size} clips of train.batch_size to a part. Raise the batch size, or "
-                f"lower the parts."
-            )
-        if clip.crop_pixels > clip.short_side_pixels:
-            raise SettingsError(
+                f"lower the parts.",
+            ),
+            (
+                clip.crop_pixels > clip.short_side_pixels,
                 f"clip.crop_pixels is {clip.crop_pixels}, more than clip.short_side_pixels "
-                f"({clip.short_side_pixels}). Lower the crop or raise the short side."
-            )
+                f"({clip.short_side_pixels}). Lower the crop or raise the short side.",
+            ),
+            (
+                start.frozen not in ("none", *start.given),
+                f"start.frozen is {start.frozen}, and a new encoder has nothing to teach. Name a "
+                f"trained one: --start.{start.frozen} RUN.",
+            ),
+            (
+                start.frozen != "none" and self.variant == "sdc",
+                f"start.frozen is {start.frozen}, which teaches nobody in variant sdc. Take xdc.",
+            ),
+            (
+                start.given and self.variant == "same-modality",
+                "variant is same-modality, whose encoders are all new. Leave out start.",
+            ),
+        ):
+            if is_wrong:
+                raise SettingsError(text)
         for name in ("video_depth", "audio_depth"):
             depth = getattr(self.encoders, name)
             if depth not in (10, 18):

@@ -140,9 +140,7 @@ def centrings_of(spaces: Mapping[str, Space]) -> dict[str, Centring]:
 
 
 def _centred(
-    features: Sequence[Tensor],
-    centrings: Sequence[Centring | None],
-    recording_n: np.ndarray | None,
+    features: Sequence[Tensor], centrings: Sequence[Centring | None], recording_n: np.ndarray | None
 ) -> Sequence[Tensor]:
     """Features of each modality without what is their recordings'."""
     if recording_n is None or not any(centrings):
@@ -278,9 +276,12 @@ def cluster_features(
     return found
 
 
-def members_of(teachers: Mapping[str, tuple[str, ...]]) -> tuple[list[str], set[str]]:
-    """The spaces that teach, in the order of `MEMBERS`, and the encoders that these join."""
-    spaces = [space for space in MEMBERS if any(space in of for of in teachers.values())]
+def members_of(
+    teachers: Mapping[str, tuple[str, ...]], known: str = ""
+) -> tuple[list[str], set[str]]:
+    """The spaces that teach, in the order of `MEMBERS`, but for one, and their encoders."""
+    teach = {space for of in teachers.values() for space in of if space != known}
+    spaces = [space for space in MEMBERS if space in teach]
     return spaces, {encoder for space in spaces for encoder in MEMBERS[space]}
 
 

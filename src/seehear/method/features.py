@@ -106,12 +106,7 @@ def calibrate(
         rows: whose clips are looked at, at most `CALIBRATION_ROWS` of them, drawn; all by default.
 
     Every rank looks at the same rows, so that the result does not depend on their number; the first
-    counts failures.
-
-    A fresh network's running mean and variance are 0 and 1, whatever passes through it, so that its
-    features mirror loudness and brightness more than they need to. On the synthetic videos this
-    raises the NMI of random audio features with the true events from 0.13 to 0.20, and the first
-    round is what the video encoder has to start from.
+    counts failures. What it gives is in docs/method.md.
     """
     fresh = [name for name, encoder in pair.encoders.items() if is_untouched(encoder)]
     fresh = [name for name in fresh if modality_of(name) in clips.modalities]

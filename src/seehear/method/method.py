@@ -7,8 +7,8 @@ Audio-Video Clustering", NeurIPS 2020 (XDC, with SDC, MDC and CDC). A round is
     2. cluster   k-means; a row's cluster is its pseudo-label   labels_N in 0 .. K-1
     3. train     each encoder predicts its teachers' labels     cross-entropy, clips of the rows
 
-and the encoders, which start at random, are carried from round to round. Several ranks share rows
-and every training batch; all of them have all labels and the same weights.
+and the encoders, which start at random or as `settings.start` says, are carried from round to
+round. Several ranks share rows and every training batch; all have all labels and the same weights.
 """
 
 from __future__ import annotations
@@ -59,11 +59,13 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
         if not state.clusters:  # else a checkpoint from within this round has them
             if state.round == 0:  # not in the paper: batch norms begin with the data's
                 calibrate(state.pair, clips, state.numerics)
-            spaces, read = members_of(teachers)
-            of = (state.pair, clips, state.numerics, rows_of_this_rank(clips))
-            features = yield from extracting(*of, encoders=read)
-            which = (cfg, state.numerics.device, state.round, spaces, state.before)
-            found = cluster_features(features, clips.index.recording, *which)
+            found = {n: c for n, c in state.last.items() if n.split("_")[0] == cfg.start.frozen}
+            spaces, read = members_of(teachers, cfg.start.frozen if state.round else "none")
+            if spaces:
+                of = (state.pair, clips, state.numerics, rows_of_this_rank(clips))
+                features = yield from extracting(*of, encoders=read)
+                which = (cfg, state.numerics.device, state.round, spaces, state.before)
+                found |= cluster_features(features, clips.index.recording, *which)
             state.begin_round(found, heads_of(found, teachers), cfg)  # with new heads
 
         # The labels are fixed before anyone learns them, so students do not touch each other.
@@ -84,13 +86,20 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
 
 
 def teachers_in(cfg: Settings, number: int) -> Mapping[str, tuple[str, ...]]:
-    """Who learns in a round, and from which spaces: all, or half, whose clusters teach next."""
-    teachers = TEACHERS[cfg.variant]
-    if cfg.train.order != "alternating":
-        return teachers
-    half = len(teachers) // 2
-    first = number % 2 * half
-    return dict(list(teachers.items())[first : first + half])
+    """Who learns in a round, and from which spaces: all, or half, whose clusters teach next.
+
+    A frozen encoder never learns; a trained one waits for a new one that teaches it to learn first.
+    """
+    given, teachers = cfg.start.given, TEACHERS[cfg.variant]
+    students = [student for student in teachers if student != cfg.start.frozen]
+    if cfg.train.order == "alternating" and len(students) > 1:
+        students.sort(key=given.__contains__)
+        half = len(students) // 2
+        students = students[number % 2 * half :][:half]
+    if given and number == 0:  # what a new one says of the rows would undo what is known
+        new = {space for space, members in MEMBERS.items() if not {*members} <= given.keys()}
+        students = [s for s in students if s not in given or new.isdisjoint(teachers[s])]
+    return {student: teachers[student] for student in students}
 
 
 def two_chains(cfg: Settings) -> bool:
@@ -98,7 +107,7 @@ def two_chains(cfg: Settings) -> bool:
     itself: both learn at once, from each other alone.
     """
     own = any(s in spaces or "joint" in spaces for s, spaces in TEACHERS[cfg.variant].items())
-    return cfg.train.order == "together" and not own
+    return cfg.train.order == "together" and not own and cfg.start.frozen == "none"
 
 
 def final_clusters(

@@ -108,7 +108,8 @@ class State:
 
         heads: student -> clustering -> K, of those who learn.
         """
-        if cfg.train.renew_heads or not heads.keys() <= set(self.pair.students):
+        is_new = any(c is not self.last.get(name) for name, c in clusters.items())
+        if (cfg.train.renew_heads and is_new) or not heads.keys() <= set(self.pair.students):
             draws = torch.Generator().manual_seed(derive(cfg.seed, self.round, 0))
             self.pair.renew_heads(heads, draws)  # cluster numbers mean nothing across rounds
         last = [self.before.get(name) for name in clusters]

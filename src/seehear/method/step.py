@@ -295,16 +295,17 @@ class _Statistics:
     """Running statistics of all batch norms, many and small, laid end to end: a mean over parts."""
 
     def __init__(self, modules: nn.Module) -> None:
-        norms = [
+        self._norms = [
             m for m in modules.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
         ]
-        self._tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
-        self._counters: list[Any] = [m.num_batches_tracked for m in norms]
         self._none = next(modules.parameters()).detach().new_zeros(0)  # there may be no batch norms
 
     @torch.no_grad()
     def begin(self) -> None:
-        """Remember them as they are before a step."""
+        """Remember them as they are before a step; those that stay as they are do not count."""
+        norms = [m for m in self._norms if m.training]
+        self._tensors: list[Tensor] = [t for m in norms for t in (m.running_mean, m.running_var)]  # type: ignore[misc]
+        self._counters: list[Any] = [m.num_batches_tracked for m in norms]
         self._start, self._counted = self._now(), self._count_now()
         self.total = torch.zeros_like(self._start)
 

@@ -63,7 +63,7 @@ def export(
     """Write the encoders of a run, of an `encoders/` folder, or released ones, for other programs.
 
     Args:
-        run: what `seehear.load` opens, but for networks of Hugging Face.
+        run: what `seehear.load` opens, but for networks of Hugging Face as they are.
         to: "safetensors", "torchscript", "onnx" or "hub".
         out: the folder; must not exist, unless `overwrite` is set and it was made by this function.
         licence: of the weights, for the model card: an identifier such as apache-2.0.
@@ -77,9 +77,11 @@ def export(
     out = Path(out)
     check_export(Path(run), to, out, overwrite)
     model = load(run, device="cpu")
-    if model.info.get("networks"):
+    is_trained_here = "source" not in model.info  # then its weights are nowhere else
+    if model.info.get("networks") and not (is_trained_here and to in ("safetensors", "hub")):
         raise UsageError(
-            f"{run} is not of seehear's own networks. Export it with the library it comes from."
+            f"{run} is not of seehear's own networks. Export it with the library it comes from"
+            f"{', or to safetensors or hub' * is_trained_here}."
         )
     record: dict[str, Any] = {"to": to, "model": str(run), "digest": model.digest}
     with one_writer(out), whole_folder(out, replaces=EXPORT if overwrite else None) as folder:

@@ -135,7 +135,9 @@ def training(model: Model, run: Path) -> str:
     if source is not None:
         about = source.get("about", "Converted from a checkpoint of unknown origin.")
         return f"{about}\n\nFile {source['file']}, SHA-256 {source['sha256']}."
-    known = [key for key in ("variant", "rounds", "seehear", "commit") if key in model.info]
+    known = [
+        key for key in ("variant", "rounds", "start", "seehear", "commit") if key in model.info
+    ]
     lines = [f"- {key}: {model.info[key]}" for key in known]
     if index := model.info.get("index"):
         lines.append(f"- data: {index.get('rows')} segments, index {index.get('digest')}")

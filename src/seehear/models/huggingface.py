@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,7 @@ from seehear.method.encoders import wrap
 from seehear.models.filterbank import AstNetwork, ClapNetwork
 
 Encoders = dict[str, nn.Module]  # by modality
+encoder_of = partial(wrap, stays_eval=True)
 PREFIX = "hf:"  # what a name begins with in `seehear.load`
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AST_DEFAULTS = {
@@ -60,18 +62,28 @@ class Family:
 
     Args:
         module, name: where transformers has it.
-        build: network, config, what its preprocessor's file says -> encoders by modality, and clip
+        make: network, config, what its preprocessor's file says -> encoders by modality, and clip
             settings.
+        fixed: in the names of weights that get no gradient.
     """
 
     module: str
     name: str
-    build: Callable[[nn.Module, Any, dict[str, Any]], tuple[Encoders, Clip]]
+    make: Callable[[nn.Module, Any, dict[str, Any]], tuple[Encoders, Clip]]
+    fixed: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Any:
         """The class of its networks."""
         return getattr(import_module(f"transformers.models.{self.module}"), self.name)
+
+    def build(self, network: nn.Module, processor: dict[str, Any]) -> tuple[Encoders, Clip]:
+        """Encoders by modality, and clip settings."""
+        # Ranks take a gradient that is not there for zeros, with which a weight would decay.
+        for name, parameter in network.named_parameters():
+            if any(part in name for part in self.fixed):
+                parameter.requires_grad_(False)
+        return self.make(network, network.config, processor)
 
 
 def videomae(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[Encoders, Clip]:
@@ -91,7 +103,8 @@ def ast(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[Enc
     p = AST_DEFAULTS | {"max_length": config.max_length} | processor
     scale = (float(p["mean"]), 2 * float(p["std"])) if p["do_normalize"] else (0.0, 1.0)
     whole = AstNetwork(network, config.num_mel_bins, config.max_length, p["sampling_rate"], *scale)
-    encoder = wrap(whole, config.hidden_size, takes="waveform", output=lambda y: y.pooler_output)
+    width = config.hidden_size
+    encoder = encoder_of(whole, width, takes="waveform", output=lambda y: y.pooler_output)
     clip = Clip(sound_seconds=config.max_length * 0.01, sample_rate_hz=p["sampling_rate"])
     return {"audio": encoder}, clip
 
@@ -101,10 +114,8 @@ def clap(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[En
     from transformers.audio_utils import mel_filter_bank
 
     p = CLAP_DEFAULTS | {"feature_size": config.num_mel_bins} | processor
-    rate, style = (
-        p["sampling_rate"],
-        (None, "htk") if p["truncation"] == "fusion" else ("slaney",) * 2,
-    )
+    rate = p["sampling_rate"]
+    style = (None, "htk") if p["truncation"] == "fusion" else ("slaney", "slaney")
     bins = (p["fft_window_size"] // 2 + 1, p["feature_size"])
     filters_FM = mel_filter_bank(*bins, p["frequency_min"], p["frequency_max"], rate, *style)
     whole = ClapNetwork(
@@ -115,7 +126,7 @@ def clap(network: nn.Module, config: Any, processor: dict[str, Any]) -> tuple[En
         config.enable_fusion,
     )
     width = config.projection_dim
-    encoder = wrap(whole, width, takes="waveform", output=lambda y: y.audio_embeds)
+    encoder = encoder_of(whole, width, takes="waveform", output=lambda y: y.audio_embeds)
     return {"audio": encoder}, Clip(sound_seconds=p["max_length_s"], sample_rate_hz=rate)
 
 
@@ -132,19 +143,23 @@ def pe_av(network: Any, config: Any, processor: dict[str, Any]) -> tuple[Encoder
     frames = processor.get("num_frames") or PE_FRAMES
     clip = video_clip(frames, frames / PE_SECONDS, size, {"size": size})
     half = (0.5,) * 3
-    video = wrap(Embedding(*seen), width, rgb_mean=half, rgb_std=half, layout="BTCHW")
-    audio = wrap(Embedding(*heard), width, takes="waveform")
+    video = encoder_of(Embedding(*seen), width, rgb_mean=half, rgb_std=half, layout="BTCHW")
+    audio = encoder_of(Embedding(*heard), width, takes="waveform")
     sound = Clip(sound_seconds=PE_SECONDS, sample_rate_hz=PE_RATE_HZ)
-    return {"video": video, "audio": audio}, clip.with_sound_of(sound)
+    return {"video": video, "audio": audio}, clip.with_input_of("audio", sound)
 
 
+WITHOUT = ("dac_encoder.", "embedder.bottleneck.")  # gradients in transformers, of PE-AV
+FUSION = ("fusion_model.", "mel_conv2d.")  # of sounds longer than a clip, which we cut
 _AST = "audio_spectrogram_transformer"
 FAMILIES = {
     "videomae": Family("videomae.modeling_videomae", "VideoMAEModel", videomae),
-    "vjepa2": Family("vjepa2.modeling_vjepa2", "VJEPA2Model", vjepa2),
+    "vjepa2": Family("vjepa2.modeling_vjepa2", "VJEPA2Model", vjepa2, ("predictor.",)),
     "audio-spectrogram-transformer": Family(f"{_AST}.modeling_{_AST}", "ASTModel", ast),
-    "clap": Family("clap.modeling_clap", "ClapAudioModelWithProjection", clap),
-    "pe_audio_video": Family("pe_audio_video.modeling_pe_audio_video", "PeAudioVideoModel", pe_av),
+    "clap": Family("clap.modeling_clap", "ClapAudioModelWithProjection", clap, FUSION),
+    "pe_audio_video": Family(
+        "pe_audio_video.modeling_pe_audio_video", "PeAudioVideoModel", pe_av, WITHOUT
+    ),
 }
 
 
@@ -188,7 +203,7 @@ def huggingface_encoders(name: str) -> tuple[Encoders, Clip, dict[str, Any]]:
         raise CheckpointError(
             f"{name} lacks weights of its own architecture, {config.model_type}: {missing}, ..."
         )
-    encoders, clip = family.build(network, network.config, processor)
+    encoders, clip = family.build(network, processor)
     left_out = sorted(report["unexpected_keys"])
     source = {"name": PREFIX + name, "model_type": config.model_type, "left_out": left_out}
     about = {"family": config.model_type, "modalities": list(encoders)}
@@ -207,7 +222,7 @@ def rebuilt(about: Mapping[str, Any]) -> Encoders:
     try:
         family = FAMILIES[about["family"]]
         network = family.kind(family.kind.config_class.from_dict(about["config"]))
-        encoders, _ = family.build(network.eval(), network.config, dict(about["processor"]))
+        encoders, _ = family.build(network.eval(), dict(about["processor"]))
         return {modality: encoders[modality] for modality in about["modalities"]}
     except Exception as error:  # of whatever kind a stranger's description leads to
         raise ValueError(f"no network of {sorted(FAMILIES)}: {str(error).strip()[:200]}") from None
@@ -231,9 +246,7 @@ class WithoutPredictor(nn.Module):
 
 
 class Embedding(nn.Module):
-    """One sense of PE-AV: frames (B, T, C, H, W) or waveforms (B, L) -> (B, D) of the space that
-    all share.
-    """
+    """One sense of PE-AV: frames (B, T, C, H, W) or waveforms (B, L) -> (B, D), comparable."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -248,7 +261,7 @@ class Embedding(nn.Module):
 
 def video_encoder(network: nn.Module, config: Any, processor: dict[str, Any]) -> nn.Module:
     """The mean over tokens as feature, RGB normalised as the preprocessor's file says."""
-    return wrap(
+    return encoder_of(
         network,
         config.hidden_size,
         rgb_mean=processor.get("image_mean", IMAGENET_MEAN),

@@ -11,8 +11,8 @@ and networks of Hugging Face (`huggingface`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seehear.config import Clip, Encoders
+from seehear.config import SHAPES, Clip, Encoders, Settings
 from seehear.data.placing import MODALITIES
 from seehear.errors import RunError, UsageError
 from seehear.machine.devices import Numerics, find_device
@@ -173,21 +173,25 @@ def joined(models: Sequence[Model]) -> Model:
             )
     if len(models) == 1:
         return models[0]
-    seen, heard = givers["video"], givers["audio"]
-    assert seen is not None
-    assert heard is not None
-    pair = Pair(seen.pair.encoders["video"], heard.pair.encoders["audio"])
-    shapes = {k: v for k, v in heard.info["encoders"].items() if k.startswith("audio")}
-    encoders = Encoders(**(seen.info["encoders"] | shapes))
-    clip = seen.clip.with_sound_of(heard.clip)
-    networks = [
-        {**about, "modalities": [modality]}
-        for modality, giver in (("video", seen), ("audio", heard))
-        for about in giver.info.get("networks", ())
-        if modality in about["modalities"]
-    ]
-    info = {"source": {"name": " and ".join(map(name_of, models))}, "networks": networks}
-    return Model(pair, clip, seen.numerics, record_of(pair, encoders, clip, info))
+    return of_senses({m: giver for m, giver in givers.items() if giver is not None}, Settings())
+
+
+def of_senses(givers: Mapping[str, Model], base: Settings) -> Model:
+    """One encoder of a model for each modality, with its clip settings; else those of `base`."""
+    pair = Pair(**{m: giver.pair.encoders[m] for m, giver in givers.items()})
+    encoders, clip, networks = base.encoders, base.clip, []
+    for modality, giver in givers.items():
+        shapes = {name: giver.info["encoders"][name] for name in SHAPES[modality]}
+        encoders, clip = replace(encoders, **shapes), clip.with_input_of(modality, giver.clip)
+        networks += [
+            {**about, "modalities": [modality]}
+            for about in giver.info.get("networks", ())
+            if modality in about["modalities"]
+        ]
+    names = dict.fromkeys(map(name_of, givers.values()))
+    info = {"source": {"name": " and ".join(names)}, "networks": networks}
+    record = record_of(pair, encoders, clip, info)
+    return Model(pair, clip, next(iter(givers.values())).numerics, record)
 
 
 def name_of(model: Model) -> str:

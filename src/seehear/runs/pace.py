@@ -21,6 +21,7 @@ from seehear.errors import NotFiniteError
 from seehear.machine import distributed
 from seehear.machine.console import duration
 from seehear.machine.devices import synchronise
+from seehear.method.clusters import members_of
 from seehear.method.features import extracting, rows_of_this_rank
 from seehear.method.learning import FEATURES
 from seehear.method.method import TEACHERS, teachers_in
@@ -55,7 +56,9 @@ class Pace:
     def stages(self, number: int) -> dict[str, int]:
         """Those of a round, in order, with their clips."""
         students = teachers_in(self.cfg, number)
-        return {FEATURES: self.features} | dict.fromkeys(students, self.clips)
+        spaces, _ = members_of(students, self.cfg.start.frozen if number else "none")
+        first = {FEATURES: self.features} if spaces else {}
+        return first | dict.fromkeys(students, self.clips)
 
     def see(self, stage: str, done: int) -> bool:
         """Note how far a stage is; says whether it is a new one."""
@@ -122,7 +125,8 @@ class Pace:
         state, apart = new_state(), clips.apart()
         try:
             for student in TEACHERS[self.cfg.variant]:
-                steps, self.seconds[student] = self._time_student(state, apart, student, steps)
+                if student != self.cfg.start.frozen:
+                    steps, self.seconds[student] = self._time_student(state, apart, student, steps)
         except NotFiniteError:  # the run itself will tell
             return 0
         slowest = max(self.seconds.values())
@@ -134,9 +138,7 @@ class Pace:
     def _time_student(
         self, state: State, clips: Clips, student: str, steps: int
     ) -> tuple[int, float]:
-        """So many steps, or fewer where they are slow, and smaller ones where one is; returns
-        their number and seconds a clip.
-        """
+        """Steps, fewer or smaller ones where they are slow; their number and seconds a clip."""
         batch = min(self.cfg.train.batch_size, len(self.rows))
         least = min(batch, max(4, 2 * distributed.world_size()))
         clip_s = self._time_steps(state, clips, student, least, 1)  # after one that warms up

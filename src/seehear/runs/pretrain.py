@@ -29,12 +29,10 @@ from seehear.machine.devices import Numerics, choose, find_device, kernels, set_
 from seehear.machine.locks import one_writer
 from seehear.machine.reading import readable
 from seehear.machine.signals import Interruptions
-from seehear.method.encoders.building import build_pair
 from seehear.method.learning import Step
 from seehear.method.method import TEACHERS, deep_cluster
 from seehear.method.recordings import num_centred
 from seehear.method.state import State
-from seehear.presets import preset_settings
 from seehear.runs.checkpoint import save_round
 from seehear.runs.fingerprint import fingerprint, place_of, split_of, what_changed
 from seehear.runs.finishing import finish
@@ -50,6 +48,7 @@ from seehear.runs.log import (
 )
 from seehear.runs.pace import Pace, forecast
 from seehear.runs.saving import Saver, content, naming, restore
+from seehear.runs.starting import begin_from, pair_of_run, same_start, settings_from
 
 # What may differ when a run goes on: it changes no result, or only how far the run goes.
 FREE_ON_RESUME = frozenset(
@@ -144,6 +143,8 @@ def train_run(
     damaged = "It, or the last checkpoint, is damaged: restore them, or --overwrite the run."
     with readable(run.path / "run.json", damaged):
         failures = restore(run, state) if resume else {}
+    if not (state.round or state.clusters):
+        begin_from(run, cfg, state.pair)
     if is_over(run, state, cfg):
         console.say(end_of(run.path, state, cfg))
         return
@@ -162,14 +163,17 @@ def train_run(
         for text in forecast(pace, len(clips), state.round, steps):
             console.say(text)
         train_rounds(tensorboard, Saver(run, cfg, state, clips, console, requests, pace))
-        origin = {"rounds": state.round, "variant": cfg.variant}
+        origin: dict[str, Any] = {"rounds": state.round, "variant": cfg.variant}
+        if given := cfg.start.given:
+            networks = run.field("start").get("networks", [])
+            origin |= {"start": given, "networks": networks}
         finish(run, cfg, state, clips, console, origin)
 
 
 def new_state(run: Run, cfg: Settings) -> State:
     """Encoders as the settings say, where and how precisely the run's record says."""
     set_threads(cfg.compute)
-    pair, numerics = build_pair(cfg), recorded_numerics(run)
+    pair, numerics = pair_of_run(run, cfg), recorded_numerics(run)
     numerics.place(pair)
     pair.recompute(cfg.compute.checkpoint_activations)
     if cfg.compute.sync_batch_norm:
@@ -194,21 +198,19 @@ def begin(
     overwrite: bool,
 ) -> dict[str, Any]:
     """Make a new run's folder, locked until `held` is closed; returns its record."""
-    cfg = override(preset_settings(preset), changes)
+    cfg, start = settings_from(preset, changes)
     index = index.of_split(cfg.data.split)
     check_size(cfg, index)
     index.check()
-    outputs.check_folder(
-        out, outputs.RUN, overwrite=overwrite, inputs=[index.folder], in_place=True
-    )
+    inputs = [index.folder, *filter(Path.exists, map(Path, cfg.start.given.values()))]
+    outputs.check_folder(out, outputs.RUN, overwrite=overwrite, inputs=inputs, in_place=True)
     held.enter_context(one_writer(out, inside=True))
     set_threads(cfg.compute)
-    numerics = choose(cfg.compute, build_pair(cfg), cfg.clip)
-    record = {
-        "settings": cfg.to_dict(),
-        "index": place_of(index, out) | fingerprint(index),
-        "numerics": numerics.describe(),
-    }
+    record = {"settings": cfg.to_dict(), "index": place_of(index, out) | fingerprint(index)}
+    if start is not None:
+        record["start"] = {"weights": start.digest, **start.info}
+    pair = pair_of_run(Run(out, record), cfg)
+    record["numerics"] = choose(cfg.compute, pair, cfg.clip).describe()
     return Run.create(out, record, overwrite=overwrite).record
 
 
@@ -220,6 +222,8 @@ def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) 
     run, cfg = reopen(out, index, changes)
     check_size(cfg, index)
     index.check()
+    if changes.keys() & {"start.video", "start.audio"}:
+        same_start(run, cfg)
     recorded_numerics(run)
     run.record["index"] |= place_of(index, out)  # which may have been moved
     run.went_on(cfg.to_dict())
@@ -329,19 +333,15 @@ def reopen(out: Path, index: Index, changes: Mapping[str, Any]) -> tuple[Run, Se
         )
     recorded = run.settings()
     cfg = override(recorded, changes)
-    changed = {
-        name: both
-        for name, both in differences(recorded, cfg).items()
+    changed = [
+        f"{name} is {new}, and the run at {out} was made with {old}"
+        for name, (old, new) in differences(recorded, cfg).items()
         if name not in FREE_ON_RESUME
-    }
+    ]
     if changed:
-        what = "; ".join(
-            f"{name} is {new}, and the run at {out} was made with {old}"
-            for name, (old, new) in changed.items()
-        )
         raise RunError(
-            f"{what}. Leave it out to go on, or choose another --out. These may change: "
-            f"{', '.join(sorted(FREE_ON_RESUME))}."
+            f"{'; '.join(changed)}. Leave it out to go on, or choose another --out. These may "
+            f"change: {', '.join(sorted(FREE_ON_RESUME))}."
         )
     if run.field("index", "digest") != index.digest:
         what = what_changed(run.record["index"], index)

@@ -37,10 +37,9 @@ def pair_of(
         return pair.add_twins({"video2": video(), "audio2": audio()}) if with_twins else pair
 
 
-def build_pair(settings: Settings) -> Pair:
-    """Two encoders as the settings say, random weights from `settings.seed`, without heads; and
-    their twins where the variant wants them.
-    """
+def build_pair(settings: Settings, modalities: Sequence[str] = MODALITIES) -> Pair:
+    """New encoders, random weights from the seed, without heads; twins if the variant has them."""
+    twins = settings.variant == "same-modality"
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return pair_of(settings.encoders, with_twins=settings.variant == "same-modality")
+        return pair_of(settings.encoders, modalities, with_twins=twins)

@@ -30,19 +30,18 @@ class WrappedEncoder(nn.Module):
         output: Callable[[Any], Tensor] | None,
     ) -> None:
         super().__init__()
-        self.module, self.layout, self.takes_waveform, self.output = (
-            module,
-            layout,
-            takes_waveform,
-            output,
-        )
-        self.feature_dim = 0  # set by `wrap`
-        self.register_buffer(
-            "rgb_mean", normalisation[0] if normalisation else None, persistent=False
-        )
-        self.register_buffer(
-            "rgb_std", normalisation[1] if normalisation else None, persistent=False
-        )
+        self.module, self.layout = module, layout
+        self.takes_waveform, self.output = takes_waveform, output
+        self.feature_dim, self.stays_eval = 0, False  # set by `wrap`
+        mean, std = normalisation or (None, None)
+        self.register_buffer("rgb_mean", mean, persistent=False)
+        self.register_buffer("rgb_std", std, persistent=False)
+
+    def train(self, mode: bool = True) -> WrappedEncoder:
+        """As every module's, but for a module that stays in evaluation mode."""
+        super().train(mode)
+        self.module.train(mode and not self.stays_eval)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         if self.rgb_mean is not None:
@@ -73,6 +72,7 @@ def wrap(
     layout: Layout = "BCTHW",
     takes: Takes | None = None,
     output: Callable[[Any], Tensor] | None = None,
+    stays_eval: bool = False,
 ) -> WrappedEncoder:
     """Make an encoder of any PyTorch module, for `Pair`, `Model`, extraction and evaluation.
 
@@ -87,6 +87,8 @@ def wrap(
             in [-1, 1].
         output: takes the features (B, D) out of what the module returns; None where it returns
             them.
+        stays_eval: train it in evaluation mode: without dropout, which would draw from PyTorch's
+            global generator, so that a resumed run differs, and with batch norms as they are.
     Raises:
         ValueError: arguments of neither or both kinds, an unknown layout, or a module that gives no
             (B, D) features.
@@ -107,7 +109,7 @@ def wrap(
         else None
     )
     encoder = WrappedEncoder(module, normalisation, layout, takes == "waveform", output)
-    encoder.training = module.training
+    encoder.training, encoder.stays_eval = module.training, stays_eval
     encoder.feature_dim = feature_dim or probe_dim(encoder, PROBES[takes or "frames"])
     return encoder
 
