@@ -125,13 +125,7 @@ def of(tasks: str, names: str, help: str, **how: Any) -> Decorator:
 @of("finetune", "--scratch", "Start from random weights instead.", is_flag=True)
 @of("finetune", "--resume", "Go on after the last checkpoint.", is_flag=True)
 @of("finetune features", "--overwrite", "Replace what is there.", is_flag=True)
-@of(
-    "finetune",
-    "--set changes",
-    "Change a setting: lr=0.001.",
-    multiple=True,
-    metavar="NAME=VALUE",
-)
+@of("finetune", "--set changes", "Change a setting: lr=0.001.", multiple=True, metavar="NAME=VALUE")
 @of(
     "probe finetune retrieval clusters",
     "--explain",

@@ -133,10 +133,7 @@ def groupings_of(context: Evaluation, wanted: int | str) -> tuple[dict[str, Grou
     recording_n = index.recording[rows_n]
     groupings = {
         name: grouping(
-            c.labels_N,
-            rows_n,
-            prepared(name, c.space, of, recording_n),
-            c.clustering.centroids,
+            c.labels_N, rows_n, prepared(name, c.space, of, recording_n), c.clustering.centroids
         )
         for name, c in found.items()
     }

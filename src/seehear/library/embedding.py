@@ -35,15 +35,7 @@ from seehear.data.parts import Engine, Part, PartSummary, Work, do, parts_of, wr
 from seehear.data.placing import MODALITIES
 from seehear.data.remote.addresses import absolute
 from seehear.errors import MediaError, UsageError
-from seehear.library.sources import (
-    Cutting,
-    Group,
-    Paths,
-    Source,
-    group_of_file,
-    groups,
-    source_of,
-)
+from seehear.library.sources import Cutting, Group, Paths, Source, group_of_file, groups, source_of
 from seehear.machine.console import Console, Tell, Watch, counting_from, untold, unwatched
 from seehear.machine.distributed import cores
 from seehear.machine.files import atomic_file

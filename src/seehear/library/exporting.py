@@ -38,13 +38,7 @@ from seehear.data.stretches import fragment
 from seehear.errors import SettingsError, UsageError
 from seehear.library.assigning import columns_in, save_labels
 from seehear.library.gallery import PLACE
-from seehear.library.trained import (
-    BLOCK_ROWS,
-    Trained,
-    blocks_of,
-    open_run,
-    without_recordings,
-)
+from seehear.library.trained import BLOCK_ROWS, Trained, blocks_of, open_run, without_recordings
 from seehear.machine.files import atomic_file, whole_folder, write_json
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import LABELS, begins_with, check_file, check_folder, real

@@ -107,10 +107,7 @@ def search(
 
 
 def centred_query(
-    gallery: Gallery,
-    query: str | Path,
-    features: Mapping[str, Tensor],
-    console: Console | None,
+    gallery: Gallery, query: str | Path, features: Mapping[str, Tensor], console: Console | None
 ) -> Mapping[str, Tensor]:
     """Features of a query without what is its recording's, where the run takes that away.
 
@@ -182,11 +179,7 @@ def scorer_of(
 
 
 def score_blocks(
-    gallery: Gallery,
-    space: str,
-    score: Scorer,
-    top: int,
-    console: Console | None,
+    gallery: Gallery, space: str, score: Scorer, top: int, console: Console | None
 ) -> Best:
     """The best rows by scoring every one, block by block."""
     count = (console.watch if console else unwatched)("searching", len(gallery))
