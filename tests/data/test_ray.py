@@ -104,22 +104,38 @@ def cluster(monkeypatch) -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_node_that_dies_costs_no_byte(cluster, few, tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", ["index", "embed", "pack"])
+def test_a_node_that_dies_costs_no_byte(what, cluster, few, request, tmp_path, monkeypatch):
     """A node is killed when some groups are done and others under way; that which is left goes on
     alone.
     """
     monkeypatch.setattr("seehear.data.index.looking.FILES_A_GROUP", 1)
-    engine = f"ray:{cluster.address}"
-    local, out = tmp_path / "local", tmp_path / "on-ray"
-    index(few, local, "local")
-    work = threading.Thread(target=index, args=(few, out, engine))
+    monkeypatch.setattr("seehear.library.sources.FILES_A_GROUP", 1)
+    run = request.getfixturevalue("finished_run") if what == "embed" else None
+    if what == "pack":
+        index(few, tmp_path / "of-few", "local")
+
+    def make(out: Path, engine: str) -> None:
+        if what == "index":
+            index(few, out, engine)
+        elif what == "embed":
+            embed_to_file(run, few, out, engine=engine, workers=1, device="cpu")
+        else:
+            how: dict[str, Any] = {"preset": "debug", "shard_segments": 1, "workers": 1}
+            seehear.pack(tmp_path / "of-few", out, engine=engine, **how)
+
+    ending = ".parquet" if what == "embed" else ""
+    local, out = (tmp_path / f"{name}{ending}" for name in ("local", "on-ray"))
+    groups = out / ".packing" if what == "pack" else parts_of(out)
+    make(local, "local")
+    work = threading.Thread(target=make, args=(out, f"ray:{cluster.address}"))
     work.start()
-    until = time.monotonic() + 120
-    while not list(parts_of(out).glob("0*.parquet")) and time.monotonic() < until:
+    until = time.monotonic() + 240
+    while not list(groups.glob("0*.parquet")) and time.monotonic() < until:
         time.sleep(0.02)
     victim = next(node for node in cluster.list_all_nodes() if not node.head)
     cluster.remove_node(victim, allow_graceful=False)
-    done = len(list(parts_of(out).glob("0*.parquet")))
-    assert 0 < done < 9, "a node was not killed in the middle"
+    done = len(list(groups.glob("0*.parquet")))
+    assert 0 < done < 8, "a node was not killed in the middle"
     work.join()
     assert content(out) == content(local)
