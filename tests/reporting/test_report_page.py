@@ -153,7 +153,7 @@ def test_the_page_opens_from_disk_and_every_tab_by_mouse_and_keys(page, shown):
 
 
 def test_a_run_in_alternating_order_shows_both_students(page, shown, tmp_path):
-    how = {**FIXED, "rounds": 3, "cluster.num_clusters": 3, "train.order": "alternating"}
+    how = {**FIXED, "rounds": 3, "cluster.num_clusters": (3, 5), "train.order": "alternating"}
     run = seehear.pretrain(shown / "index", tmp_path / "run", preset="debug", settings=how)
     report = Path(seehear.report(run.path, previews=4, workers=1).path).parent
     visit(page, report)
@@ -163,9 +163,12 @@ def test_a_run_in_alternating_order_shows_both_students(page, shown, tmp_path):
         (label,) = [label for label in labels if label.startswith(title)]
         assert "video" in label
         assert "audio" in label
+    largest = page.find_element(By.XPATH, "//figure[h3='Largest cluster']")
+    assert "from one in the root of K (58% of 3, 45% of 5)" in largest.text
+    assert not largest.find_elements(By.CSS_SELECTOR, ".guide")  # each number has its own
     visit(page, report, "map/video")
     colour = Select(one(page, ".tools select"))
-    colour.select_by_visible_text("Video label by round")  # the first round has those of audio
+    colour.select_by_visible_text("Video (3) label by round")  # the first round has those of audio
     slider = one(page, ".tools input[type=range]")
     assert slider.get_attribute("max") == "1"
     assert until(lambda: one(page, ".map-legend").text)

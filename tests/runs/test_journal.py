@@ -129,6 +129,9 @@ def test_in_alternating_order_the_newest_of_each_student_counts_and_warns_once()
     assert newest["loss"] == {"video": [2.8], "audio": [1.0]}
     assert list(newest["clusters"]) == ["video", "audio"]
     assert newest["round"] == 1
+    several = [{"clusters": {f"{m}_{k}": {} for k in (8, 16, 64)}} for m in ("audio", "video")]
+    names = ["video_8", "video_16", "video_64", "audio_8", "audio_16", "audio_64"]
+    assert list(latest(several)["clusters"]) == names
     assert latest(rounds[:1])["loss"] == {"video": [2.8]}
     assert len(warnings_of(rounds[2], rounds[1])) == 1
     assert warnings_of(rounds[2], newest) == []

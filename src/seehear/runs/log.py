@@ -60,7 +60,7 @@ def summary(
     timing (clips_per_second, waiting_share, seconds).
     """
     learning = now.learning
-    newest = dict(sorted({**now.last, **now.clusters}.items(), reverse=True))  # video before audio
+    newest = video_first({**now.last, **now.clusters})
     teachers = {s: spaces for s, spaces in teachers.items() if s in now.learned}
     both = [
         nmi(newest[name].labels_N, newest[other].labels_N)
@@ -101,7 +101,12 @@ def latest(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     before, last = rounds[-2:][0], rounds[-1]
     merged = {key: {**before.get(key, {}), **last[key]} for key in BY_NAME if key in last}
-    return {**last, **{key: dict(sorted(of.items(), reverse=True)) for key, of in merged.items()}}
+    return {**last, **{key: video_first(of) for key, of in merged.items()}}
+
+
+def video_first(of: Mapping[str, Any]) -> dict[str, Any]:
+    """By modality, whichever a round had first; spaces of one in their order."""
+    return dict(sorted(of.items(), key=lambda item: item[0].split("_")[0], reverse=True))
 
 
 def clustering(name: str, c: Clusters, now: Round) -> dict[str, Any]:

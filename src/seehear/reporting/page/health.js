@@ -54,16 +54,18 @@
           { name: student, style: student, points: byEpoch(rounds, key, student) },
           { name: `${student}, ${end}`, style: `${student} dashed`, points: byEpoch(rounds, `heldout_${key}`, student) },
         ]);
-      const guess = Math.min(...clusterings.map((name) => Math.log(last.clusters[name].num_clusters)));
-      const alarming = Math.min(...Object.values(health.bounds.collapsed));
-      const most = Math.max(...clusterings.map((name) => last.clusters[name].num_clusters));
+      // Of several numbers of clusters, loss and accuracy are means; what is alarming differs.
+      const counts = [...new Set(clusterings.map((name) => last.clusters[name].num_clusters))].sort((a, b) => a - b);
+      const mean = (of) => counts.map(of).reduce((sum, x) => sum + x, 0) / counts.length;
+      const each = (of) => counts.map((k) => of(k) + (counts.length > 1 ? ` of ${k}` : "")).join(", ");
+      const alarming = Object.values(health.bounds.collapsed)[0];
       const charts = [
         S.lines({
           ...shared,
           title: "Loss",
           series: both("loss", "kept out"),
           format: (v) => v.toFixed(2),
-          guide: { value: guess, name: "guessing" },
+          guide: { value: mean(Math.log), name: "guessing" },
           good: "Good: well below guessing (ln K), falling within each round; a jump where a round begins is usual, since labels are new.",
         }),
         S.lines({
@@ -72,7 +74,7 @@
           series: both("accuracy", "kept out"),
           format: (v) => S.percent(v),
           from: 0,
-          good: `Good: far above chance (${S.percent(1 / most, 1)}), with kept-out clips close behind those that are trained on.`,
+          good: `Good: far above chance (${S.percent(mean((k) => 1 / k), 1)}), with kept-out clips close behind those that are trained on.`,
         }),
         S.lines({
           ...shared,
@@ -108,8 +110,8 @@
           format: (v) => S.percent(v),
           from: 0,
           to: 1,
-          guide: { value: alarming, name: "collapse" },
-          good: `Good: a small multiple of 1 / K (${S.percent(1 / most, 1)}); from one in the root of K (${S.percent(alarming)}) up it counts as collapsed.`,
+          guide: counts.length > 1 ? undefined : { value: alarming, name: "collapse" },
+          good: `Good: a small multiple of 1 / K (${each((k) => S.percent(1 / k, 1))}); from one in the root of K (${each((k) => S.percent(k ** -0.5))}) up it counts as collapsed.`,
         }),
         sizes(health),
         S.lines({
