@@ -18,7 +18,13 @@ from seehear.method.clusters import UNLABELLED, cluster_features
 from seehear.method.encoders.building import build_pair
 from seehear.method.features import Features, calibrate
 from seehear.method.learning import SAVE, Learning
-from seehear.method.method import TEACHERS, deep_cluster, final_clusters, teachers_in
+from seehear.method.method import (
+    TEACHERS,
+    deep_cluster,
+    final_clusters,
+    outdated,
+    teachers_in,
+)
 from seehear.method.state import Round, State
 from seehear.runs.log import line, summary, warnings_of
 
@@ -456,6 +462,21 @@ def test_clusters_are_compared_with_the_last_ones_of_their_own_chain(variant, ba
                 assert found["nmi_last"] == nmi(now, then)
 
 
+@pytest.mark.parametrize("variant", ["sdc", "mdc", "cdc", "xdc"])
+def test_in_turns_it_is_known_which_clusters_a_head_names(variant):
+    cfg = tiny_settings({"variant": variant, "train.order": "alternating", "rounds": 4})
+    state = State(build_pair(cfg), CPU)
+    _, rounds, _ = rounds_of(cfg, state)
+    old = outdated(state, cfg)
+    for student, learned_in in (("video", rounds[2]), ("audio", rounds[3])):
+        for name in state.pair.heads_for(student):
+            named = {**state.last, **old.get(student, {})}[name]
+            assert np.array_equal(named.labels_N, learned_in.clusters[name].labels_N)
+    assert set(old.get("video", {})) == {"mdc": {"video", "audio"}, "cdc": {"joint"}}.get(
+        variant, set()
+    )
+
+
 @pytest.mark.parametrize("order", ["together", "alternating"])
 def test_going_on_from_any_step_gives_the_same_bits(order):
     cfg = tiny_settings({"train.order": order, "rounds": 3, "cluster.warm_start": True})
@@ -476,9 +497,9 @@ def test_going_on_from_any_step_gives_the_same_bits(order):
             assert torch.equal(value, again.pair.state_dict()[name]), name
         for name, c in whole.last.items():
             assert np.array_equal(c.labels_N, again.last[name].labels_N)
-        assert again.before.keys() == whole.before.keys()
-        for name, c in whole.before.items():
-            assert np.array_equal(c.labels_N, again.before[name].labels_N)
+        assert again.older.keys() == whole.older.keys()
+        for name, c in whole.older.items():
+            assert np.array_equal(c.labels_N, again.older[name].labels_N)
 
 
 @pytest.mark.parametrize("centre", ["all", "auto"])

@@ -56,6 +56,7 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
     warn_where_none_are_kept_out(clips, heldout_rows, cfg.train)
     while not state.is_over(cfg.rounds, cfg.stop_nmi):
         teachers = teachers_in(cfg, state.round)
+        before = state.older if two_chains(cfg) else state.last
         if not state.clusters:  # else a checkpoint from within this round has them
             if state.round == 0:  # not in the paper: batch norms begin with the data's
                 calibrate(state.pair, clips, state.numerics)
@@ -64,9 +65,9 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
             if spaces:
                 of = (state.pair, clips, state.numerics, rows_of_this_rank(clips))
                 features = yield from extracting(*of, encoders=read)
-                which = (cfg, state.numerics.device, state.round, spaces, state.before)
+                which = (cfg, state.numerics.device, state.round, spaces, before)
                 found |= cluster_features(features, clips.index.recording, *which)
-            state.begin_round(found, heads_of(found, teachers), cfg)  # with new heads
+            state.begin_round(found, heads_of(found, teachers), cfg, before)  # new heads
 
         # The labels are fixed before anyone learns them, so students do not touch each other.
         labels = {name: c.labels_N for name, c in state.clusters.items()}
@@ -82,7 +83,7 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
             yield from train(state, clips, course, cfg.train)
             state.end_student()
 
-        yield state.end_round(two_chains(cfg))  # its clusters are `state.last` from here on
+        yield state.end_round(before)  # its clusters are `state.last` from here on
 
 
 def teachers_in(cfg: Settings, number: int) -> Mapping[str, tuple[str, ...]]:
@@ -108,6 +109,23 @@ def two_chains(cfg: Settings) -> bool:
     """
     own = any(s in spaces or "joint" in spaces for s, spaces in TEACHERS[cfg.variant].items())
     return cfg.train.order == "together" and not own and cfg.start.frozen == "none"
+
+
+def outdated(state: State, cfg: Settings) -> dict[str, dict[str, Clusters]]:
+    """Student -> the clusters that its heads name, where these were made anew after it learned: of
+    MDC and CDC, where students take turns.
+    """
+    latest = teachers_in(cfg, state.round - 1)
+    anew = members_of(latest)[0]
+    return {
+        student: {
+            name: state.older[name]
+            for name in state.pair.heads_for(student)
+            if name.split("_")[0] in anew and name in state.older
+        }
+        for student in state.pair.students
+        if student not in latest
+    }
 
 
 def final_clusters(

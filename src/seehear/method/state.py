@@ -29,7 +29,7 @@ from seehear.method.step import make_optimizer
 
 STABLE_ROUNDS = 2  # so many in a row above `stop_nmi` end a run
 # of `state_dict`
-KEYS = {"round", "stable", "clusters", "last", "before", "learned", "training", "pair"}
+KEYS = {"round", "stable", "clusters", "last", "older", "learned", "training", "pair"}
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,12 @@ class State:
         numerics: where and how precisely; not part of a checkpoint.
 
     Of the run: `round` (the one at hand, from 0), `clusters` (of this round; empty until they are
-    made), `last` (the newest of each space before), `before` (what this round's are compared with:
-    the same, or where two chains take turns those of the round before last), `stable`, `learned`
-    (student -> Learning, of this round's students that are through). Of the students at work:
-    `students`, `learning`, `step` (batches of the epoch so far), `optimizer`, `sums` (of the epoch
-    so far), `best` (weights and optimiser after the epoch of the least held-out loss). `request` is
-    for the caller to set, at any time: what should happen after the next step. The largest of all
-    ranks' comes back in `Step.request`.
+    made), `last` (the newest of each space before), `older` (those before them), `stable`,
+    `learned` (student -> Learning, of this round's students that are through). Of the students at
+    work: `students`, `learning`, `step` (batches of the epoch so far), `optimizer`, `sums` (of the
+    epoch so far), `best` (weights and optimiser after the epoch of the least held-out loss).
+    `request` is for the caller to set, at any time: what should happen after the next step. The
+    largest of all ranks' comes back in `Step.request`.
     """
 
     def __init__(self, pair: Pair, numerics: Numerics) -> None:
@@ -76,7 +75,7 @@ class State:
         self.round, self.stable = 0, 0
         self.clusters: dict[str, Clusters] = {}
         self.last: dict[str, Clusters] = {}
-        self.before: dict[str, Clusters] = {}
+        self.older: dict[str, Clusters] = {}
         self.learned: dict[str, Learning] = {}
         self.students: tuple[str, ...] = ()
         self.learning, self.step = Learning(), 0
@@ -102,20 +101,23 @@ class State:
         return self.round >= rounds or (is_still and not self.clusters)
 
     def begin_round(
-        self, clusters: dict[str, Clusters], heads: Mapping[str, Mapping[str, int]], cfg: Settings
+        self,
+        clusters: dict[str, Clusters],
+        heads: Mapping[str, Mapping[str, int]],
+        cfg: Settings,
+        before: Mapping[str, Clusters],
     ) -> None:
         """Take this round's clusters, make heads for them, and count the rounds that agree.
 
-        heads: student -> clustering -> K, of those who learn.
+        heads: student -> clustering -> K, of those who learn. before: to compare with.
         """
         is_new = any(c is not self.last.get(name) for name, c in clusters.items())
         if (cfg.train.renew_heads and is_new) or not heads.keys() <= set(self.pair.students):
             draws = torch.Generator().manual_seed(derive(cfg.seed, self.round, 0))
             self.pair.renew_heads(heads, draws)  # cluster numbers mean nothing across rounds
-        last = [self.before.get(name) for name in clusters]
         moved = [
-            nmi(c.labels_N, before.labels_N) if before else 0.0
-            for c, before in zip(clusters.values(), last, strict=True)
+            nmi(c.labels_N, before[name].labels_N) if name in before else 0.0
+            for name, c in clusters.items()
         ]
         is_still = cfg.stop_nmi and min(moved) > cfg.stop_nmi
         self.stable = self.stable + 1 if is_still else 0
@@ -168,14 +170,16 @@ class State:
         self.students, self.learning, self.step = (), Learning(), 0
         del self.optimizer, self.sums
 
-    def end_round(self, two_chains: bool = False) -> Round:
+    def end_round(self, before: Mapping[str, Clusters]) -> Round:
         """All students are through: the round's clusters become the last ones.
 
-        two_chains: these clusters know nothing of the round before, but of that before it.
+        before: what they were compared with.
         """
-        now = Round(self.round, self.clusters, self.before, self.learned, self.stable)
-        newest = {**self.last, **self.clusters}  # of one sense each where students take turns
-        self.before, self.last = self.last if two_chains else newest, newest
+        now = Round(self.round, self.clusters, before, self.learned, self.stable)
+        # of one sense each where students take turns
+        again = {name: c for name, c in self.last.items() if name in self.clusters}
+        self.older = {**self.older, **again}
+        self.last = {**self.last, **self.clusters}
         self.clusters, self.learned, self.round = {}, {}, self.round + 1
         return now
 
@@ -186,7 +190,7 @@ class State:
             "stable": self.stable,
             "clusters": packed(self.clusters),
             "last": packed(self.last),
-            "before": None if self.before is self.last else packed(self.before),
+            "older": packed(self.older),
             "learned": {student: asdict(learning) for student, learning in self.learned.items()},
             "training": self._training() if self.students else self._kept,
             "pair": self.pair.state_dict(),
@@ -216,7 +220,7 @@ class State:
             )
         self.round, self.stable = int(state["round"]), int(state["stable"])
         self.clusters, self.last = unpacked(state["clusters"]), unpacked(state["last"])
-        self.before = self.last if state["before"] is None else unpacked(state["before"])
+        self.older = unpacked(state["older"])
         self.learned = {
             student: Learning(**learning) for student, learning in state["learned"].items()
         }

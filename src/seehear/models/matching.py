@@ -6,7 +6,8 @@ features have nothing in common, are described in the same words: p_k, the chanc
     XDC  video head -> audio clusters, and the sound's own audio cluster;
          audio head -> video clusters, and the video's own video cluster
     MDC  both heads of both encoders -> the same video clusters and audio clusters
-    CDC  the head of each encoder -> the same joint clusters
+    CDC  the head of each encoder -> the same joint clusters (of both, where students take turns and
+         clusters were made anew between them, the older ones are translated to the newer)
     SDC  each head predicts its own sense's clusters: they are translated by how often training
          rows were in both; the same-modality control likewise, by its own clusters
 
@@ -20,7 +21,7 @@ clusterings of log sum_k p_k(v) p_k(a): the log-probability that both draw the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ class Matching:
         sharpness: clustering -> what the products with its prototypes are multiplied by.
         counts: (K_video, K_audio) how many training rows were in both clusters, by name of the two
             clusterings.
+        renewed: student -> clustering -> (K, K') the chance of each of its clusters for a row of
+            each that the head names, where the clustering was made anew after the head learned.
     """
 
     heads: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]
@@ -59,6 +62,7 @@ class Matching:
     prototypes: Mapping[str, Tensor]
     sharpness: Mapping[str, float]
     counts: Mapping[tuple[str, str], Tensor]
+    renewed: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
     def centrings(self) -> dict[str, Centring]:
@@ -77,6 +81,8 @@ class Matching:
             name: F.softmax(F.linear(features_ND, weight_KD, bias_K), dim=1)
             for name, (weight_KD, bias_K) in self.heads[modality].items()
         }
+        for name, chance_KK in self.renewed.get(modality, {}).items():
+            found[name] = found[name] @ chance_KK
         for name, prototypes_KD in self.prototypes.items():
             if space_of(name) == modality and name not in found:
                 own_ND = features_ND if centred_ND is None else centred_ND
@@ -98,7 +104,7 @@ class Matching:
                 parts.append(found[name])
             else:  # translated: p(theirs) = sum over ours of p(ours) p(theirs | ours)
                 ours, counts = self._translation(modality, name)
-                parts.append(found[ours] @ (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)))
+                parts.append(found[ours] @ chances(counts))
         return torch.cat(parts, dim=1)
 
     def scores(self, video_NS: Tensor, audio_MS: Tensor) -> Tensor:
@@ -148,6 +154,9 @@ class Matching:
             tensors[f"sharpness/{name}"] = torch.tensor(self.sharpness[name])
         for (video, audio), counts in self.counts.items():
             tensors[f"counts/{video}/{audio}"] = counts.contiguous()
+        for student, chance in self.renewed.items():
+            for name, chance_KK in chance.items():
+                tensors[f"renewed/{student}/{name}"] = chance_KK.contiguous()
         return tensors
 
     @classmethod
@@ -156,6 +165,7 @@ class Matching:
         heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {m: {} for m in MODALITIES}
         spaces: dict[str, dict[str, Tensor]] = {m: {} for m in MODALITIES}
         prototypes, sharpness, counts = {}, {}, {}
+        renewed: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             kind, *rest = key.split("/")
             if kind == "head" and rest[2] == "weight":
@@ -168,8 +178,10 @@ class Matching:
                 sharpness[rest[0]] = float(value)
             elif kind == "counts":
                 counts[rest[0], rest[1]] = value
+            elif kind == "renewed":
+                renewed.setdefault(rest[0], {})[rest[1]] = value
         fitted = {m: Space.from_state_dict(state) for m, state in spaces.items()}
-        return cls(heads, fitted, prototypes, sharpness, counts)
+        return cls(heads, fitted, prototypes, sharpness, counts, renewed)
 
 
 def fit_matching(
@@ -178,6 +190,7 @@ def fit_matching(
     clusters: Mapping[str, Clusters],
     cfg: Cluster,
     recording_N: np.ndarray,
+    outdated: Mapping[str, Mapping[str, Clusters]] | None = None,
 ) -> Matching:
     """Make a `Matching` of trained encoders, from the rows that they were trained on.
 
@@ -187,6 +200,8 @@ def fit_matching(
         clusters: the last round's, whose labels the heads were trained on.
         cfg: how features are prepared.
         recording_N: of all rows, which recording each is of.
+        outdated: student -> clustering -> the older clusters that its head was trained on, where
+            `clusters` has newer ones.
     """
     heads: dict[str, dict[str, tuple[Tensor, Tensor]]] = {
         student: {
@@ -215,7 +230,12 @@ def fit_matching(
         for audio in clusters
         if space_of(video) == "video" and space_of(audio) == "audio" and video[5:] == audio[5:]
     }
-    return Matching(heads, spaces, prototypes, sharpness, counts)
+    renewed = {
+        student: {name: chances(contingency(old, clusters[name])) for name, old in of.items()}
+        for student, of in (outdated or {}).items()
+        if student in MODALITIES
+    }
+    return Matching(heads, spaces, prototypes, sharpness, counts, renewed)
 
 
 def space_of(clustering: str) -> str:
@@ -237,6 +257,11 @@ def fit_sharpness(products_nK: Tensor, labels_n: Tensor) -> float:
         float(F.cross_entropy(sharpness * products_nK, labels_n)) for sharpness in SHARPNESSES
     ]
     return float(min(zip(losses, SHARPNESSES, strict=True))[1])
+
+
+def chances(counts: Tensor) -> Tensor:
+    """The share of each column in its row; zeros where a row is empty."""
+    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def contingency(one: Clusters, other: Clusters) -> Tensor:

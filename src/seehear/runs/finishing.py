@@ -14,7 +14,7 @@ from seehear.machine import distributed, outputs
 from seehear.machine.console import Console
 from seehear.machine.files import whole_folder
 from seehear.method.features import Features, write_features
-from seehear.method.method import final_clusters
+from seehear.method.method import final_clusters, outdated
 from seehear.method.state import State
 from seehear.models.files import save_encoders
 from seehear.models.matching import fit_matching
@@ -57,7 +57,7 @@ def finish(
     matching = None
     if len(state.pair.modalities) > 1:
         taught = state.last or final  # where nothing was, sights and sounds meet in their clusters
-        how = (cfg.cluster, clips.index.recording)
+        how = (cfg.cluster, clips.index.recording, outdated(state, cfg))
         with distributed.without_ranks():
             matching = fit_matching(state.pair, joined(sample), taught, *how)
     save_encoders(run.path / "encoders", state.pair, cfg, info, matching)
