@@ -35,17 +35,19 @@ def words(videos: Path, out: Path, *more: str) -> list[str]:
 def test_training_that_was_killed_goes_on_to_the_page(videos, tmp_path):
     shutil.copytree(videos, tmp_path / "videos")
     typed = words(tmp_path / "videos", tmp_path / "out")
-    first = subprocess.Popen(
-        [sys.executable, "-m", "seehear", *typed], stderr=subprocess.PIPE, text=True
-    )
-    wait_for(tmp_path / "out" / "run", "rounds/000", first)
-    first.send_signal(signal.SIGTERM)
-    said = first.communicate()[1]
-    assert first.returncode == 75
-    assert said.endswith("or with the same seehear explore, to the page.\n")
-    assert "small ones are trained on these videos" in said
-    assert " on this device; measured on " in said  # before it starts
-    assert "40 segments are few to learn from nothing" in said
+    said = []
+    for number, kill in enumerate((signal.SIGTERM, signal.SIGKILL)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seehear", *typed], stderr=subprocess.PIPE, text=True
+        )
+        wait_for(tmp_path / "out" / "run", f"rounds/00{number}", process)
+        process.send_signal(kill)
+        said.append(process.communicate()[1])
+        assert process.returncode == (75 if kill == signal.SIGTERM else -kill)
+    assert said[0].endswith("or with the same seehear explore, to the page.\n")
+    assert "small ones are trained on these videos" in said[0]
+    assert " on this device; measured on " in said[0]  # before it starts
+    assert "40 segments are few to learn from nothing" in said[0]
 
     begun = Run.open(tmp_path / "out" / "run").record
     done = run(*typed)
