@@ -122,6 +122,8 @@ def test_rows_that_are_not_there_are_told(trained):
         search_like(trained, [1, 40])
     with pytest.raises(UsageError, match="no example"):
         search_like(trained, [])
+    with pytest.raises(UsageError, match="Row 3 is named as an example and as none"):
+        search_like(trained, [1, 3], [3])
 
 
 def test_ticks_are_kept_beside_names(tmp_path):

@@ -167,10 +167,13 @@ def test_search_within_a_modality_is_brute_force(
         monkeypatch.setattr("seehear.library.gallery.BLOCK_ROWS", block_rows)
         hits = search(trained, query, table, by=by, top=top)
         assert len(hits) == min(top, len(order))
-        assert hits["row"].to_pylist()[:50] == order[:50]
+        rows = hits["row"].to_pylist()
+        assert len(set(rows)) == len(rows)
+        # twins change places where a build of PyTorch rounds otherwise
+        np.testing.assert_allclose(scores[rows], scores[order[: len(rows)]], atol=1e-5)
         assert hits["rank"].to_pylist() == list(range(1, len(hits) + 1))
         np.testing.assert_allclose(hits["score"], scores[order[: len(hits)]], atol=1e-4)
-        assert hits["path"].to_pylist()[:50] == [f"/v/{i}.mp4" for i in order[:50]]
+        assert hits["path"].to_pylist() == [f"/v/{i}.mp4" for i in rows]
         assert set(hits["compared"].to_pylist()) == {f"{name} with {name}"}
     twins = [hits["row"].to_pylist().index(i) for i in (10, 20) if i in order]
     # blocks of other lengths round differently

@@ -89,6 +89,19 @@ def test_control_characters_and_directional_marks_are_written_out():
         ),
         (("search", "{run}", "--query", "no\nne.wav"), r"no\\nne\.wav does not exist"),
         (("search", "{run}", "--query", "q", "--by", "smell"), r"Invalid value for '--by'"),
+        (("search", "{run}", "--query", "q", "--unlike", "3"), r"--unlike belongs to --like"),
+        (
+            ("search", "{run}", "--cluster", "video:0", "--unlike", "3"),
+            r"--unlike belongs to --like",
+        ),
+        (
+            ("export-labels", "{run}", "--to", "parquet", "--out", "l.csv"),
+            r"l\.csv does not end in \.parquet",
+        ),
+        (
+            ("subset", "{run}", "--size", "3", "--out", "s.xlsx"),
+            r"s\.xlsx does not end in \.csv or",
+        ),
         (("export-labels", "{run}", "--to", "excel", "--out", "x"), r"no format 'excel'"),
         (("export-labels", "{run}", "--to", "csv", "--out", "."), r"is a folder"),
         (("evaluate", "{run}", "--table", "--json"), r"--table is Markdown"),

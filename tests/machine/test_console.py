@@ -6,6 +6,8 @@ import os
 import pty
 import subprocess
 import sys
+import tarfile
+import time
 
 import pytest
 
@@ -39,6 +41,47 @@ def test_elsewhere_a_stage_says_how_far_it_is_in_plain_lines(monkeypatch, capsys
     monkeypatch.setattr(console, "PLAIN_SECONDS", 60.0)
     Console().watch("reading", 40)(30)
     assert capsys.readouterr().err == ""
+
+
+def test_a_stage_that_counts_nothing_says_now_and_then_that_it_is_at_work(monkeypatch, capsys):
+    monkeypatch.setattr(console, "SILENT_SECONDS", 0.2)
+    with Console() as shown, shown:  # a function that is given a console enters it once more
+        time.sleep(0.3)
+        assert capsys.readouterr().err == "", "nothing has begun"
+        shown.watch("choosing a precision", None)
+        time.sleep(0.5)
+        assert "choosing a precision: at work for 0 s\n" in capsys.readouterr().err
+        with shown:
+            pass
+        shown.labelled("seed 1").watch("k-means", None)
+        time.sleep(0.5)
+        assert "[seed 1] k-means: at work for 0 s\n" in capsys.readouterr().err
+    with Console(quiet=True) as silent:
+        silent.watch("choosing a precision", None)
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "", "what is over is no stage any more"
+
+
+def test_a_function_shows_the_bars_of_a_console_that_is_given(tmp_path):
+    with tarfile.open(tmp_path / "one.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.txt"))
+    program = f"""
+import contextlib
+from seehear.data.unpacking import unpack
+from seehear.machine.console import Console
+with contextlib.suppress(Exception):
+    unpack(["{tmp_path}/one.tar"], "{tmp_path}/out", console=Console())
+"""
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-c", program],
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        check=True,
+    )
+    os.close(theirs)
+    assert b"unpacking" in os.read(ours, 65536)
+    os.close(ours)
 
 
 def test_a_terminal_gets_a_bar_with_what_else_is_worth_showing():

@@ -153,6 +153,9 @@ def test_what_does_not_fit_is_refused(networks, both, finished_run, index_folder
         seehear.cluster(index_folder, tmp_path / "x", [eyes, f"hf:{networks}/vjepa2"], **HOW)
     with pytest.raises(RunError, match="or replace it with --overwrite"):
         seehear.cluster(index_folder, both, eyes, **HOW)
+    own = {"overwrite": True} | HOW
+    with pytest.raises(RunError, match="which is to be read"):
+        seehear.cluster(index_folder, both, both / "encoders", **own)
     with pytest.raises(UsageError, match="more than the 40 rows"):
         seehear.cluster(index_folder, tmp_path / "x", eyes, num_clusters=[41], **HOW)
     with pytest.raises(RunError, match="there is no training to go on with"):

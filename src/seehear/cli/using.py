@@ -137,6 +137,8 @@ def search(run: Path, as_json: bool, open_best: bool, **options: Any) -> None:
         raise click.UsageError("Give one of --query FILE, --like ROWS and --cluster NAME.")
     if query is None and (options.pop("use") != "auto" or options.pop("exact")):
         raise click.UsageError("--use and --exact belong to --query.")
+    if unlike and not like:
+        raise click.UsageError("--unlike belongs to --like.")
     with Console() as console:
         if query is not None:
             hits = find(run, query, console=console, **options)

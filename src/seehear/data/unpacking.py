@@ -21,7 +21,6 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def unpack(
     out, files = Path(out), files_of([sources] if isinstance(sources, str | Path) else sources)
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
-    with nullcontext(console) if console else Console() as shown, one_writer(out):
+    with console or Console() as shown, one_writer(out):
         begin(out, files)
         count = shown.watch("unpacking", len(files), unit="files")
         with atomic_file(out / "metadata.jsonl") as temporary, temporary.open("w") as lines:

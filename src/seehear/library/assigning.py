@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -117,7 +116,7 @@ def assign_to_file(
     trained = open_run(run, device=device)
     asked = {"run": str(real(trained.path)), "videos": place_of(videos), "device": device}
     work, gallery = work_of(trained, videos, out, {**asked, **how, "overwrite": overwrite})
-    with nullcontext(console) if console else Console() as shown, writer(out, mine):
+    with console or Console() as shown, writer(out, mine):
         do(work, mine, shown, "assigning", "files or rows")
         if not mine.makes_result:
             return PartSummary.of(work, mine).to_dict()

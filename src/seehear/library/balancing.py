@@ -26,7 +26,7 @@ from seehear.library.assigning import columns_in, save_labels
 from seehear.library.copies import is_copies
 from seehear.library.trained import Centroids, Trained, open_run
 from seehear.machine.locks import one_writer
-from seehear.machine.outputs import INDEX, check_file, check_folder
+from seehear.machine.outputs import INDEX, check_ending, check_file, check_folder
 from seehear.method.kmeans import kmeans
 from seehear.models.model import Model
 
@@ -112,6 +112,8 @@ def check_free(out: Path, index: Index, overwrite: bool, inputs: list[Path]) -> 
         check_file(out, is_subset, "segments", overwrite=overwrite, inputs=inputs)
         return
     check_folder(out, INDEX, overwrite=overwrite, inputs=inputs)
+    if out.suffix[1:].isalpha():  # "part-1.5" is a folder's name
+        check_ending(out, AS_FILE, "segments")
     if index.is_packed:
         raise UsageError(f"{index.folder} is packed. Write a list: --out {out}.csv")
 
@@ -181,11 +183,15 @@ def middles(prepared_nD: torch.Tensor, count: int, seed: int) -> NDArray[np.int6
 
 def left_out(index: Index, copies: Path) -> NDArray[np.int64]:
     """The rows that a file of `duplicates` has no need to keep."""
-    if not is_copies(copies):
+    if copies.suffix not in AS_FILE or not is_copies(copies):
         raise UsageError(f"{copies} is no file of `seehear duplicates`.")
-    read = csv.read_csv if copies.suffix == ".csv" else pq.read_table
-    lines = read(copies).select(["path", "start_s", "keep"]).to_pylist()
-    gone = {(line["path"], round(line["start_s"], 6)) for line in lines if not line["keep"]}
+    wanted = ["path", "start_s", "keep"]
+    if copies.suffix == ".csv":
+        text = csv.ParseOptions(newlines_in_values=True)  # in names of files
+        table = csv.read_csv(copies, parse_options=text).select(wanted).to_pylist()
+    else:
+        table = pq.read_table(copies, columns=wanted).to_pylist()
+    gone = {(line["path"], round(line["start_s"], 6)) for line in table if not line["keep"]}
     places = enumerate(index.original_start_s.tolist())
     rows = [row for row, s in places if (index.original_path(row), round(s, 6)) in gone]
     return np.array(rows, np.int64)

@@ -17,7 +17,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -131,7 +131,7 @@ def embed_to_file(
     asked = {"model": place_of(model), "videos": place_of(videos), "overwrite": overwrite}
     asked |= {"device": device, "segment_seconds": segment_seconds, "min_seconds": min_seconds}
     work = call.work(out, {**asked, "num_clips": num_clips})
-    with nullcontext(console) if console else Console() as shown, writer(out, mine):
+    with console or Console() as shown, writer(out, mine):
         check_file(out, is_features, "features", overwrite=overwrite)
         do(work, mine, shown, "embedding", "files or rows", by, many)
         if not mine.makes_result:

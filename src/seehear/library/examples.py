@@ -93,6 +93,8 @@ def direction(
 
     if not like:
         raise UsageError("There is no example. Name rows that the run was trained on.")
+    if both := sorted({*like} & {*unlike}):
+        raise UsageError(f"Row {both[0]} is named as an example and as none. Name it once.")
     likes_nD, unlikes_nD = (vectors(trained, space, rows) for rows in (like, unlike))
     if not unlike:
         return F.normalize(likes_nD.mean(dim=0), dim=0), 0.0

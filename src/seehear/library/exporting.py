@@ -49,6 +49,13 @@ from seehear.runs.names import label_of, read_ticks
 
 FORMATS = ("csv", "parquet", "features", "jsonl", "classes", "fiftyone", "label-studio")
 FOLDERS = ("fiftyone", "label-studio")
+ENDINGS = {
+    "csv": (".csv",),
+    "classes": (".csv",),
+    "parquet": (".parquet",),
+    "features": (".parquet", ".features"),
+    "jsonl": (".jsonl",),
+}
 CLASSES = ("path", "start_s", "end_s", "class")
 UNKNOWN_FPS = 25.0  # stands for the frame rate of files that do not tell theirs
 
@@ -89,7 +96,8 @@ def export_labels(
     rows = trained.index(index)
     classes: dict[str, int] = {}
     if to not in FOLDERS:
-        check_file(out, is_export, "labels", overwrite=overwrite, inputs=[trained.path])
+        how: dict[str, Any] = {"inputs": [trained.path], "endings": ENDINGS[to]}
+        check_file(out, is_export, "labels", overwrite=overwrite, **how)
         table = (table_of_classes if to == "classes" else table_of_labels)(trained, rows)
         if to == "classes":
             classes = dict(Counter(table["class"].to_pylist()).most_common())

@@ -2,14 +2,17 @@
 is a terminal.
 
 Elsewhere (a log file, a job's output) there are plain lines and no bars: for a stage that takes
-long, one every `PLAIN_SECONDS` with rate and time left. Nothing here prints to stdout.
+long, one every `PLAIN_SECONDS` with rate and time left, or with how long it has been at work where
+nothing was counted meanwhile. Nothing here prints to stdout.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from seehear.errors import printable
@@ -23,6 +26,7 @@ Watch = Callable[[str, int], Count]  # called with what begins and how many ther
 
 
 PLAIN_SECONDS = 60.0
+SILENT_SECONDS = 60.0  # after so long without a line a stage is said to be at work
 
 
 class Tell(Protocol):
@@ -51,7 +55,7 @@ def counted(number: int, thing: str) -> str:
 
 
 class Console:
-    """Bars and lines on stderr; use as a context manager.
+    """Bars and lines on stderr; use as a context manager, within its own block too.
 
     Args:
         quiet: show nothing at all.
@@ -59,6 +63,8 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self._depth, self._over = 0, threading.Event()
+        self._stage, self._began, self._said = "", 0.0, 0.0
         self._parent: Console | None = None
         self._label = ""
         self._progress: Progress | None = None
@@ -84,13 +90,30 @@ class Console:
             )
 
     def __enter__(self) -> Console:
+        self._depth += 1
+        if self._depth > 1 or self.quiet:
+            return self
         if self._progress is not None:
             self._progress.start()
+        elif self._parent is None:
+            self._over.clear()
+            threading.Thread(target=self._tell_of_silence, daemon=True).start()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        self._depth -= 1
+        if not self._depth:
+            self._over.set()
+            if self._progress is not None:
+                self._progress.stop()
+
+    def _tell_of_silence(self) -> None:
+        """A line where a stage has said nothing for long, as one does that counts nothing."""
+        while not self._over.wait(SILENT_SECONDS / 12):
+            now = time.monotonic()
+            if self._stage and now - max(self._said, self._began) >= SILENT_SECONDS:
+                with suppress(OSError, ValueError):  # stderr is closed, which its owner finds out
+                    self.say(f"{self._stage}: at work for {duration(now - self._began)}")
 
     def watch(
         self, what: str, total: int | None, more: More = lambda: "", *, unit: str = ""
@@ -119,6 +142,8 @@ class Console:
     def _plainly(self, what: str, total: int, more: More, unit: str) -> Count:
         """A line now and then."""
         begin = last = time.monotonic()
+        root = self._parent or self
+        root._stage, root._began = self._label + what, begin
         first: int | None = None  # what was done before, by an earlier call perhaps
 
         def count(done: int) -> None:
@@ -147,7 +172,7 @@ class Console:
             return
         if self.quiet:
             return
-        line = printable(line)
+        line, self._said = printable(line), time.monotonic()
         if self._progress is not None:
             self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:

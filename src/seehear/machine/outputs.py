@@ -209,10 +209,7 @@ def check_file(
     if place.is_dir():
         raise UsageError(f"{out} is a folder. Choose a file for --out; nothing was touched.")
     check_place(out, refuse)
-    if not place.exists() and endings and out.suffix not in ("", *endings):
-        raise UsageError(
-            f"{out} does not end in {' or '.join(endings)}, as {what} are written. {refuse}"
-        )
+    check_ending(out, endings, what)
     if not place.exists():
         return
     if not place.is_file():
@@ -223,6 +220,15 @@ def check_file(
         raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
     if place.stat().st_size and not is_from_here(place):
         raise UsageError(f"{out} exists and holds no {what} of seehear. {refuse}")
+
+
+def check_ending(out: Path, endings: Sequence[str], what: str) -> None:
+    """Raise UsageError where a new file, or folder, has a name that promises something else."""
+    if not real(out).exists() and endings and out.suffix not in ("", *endings):
+        raise UsageError(
+            f"{out} does not end in {' or '.join(endings)}, as {what} are written. "
+            "Choose another --out; nothing was touched."
+        )
 
 
 def check_place(out: Path, refuse: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from itertools import pairwise
@@ -116,7 +115,7 @@ def report(
         check_file(single, is_single, "report", overwrite=True)
     found, note = find_index(opened, index)
     known = find_classes(found, classes)
-    with nullcontext(console) if console else Console() as shown:
+    with console or Console() as shown:
         state = health(opened)
         groupings = read_groupings(opened.path) if state["finished"] else []
         cut = Previews()

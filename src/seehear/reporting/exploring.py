@@ -12,7 +12,6 @@ the same call after an interruption ends at the page.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def explore(
         UsageError: no usable videos, or clusters of other videos or encoders in `out`.
     """
     out = Path(out)
-    with nullcontext(console) if console else Console() as shown:
+    with console or Console() as shown:
         summary = index(videos, out / "index", workers=workers, progress=not shown.quiet)
         for line in summary.describe().splitlines():
             shown.say(line)

@@ -8,7 +8,7 @@ Features of every row, clusters of every space and the encoders themselves are w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -76,8 +76,9 @@ def cluster(
     )
     check_size(cfg, index)
     console = console if distributed.rank() == 0 else Console(quiet=True)
-    with nullcontext(console) if console else Console() as shown, ExitStack() as held:
-        prepare = partial(begin, held, out, index, overwrite)
+    with console or Console() as shown, ExitStack() as held:
+        places = [index.folder, *(Path(x) for x in given if not isinstance(x, Model))]
+        prepare = partial(begin, held, out, index, overwrite, places)
         folder = Path(distributed.on_rank_zero(prepare))
         record = {
             "settings": cfg.to_dict(),
@@ -102,10 +103,10 @@ def usual_clusters(rows: int) -> int:
     return min(MOST_CLUSTERS, max(2, rows // ROWS_A_CLUSTER))
 
 
-def begin(held: ExitStack, out: Path, index: Index, overwrite: bool) -> str:
+def begin(held: ExitStack, out: Path, index: Index, overwrite: bool, inputs: Sequence[Path]) -> str:
     """The temporary folder that becomes `out`, locked until `held` is closed."""
     index.check()
-    kind, inputs = outputs.CLUSTERED, [index.folder]
+    kind = outputs.CLUSTERED
     outputs.check_folder(out, kind, overwrite=overwrite, inputs=inputs)
     held.enter_context(one_writer(out))
     return str(held.enter_context(whole_folder(out, replaces=kind)))

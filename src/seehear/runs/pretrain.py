@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -113,7 +113,7 @@ def pretrain(
     console = console if distributed.rank() == 0 else Console(quiet=True)
     again = shlex.join([str(index.folder), "--out", str(out)])
     with (
-        nullcontext(console) if console else Console() as console,
+        console or Console() as console,
         Interruptions(f"{distributed.launcher()} pretrain {again} --resume") as requests,
         ExitStack() as held,  # on rank 0 the lock of the one who writes
     ):

@@ -19,7 +19,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
@@ -186,7 +186,7 @@ def pack(
     done = what_is_there(folder, settings, overwrite=anew)
     if done is not None:
         return _summary(folder, done)
-    with nullcontext(console) if console else Console() as shown, writer(folder, mine, inside=True):
+    with console or Console() as shown, writer(folder, mine, inside=True):
         what_is_there(folder, settings, overwrite=anew)
         source.check()
         if anew:
