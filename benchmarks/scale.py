@@ -1,18 +1,17 @@
 """What do 65 million segments cost, in seconds and in memory, before a single one of them is
 decoded?
 
-    python benchmarks/scale.py                                  # 10^5 to 6.5 x 10^7 rows
+    python benchmarks/scale.py                                  # 10^6 to 6.5 x 10^7 rows
     python benchmarks/scale.py --rows 100000 1000000
 
 For each number of rows N, each in a process of its own: an index of N videos with a segment each,
 without media, is written and opened (its pages dropped from the system's cache before), and what a
 run does with an index and with labels is done over all N rows, by the functions that runs use.
 Before that what an index is made of, the answers of files that were looked at, is written by 16
-parts and merged, where N is small enough for the objects that this takes. Pictures and sound are
-left out, and so is the width of a real network: features (N, 64) are made from row numbers, and
-written to a file piece by piece, as rank 0 writes those of four ranks; one iteration of k-means,
-with 256 centroids, goes over the file chunk by chunk through `seehear.kmeans.assign`. Both go over
-the first sixteen million rows at most, which is enough to see that time is linear.
+parts and merged. Pictures and sound are left out, and so is the width of a real network: features
+(N, 16) are made from row numbers, and written to a file piece by piece, as rank 0 writes those of
+four ranks; one iteration of k-means, with 256 centroids, goes over the file chunk by chunk through
+`seehear.kmeans.assign`.
 
 Of each stage: seconds of the wall clock and of the processor (one thread computes), how far the
 resident memory rose above where it was (`peak`, mapped pages of files that the stage looked at
@@ -40,40 +39,48 @@ from typing import Any
 import numpy as np
 from common import VIDEO_FACTS, arguments, fact_lines, facts, in_a_process, note, save, table
 
-WIDTH, CLUSTERS = 64, 256
+WIDTH, CLUSTERS = 16, 256
 CHUNK_ROWS = 2**18
 BATCH = 256
 ROOT = "/nowhere"
-KMEANS_ROWS = 16_000_000  # at most so many are clustered; others have the labels that were planted
-MERGED_ROWS = 400_000  # at most so many files are merged: each becomes a Python object
 PARTS, RANKS = 16, 4
 PIECE_ROWS = 2**16
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    sizes = [100_000, 1_000_000, 10_000_000, 65_000_000]
+    sizes = [1_000_000, 4_000_000, 16_000_000, 65_000_000]
     parser.add_argument("--rows", type=int, nargs="+", default=sizes)
     help = "where the files are made; 200 bytes a row; the system's by default"
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help=help)
+    help = "where groups of parts wait, which are synced to disk one by one; as --folder by default"
+    parser.add_argument("--waiting", type=Path, help=help)
+    help = "at most so many files go through parts and merge"
+    parser.add_argument("--merged-rows", type=int, default=16_000_000, help=help)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            print(json.dumps(Measurement(args.one, Path(folder)).everything()))
+        with (
+            tempfile.TemporaryDirectory(dir=args.folder) as folder,
+            tempfile.TemporaryDirectory(dir=args.waiting or args.folder) as waiting,
+        ):
+            one = Measurement(args.one, Path(folder), Path(waiting), args.merged_rows)
+            print(json.dumps(one.everything()))
         return
     found = []
     try:
         for rows in args.rows:
             # the system's pool gives memory back, so that it is counted
             pool = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
-            found.append(in_a_process(__file__, "--one", rows, "--folder", args.folder, **pool))
+            where = "--folder", args.folder, "--waiting", args.waiting or args.folder
+            most = "--merged-rows", args.merged_rows
+            found.append(in_a_process(__file__, "--one", rows, *where, *most, **pool))
     except subprocess.CalledProcessError as error:
         note(f"{rows:,} rows: ended with {error.returncode}; its error is above.")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     disk = shutil.disk_usage(args.folder).free
     about = facts(memory_bytes=memory, disk_free_bytes=disk, clusters=CLUSTERS, width=WIDTH)
-    growth = {name: exponent(found, name) for name in found[-1]["stages"]}
+    growth = {name: exponent(found, name) for one in found for name in one["stages"]}
     result: dict[str, Any] = {
         "sizes": found,
         "growth": growth,
@@ -88,8 +95,8 @@ def main() -> None:
 class Measurement:
     """All stages for one number of rows."""
 
-    def __init__(self, rows: int, folder: Path) -> None:
-        self.rows, self.folder = rows, folder
+    def __init__(self, rows: int, folder: Path, waiting: Path, merged_rows: int) -> None:
+        self.rows, self.folder, self.waiting, self.merged_rows = rows, folder, waiting, merged_rows
         self.stages: dict[str, dict[str, float]] = {}
 
     def everything(self) -> dict[str, Any]:
@@ -137,30 +144,41 @@ class Measurement:
 
     def merge(self) -> None:
         """Parts of an index, which are made of what files hold, and the index of all of them."""
+        import pyarrow as pa
+
+        from seehear.data.index.cutting import rows_of
+        from seehear.data.index.files import Files
         from seehear.data.index.looking import work_of
-        from seehear.data.index.making import in_order, seen
-        from seehear.data.index.updating import Before
-        from seehear.data.index.writing import write_index
+        from seehear.data.index.writing import write_table
         from seehear.data.parts import Part, do
         from seehear.machine.console import Console
 
-        if self.rows > MERGED_ROWS:
+        if self.rows > self.merged_rows:
             return
-        settings = {"segment_seconds": 10.0, "min_seconds": 1.0}
-        with self.stage("the list of files"):
-            files = [file_of(row) for row in range(self.rows)]
+        settings = {"segment_seconds": 10.0, "min_seconds": 1.0, "stills": 0.0}
+        with self.stage("the list of files (simulated)"):
+            rows = np.arange(self.rows)
+            columns = [names_of(self.rows, f"{ROOT}/"), 10**6 + rows, 10**18 + rows]
+            columns[0] = columns[0].cast(pa.large_binary())
+            nothing = pa.array([""]).take(pa.array(np.zeros(self.rows, np.int8)))
+            table = pa.table([*columns, nothing, nothing], list(Files.of(()).table.schema.names))
+            files = Files(table)
+            del rows, columns, nothing, table
         call = {"paths": [ROOT], "segments": None, "overwrite": False, **settings}
-        work = replace(work_of(self.folder / "merged", files, call, 1, 1.0), do=looked_at)
+        with self.stage("the digest of the list"):
+            work = work_of(self.waiting / "merged", files, call, 1, 1.0)
+        work = replace(work, do=looked_at)
+        del files
         with self.stage(f"{PARTS} parts of an index (simulated answers)"):
             for number in range(1, PARTS + 1):
                 do(work, Part(number, PARTS, False), Console(quiet=True), "parts", "files")
-        with self.stage("merge: groups read, files put in order"):
-            known = [pair for group in work.tables() for pair in seen(group, settings, None)]
-            videos, rejected = in_order((file for _, file in known), Before())
-        assert (len(videos), len(rejected)) == (self.rows, 0)
+        with self.stage("merge: groups read, rows made"):
+            merged, rejected = rows_of(work.tables(), settings, ROOT)
+        assert (len(merged), len(rejected)) == (self.rows, 0)
         info = {"root": ROOT, "paths": [ROOT], "settings": settings, "rejected": {}}
-        with self.stage("merge: written"):
-            write_index(self.folder / "merged", videos, rejected, info)
+        with self.stage("merge: index written"):
+            write_table(self.folder / "merged", merged, rejected, info)
+        shutil.rmtree(self.folder / "merged")
         work.remove()
 
     def write(self) -> None:
@@ -195,28 +213,27 @@ class Measurement:
         from seehear.method.kmeans import assign
 
         source = Features()
-        labels, clustered = np.empty(self.rows, np.int32), min(self.rows, KMEANS_ROWS)
+        labels = np.empty(self.rows, np.int32)
 
         def pieces() -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
             for rank in range(RANKS):
-                shard = rows_of_rank(clustered, rank, RANKS)
+                shard = rows_of_rank(self.rows, rank, RANKS)
                 for start in range(shard.start, shard.stop, PIECE_ROWS):
                     stop = min(start + PIECE_ROWS, shard.stop)
                     yield np.arange(start, stop), {"video": source.rows(start, stop)}
 
-        most = f"at most {KMEANS_ROWS / 1e6:.0f} M rows"
-        with self.stage(f"features to a file, of {RANKS} ranks, D {WIDTH}, {most}"):
-            write_features(self.folder, pieces(), clustered)
+        with self.stage(f"features to a file, of {RANKS} ranks, D {WIDTH}"):
+            write_features(self.folder, pieces(), self.rows)
         sums = torch.zeros(CLUSTERS, WIDTH, dtype=torch.float64)
         counts = torch.zeros(CLUSTERS, dtype=torch.int64)
         path = self.folder / "video.npy"
-        header = path.stat().st_size - clustered * WIDTH * 2
+        header = path.stat().st_size - self.rows * WIDTH * 2
         with (
-            self.stage(f"k-means from the file, an iteration, K {CLUSTERS}, D {WIDTH}, {most}"),
+            self.stage(f"k-means from the file, an iteration, K {CLUSTERS}, D {WIDTH}"),
             path.open("rb") as file,
         ):
             file.seek(header)
-            for start in range(0, clustered, CHUNK_ROWS):
+            for start in range(0, self.rows, CHUNK_ROWS):
                 half = np.fromfile(file, np.float16, CHUNK_ROWS * WIDTH).reshape(-1, WIDTH)
                 features = torch.from_numpy(half.astype(np.float32))
                 found = assign(features, source.centres)
@@ -224,10 +241,7 @@ class Measurement:
                 counts += torch.bincount(found, minlength=CLUSTERS)
                 labels[start : start + len(found)] = found.numpy()
         path.unlink()
-        assert int(counts.sum()) == clustered
-        for start in range(clustered, self.rows, CHUNK_ROWS):
-            stop = min(start + CHUNK_ROWS, self.rows)
-            labels[start:stop] = source.planted(start, stop)
+        assert int(counts.sum()) == self.rows
         assert np.array_equal(labels[:1000], source.planted(0, min(1000, self.rows)))
         return labels
 
@@ -302,14 +316,7 @@ class Features:
         return features.add_(self.centres[torch.from_numpy(self.planted(start, stop))])
 
 
-def file_of(row: int) -> Any:
-    """A file that was found."""
-    from seehear.data.index.discovery import Candidate
-
-    return Candidate(f"{ROOT}/{row:09d}.mp4", 10**6 + row, 10**18 + row)
-
-
-def looked_at(numbers: range, count: Any = None) -> Any:
+def looked_at(numbers: range, tell: Any = None) -> Any:
     """What looking at some files says."""
     import pyarrow as pa
 
@@ -317,7 +324,7 @@ def looked_at(numbers: range, count: Any = None) -> Any:
 
     rows = np.arange(numbers.start, numbers.stop)
     columns: dict[str, Any] = {
-        "path": [file_of(row).path for row in numbers],
+        "path": [f"{ROOT}/{row:09d}.mp4" for row in numbers],
         "usable_start_s": np.zeros(len(rows)),
         "usable_seconds": 1.0 + rows % 9,
         "file_bytes": 10**6 + rows,
@@ -356,16 +363,17 @@ def codec(name: str, rows: int) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int16)), pa.array([name]))
 
 
-def names_of(rows: int) -> Any:
+def names_of(rows: int, before: str = "") -> Any:
     """000000000.mp4 and so on, without a Python string for any of them."""
     import pyarrow as pa
 
-    ending = b".mp4"
-    letters = np.empty((rows, 9 + len(ending)), np.uint8)
-    letters[:, 9:] = np.frombuffer(ending, np.uint8)
+    begin = np.frombuffer(before.encode(), np.uint8)
+    ending = np.frombuffer(b".mp4", np.uint8)
+    letters = np.empty((rows, len(begin) + 9 + len(ending)), np.uint8)
+    letters[:, : len(begin)], letters[:, -len(ending) :] = begin, ending
     for start in range(0, rows, CHUNK_ROWS):
         rest = np.arange(start, min(start + CHUNK_ROWS, rows))
-        for place in range(8, -1, -1):
+        for place in range(len(begin) + 8, len(begin) - 1, -1):
             letters[start : start + CHUNK_ROWS, place] = rest % 10 + ord("0")
             rest //= 10
     offsets = np.arange(rows + 1, dtype=np.int64) * letters.shape[1]
@@ -384,11 +392,8 @@ def status() -> dict[str, int]:
 
 
 def exponent(found: list[dict[str, Any]], name: str) -> float | None:
-    """By which power of N a stage's CPU seconds grow, where it takes over 20 ms; of k-means N is
-    the rows that it goes over.
-    """
-    most = KMEANS_ROWS if name.startswith(("k-means", "features")) else math.inf
-    stages = ((min(one["rows"], most), one["stages"].get(name)) for one in found)
+    """By which power of N a stage's CPU seconds grow, where it takes over 20 ms."""
+    stages = ((one["rows"], one["stages"].get(name)) for one in found)
     times = [(rows, stage["cpu_seconds"]) for rows, stage in stages if stage]
     points = [(math.log(rows), math.log(seconds)) for rows, seconds in times if seconds > 0.02]
     if len(points) < 2:
@@ -456,7 +461,7 @@ def as_page(
         f"{limits['rows_by_disk'] / 1e6:.0f} million rows here.",
         "",
         "`kept` counts memory of the process's own that later stages go on using. Growth is of CPU "
-        "seconds over the sizes that take 20 ms, of k-means over the rows that it goes over; "
+        "seconds over the sizes that take 20 ms; "
         "`flat` stands where no size takes so long, or one alone.",
     ]
 

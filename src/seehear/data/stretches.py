@@ -42,8 +42,19 @@ def cut(
 
     Returns starts and lengths, float64 (N,), to the microsecond.
     """
-    whole = math.floor(seconds / segment_seconds + 1e-6)
-    rest = seconds - whole * segment_seconds
-    seconds_N = np.array([segment_seconds] * whole + [rest] * (rest >= min_seconds), np.float64)
-    start_s_N = start_s + np.arange(len(seconds_N), dtype=np.float64) * segment_seconds
-    return start_s_N.round(6), seconds_N.round(6)
+    one_V = np.array([start_s], np.float64), np.array([seconds], np.float64)
+    return cut_all(*one_V, segment_seconds, min_seconds)[1:]
+
+
+def cut_all(
+    start_s_V: Times, seconds_V: Times, segment_seconds: float, min_seconds_V: Times | float
+) -> tuple[NDArray[np.int64], Times, Times]:
+    """`cut` of many stretches: which one each segment is of, and all segments, in order."""
+    whole_V = np.floor(seconds_V / segment_seconds + 1e-6)
+    rest_V = seconds_V - whole_V * segment_seconds
+    count_V = whole_V.astype(np.int64) + (rest_V >= min_seconds_V)
+    stretch_N = np.repeat(np.arange(len(count_V)), count_V)
+    number_N = np.arange(len(stretch_N)) - np.repeat(np.cumsum(count_V) - count_V, count_V)
+    seconds_N = np.where(number_N < whole_V[stretch_N], segment_seconds, rest_V[stretch_N])
+    start_s_N = start_s_V[stretch_N] + number_N * segment_seconds
+    return stretch_N, start_s_N.round(6), seconds_N.round(6)

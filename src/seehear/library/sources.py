@@ -8,7 +8,6 @@ memory than their names.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -22,8 +21,9 @@ import pyarrow as pa
 from seehear.data.decoding.pool import examine_all
 from seehear.data.index import Index
 from seehear.data.index.columns import FACTS, WORDS, Video
-from seehear.data.index.discovery import Candidate, absolute_paths, but_for, find_candidates
+from seehear.data.index.discovery import absolute_paths, but_for, find_candidates
 from seehear.data.index.examination import LEAST_SECONDS, Rejection, examine
+from seehear.data.index.files import Candidate
 from seehear.data.index.rejected import printable_name, unusable
 from seehear.data.media import MediaInfo
 from seehear.data.remote import absolute, local
@@ -116,11 +116,7 @@ class FileSource:
             raise UsageError(
                 f"There is no file below {where}. Name files, or folders that hold them."
             )
-        digest = hashlib.sha256()
-        for file in self.files:
-            line = f"\0{file.file_bytes}\0{file.modified_ns}\n"
-            digest.update(os.fsencode(file.path) + line.encode())
-        self.digest = f"sha256:{digest.hexdigest()}"
+        self.digest = self.files.digest()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -133,7 +129,7 @@ class FileSource:
         """
         found: dict[str, MediaInfo | Rejection] = {}
         jobs = []
-        for file in (self.files[number] for number in numbers):
+        for file in self.files[numbers.start : numbers.stop]:
             if reason := file.failure or unusable(file.path):
                 found[file.path] = Rejection(reason)
             else:

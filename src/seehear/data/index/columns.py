@@ -118,14 +118,17 @@ def digest_of_rows(table: pa.RecordBatch) -> str:
 
 
 def assemble(
-    columns: Mapping[str, Any], paths: pa.Array, video_N: NDArray[np.int32], schema: pa.Schema
+    columns: dict[str, Any], paths: pa.Array, video_N: NDArray[np.int32], schema: pa.Schema
 ) -> pa.RecordBatch:
-    """The table of columns (N,), all of `schema` but `path`: `video_N` is the place in `paths`."""
+    """The table of columns (N,), all of `schema` but `path`: `video_N` is the place in `paths`.
+
+    Columns are taken out of `columns` one by one, so that none is in memory twice for long.
+    """
     numbers = pa.array(video_N, pa.int32())
     arrays = {"path": pa.DictionaryArray.from_arrays(numbers, paths.cast(pa.large_string()))}
     for name, kind in zip(schema.names, schema.types, strict=True):
         if name != "path":
-            arrays[name] = _as_kept(columns[name], kind)
+            arrays[name] = _as_kept(columns.pop(name), kind)
     return pa.record_batch([arrays[name] for name in schema.names], schema)
 
 

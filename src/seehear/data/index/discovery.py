@@ -13,11 +13,16 @@ local files, one a line; which of both, its first line says.
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seehear.data.index.files import VIDEO_ENDINGS, Candidate, Files
 from seehear.data.index.ours import PREVIEWS, folder_of, is_ours, ours_among
 from seehear.data.media.members import modified_ns, within_int64
 from seehear.data.remote.addresses import (
@@ -32,36 +37,10 @@ from seehear.data.remote.addresses import (
 from seehear.data.remote.storage import Facts, all_facts, files_below, is_folder, read_text
 from seehear.errors import MediaError, UsageError
 
-_ENDINGS = (
-    "3g2 3gp amv asf avi divx dv f4v flv gxf ivf m2t m2ts m2v m4v mj2 mjpeg mkv mov mp4 mpeg mpg "
-    "mxf nut ogm ogv qt rm rmvb vob webm wmv wtv y4m"
-)
-VIDEO_ENDINGS = tuple(f".{ending}" for ending in _ENDINGS.split())
-"""Names with these endings are promises: such a file that cannot be used is listed with the reason.
-
-Endings that are also those of programmes, .ts and .mts, are no promises; such files are known by
-their content."""
-
 MAX_LIST_BYTES = 2**28
 """Of a list of addresses."""
 
 _SPECIAL = "not a regular file"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file that may be a video; all that is known of it without opening it."""
-
-    path: str  # absolute, links not resolved
-    file_bytes: int
-    modified_ns: int
-    failure: str = ""  # why it cannot even be looked at, otherwise empty
-    detail: str = ""  # what is known beyond it
-
-    @property
-    def is_promised(self) -> bool:
-        """Does the name say that it is a video?"""
-        return file_name(self.path).lower().endswith(VIDEO_ENDINGS)
 
 
 def absolute_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -115,7 +94,7 @@ def common_root(paths: Sequence[str]) -> str:
     return os.path.commonpath(folders)
 
 
-def find_candidates(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
+def find_candidates(paths: Sequence[str]) -> tuple[Files, list[str]]:
     """All files at or below some absolute paths or addresses, each file once, sorted by path.
 
     Also the folders that were passed over, since seehear made them. Raises UsageError where a
@@ -125,10 +104,11 @@ def find_candidates(paths: Sequence[str]) -> tuple[list[Candidate], list[str]]:
     remote = [path for path in paths if is_remote(path) or _is_list(path)]
     walk = _Walk([path for path in paths if not is_remote(path)])
     elsewhere, passed_over = _find_remote(remote)
-    found = [*_found_here(walk), *elsewhere]
-    return sorted(found, key=lambda candidate: candidate.path), sorted(
-        [*walk.passed_over, *passed_over]
-    )
+    found, others = _found_here(walk), Files.of([*walk.failures, *elsewhere])
+    if others:
+        table = pa.concat_tables([found.table, others.table])
+        found = Files(table.take(pc.sort_indices(table["path"])))
+    return found, sorted([*walk.passed_over, *passed_over])
 
 
 def but_for(passed_over: Sequence[str]) -> str:
@@ -182,20 +162,28 @@ def _stamp_here(path: str) -> tuple[int, int] | str:
     return status.st_size, modified_ns(status)
 
 
-def _found_here(walk: _Walk) -> list[Candidate]:
-    found: dict[tuple[int, int], tuple[bool, Candidate]] = {}
-    for path, is_linked in walk.files():
-        try:
-            status = os.stat(path)  # noqa: PTH116 (a Path for each of 100,000 files is slow)
-        except OSError as error:
-            walk.failures.append(_failed(path, error))
-            continue
-        failure = "" if S_ISREG(status.st_mode) else _SPECIAL
-        candidate = Candidate(path, status.st_size, modified_ns(status), failure)
-        key = status.st_dev, status.st_ino
-        if key not in found or (is_linked, path) < (found[key][0], found[key][1].path):
-            found[key] = is_linked, candidate
-    return [*walk.failures, *(candidate for _, candidate in found.values())]
+def _found_here(walk: _Walk) -> Files:
+    """What the walk finds, each file once, by path; what it fails at is in the walk."""
+    seen = array("Q")  # of each file device, number on it, whether a link leads there
+
+    def found() -> Iterator[Candidate]:
+        for path, is_linked in walk.files():
+            try:
+                status = os.stat(path)  # noqa: PTH116 (a Path for each of 100,000 files is slow)
+            except OSError as error:
+                walk.failures.append(_failed(path, error))
+                continue
+            seen.extend((status.st_dev, status.st_ino, is_linked))
+            failure = "" if S_ISREG(status.st_mode) else _SPECIAL
+            yield Candidate(path, status.st_size, modified_ns(status), failure)
+
+    table = Files.of(found()).table
+    by_path_N = pc.sort_indices(table["path"]).to_numpy()
+    seen_N3 = np.frombuffer(seen, np.uint64).reshape(-1, 3)[by_path_N]
+    order_N = np.lexsort(seen_N3.T[::-1])  # the ways to a file, real ones first, then by path
+    is_other_N = np.ones(len(order_N), np.bool_)
+    is_other_N[1:] = np.diff(seen_N3[order_N, :2], axis=0).any(axis=1)
+    return Files(table.take(pa.array(by_path_N[np.sort(order_N[is_other_N])])))
 
 
 def _failed(path: str, error: OSError) -> Candidate:
@@ -239,19 +227,21 @@ class _Walk:
     def _entries(self, folder: str, is_linked: bool) -> Iterator[tuple[str, bool]]:
         """The files in a folder; the folders in it are kept for later."""
         with os.scandir(folder) as found:
-            entries = sorted(
-                (e for e in found if e.name[0] != "."), key=lambda e: e.name, reverse=True
-            )
+            entries = sorted((e for e in found if e.name[0] != "."), key=lambda e: e.name)
         if is_ours(folder, {entry.name for entry in entries}):
             if folder not in self.named:
                 self.passed_over.append(folder)
                 return
             self.passed_over += [entry.path for entry in entries if entry.name == PREVIEWS]
             entries = [entry for entry in entries if entry.name != PREVIEWS]
+        deeper = []
         for entry in entries:
-            if not leads_to_folder(entry):
+            if leads_to_folder(entry):
+                deeper.append(entry)
+            else:
                 yield entry.path, is_linked or entry.is_symlink()
-            elif entry.is_symlink():
+        for entry in reversed(deeper):  # the last in is the first out
+            if entry.is_symlink():
                 self._links.append(entry.path)
             else:
                 self._folders.append((entry.path, is_linked))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ import pyarrow as pa
 
 from seehear.data.decoding.pool import examine_all
 from seehear.data.index.columns import FACTS, WORDS
-from seehear.data.index.discovery import Candidate
 from seehear.data.index.examination import Rejection
+from seehear.data.index.files import Files
 from seehear.data.parts import Work, parts_of
 from seehear.machine.console import Tell, untold
 from seehear.machine.files import digest_of
@@ -39,7 +37,7 @@ SEEN = pa.schema(
 class Looking:
     """Files, and how they are looked at."""
 
-    files: Sequence[Candidate]
+    files: Files
     workers: int
     timeout_s: float
     keeps_stills: bool = False
@@ -68,14 +66,14 @@ class Looking:
 
 def work_of(
     folder: Path,
-    files: Sequence[Candidate],
+    files: Files,
     call: Mapping[str, Any],
     workers: int,
     timeout_s: float,
 ) -> Work:
     """Looking at all files that an index is to be made of, and that nothing is known of yet."""
     names = ("segment_seconds", "min_seconds", "stills")
-    of = {"files": digest_of_files(files), "settings": {name: call[name] for name in names}}
+    of = {"files": files.digest(), "settings": {name: call[name] for name in names}}
     if call["segments"]:
         of["list of segments"] = digest_of(Path(call["segments"]))
     return Work(
@@ -91,12 +89,3 @@ def work_of(
         overwrite=call["overwrite"],
         gives_way=True,
     )
-
-
-def digest_of_files(files: Sequence[Candidate]) -> str:
-    """SHA-256 over paths, sizes and times of the last change."""
-    digest = hashlib.sha256()
-    for file in files:
-        line = f"\0{file.file_bytes}\0{file.modified_ns}\n"
-        digest.update(os.fsencode(file.path) + line.encode())
-    return f"sha256:{digest.hexdigest()}"

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from seehear.data.index.chosen import UNLISTED, Entry, SegmentList
-from seehear.data.index.columns import Video
+from seehear.data.index.columns import Video, table_of
+from seehear.data.index.cutting import rejected_of, rows_of
 from seehear.data.index.discovery import (
-    Candidate,
     absolute_paths,
     but_for,
     common_root,
@@ -24,22 +25,25 @@ from seehear.data.index.discovery import (
     is_within,
 )
 from seehear.data.index.examination import Rejection
+from seehear.data.index.files import Files
 from seehear.data.index.info import read_info
-from seehear.data.index.looking import work_of
+from seehear.data.index.looking import SEEN, work_of
+from seehear.data.index.merging import merged
 from seehear.data.index.moved import way_to
 from seehear.data.index.packed import copy_packed
 from seehear.data.index.rejected import Rejected, beside, write_rejected
 from seehear.data.index.summary import IndexSummary, listing, summary, summary_of_packed, tally
 from seehear.data.index.table import Index
 from seehear.data.index.updating import Before, check_free, open_old, what_is_known
-from seehear.data.index.writing import write_index
+from seehear.data.index.writing import write_table
 from seehear.data.media import REASONS
-from seehear.data.parts import Engine, Part, PartSummary, do, writer
+from seehear.data.parts import Engine, Part, PartSummary, Work, do, writer
 from seehear.data.remote import absolute, is_remote
-from seehear.data.stretches import cut
 from seehear.errors import IndexFileError, SettingsError
 from seehear.machine.console import Console
 from seehear.machine.files import now
+
+_DEFAULTS = {"segment_seconds": 10.0, "min_seconds": 1.0, "stills": 0.0}
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -49,8 +53,9 @@ class _Files:
     """What is below the paths of a command, before anything new is opened."""
 
     root: str
-    waiting: list[Candidate]  # to be opened
-    known: dict[str, Video | Rejected]  # by path
+    waiting: Files  # to be opened
+    kept: NDArray[np.int32]  # numbers of files of the index as it was, which are as they were
+    rejected: list[Rejected]
     lines: dict[str, list[Entry]]  # of a list of segments, by path
     passed_over: list[str]  # folders that seehear made
 
@@ -127,7 +132,7 @@ def index(
         settings = _settled(before.info.get("settings", {}), given)
         call = {"paths": named, "segments": chosen.file if chosen else None, **settings}
         files = _find(named, folder, chosen, before)
-        if not (files.waiting or files.known):
+        if not (files.waiting or len(files.kept) or files.rejected):
             raise _nothing_usable(folder, named, [], files)
         work = work_of(
             folder, files.waiting, {**call, "overwrite": overwrite}, by.workers(workers), timeout_s
@@ -136,104 +141,100 @@ def index(
             do(work, mine, console, "looking at files", "files", by, by.workers(workers))
         if not mine.makes_result:
             return PartSummary.of(work, mine)
-        for table in work.tables():
-            files.known.update(seen(table, settings, chosen))
-        videos, rejected = in_order(_by_list(chosen, files), before)
-        if not videos:
-            work.remove()
-            raise _nothing_usable(folder, named, rejected, files)
-        info = {
-            "root": files.root,
-            "way_to_root": way_to(files.root, folder),
-            "paths": named,
-            "settings": {"stills": settings["stills"]} if chosen else settings,
-            "segments": chosen.file if chosen else None,
-            "rejected": tally(rejected),
-        }
-        info = _write(folder, info, videos, rejected, before)
+        # all are done: the list of them need not be in memory beside the rows
+        work = replace(work, do=SEEN.empty_table)
+        files = replace(files, waiting=Files.of(()))
+        return _merge(folder, call, work, files, chosen, before)
+
+
+def _merge(
+    folder: Path,
+    call: Mapping[str, Any],
+    work: Work,
+    files: _Files,
+    chosen: SegmentList | None,
+    before: Before,
+) -> IndexSummary:
+    """Write the index of files that were all looked at."""
+    named, settings = call["paths"], {name: call[name] for name in _DEFAULTS}
+    kept, new, lost = _rows(work, files, settings, chosen, before)
+    rejected = sorted(files.rejected + lost, key=lambda file: file.path)
+    table, changes = merged(before.index, kept, new, files.root)
+    del new
+    if not len(table):
         work.remove()
-        ignored = chosen.ignored if chosen else []
-        return summary(folder, info, videos, before.videos, files.passed_over, ignored)
+        raise _nothing_usable(folder, named, rejected, files)
+    info = {
+        "root": files.root,
+        "way_to_root": way_to(files.root, folder),
+        "paths": named,
+        "settings": {"stills": settings["stills"]} if chosen else settings,
+        "segments": chosen.file if chosen else None,
+        "rejected": tally(rejected),
+    }
+    old, was = before.info, (before.rejected, before.info.get("paths"))
+    if (
+        not any(changes.values())
+        and (rejected, named) == was
+        and (read_info(folder)["root"] == old["root"])
+    ):
+        info = old  # it would be what is there
+    else:
+        made = {"created": old.get("created") or now(), "updated": now()}
+        made["seehear"] = metadata.version("seehear")
+        info = write_table(folder, table, rejected, info | made)
+    work.remove()
+    ignored = chosen.ignored if chosen else []
+    return summary(folder, info, table, changes, files.passed_over, ignored)
 
 
 def _find(named: list[str], folder: Path, chosen: SegmentList | None, before: Before) -> _Files:
-    candidates, passed_over = find_candidates(named)
+    files, passed_over = find_candidates(named)
     own = absolute(folder)
-    candidates = [file for file in candidates if not is_within(file.path, own)]
+    if any(is_within(own, path) for path in named):
+        files = files.only(np.array([not is_within(file.path, own) for file in files], np.bool_))
     root, lines = common_root(named), {}
-    known = what_is_known(candidates, before)
+    kept, rejected, is_waiting_N = what_is_known(files, before)
     if chosen is not None:
-        lines = chosen.by_file(root, [file.path for file in candidates])
-        known = {
-            path: file
-            for path, file in known.items()
-            if path in lines or isinstance(file, Rejected)
-        }
-        unlisted = [file for file in candidates if file.path not in lines]
-        known |= {
+        lines = chosen.by_file(root, [file.path for file in files])
+        is_listed_N = np.array([file.path in lines for file in files], np.bool_)
+        by_path = {file.path: file for file in rejected}
+        by_path |= {
             file.path: Rejected.of(file, Rejection(UNLISTED))
-            for file in unlisted
+            for file in files.only(~is_listed_N)
             if file.is_promised
         }
-        candidates = [file for file in candidates if file.path in lines]
-    waiting = [file for file in candidates if file.path not in known]
+        is_waiting_N, rejected = is_waiting_N & is_listed_N, list(by_path.values())
     passed_over = [path for path in passed_over if not is_within(path, own)]
-    return _Files(root, waiting, known, lines, passed_over)
+    return _Files(root, files.only(is_waiting_N), kept, rejected, lines, passed_over)
 
 
-def seen(
-    table: pa.Table, settings: Mapping[str, float], chosen: SegmentList | None
-) -> Iterator[tuple[str, Video | Rejected]]:
-    """Files that were looked at, by path."""
-    for row in table.to_pylist():
-        path, reason, detail = row.pop("path"), row.pop("reason"), row.pop("detail")
-        if reason is not None:
-            yield path, Rejected(path, reason, detail, row["file_bytes"], row["modified_ns"])
-        elif chosen is not None:  # to be cut by it
-            yield path, Video(path, row, np.zeros(0), np.zeros(0))
-        else:
-            first_s, seconds = row.pop("usable_start_s"), row.pop("usable_seconds")
-            least = min(settings["min_seconds"], seconds)
-            yield path, Video(path, row, *cut(first_s, seconds, settings["segment_seconds"], least))
-
-
-def _by_list(chosen: SegmentList | None, files: _Files) -> list[Video | Rejected]:
-    """The files, cut by the list where there is one."""
-    found: list[Video | Rejected] = []
-    for file in files.known.values():
-        if chosen is not None and isinstance(file, Video):
-            found += chosen.cut(file, files.lines[file.path], files.root)
-        else:
-            found.append(file)
-    return found
-
-
-def in_order(
-    found: Iterable[Video | Rejected], before: Before
-) -> tuple[list[Video], list[Rejected]]:
-    """Usable files, old ones in their old order, then new ones by path; and those left out."""
-    order = {video.path: i for i, video in enumerate(before.videos)}
-    videos = [file for file in found if isinstance(file, Video)]
-    rejected = [file for file in found if isinstance(file, Rejected)]
-    videos.sort(key=lambda video: (order.get(video.path, len(order)), video.path))
-    return videos, sorted(rejected, key=lambda file: file.path)
-
-
-def _write(
-    folder: Path,
-    info: dict[str, Any],
-    videos: list[Video],
-    rejected: list[Rejected],
+def _rows(
+    work: Work,
+    files: _Files,
+    settings: Mapping[str, float],
+    chosen: SegmentList | None,
     before: Before,
-) -> dict[str, Any]:
-    """Write the index, unless it would be what is there; returns what is in index.json."""
-    old = before.info
-    same = (videos, rejected, info["paths"]) == (before.videos, before.rejected, old.get("paths"))
-    if same and read_info(folder)["root"] == old["root"]:
-        return old
-    created = old.get("created") or now()
-    made = {"created": created, "updated": now(), "seehear": metadata.version("seehear")}
-    return write_index(folder, videos, rejected, info | made)
+) -> tuple[NDArray[np.int32], pa.RecordBatch, list[Rejected]]:
+    """Which files of the old index keep their rows, the rows of others, and what cannot be used."""
+    if chosen is None:
+        return files.kept, *rows_of(work.tables(), settings, files.root)
+    old = before.index.videos() if before.index else []
+    numbers = {id(old[number]): number for number in files.kept if old[number].path in files.lines}
+    videos, lost = [old[number] for number in numbers.values()], list[Rejected]()
+    for table in work.tables():
+        lost += rejected_of(table)
+        usable = table.filter(table["reason"].is_null()).drop_columns(["reason", "detail"])
+        nothing = np.zeros(0)
+        videos += [Video(row.pop("path"), row, nothing, nothing) for row in usable.to_pylist()]
+    cut = [
+        part for video in videos for part in chosen.cut(video, files.lines[video.path], files.root)
+    ]
+    kept = [numbers[id(part)] for part in cut if id(part) in numbers]
+    new = [part for part in cut if isinstance(part, Video) and id(part) not in numbers]
+    new.sort(key=lambda video: video.path)
+    lost += [part for part in cut if isinstance(part, Rejected)]
+    return np.array(kept, np.int32), table_of(new, files.root), lost
 
 
 def _checked(
@@ -256,7 +257,7 @@ def _checked(
 
 def _settled(before: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
     """What is given, else as the index was made, else the defaults."""
-    settings = {"segment_seconds": 10.0, "min_seconds": 1.0, "stills": 0.0, **before, **given}
+    settings = {**_DEFAULTS, **before, **given}
     longest, least = settings["segment_seconds"], settings["min_seconds"]
     if longest < least:
         raise SettingsError(

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seehear.data.index.discovery import Candidate
 from seehear.data.index.examination import Rejection
+from seehear.data.index.files import Candidate
 from seehear.data.index.info import damaged, open_newest, read_info
 from seehear.data.index.mapped import sha256_of
 from seehear.data.remote.addresses import relative

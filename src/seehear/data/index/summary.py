@@ -8,10 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seehear.data.index.columns import Video
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from seehear.data.index.copies import same_bytes
+from seehear.data.index.mapped import first_of_each
 from seehear.data.index.rejected import Rejected
 from seehear.data.index.table import Index
+from seehear.data.remote.addresses import joined
 from seehear.errors import printable
 from seehear.machine.console import counted
 
@@ -80,27 +85,41 @@ class IndexSummary:
 def summary(
     folder: Path,
     info: Mapping[str, Any],
-    videos: Sequence[Video],
-    old_videos: Sequence[Video],
+    table: pa.RecordBatch,
+    changes: Mapping[str, int],
     passed_over: list[str],
     ignored: list[str],
 ) -> IndexSummary:
     """Of an index that has been written; `info` is in its index.json."""
-    before = {video.path: video for video in old_videos}
-    there = {video.path for video in videos}
+    names, first_V = table["path"].dictionary, first_of_each(table["path"].indices.to_numpy())
+    bytes_V = table["file_bytes"].to_numpy()[first_V]
+    parts_V = table["parts"].fill_null(1).to_numpy()[first_V]
+    # the same bytes are of one size and, if cut alike, end with one segment: others are not read
+    key_V = bytes_V * 0x9E3779B1
+    if not info.get("segments"):
+        last_V = np.append(first_V[1:], len(table)) - 1
+        for name in ("start_s", "seconds"):
+            key_V ^= table[name].to_numpy()[last_V].view(np.int64)
+    _, places_V, counts = np.unique(key_V, return_inverse=True, return_counts=True)
+    is_alike_V = counts[places_V] > 1
+
+    def paths(files_V: NDArray[np.bool_]) -> list[str]:
+        some = names.filter(pa.array(files_V)).to_pylist()
+        return [joined(info["root"], name) for name in some]
+
     return IndexSummary(
         folder=str(folder),
         rows=info["rows"],
         videos=info["videos"],
-        seconds=float(sum(video.seconds.sum() for video in videos)),
+        seconds=float(table["seconds"].to_numpy().sum()),
         rejected=info["rejected"],
-        added=len(there - before.keys()),
-        changed=sum(before.get(video.path, video) is not video for video in videos),
-        dropped=len(before.keys() - there),
+        **changes,
         digest=info["digest"],
         passed_over=passed_over,
-        joined=[video.path for video in videos if (video.facts["parts"] or 1) > 1],
-        same_bytes=same_bytes({video.path: video.facts["file_bytes"] for video in videos}),
+        joined=paths(parts_V > 1),
+        same_bytes=same_bytes(
+            dict(zip(paths(is_alike_V), bytes_V[is_alike_V].tolist(), strict=True))
+        ),
         ignored=ignored,
     )
 

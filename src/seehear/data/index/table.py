@@ -151,6 +151,11 @@ class Index:
         return len(self._names)
 
     @property
+    def names(self) -> pa.Array:
+        """Of the files, relative to the root."""
+        return self._names
+
+    @property
     def rejected(self) -> pa.Table:
         """The files left out: path, reason, detail."""
         return read_rejected(self.folder, self.info).select(["path", "reason", "detail"])
@@ -206,7 +211,7 @@ class Index:
             return
         check_root(self.folder, self.info)
         videos = slice(None) if rows is None else np.unique(self.video[np.asarray(rows)])
-        first_rows = self._first_rows[videos]
+        first_rows = self.first_rows[videos]
         wrong: list[str] = []
         count = 0
         for what in self._what_is_wrong(first_rows, self.info["paths"] if rows is None else None):
@@ -222,7 +227,7 @@ class Index:
             )
 
     @cached_property
-    def _first_rows(self) -> NDArray[np.int64]:
+    def first_rows(self) -> NDArray[np.int64]:
         """The first row of each file."""
         return first_of_each(self.video)
 
@@ -306,9 +311,9 @@ class Index:
 
     def videos(self) -> list[Video]:
         """The files with their segments."""
-        bounds = np.append(self._first_rows, len(self))
+        bounds = np.append(self.first_rows, len(self))
         names = [*FACTS, *filter(self._has, ("usable_start_s", "usable_seconds"))]
-        facts = self._table.select(names).take(self._first_rows).to_pylist()
+        facts = self._table.select(names).take(self.first_rows).to_pylist()
         words = {
             name: self.chosen(name).to_pylist()
             for name in ("recording", "split")

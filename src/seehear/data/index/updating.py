@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from seehear.data.index.chosen import UNLISTED, UNUSABLE, SegmentList
-from seehear.data.index.columns import Video
-from seehear.data.index.discovery import Candidate, common_root, is_within
+from seehear.data.index.discovery import common_root, is_within
 from seehear.data.index.examination import Rejection
+from seehear.data.index.files import Files
 from seehear.data.index.info import PACKING, command, read_info
+from seehear.data.index.merging import numbers_of
 from seehear.data.index.moved import told
 from seehear.data.index.rejected import Rejected, unusable
 from seehear.data.index.table import Index
@@ -29,7 +33,7 @@ class Before:
     """An index as it was; without `info` where there is none."""
 
     info: dict[str, Any] = field(default_factory=dict)
-    videos: list[Video] = field(default_factory=list)
+    index: Index | None = None
     rejected: list[Rejected] = field(default_factory=list)
 
 
@@ -73,7 +77,7 @@ def open_old(
             "--overwrite."
         )
     old = old.with_info(info)
-    return Before(info, old.videos(), old.rejected_files())
+    return Before(info, old, old.rejected_files())
 
 
 def check_free(folder: Path) -> None:
@@ -96,18 +100,27 @@ def check_free(folder: Path) -> None:
             )
 
 
-def what_is_known(candidates: Sequence[Candidate], before: Before) -> dict[str, Video | Rejected]:
-    """What needs no look, by path: files that are as they were, or that cannot be looked at."""
-    old: dict[tuple[str, int, int], Video | Rejected] = {
-        (f.path, f.file_bytes, f.modified_ns): f
-        for f in before.rejected
-        if f.reason not in _LOOK_AGAIN
-    }
-    old |= {(v.path, v.facts["file_bytes"], v.facts["modified_ns"]): v for v in before.videos}
-    known: dict[str, Video | Rejected] = {}
-    for file in candidates:
+def what_is_known(
+    files: Files, before: Before
+) -> tuple[NDArray[np.int32], list[Rejected], NDArray[np.bool_]]:
+    """Old files that are as they were, by number; what cannot be used; which are to be opened."""
+    is_waiting_N = np.ones(len(files), np.bool_)
+    rejected: list[Rejected] = []
+    old = {(f.path, f.file_bytes, f.modified_ns): f for f in before.rejected}
+    for number, file in enumerate(files):
+        again = old.get((file.path, file.file_bytes, file.modified_ns))
         if reason := file.failure or unusable(file.path):
-            known[file.path] = Rejected.of(file, Rejection(reason, file.detail))
-        elif (file.path, file.file_bytes, file.modified_ns) in old:
-            known[file.path] = old[file.path, file.file_bytes, file.modified_ns]
-    return known
+            rejected.append(Rejected.of(file, Rejection(reason, file.detail)))
+        elif again is not None and again.reason not in _LOOK_AGAIN:
+            rejected.append(again)
+        else:
+            continue
+        is_waiting_N[number] = False
+    if before.index is None:
+        return np.zeros(0, np.int32), rejected, is_waiting_N
+    number_N = numbers_of(files.table["path"], before.index)
+    number_N[~is_waiting_N] = -1
+    for name in ("file_bytes", "modified_ns"):
+        was_V = getattr(before.index, name)[before.index.first_rows]
+        number_N[was_V[number_N] != files.table[name].to_numpy()] = -1
+    return number_N[number_N >= 0], rejected, is_waiting_N & (number_N < 0)

@@ -14,7 +14,8 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from seehear.data.index.discovery import VIDEO_ENDINGS, leads_to_folder
+from seehear.data.index.discovery import leads_to_folder
+from seehear.data.index.files import VIDEO_ENDINGS
 from seehear.data.index.ours import is_ours
 from seehear.errors import SettingsError
 
