@@ -115,9 +115,7 @@ class Clips:
         return self._decoders.quarantine if self._decoders else {}
 
     def apart(self) -> Clips:
-        """The same rows and decoding processes, to look at some: failures are counted apart, and
-        any number may be.
-        """
+        """The same rows and decoding processes, to look at some: failures count apart."""
         if not self.cached:
             self._processes()
         other = copy.copy(self)

@@ -281,9 +281,7 @@ def write_map(folder: Path, data: dict[str, Any], rows: Rows, run: Run, projecti
 
 
 def shown_rounds(run: Run) -> list[int]:
-    """The rounds whose labels the map can show: all, or some evenly spread, with the first and the
-    last.
-    """
+    """The rounds whose labels the map can show: all, or evenly spread ones, first and last too."""
     rounds = [n for n in run.rounds() if (run.round_path(n) / "labels.parquet").exists()]
     if len(rounds) <= MOST_ROUNDS:
         return rounds

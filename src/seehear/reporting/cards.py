@@ -172,9 +172,7 @@ def distances(
 
 
 def ranks(labels_N: np.ndarray, distance_N: np.ndarray) -> np.ndarray:
-    """The place of every row among the rows of its cluster, by distance, then by number: 0 is
-    nearest.
-    """
+    """The place of every row in its cluster, by distance, then by number: 0 is nearest."""
     order = np.lexsort((np.arange(len(labels_N)), distance_N, labels_N))
     sorted_N = labels_N[order]
     first = np.searchsorted(sorted_N, sorted_N, side="left")
@@ -185,9 +183,7 @@ def ranks(labels_N: np.ndarray, distance_N: np.ndarray) -> np.ndarray:
 
 
 def counts(labels_N: np.ndarray, num: int, others_N: np.ndarray, num_others: int) -> np.ndarray:
-    """How many rows have each pair of labels, (num, num_others) int64; rows without either are left
-    out.
-    """
+    """How many rows have each pair of labels, (num, num_others) int64, of rows that have both."""
     both_N = (labels_N >= 0) & (others_N >= 0)
     flat = labels_N[both_N].astype(np.int64) * num_others + others_N[both_N]
     return np.bincount(flat, minlength=num * num_others).reshape(num, num_others)

@@ -119,9 +119,7 @@ def demo(
 
 
 def check_free(out: Path) -> None:
-    """Raise UsageError where something else is at the place of a demo, or of what it writes
-    there.
-    """
+    """Raise UsageError where something else is at the place of a demo or of what it writes."""
     refuse = "Choose another --out; nothing was touched."
     check_place(out, refuse)
     if out.exists() and not out.is_dir():
@@ -316,9 +314,7 @@ COLUMNS = (  # key, head, factor, form
 
 
 def table(report: Mapping[str, Any]) -> list[list[str]]:
-    """The report as rows of text, the first the head: mean over seeds and, with several, the
-    range.
-    """
+    """The report as rows of text, first the head: mean over seeds and, with several, the range."""
     seeds = list(report["seeds"].values())
     chance = f"{100 * seeds[0]['chance']:.1f}"
     guessed = ["0" if key.startswith("nmi") else chance for key, *_ in COLUMNS]

@@ -250,9 +250,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def _is_ours(self) -> bool:
-        """Whether the request names this server by its address, and comes from its page or was
-        typed.
-        """
+        """Whether the request names this server by its address, and is of its page or was typed."""
         host = f"http://{self.headers.get('Host', '')}"
         return host in self._origins() and self.headers.get("Sec-Fetch-Site", "none") in (
             "none",

@@ -36,9 +36,7 @@ def finish(
     origin: Mapping[str, Any],
     features: Features | None = None,
 ) -> None:
-    """Write features of every row, the clusters of every space, and the encoders, with their
-    origin; `features` of this rank's rows, where they are known.
-    """
+    """Write features of every row, the clusters of every space, and encoders with their origin."""
     rows = len(distributed.rows_of_rank(len(clips)))
     count = console.watch("features" if features is None else "clusters", rows, unit="clips")
     features, final = final_clusters(state, clips, cfg, count, features)

@@ -46,9 +46,7 @@ class Entry(Stretch):
     recording: str
 
     def why_not(self, first_s: float, last_s: float) -> str:
-        """Why a file that has picture and sound from `first_s` to `last_s` cannot give the segment;
-        empty where it can.
-        """
+        """Why a file with both streams from `first_s` to `last_s` cannot give it, or nothing."""
         said = f"line {self.line.number}: {times(self.start_s, self.end_s)}"
         seconds = round(self.end_s - self.start_s, 6)
         if seconds < LEAST_SECONDS:

@@ -69,9 +69,7 @@ def write_rejected(path: Path, rejected: Sequence[Rejected], root: str) -> None:
 
 
 def left_out(folder: Path) -> pa.Table:
-    """What was left out of an index: path, reason, detail; also of one that was not made, since
-    nothing could be used.
-    """
+    """What was left out of an index, also of one that was not made: path, reason, detail."""
     if folder.exists() or not beside(folder).exists():
         return read_rejected(folder, read_info(folder)).select(["path", "reason", "detail"])
     try:

@@ -66,9 +66,7 @@ def lamp(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
 
 
 def drips(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
-    """Drops fall, each at its own place; on the beat one meets the water and leaves a widening
-    ripple.
-    """
+    """Drops fall, each at its own place; on the beat one meets the water, and a ripple widens."""
     fall_s, ripple_s = 0.4, 0.45
     place = rng.uniform(-0.4, 0.4, len(timing.beats_s) + 1).astype(np.float32)
     last = timing.last(canvas.t_T11)
@@ -101,9 +99,7 @@ def rain(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
 
 
 def beam(canvas: Canvas, timing: Timing, rng: np.random.Generator) -> Array:
-    """A beam of light sweeps to and fro about a lamp on the ground; it points straight up on the
-    beat.
-    """
+    """A beam of light sweeps to and fro about a lamp on the ground; on the beat it points up."""
     angle = 0.95 * np.sin(2 * np.pi * timing.turns(canvas.t_T11))
     x, y = canvas.x_THW, canvas.y_THW - 0.85
     along = x * np.sin(angle) - y * np.cos(angle)

@@ -88,9 +88,7 @@ EVENTS: tuple[str, ...] = tuple(CATALOGUE)
 
 
 def event_of(seed: int, number: int, classes: int) -> str:
-    """The class of video `number`: each run of `classes` videos holds every class once, in its own
-    order.
-    """
+    """The class of video `number`: each run of `classes` videos has every class once."""
     order = np.random.default_rng([seed, number // classes, 1]).permutation(classes)
     return EVENTS[int(order[number % classes])]
 
@@ -142,9 +140,7 @@ def render(
 def set_stage(
     rng: np.random.Generator, t_T: Array, size_pixels: int
 ) -> tuple[Canvas, Array, Array]:
-    """Draw camera, background and colours: the object's canvas, background_THWC and the object's
-    colour_C in [0, 1].
-    """
+    """Draw the object's canvas, background_THWC, and the object's colour_C in [0, 1]."""
     place_P = ((np.arange(size_pixels, dtype=np.float32) + 0.5) / size_pixels) * 2 - 1
     roll_T11 = camera_roll(rng, t_T)[:, None, None]
     cos, sin = np.cos(roll_T11), np.sin(roll_T11)
@@ -186,9 +182,7 @@ def camera_path(rng: np.random.Generator, t_T: Array) -> Array:
 
 
 def background(rng: np.random.Generator, x_THW: Array, y_THW: Array) -> Array:
-    """Draw one of five kinds of background: mix_THW in [0, 1], 0 is the first colour, 1 the
-    second.
-    """
+    """Draw one of five kinds of background: mix_THW in [0, 1], the second colour's share."""
     kind = rng.integers(5)
     angle, per_unit = rng.uniform(0, np.pi), 2 * np.pi * rng.uniform(0.4, 1.4)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -212,9 +206,7 @@ def background(rng: np.random.Generator, x_THW: Array, y_THW: Array) -> Array:
 
 
 def colours(rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Draw the background's two colours and the object's, RGB in [0, 1], with the contrasts
-    bounded.
-    """
+    """Draw the background's two colours and the object's, RGB in [0, 1], of bounded contrasts."""
     low, high = BACKGROUND_CONTRAST
     while True:  # about one draw in 24 fits
         some_NC = rng.uniform(0, 1, (3, 3)).astype(np.float32)
@@ -228,9 +220,7 @@ def colours(rng: np.random.Generator) -> tuple[Array, Array, Array]:
 def photograph(
     rng: np.random.Generator, background_THWC: Array, cover_THW: Array, colour_C: Array
 ) -> NDArray[np.uint8]:
-    """Put the object before the background, and take the picture with exposure, flicker and
-    grain.
-    """
+    """Put the object before the background; take the picture with exposure, flicker and grain."""
     frames_THWC: Array = background_THWC + cover_THW[..., None] * (colour_C - background_THWC)
     frames = len(frames_THWC)
     hz, phase = rng.uniform(0.2, 1.5), rng.uniform(0, 2 * np.pi)
@@ -283,18 +273,14 @@ def hum(rng: np.random.Generator, samples: int) -> Array:
 
 
 def loudness(sound_S: Array) -> float:
-    """Root mean square of the loudest tenth of a second: a click and a drone then count as equally
-    loud.
-    """
+    """Root mean square of the loudest tenth of a second: then clicks are as loud as drones."""
     width = SAMPLE_RATE_HZ // 10
     power = np.cumsum(np.pad(sound_S.astype(np.float64) ** 2, (width, 0)))
     return float(np.sqrt(np.max(power[width:] - power[:-width]) / width)) + 1e-6
 
 
 def microphone(rng: np.random.Generator, sound_S: Array) -> Array:
-    """Filter with a smooth response in decibels: a few waves along the logarithm of the
-    frequency.
-    """
+    """Filter with a smooth response in decibels: a few waves along the log of the frequency."""
     hz = np.fft.rfftfreq(len(sound_S), 1 / SAMPLE_RATE_HZ)
     octave = np.log2(np.maximum(hz, 40) / 40)
     gain_db = sum(

@@ -117,9 +117,7 @@ def running(t_S: Array, timing: Timing) -> Array:
 
 
 def cycles_of(hz_S: Array) -> Array:
-    """The cycles that a tone of changing frequency has gone through, added up in float64 and then
-    wrapped.
-    """
+    """The cycles that a tone of changing frequency went through, added in float64 and wrapped."""
     return (np.cumsum(hz_S, dtype=np.float64) / SAMPLE_RATE_HZ % 2).astype(np.float32)
 
 

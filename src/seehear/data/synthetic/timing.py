@@ -45,9 +45,7 @@ class Timing:
         return np.interp(clock_s, self.beats_s, np.arange(len(self.beats_s))).astype(np.float32)
 
     def last(self, t_s: Array) -> NDArray[np.intp]:
-        """The number of the last beat at or before `t_s`; counts every beat, also one before the
-        onset.
-        """
+        """The number of the last beat at or before `t_s`; beats before the onset count, too."""
         return np.searchsorted(self.beats_s, t_s, side="right") - 1
 
     def since(self, t_s: Array) -> Array:

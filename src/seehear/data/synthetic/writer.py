@@ -174,9 +174,7 @@ def check_same(folder: Path, settings: Settings) -> None:
 
 
 def video_paths(settings: Settings) -> list[str]:
-    """Where each video lies, relative to the folder: by its split, under a number that says nothing
-    about the class.
-    """
+    """Where each video lies: by its split, under a number that says nothing about its class."""
     splits = draw_splits(settings.seed, class_names(settings))
     return [f"{split}/{i // VIDEOS_PER_FOLDER:02d}/{i:06d}.mp4" for i, split in enumerate(splits)]
 
@@ -214,9 +212,7 @@ def write_videos(folder: Path, settings: Settings, workers: int, progress: bool)
 
 
 def write_some(folder: Path, settings: Settings, start: int, paths: list[str]) -> int:
-    """Write the videos of one task, from number `start` on, and return how many; runs in a
-    worker.
-    """
+    """Write the videos of one task, from number `start` on; returns how many. Runs in a worker."""
     for number, path in enumerate(paths, start):
         frames_THWC, waveform_S, _ = render(
             settings.seed,
@@ -230,9 +226,7 @@ def write_some(folder: Path, settings: Settings, start: int, paths: list[str]) -
 
 
 def write_video(path: Path, frames_THWC: NDArray[np.uint8], waveform_S: Array) -> None:
-    """Write an MP4 file: frames_THWC uint8 RGB as H.264 at 16 a second, waveform_S in [-1, 1] as
-    AAC.
-    """
+    """Write an MP4 file: frames_THWC uint8 RGB, H.264 at 16 a second; waveform_S, AAC."""
     import av
 
     with av.open(path, "w", format="mp4") as container:
@@ -270,9 +264,7 @@ def write_classes(path: Path, settings: Settings) -> None:
 
 
 def draw_splits(seed: int, names: list[str]) -> list[str]:
-    """Draw a fifth of each class for testing: at least one where a class has two, never all of
-    them.
-    """
+    """Draw a fifth of each class for testing: at least one of a class of two, never all of one."""
     rng = np.random.default_rng([seed, 0, 2])
     splits = ["train"] * len(names)
     for name in sorted(set(names)):

@@ -59,9 +59,7 @@ class Pair(nn.Module):
         self.heads = nn.ModuleDict({name: nn.ModuleDict() for name in given})
 
     def add_twins(self, twins: Mapping[str, nn.Module]) -> Pair:
-        """Second encoders, "video2" and "audio2": they teach and learn, and a run leaves them
-        behind.
-        """
+        """Second encoders, "video2" and "audio2": they teach, learn, and are left behind."""
         self.encoders.update(twins)
         self.heads.update({name: nn.ModuleDict() for name in twins})
         return self
