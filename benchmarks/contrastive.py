@@ -28,10 +28,11 @@ from seehear.config import override
 from seehear.data.order import shuffled
 from seehear.machine.console import Console
 from seehear.machine.files import write_json
-from seehear.method.clusters import cluster_features
 from seehear.method.encoders import Pair
 from seehear.method.encoders.building import build_pair
-from seehear.method.features import calibrate, encoder_inputs, extract
+from seehear.method.features import calibrate, encoder_inputs
+from seehear.method.method import final_clusters
+from seehear.method.state import State
 from seehear.method.step import make_optimizer
 from seehear.method.train import learning_rate
 from seehear.presets import preset_settings
@@ -72,10 +73,8 @@ def measure(stage: Stage, way: str, epochs: int) -> dict[str, float]:
     begin = time.process_time()
     pair, modalities, cfg = trained(stage, way, epochs), WAYS[way], stage.settings
     seconds = round(time.process_time() - begin, 1)
-    features = extract(pair, stage.train_clips, stage.numerics)
-    recording_N, device = stage.train_index.recording, stage.numerics.device
-    clusters = cluster_features(features, recording_N, cfg, device, epochs, modalities)
-    labels = {name: c.labels_N for name, c in clusters.items()}
+    _, clusters = final_clusters(State(pair, stage.numerics), stage.train_clips, cfg)
+    labels = {n: c.labels_N for n, c in clusters.items() if n.split("_")[0] in modalities}
     nmi = nmi_with_classes(labels, stage.classes.of_rows(stage.train_index))
     probes = probe_pair(stage, pair)
     return {m: probes[m] for m in modalities} | nmi | {"cpu_seconds": seconds}

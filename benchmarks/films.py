@@ -63,6 +63,7 @@ SIZE_PIXELS = 32
 CLASSES = 6  # of the twelve events, from the first on
 REDUCED = {  # of preset demo, so that a run takes two minutes on one thread
     "cluster.num_clusters": (16,),
+    "cluster.features": "l2",
     "rounds": 4,
     "train.order": "alternating",
     "train.epochs": 8,

@@ -407,6 +407,20 @@ def test_every_way_of_clustering_runs_and_keeps_its_word(changes):
         assert int(c.clustering.sizes.sum()) == 64
 
 
+def test_final_clusters_are_not_of_whitened_features():
+    cfg = tiny_settings({"rounds": 1, "cluster.features": "whiten"})
+    clips, _ = planted_clips(cfg)
+    state = State(build_pair(cfg), CPU)
+    (taught,) = rounds_of_state(state, clips, cfg)
+    assert all(c.space.parts[0].axes_DD is not None for c in taught.clusters.values())
+    features, final = final_clusters(state, clips, cfg)
+    for name, c in final_clusters(
+        state, clips, override(cfg, {"cluster.features": "l2"}), features=features
+    )[1].items():
+        assert np.array_equal(c.labels_N, final[name].labels_N)
+        assert final[name].space.parts[0].axes_DD is None
+
+
 # --- one student a round, and recordings
 
 

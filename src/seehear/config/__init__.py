@@ -137,7 +137,8 @@ class Cluster:
     num_clusters: tuple[int, ...] = setting((256,), "K; several numbers make one head each", low=2)
     iterations: int = setting(20, "Lloyd iterations", low=1, high=1000)
     features: Literal["l2", "whiten", "none"] = setting(
-        "l2", "before k-means: centre and L2, PCA-whiten and L2, or as they are"
+        "l2",
+        "before k-means: centre and L2, PCA-whiten and L2 (the final clusters: l2), or as they are",
     )
     centre: Literal["all", "recording", "auto"] = setting(
         "all",

@@ -3,7 +3,8 @@ k-means.
 
 The paper does not say how; `cluster.features` chooses. "l2": centre, then unit length, so that
 k-means compares directions. "whiten": centre, rotate to principal components, scale each to unit
-variance, then unit length, so that no direction dominates. "none": as they are. In the joint space
+variance, then unit length, so that no direction dominates (what teaches alone; a run's final
+clusters are then of "l2"). "none": as they are. In the joint space
 each modality is prepared by itself, then both are joined and the rows scaled to unit length again,
 so that neither outweighs the other. Before all that goes what rows share with their recording
 (`recordings`), as `cluster.centre` says.

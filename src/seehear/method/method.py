@@ -14,6 +14,7 @@ round. Several ranks share rows and every training batch; all have all labels an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from seehear.config import Settings
 from seehear.data.clips import Clips
@@ -135,10 +136,16 @@ def final_clusters(
     progress: Callable[[int], None] = lambda done: None,
     features: Features | None = None,  # where they are known
 ) -> tuple[Features, dict[str, Clusters]]:
-    """What finished encoders say of this rank's rows, and the clusters of all spaces and rows."""
+    """What finished encoders say of this rank's rows, and the clusters of all spaces and rows.
+
+    These are never of whitened features: that spreads what encoders know when they begin, and
+    drowns what they know when they have learned (docs/method.md).
+    """
     if features is None:
         of = (state.pair, clips, state.numerics)
         features = extract(*of, rows=rows_of_this_rank(clips), progress=progress)
     spaces = [space for space, members in MEMBERS.items() if {*members} <= {*features.of}]
+    if cfg.cluster.features == "whiten":
+        cfg = replace(cfg, cluster=replace(cfg.cluster, features="l2"))
     which = (cfg, state.numerics.device, state.round, spaces)
     return features, cluster_features(features, clips.index.recording, *which)
