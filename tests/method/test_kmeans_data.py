@@ -82,6 +82,20 @@ def test_empty_clusters_are_reseeded_by_splitting_the_largest() -> None:
     assert result.inertia < 3 * good.inertia_
 
 
+@pytest.mark.parametrize("first", range(100, 220, 40))
+def test_a_cluster_that_loses_all_of_its_rows_is_reseeded_as_well(first) -> None:
+    """Of sums that rows were added to and taken from, rounding is left."""
+    reseeded = 0
+    for seed in range(first, first + 40):
+        draws = np.random.default_rng(seed)
+        centres_KD = draws.normal(size=(40, 2))[draws.integers(40, size=200)]
+        features_ND = (centres_KD + draws.normal(size=(200, 2)) / 20).astype(np.float32)
+        result = kmeans(features_ND, 30, seed=seed)
+        assert result.inertia < 100, seed  # 200 rows around their mean have 400
+        reseeded += result.reseeded
+    assert reseeded > 0
+
+
 def test_features_far_from_the_origin_cluster_as_well_as_centred_ones() -> None:
     features_ND = mixture(1000, 8, 6, apart=10)
     first_KD = features_ND[:6].clone()

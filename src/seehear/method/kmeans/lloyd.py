@@ -199,7 +199,7 @@ class _Search:
         """The means of the clusters, and whether they are no more than that: none was re-seeded."""
         filled_K = all_ranks.counts_K > 0
         mass_K = all_ranks.counts_K.double()
-        means_KD = all_ranks.sums_KD / mass_K.clamp(min=1e-300)[:, None]
+        means_KD = all_ranks.sums_KD / mass_K.clamp(min=1)[:, None]  # what left leaves rounding
         moved_KD = torch.where(filled_K[:, None], means_KD, placed_KD)
         if bool(filled_K.all()):
             return moved_KD, True
