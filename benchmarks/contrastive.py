@@ -28,6 +28,7 @@ from seehear.config import override
 from seehear.data.order import shuffled
 from seehear.machine.console import Console
 from seehear.machine.files import write_json
+from seehear.method.clusters import space_of
 from seehear.method.encoders import Pair
 from seehear.method.encoders.building import build_pair
 from seehear.method.features import calibrate, encoder_inputs
@@ -74,7 +75,7 @@ def measure(stage: Stage, way: str, epochs: int) -> dict[str, float]:
     pair, modalities, cfg = trained(stage, way, epochs), WAYS[way], stage.settings
     seconds = round(time.process_time() - begin, 1)
     _, clusters = final_clusters(State(pair, stage.numerics), stage.train_clips, cfg)
-    labels = {n: c.labels_N for n, c in clusters.items() if n.split("_")[0] in modalities}
+    labels = {n: c.labels_N for n, c in clusters.items() if space_of(n) in modalities}
     nmi = nmi_with_classes(labels, stage.classes.of_rows(stage.train_index))
     probes = probe_pair(stage, pair)
     return {m: probes[m] for m in modalities} | nmi | {"cpu_seconds": seconds}

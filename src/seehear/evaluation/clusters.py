@@ -28,7 +28,7 @@ from seehear.machine.reading import (
     readable,
     rows_of,
 )
-from seehear.method.clusters import MEMBERS, Space, cluster_features
+from seehear.method.clusters import MEMBERS, Space, cluster_features, space_of
 from seehear.method.features import read_features
 from seehear.runs.folder import Run
 
@@ -194,7 +194,7 @@ def prepared(
     name: str, space: Space, features: Mapping[str, torch.Tensor], recording_n: np.ndarray
 ) -> torch.Tensor:
     """The features (n, D) that a clustering's space joins, as they are clustered."""
-    members = MEMBERS[name.split("_")[0]]
+    members = MEMBERS[space_of(name)]
     return space(tuple(features[modality] for modality in members), recording_n)
 
 

@@ -27,8 +27,7 @@ from seehear.library.gallery import RunGallery, gallery_of
 from seehear.library.searching import Comparison, comparison_of, hits_of, score_blocks
 from seehear.library.trained import Trained, open_run
 from seehear.machine.console import Console
-from seehear.method.clusters import MEMBERS
-from seehear.models.matching import space_of
+from seehear.method.clusters import MEMBERS, space_of
 from seehear.models.model import Model
 
 AT_RANDOM = 200  # rows that weigh, all together, as much as all crosses

@@ -42,8 +42,7 @@ from seehear.library.trained import BLOCK_ROWS, Trained, blocks_of, open_run, wi
 from seehear.machine.files import atomic_file, whole_folder, write_json
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import LABELS, begins_with, check_file, check_folder, real
-from seehear.method.clusters import MEMBERS
-from seehear.models.matching import space_of
+from seehear.method.clusters import MEMBERS, space_of
 from seehear.models.model import Model
 from seehear.runs.names import label_of, read_ticks
 

@@ -33,9 +33,9 @@ from seehear.machine.reading import (
     readable,
     rows_of,
 )
-from seehear.method.clusters import ALL_SPACES, MEMBERS, Space, centrings_of
+from seehear.method.clusters import ALL_SPACES, MEMBERS, Space, centrings_of, space_of
 from seehear.method.recordings import Centring, Recordings
-from seehear.models.matching import Matching, space_of
+from seehear.models.matching import Matching
 from seehear.models.model import Model, load
 from seehear.runs.fingerprint import index_of_run
 from seehear.runs.folder import Run

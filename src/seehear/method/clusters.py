@@ -126,6 +126,11 @@ class Space:
         return cls(tuple(parts), tuple(centrings))
 
 
+def space_of(clustering: str) -> str:
+    """ "video_128" -> "video": the space that a clustering is of."""
+    return clustering.split("_")[0]
+
+
 def centrings_of(spaces: Mapping[str, Space]) -> dict[str, Centring]:
     """Modality -> what is taken from its features for their recordings, by the spaces of a run's
     clusterings; those of which nothing is taken are left out.
@@ -135,7 +140,7 @@ def centrings_of(spaces: Mapping[str, Space]) -> dict[str, Centring]:
     return {
         modality: centring
         for name, space in spaces.items()
-        for modality, centring in zip(MEMBERS[name.split("_")[0]], space.centrings, strict=False)
+        for modality, centring in zip(MEMBERS[space_of(name)], space.centrings, strict=False)
         if centring is not None
     }
 
@@ -278,7 +283,7 @@ def cluster_features(
 
 
 def members_of(
-    teachers: Mapping[str, tuple[str, ...]], known: str = ""
+    teachers: Mapping[str, tuple[str, ...]], known: str = "none"
 ) -> tuple[list[str], set[str]]:
     """The spaces that teach, in the order of `MEMBERS`, but for one, and their encoders."""
     teach = {space for of in teachers.values() for space in of if space != known}
@@ -295,7 +300,7 @@ def heads_of(
             name: len(c.clustering.centroids)
             for space in spaces
             for name, c in clusters.items()
-            if name.split("_")[0] == space
+            if space_of(name) == space
         }
         for student, spaces in teachers.items()
     }

@@ -25,6 +25,7 @@ from seehear.method.clusters import (
     cluster_features,
     heads_of,
     members_of,
+    space_of,
 )
 from seehear.method.features import Features, calibrate, extract, extracting, rows_of_this_rank
 from seehear.method.heldout import warn_where_none_are_kept_out
@@ -61,8 +62,8 @@ def deep_cluster(state: State, clips: Clips, cfg: Settings) -> Iterator[Step | R
         if not state.clusters:  # else a checkpoint from within this round has them
             if state.round == 0:  # not in the paper: batch norms begin with the data's
                 calibrate(state.pair, clips, state.numerics)
-            found = {n: c for n, c in state.last.items() if n.split("_")[0] == cfg.start.frozen}
-            spaces, read = members_of(teachers, cfg.start.frozen if state.round else "none")
+            found = {n: c for n, c in state.last.items() if space_of(n) == cfg.start.frozen}
+            spaces, read = clustered_in(cfg, state.round)
             if spaces:
                 of = (state.pair, clips, state.numerics, rows_of_this_rank(clips))
                 features = yield from extracting(*of, encoders=read)
@@ -104,6 +105,11 @@ def teachers_in(cfg: Settings, number: int) -> Mapping[str, tuple[str, ...]]:
     return {student: teachers[student] for student in students}
 
 
+def clustered_in(cfg: Settings, number: int) -> tuple[list[str], set[str]]:
+    """The spaces that a round clusters, and their encoders: a frozen one's only in the first."""
+    return members_of(teachers_in(cfg, number), cfg.start.frozen if number else "none")
+
+
 def two_chains(cfg: Settings) -> bool:
     """Whether what one encoder knew comes back to it by the other, two rounds later, and never by
     itself: both learn at once, from each other alone.
@@ -122,7 +128,7 @@ def outdated(state: State, cfg: Settings) -> dict[str, dict[str, Clusters]]:
         student: {
             name: state.older[name]
             for name in state.pair.heads_for(student)
-            if name.split("_")[0] in anew and name in state.older
+            if space_of(name) in anew and name in state.older
         }
         for student in state.pair.students
         if student not in latest

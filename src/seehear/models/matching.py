@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from seehear.config import Cluster
 from seehear.data.placing import MODALITIES
 from seehear.method.agreement import pairs_of
-from seehear.method.clusters import Clusters, Space, centrings_of
+from seehear.method.clusters import Clusters, Space, centrings_of, space_of
 from seehear.method.encoders import Pair
 from seehear.method.encoders.pair import TWINS
 from seehear.method.features import Features
@@ -236,11 +236,6 @@ def fit_matching(
         if student in MODALITIES
     }
     return Matching(heads, spaces, prototypes, sharpness, counts, renewed)
-
-
-def space_of(clustering: str) -> str:
-    """ "video_128" -> "video": the space that a clustering is of."""
-    return clustering.split("_")[0]
 
 
 def means_of(x_nD: Tensor, labels_n: Tensor, num_clusters: int) -> Tensor:

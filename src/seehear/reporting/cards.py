@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,7 @@ from seehear.machine.reading import (
     readable,
     rows_of,
 )
-
-if TYPE_CHECKING:
-    from seehear.method.clusters import Space
+from seehear.method.clusters import Space, centrings_of, space_of
 
 CENTROIDS = Path("clusters") / "centroids.safetensors"
 CHUNK_ROWS = 32768
@@ -103,8 +101,6 @@ def read_centroids(run: Path) -> dict[str, Any]:
 
 def space_in(tensors: Mapping[str, Any], name: str) -> Space:
     """The preparation of a clustering."""
-    from seehear.method.clusters import Space
-
     head = f"{name}.space."
     return Space.from_state_dict(
         {key.removeprefix(head): value for key, value in tensors.items() if key.startswith(head)}
@@ -122,7 +118,6 @@ class Centred:
     def __init__(
         self, run: Path, features: Mapping[str, np.ndarray], spaces: Mapping[str, Space]
     ) -> None:
-        from seehear.method.clusters import centrings_of
         from seehear.method.recordings import Recordings
 
         self.features, self.num_rows = features, len(next(iter(features.values())))
@@ -274,8 +269,3 @@ def listed_rows(grouping: Grouping, other: Grouping | None) -> np.ndarray:
         labelled_N = keep_N
     rows = np.flatnonzero(labelled_N)
     return rows[np.lexsort((grouping.rank_N[rows], grouping.labels_N[rows]))]
-
-
-def space_of(name: str) -> str:
-    """The space that a clustering is of: "video_64" is of video."""
-    return name.split("_")[0]

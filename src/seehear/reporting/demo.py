@@ -39,6 +39,7 @@ from seehear.machine.devices import Numerics, choose, set_threads
 from seehear.machine.files import now, versions, write_json
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import check_place, read_marker
+from seehear.method.clusters import space_of
 from seehear.method.encoders import Pair
 from seehear.method.encoders.building import build_pair
 from seehear.method.features import calibrate
@@ -230,7 +231,7 @@ def nmi_with_classes(labels: Mapping[str, np.ndarray], class_N: np.ndarray) -> d
 
     of: dict[str, list[np.ndarray]] = {}
     for name, labels_N in labels.items():
-        of.setdefault(name.split("_")[0], []).append(labels_N)
+        of.setdefault(space_of(name), []).append(labels_N)
     return {
         f"nmi_{space}": agreement(min(mine, key=distance), class_N)["nmi"]
         for space, mine in of.items()

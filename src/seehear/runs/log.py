@@ -18,7 +18,7 @@ import numpy as np
 from seehear.data.advice import advice
 from seehear.errors import SettingsError
 from seehear.method.agreement import nmi
-from seehear.method.clusters import MEMBERS, Clusters, heads_of
+from seehear.method.clusters import MEMBERS, Clusters, heads_of, space_of
 from seehear.method.recordings import LEAST_ROWS
 from seehear.method.state import Round
 
@@ -106,7 +106,7 @@ def latest(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def video_first(of: Mapping[str, Any]) -> dict[str, Any]:
     """By modality, whichever a round had first; spaces of one in their order."""
-    return dict(sorted(of.items(), key=lambda item: item[0].split("_")[0], reverse=True))
+    return dict(sorted(of.items(), key=lambda item: space_of(item[0]), reverse=True))
 
 
 def clustering(name: str, c: Clusters, now: Round) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def recordings_told_apart(entry: Mapping[str, Any]) -> list[str]:
     if chance * LEAST_ROWS > 1:  # 1 over the rows of a recording
         advice = "So few rows of a recording have no mean of their own: cut it into more segments."
     for name, c in entry["clusters"].items():
-        share = min(entry["between_recordings"][m] for m in MEMBERS[name.split("_")[0]])
+        share = min(entry["between_recordings"][m] for m in MEMBERS[space_of(name)])
         if not c["centred"] and share - chance > RECORDINGS_SHARE * (1 - chance):
             found.append(
                 f"The {name} clusters tell recordings apart, not events: {share:.0%} of the "

@@ -21,10 +21,9 @@ from seehear.errors import NotFiniteError
 from seehear.machine import distributed
 from seehear.machine.console import duration
 from seehear.machine.devices import synchronise
-from seehear.method.clusters import members_of
 from seehear.method.features import extracting, rows_of_this_rank
 from seehear.method.learning import FEATURES
-from seehear.method.method import TEACHERS, teachers_in
+from seehear.method.method import TEACHERS, clustered_in, teachers_in
 from seehear.method.state import State
 from seehear.method.train import Course, train
 
@@ -56,7 +55,7 @@ class Pace:
     def stages(self, number: int) -> dict[str, int]:
         """Those of a round, in order, with their clips."""
         students = teachers_in(self.cfg, number)
-        spaces, _ = members_of(students, self.cfg.start.frozen if number else "none")
+        spaces, _ = clustered_in(self.cfg, number)
         first = {FEATURES: self.features} if spaces else {}
         return first | dict.fromkeys(students, self.clips)
 
