@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -257,3 +259,134 @@ def test_what_is_no_container_is_refused(media, tmp_path, monkeypatch, capsys):
     assert "both.mp4 is neither: unpack reads files that end in .tar" in capsys.readouterr().err
     assert command(monkeypatch, "unpack", tmp_path / "good.tar", "--out", tmp_path / "new") == 0
     assert f"Next: seehear index {tmp_path}/new --out INDEX" in capsys.readouterr().out
+
+
+def unpacked(members: dict[str, bytes], folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What `unpack` says of a tar file, and the videos that it made of it."""
+    write_tar(folder / "shard.tar", members)
+    found = unpack(folder / "shard.tar", folder / "out", console=QUIET)
+    made = folder / "out" / "shard"
+    files = [path for path in sorted(made.rglob("*")) if path.is_file()]
+    return found, {path.relative_to(made).as_posix(): path.read_bytes() for path in files}
+
+
+def test_each_key_has_a_file_of_its_own_however_it_is_spelt(tmp_path):
+    """Also where only what file systems do not take, or a capital letter, tells two keys apart."""
+    keys = ("a b", "a?b", "A_B", "x.mp4/y", "x", "k" * 300 + "1", "k" * 300 + "2", "\u2603" * 99)
+    contents = {f"{key}.mp4": key.encode() for key in keys}
+    found, made = unpacked(contents, tmp_path)
+    assert (found["videos"], found["joined"], found["stills"]) == (len(keys), 0, 0)
+    assert not any(type(count) is bool for count in found.values())
+    assert sorted(made.values()) == sorted(contents.values())
+    assert made["a_b.mp4"] == b"a b"
+    assert made["a_b-2.mp4"] == b"a?b"
+    assert made["x_mp4/y.mp4"] == b"x.mp4/y"
+    lines = [json.loads(x) for x in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
+    assert {line["file_name"].removeprefix("shard/") for line in lines} == set(made)
+    assert unpacked(contents, tmp_path) == (found, made)  # the same names again
+
+
+def test_a_source_that_has_changed_is_unpacked_anew(tmp_path):
+    unpacked({"a.mp4": b"one", "b.mp4": b"other"}, tmp_path)
+    for content in (b"two", b"two", b"three"):
+        time.sleep(0.02)  # by the clock of file systems
+        _, made = unpacked({"a.mp4": content, "b.mp4": b"other"}, tmp_path)
+        assert made == {"a.mp4": content, "b.mp4": b"other"}
+
+
+def test_a_tar_file_that_is_damaged_is_not_taken_for_a_shorter_one(tmp_path):
+    write_tar(tmp_path / "shard.tar", {"a.mp4": b"a" * 700, "b.mp4": b"b" * 700, "c.mp4": b"c"})
+    whole, second = (tmp_path / "shard.tar").read_bytes(), 512 + 1024
+    for damaged in (
+        whole[: second + 100],
+        whole[: second + 1000],
+        whole[:second] + b"x" * 512 + whole[second + 512 :],
+    ):
+        (tmp_path / "shard.tar").write_bytes(damaged)
+        with pytest.raises(SeehearError, match=r"shard.tar cannot be read \("):
+            unpack(tmp_path / "shard.tar", tmp_path / "out", console=QUIET)
+    (tmp_path / "shard.tar").write_bytes(whole)
+    assert unpack(tmp_path / "shard.tar", tmp_path / "out", console=QUIET)["videos"] == 3
+
+
+def test_what_is_no_ordinary_file_in_a_tar_file_has_no_content(tmp_path):
+    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s.mp4"}
+    with tarfile.open(tmp_path / "shard.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for number, kind in enumerate(kinds):
+            info = tarfile.TarInfo(f"{number}.mp4")
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+        info = tarfile.TarInfo("s.mp4")  # some bytes that stand for a terabyte
+        info.size, info.pax_headers = 1024, sparse | {"GNU.sparse.realsize": str(2**40)}
+        tar.addfile(info, io.BytesIO(b"1\n0\n1\n".ljust(512, b"\0") + bytes(512)))
+        for name in ("/abs/a.mp4", "../../b.mp4"):
+            info = tarfile.TarInfo(name)
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"x"))
+    found = unpack(tmp_path / "shard.tar", tmp_path / "out", console=QUIET)
+    assert (found["videos"], found["left_out"]) == (2, {"no video": 5})
+    made = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.mp4")]
+    assert sorted(made) == ["out/shard/_/_/b.mp4", "out/shard/_/abs/a.mp4"]
+
+
+def test_one_sample_that_makes_no_sense_costs_no_other(media, tmp_path, monkeypatch):
+    """And none of them reads a file beside it: a video is no programme."""
+    monkeypatch.chdir(media)
+    playlist = b"ffconcat version 1.0\nfile both.mp4\n"
+    seen, heard = (media / "seen.mp4").read_bytes(), (media / "heard.wav").read_bytes()
+    members = {"a.mp4": seen, "a.json": b"{", "b.mp4": seen, "b.json": b"[" * 100_000}
+    members |= {"c.mp4": playlist, "c.wav": heard, "d.mp4": seen, "d.wav": playlist}
+    members |= {
+        "e.mp4": seen[:2000],
+        "e.wav": heard,
+        "f.mp4": seen,
+        "f.json": b'{"x": NaN, "y": 1}',
+    }
+    found, made = unpacked(members, tmp_path)
+    assert found["left_out"] == {
+        "its JSON cannot be read": 2,
+        "video and sound could not be joined": 3,
+    }
+    assert made == {"f.mp4": seen}
+    line = (tmp_path / "out" / "metadata.jsonl").read_text()
+    assert json.loads(line) == {"file_name": "shard/f.mp4", "y": 1}
+    with pytest.raises(SeehearError, match=r"has no videos.* Left out: 1 its JSON cannot be read."):
+        unpack(_tar_of({"a.mp4": seen, "a.json": b"{"}, tmp_path), tmp_path / "no", console=QUIET)
+
+
+def _tar_of(members: dict[str, bytes], folder: Path) -> Path:
+    write_tar(folder / "other.tar", members)
+    return folder / "other.tar"
+
+
+def test_times_in_a_parquet_file_are_in_nobodys_way(tmp_path):
+    when = pa.array([1_234_567_891], pa.timestamp("ns"))
+    table = pa.table({"video": [b"x"], "when": when, "x": [float("inf")], "n": [1]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    assert unpack(tmp_path / "p.parquet", tmp_path / "out", console=QUIET)["videos"] == 1
+    line = json.loads((tmp_path / "out" / "metadata.jsonl").read_text())
+    assert line == {"file_name": "p/000000000.mp4", "n": 1}
+
+
+def test_metadata_that_name_what_is_not_there_or_nothing_are_told(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    write_picture(folder / "a.jpg", 1)
+    write_wav(folder / "s.wav", 0.2)
+    write_wav(tmp_path / "outside.wav", 0.2)
+    lines = ["image_file_name,audio_file_name,label", "a.jpg,s.wav,dog", "a.jpg,s.wav,cat"]
+    lines += ["a.jpg,nothing.wav,x", f"a.jpg,{tmp_path}/outside.wav,x", "a.jpg,../outside.wav,x"]
+    (folder / "metadata.csv").write_text("\ufeff" + "\n".join(lines))
+    found = unpack(folder, tmp_path / "out", console=QUIET)
+    assert found["videos"] == 2
+    assert found["left_out"] == {"named in the metadata, and not there": 3}
+    made = [json.loads(x) for x in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
+    assert [line["class"] for line in made] == ["dog", "cat"]
+    for delimiter in ";\t":
+        (folder / "metadata.csv").write_text("\n".join(lines).replace(",", delimiter))
+        with pytest.raises(UsageError, match=r"name no file in it. .*with commas between columns"):
+            unpack(folder, tmp_path / "out", console=QUIET)
+    (folder / "metadata.csv").write_text("\n".join([*lines, "a.jpg,s.wav"]))
+    with pytest.raises(UsageError, match=r"metadata.csv, line 7: 2 fields. The first line has 3"):
+        unpack(folder, tmp_path / "out", console=QUIET)

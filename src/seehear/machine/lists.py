@@ -167,7 +167,8 @@ def _objects(path: str) -> list[dict[str, Any]]:
             found = [json.loads(line) for line in file if line.strip()]
         if not all(isinstance(row, dict) for row in found):
             raise ValueError("a line is no JSON object")
-        return found
+        nested = (list, dict)
+        return [{k: v for k, v in row.items() if not isinstance(v, nested)} for row in found]
     import pyarrow as pa
     import pyarrow.parquet as pq
 

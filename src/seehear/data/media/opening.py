@@ -87,7 +87,7 @@ _PLAYLIST_STARTS = (
 )
 _PLAYLIST_TAGS = (b"<MPD", b"<SmoothStreamingMedia", b"<playlist", b"<smil", b"<asx", b"<ASX")
 
-_OPEN_OPTIONS = {
+OPEN_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": FORMATS,
     "max_pixels": str(MAX_PIXELS),
@@ -120,7 +120,7 @@ def open_container(path: str, span: tuple[int, int] | None = None) -> InputConta
     absolute = os.path.abspath(path)  # noqa: PTH100 (the links are the user's business)
     if span is not None:
         return _open_bytes(path, absolute, 0, status.st_size, span)
-    return _open_address(path, absolute, _OPEN_OPTIONS)
+    return _open_address(path, absolute, OPEN_OPTIONS)
 
 
 def _open_bytes(
@@ -129,7 +129,7 @@ def _open_bytes(
     """Open some bytes of a file by its absolute path, which FFmpeg takes for nothing but a file."""
     first, end = span or (0, size)
     address = f"subfile,,start,{offset + first},end,{offset + end},,:{file}"
-    return _open_address(path, address, _OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"})
+    return _open_address(path, address, OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"})
 
 
 def _open_address(
