@@ -83,9 +83,7 @@ def fail(message: str, code: int) -> int:
 
 
 def leave(error: Interrupted) -> int:
-    """Print what was saved and, on the last line, the command that goes on; make sure that the
-    process ends soon.
-    """
+    """Print what was saved and then the command that goes on; see that the process ends soon."""
     if os.environ.get("RANK", "0") == "0":
         print(error, file=sys.stderr, flush=True)
     # should a decoding process not end

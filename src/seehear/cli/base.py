@@ -1,6 +1,4 @@
-"""What all commands share: the group, options, settings as options, answers on stdout. No command
-is here.
-"""
+"""What all commands share: the group, options, settings as options, answers on stdout."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ class Command(click.Command):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it, if files are there; an error of the Python function says `--fps`, not
-        `frame_rate_hz`.
-        """
+        """Run it, if files are there; an error says `--fps`, not `frame_rate_hz`."""
         for param in self.params:
             if isinstance(param.type, Existing):
                 param.type.check(ctx.params[param.name or ""])
@@ -238,9 +234,7 @@ def engine_of(options: dict[str, Any]) -> str:
 
 
 def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command every setting as an option of its dotted name; they arrive as the argument
-    `settings`.
-    """
+    """Give a command every setting as an option; they arrive as the argument `settings`."""
     leaves = list(config.leaves(config.Settings()))
 
     def collect(**arguments: Any) -> Any:

@@ -1,6 +1,4 @@
-"""In which order does an epoch draw its rows? Written out whole, 4 bytes a draw, as NumPy's
-generator shuffles it.
-"""
+"""In which order does an epoch draw its rows? 4 bytes a draw, as NumPy's generator shuffles."""
 
 from __future__ import annotations
 

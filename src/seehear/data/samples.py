@@ -74,9 +74,7 @@ def samples_of(source: str) -> Iterator[Sample]:
 
 
 def in_tar(path: Path) -> Iterator[Sample]:
-    """Members side by side of one name up to the first dot of its last part are one sample; what is
-    no ordinary file has no content.
-    """
+    """Members of one name, to the first dot, are one sample; ordinary files alone have content."""
     sample = None
     with tarfile.open(path) as tar:
         for member in tar:
@@ -99,9 +97,7 @@ def in_tar(path: Path) -> Iterator[Sample]:
 
 
 def check_end(tar: tarfile.TarFile) -> None:
-    """Raise ValueError where a tar file, read as far as it makes sense, goes on with something else
-    than zeros: tarfile takes that for the end.
-    """
+    """Raise ValueError where a tar file does not end with zeros: tarfile takes all for the end."""
     assert tar.fileobj is not None, "open"
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(BLOCK_BYTES).strip(b"\0"):

@@ -22,6 +22,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def name_of(folder: str, sample: Sample, taken: set[str]) -> str:
     # no folder has the name of a file
     above = [re.sub(rf"\.({'|'.join(VIDEOS)})$", r"_\1", short(part)) for part in above]
     stem = "/".join([folder, *above, short(last)])
-    names = (f"{stem}{n}.{ending}" for n in ("", *(f"-{n}" for n in range(2, len(taken) + 3))))
+    names = (f"{stem}{n}.{ending}" for n in chain([""], (f"-{n}" for n in count(2))))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
     return name
@@ -149,9 +150,7 @@ def short(part: str) -> str:
 
 
 def write_sample(path: Path, sample: Sample) -> bool:
-    """Write the file of a sample, unless it is there; False where picture and sound cannot be
-    joined.
-    """
+    """Write a sample's file, unless it is there; False where picture and sound cannot be joined."""
     if path.exists() and path.stat().st_mtime_ns > sample.changed_ns:
         return True
     video, sound = sample.part(VIDEOS), sample.part(SOUNDS)

@@ -27,9 +27,7 @@ TIMES = ("start_s", "end_s")
 
 @dataclass(frozen=True, kw_only=True)
 class Written(Stretch):
-    """A line as it is written: a video or a segment of one, its class, its split or None without
-    such a column, and a segment's recording.
-    """
+    """A line as written: a video or a segment, its class, its split if any, and its recording."""
 
     line: Line
     label: str

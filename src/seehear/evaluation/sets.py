@@ -77,9 +77,7 @@ class LabelledSet:
 
     @property
     def recording_V(self) -> np.ndarray:
-        """Which recording each item is of, (V,) int64, by its first row; those without one are each
-        of one of their own.
-        """
+        """Which recording each item is of, (V,) int64, by its first row, or one of its own."""
         item_n, first_n = np.unique(self.item_N[self.rows], return_index=True)
         recording_V = np.arange(len(self.items)) + int(self.index.recording.max(initial=-1)) + 1
         recording_V[item_n] = self.index.recording[self.rows[first_n]]

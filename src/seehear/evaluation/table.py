@@ -1,6 +1,4 @@
-"""How do several models compare? Their results side by side, as a Markdown table, with published
-numbers apart.
-"""
+"""How do several models compare? A Markdown table of their results, published numbers apart."""
 
 from __future__ import annotations
 

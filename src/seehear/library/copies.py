@@ -116,9 +116,7 @@ def duplicates(
 
 
 class Shared(NamedTuple):
-    """What two segments have in common: "bytes", "both", "picture", "sound", or nothing; both
-    correlations; and by how many seconds the first has it later than the second.
-    """
+    """What two segments share (or ), both correlations, and how much later the first has it."""
 
     what: str
     picture: float

@@ -119,9 +119,7 @@ class TableGallery(_Gallery):
     def batches(
         self, columns: Sequence[str], rows: range | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Some columns of some rows, of all by default, in parts, as `embed` has them; all features
-        are finite.
-        """
+        """Some columns of some rows, all by default, as `embed` has them; features are finite."""
         rows = range(len(self)) if rows is None else rows
         there, start = [name for name in columns if name in self.columns], rows.start
         schema = pa.schema([self.schema.field(name) for name in columns])
@@ -174,9 +172,7 @@ class TableGallery(_Gallery):
 
     @cached_property
     def recordings(self) -> Recordings | None:
-        """The recordings of the rows, where anything is taken for them: those that the column
-        `recording` names, or the files.
-        """
+        """The recordings of the rows, where needed: of the column `recording`, or the files."""
         if not self.trained.centrings:
             return None
         words = self.words("recording" if "recording" in self.columns else "path")

@@ -70,9 +70,7 @@ class Centroids:
         return MEMBERS[space_of(self.name)]
 
     def prepared(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Features (N, D) of each modality that it needs, without what is their recordings' ->
-        what was clustered, (N, d).
-        """
+        """Features (N, D) of its modalities, less their recordings' -> (N, d), as clustered."""
         return self.space([features[modality] for modality in self.modalities])
 
     def nearest(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -205,9 +203,7 @@ class Trained:
         return digest.hexdigest()
 
     def unit_vectors(self, space: str, features: Mapping[str, Tensor]) -> Tensor:
-        """Features (N, D) of each modality, without what is their recordings' -> (N, d) of unit
-        length, in the space of clusters.
-        """
+        """Features (N, D), less their recordings' -> (N, d) of unit length, as clustered."""
         found = next(c for name, c in self.clusterings.items() if space_of(name) == space)
         prepared_ND = found.prepared(features)
         return prepared_ND if found.space.parts[0].unit_length else F.normalize(prepared_ND, dim=1)

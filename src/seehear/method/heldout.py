@@ -1,6 +1,4 @@
-"""How well are the labels learned, on clips of videos that were kept out of training? Nothing is
-changed here.
-"""
+"""How well are labels learned, on clips kept out of training? Nothing is changed here."""
 
 from __future__ import annotations
 

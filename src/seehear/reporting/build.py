@@ -197,9 +197,7 @@ def chosen_rows(groupings: Sequence[Grouping], budget: int) -> np.ndarray:
 
 
 def pairs_of(groupings: Sequence[Grouping]) -> list[tuple[Grouping, Grouping]]:
-    """Clusterings of video and of audio that belong together: those with the same number of
-    clusters asked for.
-    """
+    """Clusterings of video and of audio with the same number of clusters asked for."""
     by_name = {g.name: g for g in groupings}
     return [
         (g, by_name[twin])
@@ -209,9 +207,7 @@ def pairs_of(groupings: Sequence[Grouping]) -> list[tuple[Grouping, Grouping]]:
 
 
 def others_of(grouping: Grouping, groupings: Sequence[Grouping]) -> list[Grouping]:
-    """The clusterings that one is compared with: of the same number of clusters, video and audio
-    but not itself.
-    """
+    """The clusterings that one is compared with: the others of the same number of clusters."""
     suffix = grouping.name.removeprefix(grouping.space)
     wanted = {f"{space}{suffix}" for space in ("video", "audio")} - {grouping.name}
     return [g for g in groupings if g.name in wanted]

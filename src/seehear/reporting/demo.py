@@ -167,9 +167,7 @@ def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Consol
 
 
 def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
-    """Train and probe every way of training: {"chance", "ways": {way: {"video", "audio",
-    "nmi_video", ...}}}.
-    """
+    """Train and probe every way: {"chance", "ways": {way: {"video", "nmi_video", ...}}}."""
     untrained = stage.numerics.place(build_pair(stage.settings))
     calibrate(untrained, stage.train_clips, stage.numerics)
     context = context_of(stage, untrained)
@@ -197,9 +195,7 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
 
 
 def train_variant(stage: Stage, variant: str) -> dict[str, float]:
-    """Pretrain one variant, or find its finished run, and measure it; with the seconds that
-    training took.
-    """
+    """Pretrain one variant, or find its finished run, and measure it; with the seconds it took."""
     path, begin = stage.folder / variant, time.perf_counter()
     cfg = override(stage.settings, {"variant": variant, **fixed(stage.numerics)})
     pretrain(
@@ -259,9 +255,7 @@ def supervised(stage: Stage) -> dict[str, float]:
 
 
 def build_page(stage: Stage, variant: str) -> str:
-    """Build the report of one variant's run, with the true events as classes; returns the path of
-    its page.
-    """
+    """Build the report of a variant's run, with true events as classes; returns its page's path."""
     built = report(
         stage.folder / variant,
         index=stage.train_index.folder,

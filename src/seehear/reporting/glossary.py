@@ -1,6 +1,4 @@
-"""What do the numbers mean? A line for each word that a newcomer does not know: for the console
-(`--explain`) and for the page.
-"""
+"""What do the numbers mean? A line for each word that a newcomer does not know."""
 
 from __future__ import annotations
 

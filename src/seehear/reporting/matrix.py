@@ -56,9 +56,7 @@ def order(table_VA: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pair_order(table: np.ndarray, r: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """An order of pairs (r[i], c[i]) in which those that share rows are neighbours, the largest
-    group first.
-    """
+    """An order of pairs (r[i], c[i]): those that share rows are neighbours, large groups first."""
     shared = table[np.ix_(r, c)]
     size = np.diag(shared)
     if not 2 < len(r) <= MOST_LINKED:
@@ -92,9 +90,7 @@ def with_the_rest(paired: np.ndarray, shared: np.ndarray) -> np.ndarray:
 
 
 def standing_rows(video: Grouping, audio: Grouping, count: int) -> np.ndarray:
-    """Rows that stand for the cells of the table: of each, largest first, the row nearest to its
-    video centroid.
-    """
+    """Rows that stand for the cells of the table: of each the one nearest to its video centroid."""
     cell_N = video.labels_N.astype(np.int64) * audio.num_clusters + audio.labels_N
     good = np.flatnonzero((video.labels_N >= 0) & (audio.labels_N >= 0))
     good = good[np.argsort(video.distance_N[good], kind="stable")]

@@ -57,9 +57,7 @@ def project(features_nD: np.ndarray, kind: str) -> tuple[np.ndarray, float | Non
 
 
 def by_pca(centred_nD: np.ndarray) -> tuple[np.ndarray, float]:
-    """The two principal components with the most variance; of each axis the side with the longer
-    tail is positive.
-    """
+    """The two components of most variance; the side of an axis with the longer tail is positive."""
     covariance_DD = centred_nD.T @ centred_nD / max(1, len(centred_nD))
     variances_D, axes_DD = np.linalg.eigh(covariance_DD.astype(np.float64))
     points_n2 = (centred_nD @ axes_DD[:, ::-1][:, :2].astype(np.float32)).astype(np.float32)

@@ -75,9 +75,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
 
     def found(self, data: Any) -> dict[str, Any]:
-        """What is asked for in the whole run, as the page has segments; ValueError for what is no
-        question.
-        """
+        """What is asked for in the whole run, as segments of the page; or ValueError."""
         with self.searching:
             self.whole = self.whole or Whole(self.run, self.report, self.index)
             return self.whole.found(data)
@@ -212,26 +210,20 @@ class Handler(BaseHTTPRequestHandler):
         try:
             data = json.loads(self.rfile.read(int(length)))
             if target == "/search":
-                return self._answer(json.dumps(self.server.found(data)).encode(), ".json")
+                return self._say(self.server.found(data))
             path = write_names(self.server.run, checked_names(data), checked_ticks(data))
         except (ValueError, RecursionError, SeehearError) as error:
             what = "Not found" if target == "/search" else "Not saved"
-            return self._answer(
-                json.dumps({"error": f"{what}: {str(error).rstrip('.')}."}).encode(),
-                ".json",
-                HTTPStatus.BAD_REQUEST,
+            return self._say(
+                {"error": f"{what}: {str(error).rstrip('.')}."}, HTTPStatus.BAD_REQUEST
             )
         except OSError as error:
             text = f"Not saved: {error.strerror or error}."
-            return self._answer(
-                json.dumps({"error": text}).encode(), ".json", HTTPStatus.INTERNAL_SERVER_ERROR
-            )
-        return self._answer(json.dumps({"saved": str(path)}).encode(), ".json")
+            return self._say({"error": text}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return self._say({"saved": str(path)})
 
     def _session(self) -> dict[str, Any]:
-        """What the page gets here and not from disk: the token, where names go, and the names as
-        they are now.
-        """
+        """What the page gets here, not from disk: the token, where names go, the names now."""
         try:
             names, ticks = read_names(self.server.run), read_ticks(self.server.run)
             problem = ""
@@ -259,6 +251,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus) -> None:
         self._answer(f"{status.value} {status.phrase}\n".encode(), ".txt", status)
+
+    def _say(self, data: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._answer(json.dumps(data).encode(), ".json", status)
 
     def _answer(self, body: bytes, suffix: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Send a body, or the part of it that a media player asks for."""

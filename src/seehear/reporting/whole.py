@@ -1,6 +1,4 @@
-"""How does a served page search the whole run? With the run's own features, and previews cut when
-they are needed.
-"""
+"""How does a served page search the whole run? With its features, and previews cut on demand."""
 
 from __future__ import annotations
 

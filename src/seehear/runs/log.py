@@ -96,9 +96,7 @@ def summary(
 
 
 def latest(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The last line, with what only the one before says of a student or a space: in alternating
-    order a round has one of each.
-    """
+    """The last line, with what only the one before has: in alternating order they take turns."""
     before, last = rounds[-2:][0], rounds[-1]
     merged = {key: {**before.get(key, {}), **last[key]} for key in BY_NAME if key in last}
     return {**last, **{key: video_first(of) for key, of in merged.items()}}

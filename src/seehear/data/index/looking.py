@@ -43,9 +43,7 @@ class Looking:
     keeps_stills: bool = False
 
     def __call__(self, numbers: range, tell: Tell = untold) -> pa.Table:
-        """Some of the files, in their order, with the columns of `SEEN`; what is no video and does
-        not claim to be one is left out.
-        """
+        """Some files in order, as `SEEN`; what is no video nor claims to be one is left out."""
         files = self.files[numbers.start : numbers.stop]
         jobs = [(file.path, file.is_promised, (), False, self.keeps_stills) for file in files]
         rows: list[dict[str, Any]] = []
@@ -65,11 +63,7 @@ class Looking:
 
 
 def work_of(
-    folder: Path,
-    files: Files,
-    call: Mapping[str, Any],
-    workers: int,
-    timeout_s: float,
+    folder: Path, files: Files, call: Mapping[str, Any], workers: int, timeout_s: float
 ) -> Work:
     """Looking at all files that an index is to be made of, and that nothing is known of yet."""
     names = ("segment_seconds", "min_seconds", "stills")

@@ -238,10 +238,7 @@ def _rows(
 
 
 def _checked(
-    segment_seconds: float | None,
-    min_seconds: float | None,
-    timeout_s: float,
-    workers: int | None,
+    segment_seconds: float | None, min_seconds: float | None, timeout_s: float, workers: int | None
 ) -> dict[str, float]:
     """Those that are given of the settings that decide what is in an index."""
     wanted = {"segment_seconds": segment_seconds, "min_seconds": min_seconds}

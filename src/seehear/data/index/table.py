@@ -36,13 +36,7 @@ from seehear.data.index.columns import (
     table_of,
 )
 from seehear.data.index.discovery import is_listed, stamps
-from seehear.data.index.info import (
-    PACKED_FORMAT,
-    command,
-    damaged,
-    open_newest,
-    read_info,
-)
+from seehear.data.index.info import PACKED_FORMAT, command, damaged, open_newest, read_info
 from seehear.data.index.mapped import first_of_each, open_mapped
 from seehear.data.index.moved import at_its_videos, check_root
 from seehear.data.index.rejected import Rejected, read_rejected
@@ -161,9 +155,7 @@ class Index:
         return read_rejected(self.folder, self.info).select(["path", "reason", "detail"])
 
     def path(self, row: int) -> str:
-        """The file to read for a row, absolute or an address; of a packed one the place in a shard
-        (`media.Member`).
-        """
+        """The file to read for a row, absolute or an address; if packed, a `media.Member`."""
         if not self.is_packed:
             return self.original_path(row)
         shard, key, offset = (int(column_N[row]) for column_N in self._places)

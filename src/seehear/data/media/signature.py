@@ -44,9 +44,7 @@ Signature = NDArray[np.int8]
 def signatures(
     path: str, begin_s: float, seconds: float, hearing: Hearing | None
 ) -> tuple[Signature, Signature, NDArray[np.float32]] | Rejection:
-    """Picture, sound and still of a stretch of a file. T is 0 where there is none, where nothing
-    changes, or where it is shorter than about a second, which says too little.
-    """
+    """Picture, sound and still of a stretch; T is 0 where nothing changes or it is too short."""
     still_C = np.zeros(BLOCKS**2, np.float32)
     picture_TC, sound_TC = np.zeros((0, BLOCKS**2), np.int8), np.zeros((0, BANDS), np.int8)
     seconds = min(seconds, LONGEST_S)
@@ -100,9 +98,7 @@ def _packed(change_TC: NDArray[np.floating]) -> Signature:
 
 
 def correlation(a_TC: Signature, b_TC: Signature) -> tuple[float, float]:
-    """The correlation of two signatures, in [-1, 1], at the best shift; and by how many seconds
-    what is in `a` comes later than in `b`.
-    """
+    """The best correlation of two signatures, in [-1, 1], and how much later `a` is than `b`."""
     if not len(a_TC) or not len(b_TC):
         return 0.0, 0.0
     size = 1 << (len(a_TC) + len(b_TC) - 2).bit_length()

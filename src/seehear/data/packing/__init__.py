@@ -110,9 +110,7 @@ class Packing:
         return self.folder / PACKING
 
     def __call__(self, rows: range, count: Count = lambda done: None) -> pa.Table:
-        """Pack some rows of the index into a shard; what is known of it, with the columns of
-        `shards.PACKED`.
-        """
+        """Pack some rows of the index into a shard; what is known of it, as `shards.PACKED`."""
         number = rows.start // self.shard_segments
         (self.work / "parts").mkdir(parents=True, exist_ok=True)
         packed = write_shard(self.folder, self.work, number, [*_parts(self, rows, count)])
@@ -177,11 +175,7 @@ def pack(
         preset, short_side_pixels, frame_rate_hz, quality, shard_segments, timeout_s, workers
     )
     folder, mine, by = Path(out), Part.parse(part), Engine.parse(engine)
-    settings = {
-        "source": source.digest,
-        "recipe": asdict(recipe),
-        "shard_segments": shard_segments,
-    }
+    settings = {"source": source.digest, "recipe": asdict(recipe), "shard_segments": shard_segments}
     anew = overwrite and not (mine.number == 0 or (part and is_begun(folder, settings)))
     done = what_is_there(folder, settings, overwrite=anew)
     if done is not None:

@@ -1,6 +1,4 @@
-"""Which benchmark lies in a folder? The layouts by name, and how each is known by its
-characteristic files.
-"""
+"""Which benchmark lies in a folder? The layouts by name, each known by characteristic files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Short sounds, each in its own file: ESC-50, ESC-10, UrbanSound8K and Speech Commands; and
-recordings of places: DCASE 2014 and TUT Acoustic Scenes.
-"""
+"""Sounds: ESC-50, ESC-10, UrbanSound8K, Speech Commands; places: DCASE 2014, TUT Scenes."""
 
 from __future__ import annotations
 

@@ -141,9 +141,7 @@ class YouTubeFiles:
     def find(
         self, video: str, start_s: float, end_s: float
     ) -> tuple[str | None, float, float | None]:
-        """The file of a clip and the stretch of it that counts: (path or None, start_s, seconds or
-        None).
-        """
+        """The file of a clip and what of it counts: (path or None, start_s, seconds or None)."""
         video = key_of(video)
         if len(video) != YOUTUBE_ID_LENGTH or video in self._timed:
             for stem in _names(video, start_s, end_s):

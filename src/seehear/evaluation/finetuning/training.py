@@ -108,9 +108,7 @@ def binary_cross_entropy(
 
 
 def rate(step: int, epoch_steps: int, cfg: Finetune) -> float:
-    """Linear warm-up, then constant, a cosine to zero, or a tenth after each `step_epochs`; step 0
-    is the first.
-    """
+    """Linear warm-up, then constant, a cosine to zero, or a tenth after each `step_epochs`."""
     steps = cfg.epochs * epoch_steps
     warmup = max(1.0, cfg.warmup_share * steps)
     if step < warmup:

@@ -1,6 +1,4 @@
-"""Which encoders learn together? One a modality, and a twin of each for the same-modality control,
-with a linear head for every space to teach it.
-"""
+"""Which encoders learn together? One a modality, or twins of one, with heads for each space."""
 
 from __future__ import annotations
 
@@ -156,9 +154,7 @@ class Pair(nn.Module):
         return self.scores(self.features(inputs))
 
     def features(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{"video": frames, "audio": log-mel} -> {modality: features (B, D)}; twins have names of
-        their own.
-        """
+        """{"video": frames, "audio": log-mel} -> {modality: features (B, D)}; also of twins."""
         return {name: self.encoders[name](batch) for name, batch in inputs.items()}
 
     def scores(self, features: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
