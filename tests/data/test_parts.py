@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import seehear
@@ -24,6 +25,7 @@ from seehear.data.parts import Part, parts_of
 from seehear.errors import UsageError
 from seehear.library import assign_to_file, embed_to_file
 from seehear.machine import console
+from seehear.machine.files import TEMPORARY
 
 TIMES = {"created", "updated", "check", "way_to_root"}  # in index.json: when and where, not what
 
@@ -292,3 +294,39 @@ def test_processes_of_which_one_is_killed_make_the_same_bytes(
         subprocess.run(command(out, "--part", "1/2"), check=True, capture_output=True)
     subprocess.run(merge, check=True, capture_output=True)
     assert content(out) == content(whole)
+
+
+def test_a_merge_that_was_killed_when_its_result_was_there_is_done_again(
+    few, finished_run, tmp_path
+):
+    """And features that were written anew between two parts, or were never written, are refused."""
+    features, out = tmp_path / "f.parquet", tmp_path / "labels.parquet"
+    embed_to_file(finished_run, few / "c.mp4", features, workers=1, segment_seconds=1.0)
+    assign_to_file(finished_run, features, out, part="1/1")
+    shutil.copytree(parts_of(out), tmp_path / "kept")
+    (tmp_path / f"{TEMPORARY}.{out.name}.parts-1-0").mkdir()  # of a part that was killed
+    seehear.merge(out)
+    whole = content(out)
+    shutil.copytree(tmp_path / "kept", parts_of(out))
+    seehear.merge(out)
+    assert content(out) == whole
+    assert {path.name for path in tmp_path.iterdir()} == {features.name, out.name, "kept"}
+
+    shutil.copytree(tmp_path / "kept", parts_of(out))
+    table = pq.read_table(features)
+    pq.write_table(table, features)
+    with pytest.raises(UsageError, match="begun with other files"):
+        seehear.merge(out)
+    assert content(out) == whole
+    shutil.rmtree(parts_of(out))
+    out.unlink()
+    assign_to_file(finished_run, table, out, part="1/1")
+    with pytest.raises(UsageError, match="such as what was in memory"):
+        seehear.merge(out)
+    assert assign_to_file(finished_run, table, out, part="merge")["rows"] == len(table)
+
+
+def test_what_is_missing_of_very_many_parts_is_told_at_once(few, tmp_path):
+    seehear.index(few, tmp_path / "index", workers=1, progress=False, part="7/999999999")
+    with pytest.raises(UsageError, match=r"5 of 5 groups.*--part 200000000/999999999, "):
+        seehear.merge(tmp_path / "index")

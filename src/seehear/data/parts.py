@@ -35,7 +35,7 @@ from seehear.machine import outputs
 from seehear.machine.console import Console, Tell, counted, listing, untold
 from seehear.machine.distributed import cores, rows_of_rank
 from seehear.machine.files import TEMPORARY, atomic_file, whole_folder
-from seehear.machine.locks import one_writer
+from seehear.machine.locks import one_writer, remove_leftovers
 
 MERGE = "merge"
 """In place of a part: do nothing, and make the result of the groups that are there."""
@@ -171,11 +171,13 @@ class Work:
     def remove(self) -> None:
         """Remove all groups; what others have put beside them stays."""
         outputs.remove(self.folder, outputs.PARTS)
+        remove_leftovers(self.folder)  # of parts that were killed when they had just begun
 
     def _lacks(self, missing: list[int]) -> NoReturn:
         parts = outputs.read_marker(self.folder / "plan.json").get("parts")
         number = parts if isinstance(parts, int) and parts > 0 else 1
-        of = [i for i in range(1, number + 1) if {*Part(i, number).groups(len(self))} & {*missing}]
+        # group g is of the part i with len (i - 1) // number <= g < len i // number
+        of = list(dict.fromkeys(-(-(g + 1) * number // len(self)) for g in missing))
         named = ", ".join(f"{i}/{number}" for i in of[:5]) + ", ..." * (len(of) > 5)
         raise UsageError(
             f"{self.out} cannot be merged: {len(missing)} of {len(self)} groups are missing, "

@@ -112,7 +112,8 @@ def assign_to_file(
     """
     out, inputs, mine = Path(out), local_paths(videos), Part.parse(part)
     endings = (".parquet", ".csv")
-    check_file(out, is_labels, "labels", overwrite=overwrite, inputs=inputs, endings=endings)
+    again = overwrite or mine.number == 0  # what is there is of a merge that was killed
+    check_file(out, is_labels, "labels", overwrite=again, inputs=inputs, endings=endings)
     trained = open_run(run, device=device)
     asked = {"run": str(real(trained.path)), "videos": place_of(videos), "device": device}
     work, gallery = work_of(trained, videos, out, {**asked, **how, "overwrite": overwrite})
@@ -136,9 +137,7 @@ def assign_to_file(
 def work_of(
     trained: Trained, videos: Any, out: Path, asked: Mapping[str, Any]
 ) -> tuple[Work, TableGallery | None]:
-    """What is to be done to write labels to a file: to assign rows of features, whose gallery is
-    returned, or to embed files or rows of an index, which are assigned when all are there.
-    """
+    """What is to be done to write labels: to assign rows of a gallery, or to embed files first."""
     run, again = {"run": trained.digest}, bool(asked["overwrite"])
     if not are_features(videos):
         how = {name: asked[name] for name in asked.keys() - {"run", "videos", "overwrite"}}

@@ -125,14 +125,15 @@ def embed_to_file(
             begun with other encoders, files or settings.
     """
     out, mine, by = Path(out), Part.parse(part), Engine.parse(engine)
-    check_file(out, is_features, "features", overwrite=overwrite, endings=(".parquet",))
+    again = overwrite or mine.number == 0  # what is there is of a merge that was killed
+    check_file(out, is_features, "features", overwrite=again, endings=(".parquet",))
     many = by.workers(workers)
     call = call_of(model, videos, segment_seconds, min_seconds, num_clips, many, timeout_s, device)
     asked = {"model": place_of(model), "videos": place_of(videos), "overwrite": overwrite}
     asked |= {"device": device, "segment_seconds": segment_seconds, "min_seconds": min_seconds}
     work = call.work(out, {**asked, "num_clips": num_clips})
     with console or Console() as shown, writer(out, mine):
-        check_file(out, is_features, "features", overwrite=overwrite)
+        check_file(out, is_features, "features", overwrite=again)
         do(work, mine, shown, "embedding", "files or rows", by, many)
         if not mine.makes_result:
             return PartSummary.of(work, mine).to_dict()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seehear.data.index import Index
+from seehear.data.media.members import stamp
 from seehear.errors import UsageError
 from seehear.library.embedding import FORMAT, embed_to_file, metadata_of
 from seehear.library.trained import (
@@ -114,7 +115,8 @@ class TableGallery(_Gallery):
     @property
     def plan(self) -> dict[str, Any]:
         """What labels of these rows are of."""
-        return {"files": f"{self.name}, {len(self)} rows"}
+        written = stamp(self.path) if isinstance(self.source, pq.ParquetFile) else ""
+        return {"files": f"{self.name}, {len(self)} rows, {written}"}
 
     def batches(
         self, columns: Sequence[str], rows: range | None = None

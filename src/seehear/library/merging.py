@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "features": embed_to_file,
     "labels": assign_to_file,
 }
+_SOURCES = ("paths", "index", "model", "run", "videos")  # arguments that say what it is made of
 
 
 def merge(out: str | os.PathLike[str]) -> Any:
@@ -37,4 +39,15 @@ def merge(out: str | os.PathLike[str]) -> Any:
     plan = read_plan(out)
     if plan["work"] not in _MAKERS:
         raise UsageError(f"{out} is not made in parts. Run the command again that began it.")
-    return _MAKERS[plan["work"]](out=out, part=MERGE, **plan["call"])
+    maker, call = _MAKERS[plan["work"]], plan["call"]
+    try:
+        inspect.signature(maker).bind(out=out, part=MERGE, **call)
+        has_place = all(isinstance(call[name], str | list) for name in _SOURCES if name in call)
+    except TypeError:
+        has_place = False
+    if not has_place:
+        raise UsageError(
+            f"How {out} was asked for cannot be read from its parts, such as what was in memory. "
+            f"Call the function that began it once more, with part={MERGE!r}."
+        )
+    return maker(out=out, part=MERGE, **call)

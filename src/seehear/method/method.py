@@ -111,9 +111,7 @@ def clustered_in(cfg: Settings, number: int) -> tuple[list[str], set[str]]:
 
 
 def two_chains(cfg: Settings) -> bool:
-    """Whether what one encoder knew comes back to it by the other, two rounds later, and never by
-    itself: both learn at once, from each other alone.
-    """
+    """Whether what one encoder knew comes back by the other alone, two rounds later."""
     own = any(s in spaces or "joint" in spaces for s, spaces in TEACHERS[cfg.variant].items())
     return cfg.train.order == "together" and not own and cfg.start.frozen == "none"
 
