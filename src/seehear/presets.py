@@ -95,7 +95,12 @@ PAPER = Preset(
         rounds=20,
         stop_nmi=STOP_NMI,
         clip=Clip(
-            frames=8, frame_rate_hz=30.0, short_side_pixels=256, crop_pixels=224, sound_seconds=2.0
+            frames=8,
+            frame_rate_hz=30.0,
+            short_side_pixels=256,
+            crop_pixels=224,
+            sound_seconds=2.0,
+            scale_jitter=1 / 9,  # 256 to 320, as recipes of this family draw sizes, is 1 to 1.25
         ),
         cluster=Cluster(num_clusters=(256,)),
         train=Train(epochs=10, patience=2, batch_size=32, optimizer="sgd", lr=0.01),

@@ -4,9 +4,20 @@ import dataclasses
 
 import numpy as np
 import torch
+from scipy.ndimage import map_coordinates
 
 from seehear.config import Clip
-from seehear.data.augment import CENTRE, DRAWS, FLIP, LEFT, TOP, augment_frames, augment_sound, draw
+from seehear.data.augment import (
+    CENTRE,
+    DRAWS,
+    FLIP,
+    LEFT,
+    SCALE,
+    TOP,
+    augment_frames,
+    augment_sound,
+    draw,
+)
 
 CLIP = Clip(frames=3, short_side_pixels=12, crop_pixels=8)
 
@@ -48,6 +59,33 @@ def test_the_centre_draw_is_the_middle_without_change():
     torch.testing.assert_close(ours, frames[:, :, 2:10, 2:10].permute(0, 4, 1, 2, 3).float() / 255)
     sound = torch.randn(4, 100)
     torch.testing.assert_close(augment_sound(sound, centre, clip), sound)
+
+
+def test_other_sizes_are_what_scipy_reads_at_the_same_points():
+    clip = dataclasses.replace(CLIP, scale_jitter=0.4)
+    frames, draws = batch()
+    ours = augment_frames(frames, draws, clip).numpy()
+    assert ours.dtype == np.float32
+    sizes = np.minimum(8 * (1 + 0.4 * (2 * draws[:, SCALE].numpy() - 1)), 12)
+    assert sizes.min() < 6
+    assert sizes.max() > 10
+    for i, size in enumerate(sizes):
+        top, left = (float(draws[i, side]) * (12 - size) for side in (TOP, LEFT))
+        points = (np.arange(8) + 0.5) / 8 * size - 0.5
+        across = left + (points[::-1] if draws[i, FLIP] < 0.5 else points)
+        where = np.meshgrid(top + points, across, indexing="ij")
+        for t, colour in ((0, 0), (2, 1)):
+            picture = frames[i, t, :, :, colour].double().numpy() / 255
+            wanted = map_coordinates(picture, where, order=1, mode="nearest")
+            np.testing.assert_allclose(ours[i, colour, t], wanted, atol=1e-5)
+
+
+def test_at_the_centre_draw_other_sizes_and_colours_change_nothing():
+    clip = dataclasses.replace(CLIP, scale_jitter=0.3, brightness=0.2, contrast=0.2)
+    frames, _ = batch(4)
+    ours = augment_frames(frames, torch.from_numpy(np.stack([CENTRE] * 4)), clip)
+    middle = frames[:, :, 2:10, 2:10].permute(0, 4, 1, 2, 3).float() / 255
+    torch.testing.assert_close(ours, middle)
 
 
 def test_jitter_stays_in_range_and_differs_between_clips():

@@ -85,6 +85,9 @@ class Clip:
     contrast: float = setting(
         0.0, "jitter: factor within 1 +- this", low=0, high=1, usual="0 to 0.4"
     )
+    scale_jitter: float = setting(
+        0.0, "side of the crop within 1 +- this, then resized", low=0, high=0.5, usual="0 to 0.2"
+    )
     gain_decibels: float = setting(0.0, "loudness jitter, +- this", low=0, high=40, usual="0 to 6")
 
     def seconds_of(self, modality: str) -> float:

@@ -1,5 +1,4 @@
-"""What a training clip looks like: crop, flip, colour and loudness jitter, on uint8 batches, on the
-device.
+"""What a training clip looks like: crop, size, flip, jitter of colour and loudness, on the device.
 
 Nothing random happens here. Each clip comes with its `draw`, DRAWS numbers in [0, 1) that were
 drawn from (seed, epoch, row); this file turns them into a crop window, a mirror image and so on.
@@ -11,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from seehear.config import Clip
 
 # What each number of a draw decides.
-START, WINDOW, TOP, LEFT, FLIP, BRIGHTNESS, CONTRAST, GAIN = range(8)
-DRAWS = 8
+START, WINDOW, TOP, LEFT, FLIP, BRIGHTNESS, CONTRAST, GAIN, SCALE = range(9)
+DRAWS = 9  # more may follow: what is drawn first stays as it is
 
 # FLIP below one half mirrors, so the centre draw must lie above it; the others are "no change" at
 # one half.
@@ -35,35 +35,65 @@ def augment_frames(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor
         frames_BTHWC: uint8, (B, T, S, S, 3) with S = `clip.short_side_pixels`, on any device.
         draws_BD: float, (B, DRAWS), on the same device.
     Returns:
-        (B, 3, T, P, P) with P = `clip.crop_pixels`: uint8, or float32 in [0, 1] when colours are
-        jittered. In memory it is channels-last, as it came from the decoder: nothing is copied to
-        permute it.
+        (B, 3, T, P, P) with P = `clip.crop_pixels`: uint8, or float32 in [0, 1] when sizes or
+        colours are jittered. In memory it is channels-last, as it came from the decoder: nothing is
+        copied to permute it.
     """
-    batch, side, crop = frames_BTHWC.shape[0], frames_BTHWC.shape[2], clip.crop_pixels
+    cropped_BTHWC = (zoom if clip.scale_jitter else crop)(frames_BTHWC, draws_BD, clip)
+    if clip.brightness or clip.contrast:
+        cropped_BTHWC = jitter(cropped_BTHWC, draws_BD, clip)
+    return cropped_BTHWC.permute(0, 4, 1, 2, 3)
+
+
+def crop(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
+    """A square of whole pixels out of each clip, mirrored or not: uint8 (B, T, P, P, 3)."""
+    batch, side, size = frames_BTHWC.shape[0], frames_BTHWC.shape[2], clip.crop_pixels
     device = frames_BTHWC.device
-    offsets = torch.arange(crop, device=device)
-    rows_BP = (draws_BD[:, TOP] * (side - crop + 1)).long()[:, None] + offsets
+    offsets = torch.arange(size, device=device)
+    rows_BP = (draws_BD[:, TOP] * (side - size + 1)).long()[:, None] + offsets
     mirror_B = (draws_BD[:, FLIP] < 0.5) & clip.flip
-    across_BP = torch.where(mirror_B[:, None], crop - 1 - offsets, offsets)
-    columns_BP = (draws_BD[:, LEFT] * (side - crop + 1)).long()[:, None] + across_BP
+    across_BP = torch.where(mirror_B[:, None], size - 1 - offsets, offsets)
+    columns_BP = (draws_BD[:, LEFT] * (side - size + 1)).long()[:, None] + across_BP
     which = torch.arange(batch, device=device)[:, None, None]
     # Indexing puts (B, P, P) first when the indexed axes are side by side; T stays where it is by
     # moving it to the end.
     picked_BPPTC = frames_BTHWC.permute(0, 2, 3, 1, 4)[
         which, rows_BP[:, :, None], columns_BP[:, None, :]
     ]
-    cropped_BTHWC = picked_BPPTC.permute(0, 3, 1, 2, 4).contiguous()
-    if clip.brightness or clip.contrast:
-        cropped_BTHWC = jitter(cropped_BTHWC, draws_BD, clip)
-    return cropped_BTHWC.permute(0, 4, 1, 2, 3)
+    return picked_BPPTC.permute(0, 3, 1, 2, 4).contiguous()
+
+
+def zoom(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
+    """`crop` with squares of P * (1 +- `clip.scale_jitter`) pixels, at most S, resized to P.
+
+    Bilinear; float32 in [0, 1].
+    """
+    batch, times, side, _, colours = frames_BTHWC.shape
+    size_B = clip.crop_pixels * (1 + clip.scale_jitter * (2 * draws_BD[:, SCALE] - 1))
+    share_B = size_B.clamp(max=side) / side  # `affine_grid` has the picture from -1 to 1
+    mirror_B = (draws_BD[:, FLIP] < 0.5) & clip.flip
+    affine_B23 = draws_BD.new_zeros(batch, 2, 3)
+    affine_B23[:, 0, 0] = torch.where(mirror_B, -share_B, share_B)
+    affine_B23[:, 1, 1] = share_B
+    affine_B23[:, 0, 2] = (2 * draws_BD[:, LEFT] - 1) * (1 - share_B)
+    affine_B23[:, 1, 2] = (2 * draws_BD[:, TOP] - 1) * (1 - share_B)
+    shape = [batch, times * colours, clip.crop_pixels, clip.crop_pixels]
+    grid_BPP2 = F.affine_grid(affine_B23, shape, align_corners=False)
+    stacked_BKHW = frames_BTHWC.permute(0, 1, 4, 2, 3).reshape(batch, -1, side, side).float()
+    zoomed_BKPP = F.grid_sample(
+        stacked_BKHW.div_(255.0), grid_BPP2, padding_mode="border", align_corners=False
+    )
+    zoomed_BTCPP = zoomed_BKPP.reshape(batch, times, colours, *shape[2:])
+    return zoomed_BTCPP.permute(0, 1, 3, 4, 2).contiguous()
 
 
 def jitter(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
-    """Contrast about middle grey, then brightness: uint8 -> float32 clamped to [0, 1]."""
+    """Contrast about middle grey, then brightness: float32 clamped to [0, 1]."""
     contrast_B = 1 + clip.contrast * (2 * draws_BD[:, CONTRAST] - 1)
     brightness_B = clip.brightness * (2 * draws_BD[:, BRIGHTNESS] - 1)
     shape = (-1, 1, 1, 1, 1)
-    x = frames_BTHWC.float().div_(255.0).sub_(0.5).mul_(contrast_B.view(shape))
+    full = 255.0 if frames_BTHWC.dtype == torch.uint8 else 1.0
+    x = frames_BTHWC.float().div(full).sub_(0.5).mul_(contrast_B.view(shape))
     return x.add_((0.5 + brightness_B).view(shape)).clamp_(0.0, 1.0)
 
 
