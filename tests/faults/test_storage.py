@@ -17,9 +17,13 @@ import pytest
 import torch
 
 import seehear
+from media_files import write_media
+from seehear.data.decoding.pool import run
 from seehear.data.index import Index
+from seehear.data.packing.encoding import Recipe
 from seehear.errors import StorageError
 from seehear.machine.files import atomic_file, whole_folder, write_json
+from seehear.machine.locks import one_writer
 from seehear.runs.checkpoint import midways, newest, parse, save_midway
 from seehear.runs.folder import Run
 from whole_runs import contents
@@ -100,6 +104,24 @@ def test_a_full_disk_leaves_the_index_that_was_there(small_disk: Path, videos: P
     filler.unlink()
     assert run_cli("index", first, videos, "--out", small_disk / "index").returncode == 0
     assert Index.open(small_disk / "index").digest != before
+
+
+def test_a_full_disk_is_no_fault_of_a_segment_that_is_packed(small_disk, tmp_path):
+    """It would be missing in what is packed, for good; and nothing is left of what was begun."""
+    write_media(tmp_path / "a.mp4", seconds=1.0)
+    recipe = Recipe(48, 10.0, 16000, 20)
+    jobs = [(str(tmp_path / "a.mp4"), 0.0, 1.0, (64, 48), recipe, str(small_disk), "000", "{}")]
+    task = "seehear.data.packing.encoding:encode"
+    filler = fill(small_disk)
+    with pytest.raises(StorageError, match=r"000.mp4 cannot be written .No space left on device"):
+        list(run(task, jobs, 1, 60.0))
+    no_room = pytest.raises(StorageError, match=r"out cannot be written .No space left on device")
+    with no_room, one_writer(small_disk / "out"):
+        pytest.fail("there is no room for a lock")
+    assert list(small_disk.iterdir()) == [filler]
+    filler.unlink()
+    (record,) = run(task, jobs, 1, 60.0)
+    assert record["bytes"] == (small_disk / "000.mp4").stat().st_size
 
 
 @pytest.mark.thorough

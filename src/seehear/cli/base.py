@@ -121,11 +121,7 @@ class PathOrAddress(click.ParamType[Path | str]):
 
 
 class Existing(click.Path):
-    """The path of something that must be there when the command runs.
-
-    Args:
-        advice: what to do where it is not.
-    """
+    """The path of what must be there when the command runs; `advice` says what to do if not."""
 
     def __init__(self, advice: str = "Name a file that is there.") -> None:
         super().__init__(path_type=Path)

@@ -30,11 +30,7 @@ NAMED = 3  # items left out that are named on a terminal; the result names more
 
 
 class TaskOption(click.Option):
-    """An option that belongs to some tasks alone.
-
-    Args:
-        tasks: their names, between spaces.
-    """
+    """An option that belongs to some tasks alone: `tasks`, their names between spaces."""
 
     def __init__(self, *args: Any, tasks: str, **how: Any) -> None:
         super().__init__(*args, **how)

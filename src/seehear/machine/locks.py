@@ -119,8 +119,12 @@ def take(place: Path, path: Path) -> int:
         try:
             check(descriptor, place, path)
             if is_still(descriptor, place):
-                os.truncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(myself()).encode(), 0)
+                try:
+                    os.truncate(descriptor, 0)
+                    os.pwrite(descriptor, json.dumps(myself()).encode(), 0)
+                except OSError:  # a full disk
+                    place.unlink(missing_ok=True)
+                    raise
                 return descriptor
         except BaseException:
             os.close(descriptor)

@@ -77,12 +77,9 @@ def pair_order(table: np.ndarray, r: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def with_the_rest(paired: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Paired clusters in their order, each followed by the unpaired ones that share most rows with
-    its partner.
+    """Paired clusters in order, each before the unpaired ones that share most with its partner.
 
-    Args:
-        paired: clusters, in order.
-        shared: (all clusters, pairs) counts with the partner of each pair.
+    `shared` has the counts of all clusters with the partner of each pair.
     """
     rest = np.setdiff1d(np.arange(len(shared)), paired)
     place = np.concatenate([np.arange(len(paired)), shared[rest].argmax(axis=1) + 0.5])

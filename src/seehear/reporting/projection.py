@@ -30,13 +30,7 @@ def check_projection(kind: str) -> None:
 
 
 def choose_points(readable_N: np.ndarray, first: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
-    """The rows on the map, ascending: all that could be read, or those of `first` and a random draw
-    of the others.
-
-    Args:
-        readable_N: (N,) bool.
-        first: rows that should be there, such as those with a preview.
-    """
+    """The rows on the map, ascending: all readable ones, or those of `first` and some drawn."""
     rows = np.flatnonzero(readable_N)
     if len(rows) <= most:
         return rows

@@ -137,15 +137,10 @@ def read_below(folder: Path, target: str) -> tuple[bytes, str] | None:
 
 
 def part_of(asked: str, total: int) -> tuple[int, int] | None:
-    """The first byte and the one after the last that a `Range` asks for (RFC 9110, 14.1.2); None is
-    all of them.
+    """The first byte and the one after the last that a `Range` asks for (RFC 9110, 14.1.2).
 
-    Other units than bytes, and several ranges of which one could be had, are answered with
-    everything, as servers may.
+    None is all: of other units than bytes, and of several ranges of which one could be had.
 
-    Args:
-        asked: the header's value.
-        total: how many bytes there are.
     Raises:
         ValueError: no byte can be given, or what is asked for makes no sense.
     """

@@ -24,6 +24,7 @@ from seehear.data.decoding.process import Process, Stopped
 from seehear.data.decoding.worker import Job
 from seehear.data.index.examination import Rejection
 from seehear.data.media import MediaInfo
+from seehear.errors import StorageError
 
 LOST = frozenset({"crashed the decoder", "timed out"})
 """Reasons for which the process is gone."""
@@ -106,12 +107,16 @@ def run(task: str, jobs: Iterable[Job], workers: int, timeout_s: float) -> Gener
 
     Yields:
         The answer to each job, in order; a `Rejection` where the function raised or crashed.
+    Raises:
+        StorageError: what a job was to write cannot be written.
     """
     with (
         contextlib.closing(Pool(task, workers, timeout_s)) as pool,
         contextlib.closing(pool.run(jobs, ahead=AHEAD * workers)) as answers,
     ):
         for answer in answers:
+            if isinstance(answer.content, StorageError):
+                raise answer.content
             yield answer.content
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from seehear.data.index.examination import Rejection
 from seehear.data.remote import FETCH_SECONDS, is_remote, local
-from seehear.errors import MediaError
+from seehear.errors import MediaError, StorageError
 from seehear.machine.signals import REQUESTS
 
 WORKER_BYTES = 4 * 2**30
@@ -107,6 +107,8 @@ def _do_safely(
             return function(
                 copy if isinstance(job[0], str) else replace(job[0], path=copy), *job[1:]
             )
+    except StorageError as error:
+        return error  # no fault of the file
     except MediaError as error:
         return Rejection(error.reason, error.detail)
     except MemoryError:

@@ -17,8 +17,7 @@ _BEGINNING_BYTES = 2**16
 def same_bytes(sizes: Mapping[str, int]) -> list[list[str]]:
     """Groups of files on this machine that are the same byte for byte, sorted; none is alone.
 
-    Args:
-        sizes: path -> bytes. What is elsewhere, or cannot be read, is like no other.
+    `sizes` has path -> bytes. What is elsewhere, or cannot be read, is like no other.
     """
     keys: list[Callable[[str], Hashable]] = [sizes.__getitem__, _beginning, _whole]
     groups: Iterable[list[str]] = [[path for path in sizes if not is_remote(path)]]

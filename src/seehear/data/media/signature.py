@@ -120,9 +120,7 @@ def correlation(a_TC: Signature, b_TC: Signature) -> tuple[float, float]:
 
 
 def outline(signature_TC: Signature, bins: int = 16) -> NDArray[np.float32]:
-    """How fast a signature's channels change, (bins * C,) of unit length: the same at every shift,
-    so that those of copies are neighbours. Zero where nothing changes.
-    """
+    """How fast a signature's channels change, (bins * C,), whatever the shift; 0 if none does."""
     size = 2 * int(LONGEST_S * MOMENTS_HZ // bins + 1) * bins
     spectrum_FC = np.abs(np.fft.rfft(signature_TC.astype(np.float32), size, axis=0))[1:]
     rates = np.sqrt(spectrum_FC.reshape(bins, -1, spectrum_FC.shape[1]).mean(axis=1)).ravel()

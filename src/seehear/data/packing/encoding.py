@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from seehear.data.index.examination import Rejection
 from seehear.data.media import Reader
 from seehear.errors import MediaError
-from seehear.machine.files import temporary_name
+from seehear.machine.files import unfinished
 
 KEY_FRAMES = 12
 STILL_FRAMES_S = 0.5  # an unchanged picture is written again after so long
@@ -80,26 +80,23 @@ def encode(
     """Write `KEY.mp4` and `KEY.json`, whole or not at all; runs in a worker process.
 
     `size` is the video's, width and height as displayed; `note`, JSON of what is known of the
-    original, goes into `KEY.json`. Returns what that holds, or why the segment cannot be packed.
+    original, goes into `KEY.json`. Returns what that holds, or why the segment cannot be packed;
+    StorageError on a full disk, which is no fault of the segment.
     """
     target = Path(folder) / f"{key}.mp4"
-    temporary = target.with_name(temporary_name(target.name))
-    try:
-        sound_S = _write(temporary, path, start_s, seconds, size, recipe)
-        facts = _verify(temporary, path, start_s, seconds, size, recipe, sound_S)
-    except MediaError as error:
-        temporary.unlink(missing_ok=True)
-        return Rejection(error.reason, error.detail)
-    content = temporary.read_bytes()
-    record: dict[str, Any] = (
-        json.loads(note)
-        | facts
-        | {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    )
-    temporary.replace(target)
-    temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(target.with_suffix(".json"))
-    return record
+    with unfinished(target) as temporary:
+        try:
+            sound_S = _write(temporary, path, start_s, seconds, size, recipe)
+            facts = _verify(temporary, path, start_s, seconds, size, recipe, sound_S)
+        except MediaError as error:
+            return Rejection(error.reason, error.detail)
+        content = temporary.read_bytes()
+        written = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        record: dict[str, Any] = json.loads(note) | facts | written
+        temporary.replace(target)
+        temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+        temporary.replace(target.with_suffix(".json"))
+        return record
 
 
 def packed_side(size: tuple[int, int], recipe: Recipe) -> int:
