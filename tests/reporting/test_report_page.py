@@ -8,6 +8,7 @@ import base64
 import contextlib
 import importlib.util
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,12 +167,42 @@ def test_a_run_in_alternating_order_shows_both_students(page, shown, tmp_path):
     largest = page.find_element(By.XPATH, "//figure[h3='Largest cluster']")
     assert "from one in the root of K (58% of 3, 45% of 5)" in largest.text
     assert not largest.find_elements(By.CSS_SELECTOR, ".guide")  # each number has its own
+    opening = data(report, "report")["opening"]
+    other = "5" if opening == "joint_3" else "3"
+    visit(page, report, "clusters")
+    assert chosen(page) == ["Joint", opening.removeprefix("joint_")]
+    choose(page, "Video")
+    until(lambda: page.current_url.endswith("#clusters/" + opening.replace("joint", "video")))
+    choose(page, other)
+    until(lambda: page.current_url.endswith(f"#clusters/video_{other}"))
+    title = until(lambda: one(page, ".card h3").text)
+    assert re.fullmatch(rf"Video \d of {other}", title)
+    visit_tab(page, "matrix")
+    until(lambda: chosen(page) == [other])  # what was looked at last
+    choose(page, opening.removeprefix("joint_"))
+    visit_tab(page, "names")
+    until(lambda: chosen(page) == ["Video", opening.removeprefix("joint_")])
     visit(page, report, "map/video")
     colour = Select(one(page, ".tools select"))
     colour.select_by_visible_text("Video (3) label by round")  # the first round has those of audio
     slider = one(page, ".tools input[type=range]")
     assert slider.get_attribute("max") == "1"
     assert until(lambda: one(page, ".map-legend").text)
+
+
+def chosen(driver: Chrome) -> list[str]:
+    """The texts of the buttons that are chosen."""
+    return [node.text for node in many(driver, ".choice input:checked + span")]
+
+
+def choose(driver: Chrome, text: str) -> None:
+    """Click the button of that text."""
+    driver.find_element(By.XPATH, f"//span[.='{text}']/preceding-sibling::input").click()
+
+
+def visit_tab(driver: Chrome, view: str) -> None:
+    one(driver, f"#tab-{view}").click()
+    until(lambda: one(driver, "#panel > *").is_displayed())
 
 
 def test_previews_move_on_hover_and_sound_on_a_click(page, shown):

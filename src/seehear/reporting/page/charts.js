@@ -109,7 +109,10 @@
 
   function figure(title, good, svg, series, table) {
     const legend = S.el("div", { class: "legend" });
-    for (const s of series) legend.append(S.el("span", { class: "key" }, S.el("i", { class: `swatch ${s.style}` }), s.name));
+    for (const style of new Set(series.map((s) => s.style))) {
+      const names = series.filter((s) => s.style === style).map((s) => s.name);
+      legend.append(S.el("span", { class: "key" }, S.el("i", { class: `swatch ${style}` }), names.join(", ")));
+    }
     const scroll = S.el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, numbers` }, table);
     return S.el(
       "figure",

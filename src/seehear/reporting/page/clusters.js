@@ -9,14 +9,23 @@
   S.unfinished = () =>
     S.empty("Not there yet", "Clusters, matrix and map come with the last round. Until then this page shows the run's health; build it again when training is over.");
 
-  S.spaceChoice = (chosen, onchange) =>
-    S.choice("Space", S.data.report.spaces.map((space) => [space.name, S.title(space.name)]), chosen, onchange);
+  // Buttons for the spaces, and for the numbers of clusters where there are several.
+  S.spaceChoice = (chosen, onchange) => {
+    const parts = S.data.report.spaces.map((space) => space.name.split("_"));
+    const [spaces, counts] = [0, 1].map((i) => [...new Set(parts.map((part) => part[i]))]);
+    const [space, count] = chosen.split("_");
+    const to = (...name) => onchange(name.filter(Boolean).join("_"));
+    return [
+      S.choice("Clustered by", spaces.map((name) => [name, S.title(name)]), space, (name) => to(name, count)),
+      counts.length > 1 ? S.choice("Number of clusters", counts.map((k) => [k, k]), count, (k) => to(space, k)) : null,
+    ];
+  };
 
   S.views.clusters = {
     title: "Clusters",
     render(panel, [clustering, cluster, page]) {
       if (!S.data.report.spaces) return panel.append(S.unfinished());
-      const space = S.space(clustering) || S.data.report.spaces[0];
+      const space = S.shown(clustering);
       if (cluster !== undefined && S.card(space.name, Number(cluster))) return detail(panel, space, Number(cluster), Number(page) || 0);
       grid(panel, space);
     },
@@ -38,7 +47,7 @@
   function words(space, card, segments) {
     const classes = (card.classes || []).map(([c]) => S.className(c));
     const files = card.nearest.map((row) => segments.get(row).path || "");
-    return [`${S.title(space.name)} ${card.cluster}`, S.given(space.name, card.cluster), ...classes, ...files].join("\n").toLowerCase();
+    return [S.numbered(space.name, card.cluster), S.given(space.name, card.cluster), ...classes, ...files].join("\n").toLowerCase();
   }
 
   function grid(panel, space) {
@@ -139,7 +148,7 @@
   function detail(panel, space, cluster, page) {
     const card = S.card(space.name, cluster);
     const back = S.el("a", { class: "back", href: `#clusters/${space.name}` }, `← All ${S.title(space.name).toLowerCase()} clusters`);
-    const heading = S.el("h2", { tabindex: "-1" }, S.called(space.name, cluster), S.el("span", { class: "small" }, ` ${S.given(space.name, cluster) ? `${S.title(space.name)} ${cluster} · ` : ""}${S.plural(card.size, "segment")}`));
+    const heading = S.el("h2", { tabindex: "-1" }, S.called(space.name, cluster), S.el("span", { class: "small" }, ` ${S.given(space.name, cluster) ? `${S.numbered(space.name, cluster)} · ` : ""}${S.plural(card.size, "segment")}`));
     const aside = S.el("div", { class: "detail-head" }, facts(space, card), classBars(card), S.el("section", { class: "side" }, S.el("h3", {}, "Name"), S.nameField(space.name, cluster, () => heading.firstChild.replaceWith(S.called(space.name, cluster)))));
     const members = S.el("div", { class: "members" });
     panel.append(back, heading, aside, members);

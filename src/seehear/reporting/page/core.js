@@ -9,6 +9,7 @@
     views: {},
     names: {}, // clustering -> cluster -> name, as they are on the page now
     ticks: {}, // name -> row -> whether it is called so
+    chosen: null, // the clustering that was looked at last
 
     put(name, value) {
       data[name] = value;
@@ -89,6 +90,17 @@
       return space[0].toUpperCase() + space.slice(1) + (count ? ` (${count})` : "");
     },
 
+    // Of several numbers of clusters, the one of a clustering, as text; else undefined.
+    countOf(clustering) {
+      return clustering.split("_")[1];
+    },
+
+    // "video_64", 7 -> "Video 7 of 64"
+    numbered(clustering, cluster) {
+      const count = S.countOf(clustering);
+      return `${S.title(clustering.split("_")[0])} ${cluster}${count ? ` of ${count}` : ""}`;
+    },
+
     given(clustering, cluster) {
       return (S.names[clustering] && S.names[clustering][cluster]) || "";
     },
@@ -96,12 +108,12 @@
     // What a cluster is called, as an element and as plain text.
     called(clustering, cluster) {
       const name = S.given(clustering, cluster);
-      return name ? S.bdi(name) : S.el("span", {}, `${S.title(clustering)} ${cluster}`);
+      return name ? S.bdi(name) : S.el("span", {}, S.numbered(clustering, cluster));
     },
 
     calledText(clustering, cluster) {
       const name = S.given(clustering, cluster);
-      return name ? `${S.isolated(name)} (${S.title(clustering)} ${cluster})` : `${S.title(clustering)} ${cluster}`;
+      return name ? `${S.isolated(name)} (${S.numbered(clustering, cluster)})` : S.numbered(clustering, cluster);
     },
 
     className(number) {
@@ -141,6 +153,13 @@
       return (data.report.spaces || []).find((space) => space.name === clustering);
     },
 
+    // The space to show: the one named, else that looked at last, else what the page opens with.
+    shown(clustering) {
+      const space = S.space(clustering) || S.space(S.chosen || data.report.opening);
+      S.chosen = space.name;
+      return space;
+    },
+
     card(clustering, cluster) {
       const space = S.space(clustering);
       return space && space.cards.find((card) => card.cluster === cluster);
@@ -150,7 +169,7 @@
       location.hash = parts.join("/");
     },
 
-    // A row of buttons of which one is chosen.
+    // A row of buttons of which one is chosen, below what they choose.
     choice(label, options, chosen, onchange) {
       const name = `choice-${Math.random().toString(36).slice(2)}`;
       const group = S.el("div", { class: "choice", role: "radiogroup", "aria-label": label });
@@ -159,7 +178,7 @@
         input.checked = value === chosen;
         group.append(S.el("label", {}, input, S.el("span", {}, text)));
       }
-      return group;
+      return S.el("div", { class: "field" }, S.el("span", { "aria-hidden": "true" }, label), group);
     },
 
     select(label, options, chosen, onchange) {

@@ -57,7 +57,7 @@
   function show(panel) {
     const about = S.data.report.map;
     const options = colourings();
-    if (!options.some(([value]) => value === state.colour)) state.colour = options[0][0];
+    if (!options.some(([value]) => value === state.colour)) state.colour = map.segments.class ? "class" : `cluster ${S.shown().name}`;
     const canvas = S.el("canvas", { class: "map", tabindex: "0", role: "application", "aria-label": "Map of segments", "aria-describedby": "map-help" });
     const legend = S.el("div", { class: "map-legend" });
     const card = S.el("div", { class: "map-card" }, S.el("p", { class: "small" }, "Point at a segment to see it, click to hear it."));
@@ -215,7 +215,8 @@
     S.stop();
     const s = segment(i);
     const shown = S.tile(s, { captions: true });
-    const labels = Object.entries(s.labels).filter(([, k]) => k >= 0);
+    const count = S.countOf(state.colour.split(" ")[1] || S.shown().name);
+    const labels = Object.entries(s.labels).filter(([name, k]) => k >= 0 && S.countOf(name) === count);
     view.card.replaceChildren(shown, S.el("p", { class: "small" }, labels.flatMap(([name, k], j) => [j ? " · " : "", S.el("a", { href: `#clusters/${name}/${k}` }, S.called(name, k))])));
     view.tile = shown.querySelector(".tile");
     if (!S.reduced()) view.tile.dispatchEvent(new PointerEvent("pointerenter", { pointerType: "mouse" }));

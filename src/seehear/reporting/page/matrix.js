@@ -10,22 +10,31 @@
       if (!S.data.report.spaces) return panel.append(S.unfinished());
       if (!S.data.report.meetings.length) return panel.append(S.empty("Nothing to compare", "This run did not cluster both modalities."));
       S.load("meetings")
-        .then((all) => show(panel, all, Number(which) || 0, row, column))
+        .then((all) => show(panel, all, which === undefined ? usual(all) : Number(which), row, column))
         .catch((error) => panel.append(S.el("p", { class: "plain" }, error.message)));
     },
   };
 
+  // Of as many clusters as were looked at last, or as the page opens with.
+  function usual(all) {
+    const count = S.countOf(S.shown().name);
+    return Math.max(0, all.findIndex((meeting) => S.countOf(meeting.video) === count));
+  }
+
   function show(panel, all, which, row, column) {
-    const table = prepared(all[which] || all[0]);
+    if (!all[which]) which = usual(all);
+    const table = prepared(all[which]);
+    const count = S.countOf(table.video);
+    if (count) S.shown(`${S.shown().space}_${count}`);
     const side = S.el("div", { class: "cell-side" });
     const canvas = S.el("canvas", { tabindex: "0", role: "application", class: "matrix", "aria-describedby": "matrix-help" });
     const tip = S.el("p", { class: "small tip", "aria-hidden": "true" }, "Point at a cell.");
     const view = { table, canvas, tip, side, at: [0, 0] };
     canvas.setAttribute("aria-label", "Matrix of video clusters and audio clusters");
     panel.append(
-      S.el("p", { class: "lead" }, `Each row is a video cluster, each column an audio cluster; a cell is stronger the larger the part of both that lies in it. Blocks along the diagonal look alike and sound alike. Cells off the diagonal in one row look alike and sound different; in one column, sound alike and look different. Agreement (NMI): ${table.nmi.toFixed(2)}.`)
+      S.el("p", { class: "lead" }, `Each row is a video cluster, each column an audio cluster; a cell is stronger the larger the part of both that lies in it. Blocks along the diagonal look alike and sound alike. Cells off the diagonal in one row look alike and sound different; in one column, sound alike and look different. Agreement (NMI): ${table.nmi.toFixed(2)}, of which chance alone gives ${table.chance.toFixed(2)}.`)
     );
-    if (all.length > 1) panel.append(S.el("div", { class: "tools" }, S.choice("Clusterings", all.map((m, i) => [String(i), `${S.title(m.video)} and ${S.title(m.audio)}`]), String(which), (value) => S.go("matrix", value))));
+    if (all.length > 1) panel.append(S.el("div", { class: "tools" }, S.choice("Number of clusters", all.map((m, i) => [String(i), S.countOf(m.video)]), String(which), (value) => S.go("matrix", value))));
     panel.append(
       S.el("div", { class: "matrix-view" }, S.el("div", { class: "matrix-box" }, canvas, tip, S.el("p", { id: "matrix-help", class: "small" }, "Arrow keys move, Enter opens the segments in a cell, Escape closes them."), legend()), side)
     );

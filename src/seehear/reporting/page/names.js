@@ -65,8 +65,8 @@
   };
 
   S.nameField = function (clustering, cluster, onchange) {
-    const label = `Name of ${S.title(clustering)} ${cluster}`;
-    const input = S.el("input", { type: "text", maxlength: LONGEST, "aria-label": label, placeholder: `${S.title(clustering)} ${cluster}`, dir: "auto", autocomplete: "off", class: "name-input" });
+    const label = `Name of ${S.numbered(clustering, cluster)}`;
+    const input = S.el("input", { type: "text", maxlength: LONGEST, "aria-label": label, placeholder: S.numbered(clustering, cluster), dir: "auto", autocomplete: "off", class: "name-input" });
     input.value = S.given(clustering, cluster);
     input.addEventListener("input", () => {
       rename(clustering, cluster, input.value);
@@ -122,7 +122,7 @@
     title: "Names",
     render(panel, [clustering]) {
       if (!S.data.report.spaces) return panel.append(S.unfinished());
-      const space = S.space(clustering) || S.data.report.spaces[0];
+      const space = S.shown(clustering);
       const segments = new Map(S.segments(space.segments).map((s) => [s.row, s]));
       const list = S.el("div", { class: "naming" });
       const pages = S.el("div");
@@ -166,9 +166,9 @@
     const chips = (card.classes || []).slice(0, 3).map(([c, n]) => S.el("span", { class: "chip" }, S.bdi(S.className(c)), ` ${S.percent(n / card.size)}`));
     return S.el(
       "div",
-      { class: "name-row", role: "group", "aria-label": `${S.title(space.name)} ${card.cluster}` },
+      { class: "name-row", role: "group", "aria-label": S.numbered(space.name, card.cluster) },
       S.el("div", { class: "tiles" }, tiles),
-      S.el("div", { class: "name-text" }, S.nameField(space.name, card.cluster), S.el("p", { class: "small" }, S.el("a", { href: `#clusters/${space.name}/${card.cluster}` }, `${S.title(space.name)} ${card.cluster}`), ` · ${about.join(" · ")} `, chips))
+      S.el("div", { class: "name-text" }, S.nameField(space.name, card.cluster), S.el("p", { class: "small" }, S.el("a", { href: `#clusters/${space.name}/${card.cluster}` }, S.numbered(space.name, card.cluster)), ` · ${about.join(" · ")} `, chips))
     );
   }
 })();
