@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -89,6 +90,17 @@ def test_hits_show_the_rows_to_go_on_with(trained):
     shown = hit_rows(search_like(trained, [7], top=3))
     assert shown[0][:2] == ["rank", "row"]
     assert shown[1][:2] == ["1", "7"]
+
+
+def test_of_many_clusterings_hits_show_those_that_have_names():
+    names = [f"{space}_{k}" for space in ("video", "audio", "joint") for k in (8, 16)]
+    hit = {"rank": [1], "row": [4], "score": [0.5], "start_s": [0.0], "path": ["a.mp4"]}
+    for name in names:
+        hit |= {f"{name}_cluster": [3], f"{name}_name": [""]}
+    head, row = hit_rows(pa.table(hit))
+    assert (head[5:], row[5:]) == (["joint_8", "joint_16"], ["3", "3"])
+    head, row = hit_rows(pa.table(hit | {"audio_16_name": ["rain"]}))
+    assert (head[5:], row[5:]) == (["audio_16"], ["rain"])
 
 
 def test_a_classifier_puts_its_ticks_first_and_its_crosses_last(trained):

@@ -240,15 +240,18 @@ def export_labels(run: Path, as_json: bool, **options: Any) -> None:
     from seehear.library import export_labels as export
 
     summary = export(run, **options)
+    classes = summary.get("classes", {})
     answer(
         as_json,
         summary,
-        f"{summary['path']}: {summary['segments']} segments of {summary['videos']} videos, "
+        f"{summary['path']}: {sum(classes.values())} of {summary['segments']} segments are classed."
+        if classes
+        else f"{summary['path']}: {summary['segments']} segments of {summary['videos']} videos, "
         f"clustered by {', '.join(summary['clusterings'])}.",
-        ", ".join(f"{count} {name}" for name, count in summary.get("classes", {}).items()),
+        ", ".join(f"{count} {name}" for name, count in classes.items()),
         f"Next: seehear evaluate {shlex.quote(str(run))} --task finetune --data INDEX --classes "
         f"{shlex.quote(summary['path'])}"
-        if "classes" in summary
+        if classes
         else "",
     )
 
@@ -274,8 +277,11 @@ def check_any_readable(summary: dict[str, Any]) -> None:
 
 
 def hit_rows(hits: pa.Table) -> list[list[str]]:
-    """The hits as a person reads them."""
+    """The hits as a person reads them; of many clusterings those with names, or the joint ones."""
     spaces = [name[: -len("_cluster")] for name in hits.column_names if name.endswith("_cluster")]
+    if len(spaces) > 3:
+        named = [space for space in spaces if any(hits[f"{space}_name"].to_pylist())]
+        spaces = named or [space for space in spaces if space.startswith("joint")]
     rows = [["rank", "row", "score", "start", "path", *spaces]]
     for hit in hits.to_pylist():
         clusters = [hit[f"{space}_name"] or str(hit[f"{space}_cluster"]) for space in spaces]

@@ -148,7 +148,7 @@ def cluster_called(trained: Trained, called: str) -> tuple[str, int]:
         return found[0]
     several = ", ".join(f"{n}:{k}" for n, k in found)
     what = (
-        f"{called} is the name of {several}. Say which."
+        f"{called} is the name of {several}. Say which: --cluster {found[0][0]}:{found[0][1]}"
         if found
         else (
             f"There is no cluster {called!r}. Say video:3, or a name that was given in the report."
