@@ -417,6 +417,9 @@ def test_wrong_arguments_say_what_to_do(copy, tmp_path):
         seehear.report(tmp_path / "nothing")
     with pytest.raises(SettingsError, match=r"none\.csv does not exist"):
         seehear.report(copy, classes=tmp_path / "none.csv")
+    (tmp_path / "others.csv").write_text("path,class\na.mp4,dog\nb.mp4,cat\n")
+    with pytest.raises(SettingsError, match="a class for none of the segments, such as /"):
+        seehear.report(copy, classes=tmp_path / "others.csv")
     (copy / "names.json").write_text("[]")
     with pytest.raises(RunError, match=r"names\.json cannot be read"):
         seehear.report(copy)

@@ -16,7 +16,7 @@ import numpy as np
 from seehear.data.index import Index
 from seehear.data.remote import is_remote
 from seehear.data.remote.addresses import relative
-from seehear.errors import IndexFileError, RunError
+from seehear.errors import IndexFileError, RunError, SettingsError
 from seehear.evaluation.classes import Classes, read_classes
 from seehear.reporting.cards import Grouping
 from seehear.reporting.previews import Previews
@@ -108,9 +108,17 @@ def find_classes(
     there.
 
     Raises:
-        SettingsError: the file cannot be read or is malformed.
+        SettingsError: the file cannot be read, is malformed, or has a class for no row.
     """
     if given is None:
         return None
     classes = read_classes(Path(given), index.info["root"] if index else None)
-    return (classes, classes.of_rows(index)) if index else None
+    if index is None:
+        return None
+    class_N = classes.of_rows(index)
+    if (class_N < 0).all():
+        raise SettingsError(
+            f"{given} has a class for none of the segments, such as {index.original_path(0)}. "
+            "Its paths are relative to its own folder."
+        )
+    return classes, class_N
