@@ -32,7 +32,7 @@ import seehear
 from browser import browser_path, complaints, open_browser, prefer, requests, resize
 from seehear.library import search_like
 from seehear.runs.folder import Run
-from seehear.runs.names import checked_ticks, read_names
+from seehear.runs.names import checked_ticks, read_names, read_ticks, write_names
 
 pytestmark = pytest.mark.skipif(
     browser_path() is None, reason="no Chromium with its driver is installed"
@@ -475,6 +475,27 @@ def test_names_are_saved_to_the_run_when_it_is_served(page, shown):
         until(lambda: video(page).get("sound", 0) > 0)
         page.get("about:blank")
         (run / "names.json").unlink(missing_ok=True)
+
+
+def test_what_another_browser_saved_meanwhile_stays_beside_what_is_saved_here(page, shown):
+    run = shown / "run"
+    write_names(run, {"audio": {0: "cat", 1: "cow"}}, {"cow": {2: True}})
+    with served(run / "report", run) as server:
+        page.get(f"{server.address}#clusters/audio/1")
+        one(page, ".name-input").send_keys("bell")
+        until(lambda: one(page, "h2 bdi").text == "cowbell")
+        write_names(
+            run, {"audio": {0: "kitten", 1: "cow"}, "video": {1: "sun"}}, {"sun": {5: False}}
+        )
+        many(page, "[role=tab]")[-1].click()
+        one(page, ".save-bar button.main").click()
+        until(lambda: "Saved to" in one(page, ".save-bar").text)
+        wanted = {"audio": {0: "kitten", 1: "cowbell"}, "video": {1: "sun"}}
+        assert (read_names(run), read_ticks(run)) == (wanted, {"sun": {5: False}})
+        (told,) = complaints(page)  # the first answer, which this page goes by
+        assert "409 (Conflict)" in told
+        page.get("about:blank")
+        (run / "names.json").unlink()
 
 
 def found(driver: Chrome) -> list[int]:

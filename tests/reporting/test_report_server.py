@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import struct
 import threading
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from report_run import served
 from seehear.errors import RunError, UsageError
@@ -251,7 +254,7 @@ def test_names_are_saved_for_the_page_alone(server):
     assert ask(server, "/names", "PUT", body, **own(server))[0] == 501
     assert not path.exists()
     status, answer, _ = ask(server, "/names", "POST", body, **own(server))
-    assert (status, json.loads(answer)) == (200, {"saved": str(path)})
+    assert (status, json.loads(answer)["saved"]) == (200, str(path))
     assert read_names(server.run) == {"video": {3: "rain"}, "audio": {0: "a dog"}}
     assert '"a dog"' in ask(server, "/data/session.js")[1]
 
@@ -309,6 +312,38 @@ def test_ticks_are_saved_with_names(server):
     assert ask(server, "/names", "POST", wrong, **own(server))[0] == 400
     assert read_ticks(server.run) == {"rain": {12: True, 3: False}}
     (server.run / "names.json").unlink()
+
+
+def test_what_was_saved_elsewhere_is_not_lost(server):
+    """Another browser, or another program: whoever read an older version is given the new one."""
+    first = own(server) | {"X_Seehear_Version": ""}
+    status, answer, _ = ask(server, "/names", "POST", json.dumps(GOOD).encode(), **first)
+    assert status == 200
+    session = json.loads(re.search(r"\{.*\}", ask(server, "/data/session.js")[1])[0])
+    assert session["version"] == json.loads(answer)["version"] != ""
+    other = json.dumps({"format": 1, "names": {"video": {"3": "snow"}}}).encode()
+    status, answer, _ = ask(server, "/names", "POST", other, **first)
+    assert (status, json.loads(answer)["error"][:33]) == (409, "Not saved: names were saved elsew")
+    assert json.loads(answer)["names"] == session["names"]
+    assert json.loads(answer)["version"] == session["version"]
+    assert read_names(server.run)["video"] == {3: "rain"}
+    second = first | {"X_Seehear_Version": session["version"]}
+    assert ask(server, "/names", "POST", other, **second)[0] == 200
+    assert read_names(server.run) == {"video": {3: "snow"}}
+    assert ask(server, "/names", "POST", other, **second)[0] == 409
+    (server.run / "names.json").unlink()
+
+
+def test_names_of_clusters_that_the_run_does_not_have_are_not_saved(server):
+    """They would make the run's names unreadable."""
+    state = {"video.centroids": torch.zeros(4, 2)}
+    (server.run / "clusters").mkdir()
+    save_file(state, server.run / "clusters" / "centroids.safetensors")
+    for names in ({"video": {"4": "rain"}}, {"audio": {"0": "dog"}}):
+        body = json.dumps({"format": 1, "names": names}).encode()
+        assert ask(server, "/names", "POST", body, **own(server))[0] == 400
+    shutil.rmtree(server.run / "clusters")
+    assert not (server.run / "names.json").exists()
 
 
 def test_too_much_is_not_read(server):

@@ -23,15 +23,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from safetensors.torch import load_file
+
 from seehear.errors import RunError, SeehearError, UsageError
+from seehear.library.trained import clusterings_of
+from seehear.machine.reading import anew, readable
 from seehear.reporting.scripts import script
 from seehear.reporting.whole import Whole
 from seehear.runs.names import (
+    FILE,
     as_json,
+    check_clusters,
     checked_names,
     checked_ticks,
     read_names,
     read_ticks,
+    version_of,
     write_names,
 )
 
@@ -70,7 +77,7 @@ class Server(ThreadingHTTPServer):
         self.run = run
         self.index = index
         self.whole: Whole | None = None
-        self.searching = threading.Lock()
+        self.searching, self.saving = threading.Lock(), threading.Lock()
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", port), Handler)
 
@@ -79,6 +86,25 @@ class Server(ThreadingHTTPServer):
         with self.searching:
             self.whole = self.whole or Whole(self.run, self.report, self.index)
             return self.whole.found(data)
+
+    def save(self, data: Any, version: str | None) -> str | None:
+        """Write names and ticks; the version that is there now, or None where there is another one
+        than the page knows, which would be lost.
+
+        Raises:
+            ValueError: they are none, or of clusters that the run does not have.
+        """
+        names, ticks = checked_names(data), checked_ticks(data)
+        centroids = self.run / "clusters" / "centroids.safetensors"
+        if centroids.exists():
+            with readable(centroids, anew(self.run)):
+                clusterings = clusterings_of(load_file(centroids))
+            check_clusters(names, {name: len(c.centroids_KD) for name, c in clusterings.items()})
+        with self.saving:
+            if version not in (None, version_of(self.run)):
+                return None
+            write_names(self.run, names, ticks)
+            return version_of(self.run)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing for a client that leaves, as players do all the time; otherwise as ever."""
@@ -206,7 +232,9 @@ class Handler(BaseHTTPRequestHandler):
             data = json.loads(self.rfile.read(int(length)))
             if target == "/search":
                 return self._say(self.server.found(data))
-            path = write_names(self.server.run, checked_names(data), checked_ticks(data))
+            if (newer := self.server.save(data, self.headers.get("X-Seehear-Version"))) is None:
+                text = "Not saved: names were saved elsewhere since this page read them."
+                return self._say(self._session() | {"error": text}, HTTPStatus.CONFLICT)
         except (ValueError, RecursionError, SeehearError) as error:
             what = "Not found" if target == "/search" else "Not saved"
             return self._say(
@@ -215,10 +243,11 @@ class Handler(BaseHTTPRequestHandler):
         except OSError as error:
             text = f"Not saved: {error.strerror or error}."
             return self._say({"error": text}, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return self._say({"saved": str(path)})
+        return self._say({"saved": str(self.server.run / FILE), "version": newer})
 
     def _session(self) -> dict[str, Any]:
         """What the page gets here, not from disk: the token, where names go, the names now."""
+        version = version_of(self.server.run)  # before the names: if it is too old, they are asked
         try:
             names, ticks = read_names(self.server.run), read_ticks(self.server.run)
             problem = ""
@@ -226,7 +255,8 @@ class Handler(BaseHTTPRequestHandler):
             names, ticks, problem = {}, {}, str(error)
         return {
             "token": self.server.token,
-            "file": str(self.server.run / "names.json"),
+            "file": str(self.server.run / FILE),
+            "version": version,
             "names": as_json(names, ticks),
             "problem": problem,
         }

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seehear.machine.files import write_json
+from seehear.machine.files import digest_of, write_json
 from seehear.machine.reading import CLUSTERING, readable
 
 FILE, CORRECT = "names.json", "Correct it, or move it away."
@@ -58,6 +58,11 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return as_json({}, {})
+
+
+def version_of(run: Path) -> str:
+    """By what a file of names is told from another one; empty where there is none."""
+    return digest_of(run / FILE) if (run / FILE).is_file() else ""
 
 
 def check_clusters(names: Names, sizes: Mapping[str, int]) -> None:

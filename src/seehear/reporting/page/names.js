@@ -9,13 +9,13 @@
 
   const drafts = () => `seehear names ${S.data.report.run.digest} ${S.data.report.run.created}`;
 
-  function asFile() {
+  function asFile(from = S) {
     const names = {};
-    for (const [clustering, of] of Object.entries(S.names)) {
+    for (const [clustering, of] of Object.entries(from.names)) {
       const kept = Object.entries(of).filter(([, name]) => name);
       if (kept.length) names[clustering] = Object.fromEntries(kept);
     }
-    const ticks = Object.fromEntries(Object.entries(S.ticks).filter(([, of]) => Object.keys(of).length));
+    const ticks = Object.fromEntries(Object.entries(from.ticks || {}).filter(([, of]) => Object.keys(of).length));
     return Object.keys(ticks).length ? { format: 1, names, ticks } : { format: 1, names };
   }
 
@@ -80,12 +80,39 @@
     S.say(text);
   }
 
-  function save() {
+  // What is there now, with what was changed here since this page read it.
+  function merged(theirs) {
+    const before = JSON.parse(saved);
+    const mine = asFile();
+    for (const part of ["names", "ticks"]) {
+      const [was, is, now] = [before, mine, theirs].map((file) => (file[part] ??= {}));
+      for (const key of new Set([...Object.keys(was), ...Object.keys(is)])) {
+        const [old, own, of] = [was, is, now].map((some) => (Object.hasOwn(some, key) ? some[key] : (some[key] = {})));
+        for (const one of new Set([...Object.keys(old), ...Object.keys(own)])) {
+          if (old[one] === own[one]) continue;
+          if (own[one] === undefined) delete of[one];
+          else of[one] = own[one];
+        }
+      }
+    }
+    return theirs;
+  }
+
+  function save(_, tries = 3) {
+    const session = S.data.session;
     const body = JSON.stringify(asFile());
-    fetch("names", { method: "POST", body, headers: { "Content-Type": "application/json", "X-Seehear-Token": S.data.session.token } })
+    fetch("names", { method: "POST", body, headers: { "Content-Type": "application/json", "X-Seehear-Token": session.token, "X-Seehear-Version": session.version } })
       .then((answer) => answer.json().catch(() => ({ error: `Not saved: the server answered ${answer.status}.` })))
       .then((answer) => {
-        if (answer.error) return message(answer.error);
+        if (answer.names && !answer.problem && tries) {
+          const now = JSON.stringify(asFile(answer.names));
+          copy(merged(answer.names));
+          saved = now;
+          session.version = answer.version;
+          return save(_, tries - 1);
+        }
+        if (answer.error) return message(answer.problem || answer.error);
+        session.version = answer.version;
         saved = body;
         try {
           localStorage.removeItem(drafts());
