@@ -21,7 +21,7 @@ import pytest
 import seehear
 from command_here import command
 from media_files import write_media
-from seehear.data.parts import Part, parts_of
+from seehear.data.parts import Part, Work, parts_of
 from seehear.errors import UsageError
 from seehear.library import assign_to_file, embed_to_file
 from seehear.machine import console
@@ -324,6 +324,34 @@ def test_a_merge_that_was_killed_when_its_result_was_there_is_done_again(
     with pytest.raises(UsageError, match="such as what was in memory"):
         seehear.merge(out)
     assert assign_to_file(finished_run, table, out, part="merge")["rows"] == len(table)
+
+
+def test_a_merge_that_was_killed_when_its_index_stood_is_done_again(few, tmp_path, monkeypatch):
+    """Also where there are files that are no videos, which each index looks at."""
+    shutil.copytree(few, tmp_path / "videos")
+    (tmp_path / "videos" / "classes.csv").write_text("a,b\n")
+    out, whole = tmp_path / "index", tmp_path / "whole"
+    seehear.index(tmp_path / "videos", whole, workers=1, progress=False)
+    seehear.index(tmp_path / "videos", out, workers=1, progress=False, part="1/1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "remove", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            seehear.merge(out)
+    assert content(out) == content(whole)
+    assert seehear.merge(out).rows == len(seehear.Index.open(whole))
+    assert content(out) == content(whole)
+    assert {path.name for path in tmp_path.iterdir()} == {"videos", "index", "whole"}
+
+
+def test_what_a_killed_part_left_of_a_shard_goes_with_the_merge(few, tmp_path):
+    seehear.index(few, tmp_path / "index", workers=1, progress=False)
+    how = {"preset": "debug", "shard_segments": 4, "workers": 1}
+    for part in ("1/2", "2/2"):
+        seehear.pack(tmp_path / "index", tmp_path / "packed", part=part, **how)
+    (tmp_path / "packed" / f"{TEMPORARY}shard-00000.tar-1-0").write_bytes(b"half of it")
+    seehear.merge(tmp_path / "packed")
+    seehear.pack(tmp_path / "index", tmp_path / "whole", **how)
+    assert content(tmp_path / "packed") == content(tmp_path / "whole")
 
 
 def test_what_is_missing_of_very_many_parts_is_told_at_once(few, tmp_path):

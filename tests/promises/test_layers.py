@@ -115,4 +115,4 @@ def test_files_stay_short():
 
 def test_the_source_stays_small():
     lines = sum(len(p.read_text(encoding="utf-8").splitlines()) for p in SOURCE.rglob("*.py"))
-    assert lines <= 35_700  # 31,000 after a clean-up, and 4,700 of features since
+    assert lines <= 35_800  # 31,000 after a clean-up, and 4,800 of features since

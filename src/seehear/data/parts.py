@@ -34,7 +34,7 @@ from seehear.errors import UsageError
 from seehear.machine import outputs
 from seehear.machine.console import Console, Tell, counted, listing, untold
 from seehear.machine.distributed import cores, rows_of_rank
-from seehear.machine.files import TEMPORARY, atomic_file, whole_folder
+from seehear.machine.files import TEMPORARY, atomic_file, temporary_name, whole_folder, write_json
 from seehear.machine.locks import one_writer, remove_leftovers
 
 MERGE = "merge"
@@ -169,9 +169,18 @@ class Work:
         return {"plan": self.digest, "group": str(number)}
 
     def remove(self) -> None:
-        """Remove all groups; what others have put beside them stays."""
-        outputs.remove(self.folder, outputs.PARTS)
+        """Remove all groups, and first the folder's name; what others have put there stays."""
+        folder = self.folder
+        if folder.is_dir() and next(outputs.foreign(folder, outputs.PARTS), None) is None:
+            folder = folder.rename(folder.with_name(temporary_name(folder.name)))
+        outputs.remove(folder, outputs.PARTS)
         remove_leftovers(self.folder)  # of parts that were killed when they had just begun
+
+    def note_result(self, digest: str) -> None:
+        """Note of what the result is, before it is written: see `is_made`."""
+        noted = outputs.read_marker(self.folder / "plan.json")
+        if noted:
+            write_json(self.folder / "plan.json", {**noted, "result": digest})
 
     def _lacks(self, missing: list[int]) -> NoReturn:
         parts = outputs.read_marker(self.folder / "plan.json").get("parts")
@@ -224,6 +233,13 @@ class PartSummary:
 def parts_of(out: Path) -> Path:
     """Where the groups of a file or folder wait."""
     return out.with_name(f".{out.name}.parts")
+
+
+def is_made(folder: Path, digest: str | None) -> bool:
+    """Whether the groups in a folder are of a result that is there already, with this digest: who
+    made it of them was killed before they were removed.
+    """
+    return bool(digest) and outputs.read_marker(folder / "plan.json").get("result") == digest
 
 
 @contextlib.contextmanager

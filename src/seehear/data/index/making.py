@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from seehear.data.index.chosen import UNLISTED, Entry, SegmentList
-from seehear.data.index.columns import Video, table_of
+from seehear.data.index.columns import Video, digest_of_rows, table_of
 from seehear.data.index.cutting import rejected_of, rows_of
 from seehear.data.index.discovery import (
     absolute_paths,
@@ -37,9 +37,10 @@ from seehear.data.index.table import Index
 from seehear.data.index.updating import Before, check_free, open_old, what_is_known
 from seehear.data.index.writing import write_table
 from seehear.data.media import REASONS
-from seehear.data.parts import Engine, Part, PartSummary, Work, do, writer
+from seehear.data.parts import Engine, Part, PartSummary, Work, do, is_made, parts_of, writer
 from seehear.data.remote import absolute, is_remote
 from seehear.errors import IndexFileError, SettingsError
+from seehear.machine import outputs
 from seehear.machine.console import Console
 from seehear.machine.files import now
 
@@ -129,6 +130,9 @@ def index(
     check_free(folder)
     with writer(folder, mine, inside=folder.is_dir()):
         before = Before() if overwrite else open_old(folder, given, chosen, named)
+        if is_made(parts_of(folder), before.info.get("digest")):
+            outputs.remove(parts_of(folder), outputs.PARTS)
+            mine = mine if mine.number else Part()  # as if it had been merged long ago
         settings = _settled(before.info.get("settings", {}), given)
         call = {"paths": named, "segments": chosen.file if chosen else None, **settings}
         files = _find(named, folder, chosen, before)
@@ -181,6 +185,7 @@ def _merge(
         info = old  # it would be what is there
     else:
         made = {"created": old.get("created") or now(), "updated": now()}
+        work.note_result(digest_of_rows(table))
         made["seehear"] = metadata.version("seehear")
         info = write_table(folder, table, rejected, info | made)
     work.remove()

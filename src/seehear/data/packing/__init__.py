@@ -49,7 +49,7 @@ from seehear.data.packing.shards import PACKED, Segment, is_there, write_shard
 from seehear.data.parts import Engine, Part, PartSummary, Work, begin, do, writer
 from seehear.errors import IndexFileError, SettingsError, UsageError
 from seehear.machine.console import Console, Count, counted, listing
-from seehear.machine.files import now
+from seehear.machine.files import TEMPORARY, now
 from seehear.machine.outputs import real
 from seehear.presets import preset_settings
 
@@ -365,6 +365,8 @@ def _finish(job: Packing, work: Work, settings: Mapping[str, Any]) -> dict[str, 
     full = write_packed(job.folder, job.source, members, rejected, info)
     for rest in shards_in(job.folder)[len(shards) :]:
         rest.unlink()  # of an earlier try whose shards were cut elsewhere
+    for rest in job.folder.glob(f"{TEMPORARY}shard-*"):
+        rest.unlink(missing_ok=True)  # of a part that was killed
     shutil.rmtree(job.work)
     return full
 
