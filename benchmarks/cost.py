@@ -3,8 +3,8 @@ nothing else.
 
     python benchmarks/cost.py       # reads results/decode.json and kmeans-cpu.json; seconds
 
-Of preset `small`: 10 rounds of at most 5 epochs, 256 clusters, 20 Lloyd iterations, one segment of
-10 s a video.
+Of preset `small`: each encoder taught 10 times, at most 5 epochs, 256 clusters, 20 Lloyd
+iterations, one segment of 10 s a video.
 
     clips    = rows x rounds x (epochs + 1)            the one is the extraction of features
     decoding = clips x milliseconds a clip             `long + sound` and `packed + sound` of

@@ -74,13 +74,15 @@ DEMO = Preset(
 
 SMALL = Preset(
     Settings(
-        rounds=10,
+        rounds=20,
         stop_nmi=STOP_NMI,
         clip=Clip(
             frames=8, frame_rate_hz=15.0, short_side_pixels=128, crop_pixels=112, sound_seconds=2.0
         ),
         cluster=Cluster(num_clusters=(256,)),
-        train=Train(epochs=5, patience=2, batch_size=64, optimizer="sgd", lr=0.02),
+        train=Train(
+            order="alternating", epochs=5, patience=2, batch_size=64, optimizer="sgd", lr=0.02
+        ),
         data=Data(cache_gigabytes=16.0),
     ),
     paper="XDC's encoders (R(2+1)D-18, ResNet-18) at 112x112; learning rate, rounds and epochs "
