@@ -228,7 +228,7 @@ def simulated_round(number: int, rows: int, clusters: int) -> dict[str, Any]:
         "heldout_recordings": 200,
         "guessing": {"video": 1.2 / clusters, "audio": 1.2 / clusters},
         "clusters": {"video": of, "audio": of},
-        "nmi_video_audio": 0.5 + 0.1 * number,
+        "ami_video_audio": 0.5 + 0.1 * number,
         "between_recordings": {"video": 0.1, "audio": 0.1, "chance": 0.1},
         "rankme": {"video": 12.0, "audio": 15.0},
         "unreadable": {},

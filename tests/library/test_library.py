@@ -24,7 +24,7 @@ from seehear.data.index import Index
 from seehear.errors import CheckpointError, MediaError, RunError, SettingsError, UsageError
 from seehear.library import FORMATS, assign, embed, embed_to_file, export_labels, open_run, search
 from seehear.library.searching import comparison_of
-from seehear.library.trained import Trained
+from seehear.library.trained import Trained, clusterings_of
 from seehear.method.clusters import Space
 from seehear.models.matching import Matching
 
@@ -103,6 +103,15 @@ def test_assign_agrees_with_recomputation(run, table, name):
     assert found[f"{name}_cluster"].to_pylist() == distances[~missing].argmin(axis=1).tolist()
     np.testing.assert_allclose(found[f"{name}_distance"], two[:, 0], atol=1e-4)
     np.testing.assert_allclose(found[f"{name}_margin"], two[:, 1] - two[:, 0], atol=1e-4)
+
+
+def test_clusterings_come_by_space_and_from_few_clusters_to_many():
+    names = ["joint_128", "joint_16", "video_8", "audio_64", "video_128", "joint_8"]
+    space = Space.fit([torch.randn(9, 4)], "l2").state_dict()
+    tensors = {f"{name}.space.{key}": value for name in names for key, value in space.items()}
+    tensors |= {f"{name}.centroids": torch.zeros(8, 4) for name in names}
+    wanted = ["video_8", "video_128", "audio_64", "joint_8", "joint_16", "joint_128"]
+    assert list(clusterings_of(tensors)) == wanted
 
 
 def test_training_rows_keep_their_clusters_and_one_in_a_hundred_is_far(run, trained, index_folder):

@@ -13,7 +13,7 @@ from driven import CPU, learn, rounds_of_pair, rounds_of_state
 from planted import AS_DEBUG, planted_clips, tiny_settings
 from seehear.config import override
 from seehear.errors import MediaError
-from seehear.method.agreement import nmi
+from seehear.method.agreement import ami, nmi
 from seehear.method.clusters import UNLABELLED, cluster_features
 from seehear.method.encoders.building import build_pair
 from seehear.method.features import Features, calibrate
@@ -356,13 +356,13 @@ def test_the_journal_says_what_happened_and_warns():
     cfg = tiny_settings({"rounds": 2})
     _, rounds, _ = rounds_of(cfg)
     entry = summary(rounds[1], {"unreadable": 2}, TEACHERS["xdc"], 3)
-    assert 0 <= entry["nmi_video_audio"] <= 1
+    assert 0 <= entry["ami_video_audio"] <= 1
     _, several, _ = rounds_of(tiny_settings({"rounds": 1, "cluster.num_clusters": "3,5"}))
     alike = [
-        nmi(*(several[0].clusters[f"{space}_{k}"].labels_N for space in ("video", "audio")))
+        ami(*(several[0].clusters[f"{space}_{k}"].labels_N for space in ("video", "audio")))
         for k in (3, 5)
     ]
-    assert summary(several[0], {}, TEACHERS["xdc"], 3)["nmi_video_audio"] == np.mean(alike)
+    assert summary(several[0], {}, TEACHERS["xdc"], 3)["ami_video_audio"] == np.mean(alike)
     assert entry["unreadable"] == {"unreadable": 2}
     assert summary(rounds[0], {}, TEACHERS["xdc"], 3)["clusters"]["audio"]["nmi_last"] is None
     assert "round 2/2" in line(entry, 2)
@@ -458,8 +458,8 @@ def test_in_turns_a_line_of_the_log_compares_with_the_last_clusters_of_the_same_
     assert entries[1]["clusters"]["video"]["nmi_last"] is None
     first, last = (rounds[i].clusters["audio"].labels_N for i in (0, 2))
     assert entries[2]["clusters"]["audio"]["nmi_last"] == nmi(first, last)
-    assert entries[0]["nmi_video_audio"] is None
-    assert 0 <= entries[1]["nmi_video_audio"] <= 1
+    assert entries[0]["ami_video_audio"] is None
+    assert 0 <= entries[1]["ami_video_audio"] <= 1
     assert "round 3/3" in line(entries[2], 3)
 
 

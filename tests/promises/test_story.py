@@ -228,7 +228,7 @@ def test_tensorboard_files_hold_the_logged_numbers(story):
     assert [e.value for e in events.Scalars("loss/video")] == pytest.approx(
         [e["loss"]["video"][-1] for e in entries]
     )
-    assert len(events.Scalars("nmi_video_audio")) == 2
+    assert len(events.Scalars("ami_video_audio")) == 2
 
 
 def test_a_rerun_of_finished_work_says_so_and_changes_nothing(story):

@@ -19,7 +19,7 @@ def test_each_word_of_a_round_is_explained(index_folder, tmp_path, monkeypatch, 
     for word, meaning in words_of("pretrain").items():
         assert -1 < said.find(f"{word}: {meaning}") < first, word
     line = said[first:].splitlines()[0]
-    for word in ("loss", "accuracy", "held out", "NMI", "sizes", "RankMe"):
+    for word in ("loss", "accuracy", "held out", "NMI", "AMI", "sizes", "RankMe"):
         assert word in line, "it is not there to be explained"
         assert word in words_of("pretrain")
 
@@ -30,7 +30,7 @@ def test_each_word_of_a_round_is_explained(index_folder, tmp_path, monkeypatch, 
         ("probe", ["top-1", "95 % interval", "top-5", "chance", "majority"]),
         ("finetune", ["top-1", "95 % interval", "top-5", "chance", "majority"]),
         ("retrieval", ["gallery", "R@1", "chance"]),
-        ("clusters", ["K", "NMI", "AMI, ARI", "purity", "Hungarian", "entropy", "sizes"]),
+        ("clusters", ["K", "NMI", "AMI", "ARI", "purity", "Hungarian", "entropy", "sizes"]),
         ("page", ["NMI", "ln K", "K", "held out", "purity"]),
     ],
 )

@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
-from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 import seehear
@@ -29,11 +28,9 @@ from report_run import CLASSES, CLUSTERS, FIXED, NAMES, VIDEOS, data
 from seehear.data.index import Index
 from seehear.errors import IndexFileError, RunError, SettingsError, UsageError
 from seehear.evaluation import read_classes
-from seehear.method.agreement import nmi
 from seehear.method.clusters import Space
 from seehear.method.features import read_features
 from seehear.reporting import cards, matrix, projection
-from seehear.reporting.build import opening
 from seehear.reporting.health import verdict
 from seehear.reporting.previews import choose
 from seehear.reporting.scripts import script
@@ -355,46 +352,9 @@ def test_several_numbers_of_clusters_are_several_clusterings(shown, tmp_path):
         ("video_6", "audio_6"),
     ]
     assert found["opening"] in ("joint_3", "joint_6")
+    assert seehear.subset(tmp_path / "run", 6, tmp_path / "part")["by"] == found["opening"]
     six = next(s for s in found["spaces"] if s["name"] == "joint_6")
     assert [p["name"] for p in six["cards"][0]["partners"]] == ["video_6", "audio_6"]
-
-
-def grouping(name: str, labels_N: np.ndarray) -> cards.Grouping:
-    zero_N = np.zeros(len(labels_N))
-    return cards.Grouping(name, int(labels_N.max()) + 1, labels_N, zero_N, zero_N)
-
-
-def test_the_page_opens_where_the_senses_agree_beyond_chance():
-    rng = np.random.default_rng(3)
-    event_N = rng.integers(0, 6, 600)
-    groupings = []
-    for space in ("video", "audio", "joint"):
-        # 3 clusters that no sense agrees on; 6 that are the events, with errors; 100 of the events'
-        # parts, which agree in NMI as chance has it
-        wrong_N = rng.random(600) < 0.3
-        labels_N = np.where(wrong_N, rng.integers(0, 6, 600), event_N)
-        part_N = event_N * 16 + rng.integers(0, 16, 600)
-        for count, of_N in ((3, rng.integers(0, 3, 600)), (6, labels_N), (96, part_N)):
-            groupings.append(grouping(f"{space}_{count}", of_N))
-    by_name = {g.name: g for g in groupings}
-    plain = {
-        k: nmi(by_name[f"joint_{k}"].labels_N, by_name[f"video_{k}"].labels_N) for k in (6, 96)
-    }
-    assert plain[96] > plain[6]  # by NMI the many would win
-    assert opening(groupings) == "joint_6"
-    assert opening([g for g in groupings if g.space != "joint"]) == "video_6"
-    assert opening([by_name["audio_3"]]) == "audio_3"
-
-
-@pytest.mark.parametrize("clusters", [2, 8, 40])
-def test_agreement_beyond_chance_is_adjusted_mutual_information(clusters):
-    rng = np.random.default_rng(clusters)
-    labels_N = rng.integers(0, clusters, 500)
-    others_N = np.where(rng.random(500) < 0.5, labels_N, rng.integers(0, clusters, 500))
-    wanted = adjusted_mutual_info_score(labels_N, others_N)
-    assert matrix.beyond_chance(labels_N, others_N) == pytest.approx(wanted, abs=0.02)
-    assert matrix.beyond_chance(labels_N, labels_N) == pytest.approx(1)
-    assert matrix.beyond_chance(0 * labels_N, 0 * labels_N) == 0
 
 
 def test_nothing_that_is_no_report_is_overwritten(shown, copy, tmp_path):

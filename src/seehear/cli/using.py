@@ -190,7 +190,7 @@ def duplicates(source: Path, as_json: bool, **options: Any) -> None:
 @click.argument("run", type=RUN)
 @option("--size", "How many segments.", required=True, type=AT_LEAST_1)
 @option("--out", "A .csv or .parquet file, or the folder of an index.", required=True, type=PATH)
-@option("--by", "The clustering: joint, video, audio, ... [default: joint]")
+@option("--by", "The clustering: joint, video, audio, ... [default: what the report opens with]")
 @option("--within", "Of a cluster: spread or nearest.", default="spread", type=WORD)
 @option("--without", "A file of `seehear duplicates`: no copies.", type=Existing())
 @option("--seed", "Another seed, other segments.", default=0)

@@ -27,6 +27,7 @@ from seehear.library.copies import is_copies
 from seehear.library.trained import Centroids, Trained, open_run
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import INDEX, check_ending, check_file, check_folder
+from seehear.method.agreement import most_agreed
 from seehear.method.kmeans import kmeans
 from seehear.models.model import Model
 
@@ -54,7 +55,8 @@ def subset(
         size: how many segments.
         out: a file that ends in .csv (a list for `seehear index --segments`) or .parquet; another
             name is the folder of a new index.
-        by: the clustering, such as "joint" (the default where there is one), "video" or "audio".
+        by: the clustering, such as "joint", "video_64" or "audio"; by default that which a report
+            opens with.
         within: how a cluster's rows are chosen: "spread" or "nearest".
         without: a file of `duplicates`, whose copies are left out.
         seed: with it, the same run gives the same rows.
@@ -100,7 +102,7 @@ def checked(trained: Trained, size: int, by: str | None, within: str) -> str:
     if within not in WITHIN:
         raise SettingsError(f"within is {within!r}. It must be {' or '.join(WITHIN)}.")
     names = list(trained.clusterings)
-    by = by or next((name for name in names if name.startswith("joint")), names[-1])
+    by = by or most_agreed(trained.labels)
     if by not in names:
         raise SettingsError(f"by is {by!r}. The run has {', '.join(names)}.")
     return by

@@ -258,7 +258,7 @@ def open_run(run: str | Path | Model | Trained, *, device: str = "auto") -> Trai
 
 
 def clusterings_of(tensors: Mapping[str, Tensor]) -> dict[str, Centroids]:
-    """What `centroids.safetensors` holds, in the order video, audio, joint."""
+    """What `centroids.safetensors` holds: video, audio, joint, each from few clusters to many."""
     found = {}
     for key in tensors:
         name, _, what = key.partition(".")
@@ -266,8 +266,11 @@ def clusterings_of(tensors: Mapping[str, Tensor]) -> dict[str, Centroids]:
             prefix = f"{name}.space."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             found[name] = Centroids(name, Space.from_state_dict(state), tensors[key].float())
-    order = sorted(found, key=lambda name: (ALL_SPACES.index(space_of(name)), name))
-    return {name: found[name] for name in order}
+
+    def place(name: str) -> tuple[int, int]:
+        return ALL_SPACES.index(space_of(name)), int(name.partition("_")[2] or 0)
+
+    return {name: found[name] for name in sorted(found, key=place)}
 
 
 def blocks_of(

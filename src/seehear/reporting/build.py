@@ -28,6 +28,7 @@ from seehear.machine.files import now, whole_folder
 from seehear.machine.locks import one_writer
 from seehear.machine.outputs import REPORT, check_file, check_folder
 from seehear.machine.reading import open_features, read_labels, readable
+from seehear.method.agreement import most_agreed
 from seehear.reporting.cards import (
     LISTED_ROWS,
     Centred,
@@ -40,7 +41,7 @@ from seehear.reporting.cards import (
 )
 from seehear.reporting.glossary import words_of
 from seehear.reporting.health import health
-from seehear.reporting.matrix import beyond_chance, meeting, standing_rows
+from seehear.reporting.matrix import meeting, standing_rows
 from seehear.reporting.previews import Previews, choose, link, make
 from seehear.reporting.projection import check_projection, choose_points, project, to_uint16
 from seehear.reporting.scripts import packed, write_data
@@ -213,18 +214,6 @@ def others_of(grouping: Grouping, groupings: Sequence[Grouping]) -> list[Groupin
     return [g for g in groupings if g.name in wanted]
 
 
-def opening(groupings: Sequence[Grouping]) -> str:
-    """The clustering that the page opens with: that by both senses with which those by either sense
-    agree most, beyond chance.
-    """
-
-    def agreed(g: Grouping) -> float:
-        others = [beyond_chance(g.labels_N, o.labels_N) for o in others_of(g, groupings)]
-        return sum(others) / max(1, len(others))
-
-    return max([g for g in groupings if g.space == "joint"] or groupings, key=agreed).name
-
-
 def write_clusters(folder: Path, data: dict[str, Any], rows: Rows, console: Console) -> int:
     """Cards, matrix, and a file of members for each cluster; returns bytes written."""
     total, spaces = 0, []
@@ -252,9 +241,9 @@ def write_clusters(folder: Path, data: dict[str, Any], rows: Rows, console: Cons
         spaces.append(cards)
     data["spaces"] = spaces
     meetings = [meeting(*pair) for pair in pairs_of(rows.groupings)]
-    kept = ("video", "audio", "nmi", "chance")
+    kept = ("video", "audio", "ami")
     data["meetings"] = [{key: m[key] for key in kept} for m in meetings]
-    data["opening"] = opening(rows.groupings)
+    data["opening"] = most_agreed({g.name: g.labels_N for g in rows.groupings})
     return total + write_data(folder, "meetings", meetings)
 
 

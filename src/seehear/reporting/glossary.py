@@ -55,7 +55,13 @@ GLOSSARY = (
         "normalised mutual information: how far two groupings of the same segments agree, 0 if "
         "they have nothing to do with each other, 1 if they are the same but for names. With last: "
         "with the clusters that these grew from: of the round before, or of that before it "
-        "where the senses teach each other. Video-audio: of what is seen with what is heard.",
+        "where the senses teach each other.",
+        (*ROUNDS, "clusters"),
+    ),
+    Word(
+        "AMI",
+        "NMI corrected for what chance gives: 0 is chance, 1 the same grouping. Video-audio: of "
+        "what is seen with what is heard.",
         (*ROUNDS, "clusters"),
     ),
     Word("sizes", "segments in the smallest and the largest cluster.", (*ROUNDS, "clusters")),
@@ -101,9 +107,8 @@ GLOSSARY = (
     ),
     Word("gallery", "what is searched.", ("retrieval",)),
     Word(
-        "AMI, ARI",
-        "agreement with the classes as NMI, corrected for what chance gives: 0 is chance, 1 the "
-        "same grouping.",
+        "ARI",
+        "the share of pairs of segments on which two groupings agree, corrected as AMI is.",
         ("clusters",),
     ),
     Word(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seehear.method.agreement import nmi
+from seehear.method.agreement import ami
 from seehear.reporting.cards import Grouping, counts
 
 MOST_LINKED = 1500  # pairs; more are sorted by size only
@@ -24,9 +24,8 @@ def meeting(video: Grouping, audio: Grouping) -> dict[str, Any]:
 
     Returns:
         video, audio: names of the clusterings; rows, columns: their clusters that are not empty, in
-            order; cells:
-        [row, column, count] by place in that order, without zeros; nmi: of both labellings; chance:
-        that of labels dealt out at random.
+        order; cells: [row, column, count] by place in that order, without zeros; ami: of both
+        labellings.
     """
     table_VA = counts(video.labels_N, video.num_clusters, audio.labels_N, audio.num_clusters)
     rows, columns = order(table_VA)
@@ -38,22 +37,8 @@ def meeting(video: Grouping, audio: Grouping) -> dict[str, Any]:
         "rows": rows.tolist(),
         "columns": columns.tolist(),
         "cells": [[int(r), int(c), int(sorted_VA[r, c])] for r, c in at],
-        "nmi": round(nmi(video.labels_N, audio.labels_N), 4),
-        "chance": round(chance_nmi(video.labels_N, audio.labels_N), 4),
+        "ami": round(ami(video.labels_N, audio.labels_N), 4),
     }
-
-
-def chance_nmi(labels_N: np.ndarray, others_N: np.ndarray) -> float:
-    """NMI after the second labels were dealt out at random. It grows with the number of clusters:
-    of 1,200 rows, from 0.01 with 8 to 0.32 with 64.
-    """
-    return nmi(labels_N, np.random.default_rng(0).permutation(others_N))
-
-
-def beyond_chance(labels_N: np.ndarray, others_N: np.ndarray) -> float:
-    """NMI on a scale on which chance is 0 and equal labels are 1, as AMI, at the cost of NMI."""
-    chance = chance_nmi(labels_N, others_N)
-    return (nmi(labels_N, others_N) - chance) / max(1e-9, 1 - chance)
 
 
 def order(table_VA: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """What is worth knowing of a round, and when should a person worry? One flat record a round, as
 `log.jsonl` holds it.
 
-NMI is normalised mutual information (arithmetic mean): 0 for independent clusterings, 1 for equal.
+NMI is normalised mutual information (arithmetic mean): 0 for independent clusterings, 1 for equal;
+AMI is NMI beyond what chance gives.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from seehear.data.advice import advice
 from seehear.errors import SettingsError
-from seehear.method.agreement import nmi
+from seehear.method.agreement import ami, nmi
 from seehear.method.clusters import MEMBERS, Clusters, heads_of, space_of
 from seehear.method.recordings import LEAST_ROWS
 from seehear.method.state import Round
@@ -53,7 +54,7 @@ def summary(
     num_clusters, sizes (largest, smallest), centred (by recording), effective (so many even
     clusters hold the same entropy), reseeded, inertia, nmi_last (with the last labels of the same
     space and chain, null for the first); stable (rounds in a row whose clusters agreed with the
-    last ones' by more than stop_nmi); nmi_video_audio (of the newest clusters, a mean over several
+    last ones' by more than stop_nmi); ami_video_audio (of the newest clusters, a mean over several
     numbers of clusters; null where either is not clustered); between_recordings (per modality the
     share of the variance of its features that lies between recordings, and "chance"); rankme (per
     modality in how many directions features vary); unreadable (reason -> times in this round);
@@ -63,7 +64,7 @@ def summary(
     newest = video_first({**now.last, **now.clusters})
     teachers = {s: spaces for s, spaces in teachers.items() if s in now.learned}
     both = [
-        nmi(newest[name].labels_N, newest[other].labels_N)
+        ami(newest[name].labels_N, newest[other].labels_N)
         for name in newest
         if name.startswith("video") and (other := name.replace("video", "audio")) in newest
     ]
@@ -82,7 +83,7 @@ def summary(
         "seen": learning.seen,
         "clusters": {name: clustering(name, c, now) for name, c in now.clusters.items()},
         "stable": now.stable,
-        "nmi_video_audio": float(np.mean(both)) if both else None,
+        "ami_video_audio": float(np.mean(both)) if both else None,
         "between_recordings": between_recordings(newest),
         "rankme": {m: round(r, 2) for c in newest.values() for m, r in c.rankme.items()},
         "unreadable": failures,
@@ -272,6 +273,7 @@ def line(entry: dict[str, Any], rounds: int) -> str:
 
     clusters, shares = entry["clusters"].values(), dict(entry["between_recordings"])
     chance = shares.pop("chance")
+    agreed = entry["ami_video_audio"]
     moved = "/".join(f"{c['nmi_last']:.2f}" for c in clusters if c["nmi_last"] is not None)
     alone = f" {next(iter(entry['loss']))}" if len(entry["loss"]) == 1 else ""
     parts = [
@@ -279,11 +281,8 @@ def line(entry: dict[str, Any], rounds: int) -> str:
         f"loss {ends('loss', '.2f')}",
         f"accuracy {ends('accuracy', '.0%')}"
         + (f" (held out {ends('heldout_accuracy', '.0%')})" if entry["heldout_accuracy"] else ""),
-        "NMI "
-        + (f"with last {moved}, " if moved else "")
-        + f"video-audio {entry['nmi_video_audio']:.2f}"
-        if entry["nmi_video_audio"] is not None
-        else f"NMI with last {moved or '-'}",
+        f"NMI with last {moved or '-'}",
+        *([] if agreed is None else [f"AMI video-audio {agreed:.2f}"]),
         "sizes " + ", ".join(f"{c['smallest']}-{c['largest']}" for c in clusters),
         f"{entry['timing']['clips_per_second']:.0f} clips/s",
     ]

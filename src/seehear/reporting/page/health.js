@@ -88,11 +88,11 @@
         S.lines({
           ...shared,
           title: "Agreement of video and audio",
-          series: [{ name: "video with audio", style: "both", points: byRound(rounds, (r) => r.nmi_video_audio) }],
+          series: [{ name: "video with audio", style: "both", points: byRound(rounds, (r) => r.ami_video_audio) }],
           format: (v) => v.toFixed(2),
           from: 0,
           to: 1,
-          good: "Good: rises, since each encoder learns what the other one hears or sees (NMI; 0 is independent).",
+          good: "Good: rises, since each encoder learns what the other one hears or sees (AMI; 0 is chance).",
         }),
         S.lines({
           ...shared,

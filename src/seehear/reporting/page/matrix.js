@@ -32,7 +32,7 @@
     const view = { table, canvas, tip, side, at: [0, 0] };
     canvas.setAttribute("aria-label", "Matrix of video clusters and audio clusters");
     panel.append(
-      S.el("p", { class: "lead" }, `Each row is a video cluster, each column an audio cluster; a cell is stronger the larger the part of both that lies in it. Blocks along the diagonal look alike and sound alike. Cells off the diagonal in one row look alike and sound different; in one column, sound alike and look different. Agreement (NMI): ${table.nmi.toFixed(2)}, of which chance alone gives ${table.chance.toFixed(2)}.`)
+      S.el("p", { class: "lead" }, `Each row is a video cluster, each column an audio cluster; a cell is stronger the larger the part of both that lies in it. Blocks along the diagonal look alike and sound alike. Cells off the diagonal in one row look alike and sound different; in one column, sound alike and look different. Agreement (AMI): ${table.ami.toFixed(2)}, where 0 is chance.`)
     );
     if (all.length > 1) panel.append(S.el("div", { class: "tools" }, S.choice("Number of clusters", all.map((m, i) => [String(i), S.countOf(m.video)]), String(which), (value) => S.go("matrix", value))));
     panel.append(
