@@ -16,7 +16,8 @@ TINY = {
     "synth videos": "synth videos --videos 40 --classes 2",
     "explore videos/train": "explore videos/train --no-open --workers 1",
     "--serve --open": "--previews 4",
-    "--like 15 --unlike 38": "--like 3 --unlike 5",
+    "--cluster joint_32:17": "--cluster joint:0",
+    "--like 15 --unlike 755": "--like 3 --unlike 5",
     "--size 120": "--size 8",
     "--task finetune": "--task finetune --modality audio --set epochs=1",
 }
