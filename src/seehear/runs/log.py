@@ -169,8 +169,8 @@ def troubles_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, c in entry["clusters"].items():
         if reason := collapse(c, entry["rows"]):
             text = (
-                f"The {name} clusters collapse: {reason}. Try --cluster.features whiten, "
-                f"other numbers of clusters (--cluster.num_clusters), or more varied videos."
+                f"The {name} clusters collapse: {reason}. Try other numbers of clusters "
+                f"(--cluster.num_clusters), --cluster.features whiten, or more varied videos."
             )
             found.append(("collapsed", text))
     found += [("recordings", text) for text in recordings_told_apart(entry)]
