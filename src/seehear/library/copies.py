@@ -116,7 +116,7 @@ def duplicates(
 
 
 class Shared(NamedTuple):
-    """What two segments share (or ), both correlations, and how much later the first has it."""
+    """What two segments share, if anything, and by how much the first has it later."""
 
     what: str
     picture: float
