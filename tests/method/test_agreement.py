@@ -39,5 +39,9 @@ def test_shown_first_is_the_number_of_clusters_on_which_the_senses_agree_beyond_
     plain = {k: nmi(labels[f"video_{k}"], labels[f"audio_{k}"]) for k in (6, 96)}
     assert plain[96] > plain[6]  # by NMI the many would win
     assert most_agreed(labels) == "joint_6"
+    for space in ("video", "audio", "joint"):  # halves of events, on which both agree as well
+        labels[f"{space}_12"] = labels[f"{space}_6"] * 2 + np.arange(600) % 2
+    assert most_agreed(labels) == "joint_12"
+    labels = {name: of for name, of in labels.items() if not name.endswith("_12")}
     assert most_agreed({n: of for n, of in labels.items() if n[0] != "j"}) == "video_6"
     assert most_agreed({"audio": labels["audio_3"]}) == "audio"

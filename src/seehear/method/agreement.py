@@ -15,6 +15,7 @@ import numpy as np
 from seehear.method.clusters import UNLABELLED, space_of
 
 CHUNK_ROWS = 2**20  # of labels, looked at at once
+NEARLY = 0.9  # of the highest AMI: more clusters say more, if they agree not much less
 
 
 def nmi(labels_N: np.ndarray, others_N: np.ndarray) -> float:
@@ -35,8 +36,8 @@ def ami(labels_N: np.ndarray, others_N: np.ndarray) -> float:
 
 
 def most_agreed(labels: Mapping[str, np.ndarray]) -> str:
-    """The clustering to show first: by both senses, with as many clusters as those by either have
-    where these agree most beyond chance.
+    """The clustering to show first: by both senses, with the most clusters on which video and audio
+    agree, beyond chance, nearly as well as with any number.
 
     labels: clustering, such as "joint_64", -> its labels (N,).
     """
@@ -46,7 +47,11 @@ def most_agreed(labels: Mapping[str, np.ndarray]) -> str:
         both = [labels[m + count] for m in ("video", "audio") if m + count in labels]
         return ami(*both) if len(both) == 2 else 0.0
 
-    return max([n for n in labels if space_of(n) == "joint"] or list(labels), key=agreed)
+    found = {n: agreed(n) for n in [n for n in labels if space_of(n) == "joint"] or labels}
+    if not any(found.values()):  # one sense alone, or no agreement
+        return next(iter(found))
+    enough = NEARLY * max(found.values())
+    return max((int(n.partition("_")[2] or 0), n) for n in found if found[n] >= enough)[1]
 
 
 def _nmi_of(first_P: np.ndarray, second_P: np.ndarray, counts_P: np.ndarray) -> float:
