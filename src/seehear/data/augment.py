@@ -93,7 +93,7 @@ def jitter(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
     brightness_B = clip.brightness * (2 * draws_BD[:, BRIGHTNESS] - 1)
     shape = (-1, 1, 1, 1, 1)
     full = 255.0 if frames_BTHWC.dtype == torch.uint8 else 1.0
-    x = frames_BTHWC.float().div(full).sub_(0.5).mul_(contrast_B.view(shape))
+    x = frames_BTHWC.float().div_(full).sub_(0.5).mul_(contrast_B.view(shape))
     return x.add_((0.5 + brightness_B).view(shape)).clamp_(0.0, 1.0)
 
 

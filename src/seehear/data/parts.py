@@ -169,17 +169,12 @@ class Work:
         return {"plan": self.digest, "group": str(number)}
 
     def remove(self) -> None:
-        """Remove all groups, and first the folder's name; what others have put there stays."""
-        folder = self.folder
-        if folder.is_dir() and next(outputs.foreign(folder, outputs.PARTS), None) is None:
-            folder = folder.rename(folder.with_name(temporary_name(folder.name)))
-        outputs.remove(folder, outputs.PARTS)
-        remove_leftovers(self.folder)  # of parts that were killed when they had just begun
+        """Remove all groups; what others have put beside them stays."""
+        remove_groups(self.folder)
 
     def note_result(self, digest: str) -> None:
         """Note of what the result is, before it is written: see `is_made`."""
-        noted = outputs.read_marker(self.folder / "plan.json")
-        if noted:
+        if noted := outputs.read_marker(self.folder / "plan.json"):
             write_json(self.folder / "plan.json", {**noted, "result": digest})
 
     def _lacks(self, missing: list[int]) -> NoReturn:
@@ -235,10 +230,17 @@ def parts_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.parts")
 
 
+def remove_groups(folder: Path) -> None:
+    """Remove a folder of groups, and first its name, so that no half of them is there."""
+    gone = folder
+    if folder.is_dir() and next(outputs.foreign(folder, outputs.PARTS), None) is None:
+        gone = folder.rename(folder.with_name(temporary_name(folder.name)))
+    outputs.remove(gone, outputs.PARTS)
+    remove_leftovers(folder)  # of parts that were killed when they had just begun
+
+
 def is_made(folder: Path, digest: str | None) -> bool:
-    """Whether the groups in a folder are of a result that is there already, with this digest: who
-    made it of them was killed before they were removed.
-    """
+    """Whether a result with this digest was made of some groups, by one killed before removing."""
     return bool(digest) and outputs.read_marker(folder / "plan.json").get("result") == digest
 
 

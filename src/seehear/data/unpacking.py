@@ -125,9 +125,9 @@ def begin(out: Path, files: list[str]) -> None:
 def kind_of(sample: Sample) -> tuple[str, str]:
     """Whether a sample is a "video", "pictures" or a "picture"; or why it is left out."""
     pictures = 0 if sample.part(VIDEOS) else len(sample.pictures())
-    if not (sample.part(VIDEOS) or (pictures and sample.part(SOUNDS))):
-        sample.wrong = sample.wrong or "no video"
-    return "picture" if pictures == 1 else "pictures" if pictures else "video", sample.wrong
+    is_one = sample.part(VIDEOS) or (pictures and sample.part(SOUNDS))
+    why = sample.wrong or ("" if is_one else "no video")
+    return "picture" if pictures == 1 else "pictures" if pictures else "video", why
 
 
 def name_of(folder: str, sample: Sample, taken: set[str]) -> str:

@@ -116,7 +116,9 @@ def duplicates(
 
 
 class Shared(NamedTuple):
-    """What two segments share, if anything, and by how much the first has it later."""
+    """What two segments have in common: "bytes", "both", "picture", "sound", or nothing; both
+    correlations; and by how many seconds the first has it later than the second.
+    """
 
     what: str
     picture: float

@@ -33,7 +33,7 @@ from seehear.machine.reading import (
     readable,
     rows_of,
 )
-from seehear.method.clusters import ALL_SPACES, MEMBERS, Space, centrings_of, space_of
+from seehear.method.clusters import ALL_SPACES, MEMBERS, Space, centrings_of, number_of, space_of
 from seehear.method.recordings import Centring, Recordings
 from seehear.models.matching import Matching
 from seehear.models.model import Model, load
@@ -267,10 +267,8 @@ def clusterings_of(tensors: Mapping[str, Tensor]) -> dict[str, Centroids]:
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             found[name] = Centroids(name, Space.from_state_dict(state), tensors[key].float())
 
-    def place(name: str) -> tuple[int, int]:
-        return ALL_SPACES.index(space_of(name)), int(name.partition("_")[2] or 0)
-
-    return {name: found[name] for name in sorted(found, key=place)}
+    order = sorted(found, key=lambda name: (ALL_SPACES.index(space_of(name)), number_of(name)))
+    return {name: found[name] for name in order}
 
 
 def blocks_of(

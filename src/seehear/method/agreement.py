@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from seehear.method.clusters import UNLABELLED, space_of
+from seehear.method.clusters import UNLABELLED, number_of, space_of
 
 CHUNK_ROWS = 2**20  # of labels, looked at at once
 NEARLY = 0.9  # of the highest AMI: more clusters say more, if they agree not much less
@@ -51,7 +51,7 @@ def most_agreed(labels: Mapping[str, np.ndarray]) -> str:
     if not any(found.values()):  # one sense alone, or no agreement
         return next(iter(found))
     enough = NEARLY * max(found.values())
-    return max((int(n.partition("_")[2] or 0), n) for n in found if found[n] >= enough)[1]
+    return max((name for name in found if found[name] >= enough), key=number_of)
 
 
 def _nmi_of(first_P: np.ndarray, second_P: np.ndarray, counts_P: np.ndarray) -> float:

@@ -131,6 +131,11 @@ def space_of(clustering: str) -> str:
     return clustering.split("_")[0]
 
 
+def number_of(clustering: str) -> int:
+    """ "video_128" -> 128: of several numbers of clusters, its own; 0 of "video"."""
+    return int(clustering.partition("_")[2] or 0)
+
+
 def centrings_of(spaces: Mapping[str, Space]) -> dict[str, Centring]:
     """Modality -> what is taken from its features for their recordings, by the spaces of a run's
     clusterings; those of which nothing is taken are left out.

@@ -117,7 +117,9 @@ def two_chains(cfg: Settings) -> bool:
 
 
 def outdated(state: State, cfg: Settings) -> dict[str, dict[str, Clusters]]:
-    """Student -> the clusters its heads name, where students take turns and heads are made anew."""
+    """Student -> the clusters that its heads name, where these were made anew after it learned: of
+    MDC and CDC, where students take turns.
+    """
     latest = teachers_in(cfg, state.round - 1)
     anew = members_of(latest)[0]
     return {

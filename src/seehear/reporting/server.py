@@ -23,11 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from safetensors.torch import load_file
-
 from seehear.errors import RunError, SeehearError, UsageError
-from seehear.library.trained import clusterings_of
-from seehear.machine.reading import anew, readable
+from seehear.reporting.cards import CENTROIDS, read_centroids
 from seehear.reporting.scripts import script
 from seehear.reporting.whole import Whole
 from seehear.runs.names import (
@@ -95,11 +92,12 @@ class Server(ThreadingHTTPServer):
             ValueError: they are none, or of clusters that the run does not have.
         """
         names, ticks = checked_names(data), checked_ticks(data)
-        centroids = self.run / "clusters" / "centroids.safetensors"
-        if centroids.exists():
-            with readable(centroids, anew(self.run)):
-                clusterings = clusterings_of(load_file(centroids))
-            check_clusters(names, {name: len(c.centroids_KD) for name, c in clusterings.items()})
+        if (self.run / CENTROIDS).exists():
+            ends = ".centroids"
+            found = read_centroids(self.run).items()
+            check_clusters(
+                names, {k.removesuffix(ends): len(c) for k, c in found if k.endswith(ends)}
+            )
         with self.saving:
             if version not in (None, version_of(self.run)):
                 return None

@@ -37,10 +37,19 @@ from seehear.data.index.table import Index
 from seehear.data.index.updating import Before, check_free, open_old, what_is_known
 from seehear.data.index.writing import write_table
 from seehear.data.media import REASONS
-from seehear.data.parts import Engine, Part, PartSummary, Work, do, is_made, parts_of, writer
+from seehear.data.parts import (
+    Engine,
+    Part,
+    PartSummary,
+    Work,
+    do,
+    is_made,
+    parts_of,
+    remove_groups,
+    writer,
+)
 from seehear.data.remote import absolute, is_remote
 from seehear.errors import IndexFileError, SettingsError
-from seehear.machine import outputs
 from seehear.machine.console import Console
 from seehear.machine.files import now
 
@@ -131,7 +140,7 @@ def index(
     with writer(folder, mine, inside=folder.is_dir()):
         before = Before() if overwrite else open_old(folder, given, chosen, named)
         if is_made(parts_of(folder), before.info.get("digest")):
-            outputs.remove(parts_of(folder), outputs.PARTS)
+            remove_groups(parts_of(folder))
             mine = mine if mine.number else Part()  # as if it had been merged long ago
         settings = _settled(before.info.get("settings", {}), given)
         call = {"paths": named, "segments": chosen.file if chosen else None, **settings}
@@ -185,9 +194,10 @@ def _merge(
         info = old  # it would be what is there
     else:
         made = {"created": old.get("created") or now(), "updated": now()}
-        work.note_result(digest_of_rows(table))
         made["seehear"] = metadata.version("seehear")
-        info = write_table(folder, table, rejected, info | made)
+        digest = digest_of_rows(table)
+        work.note_result(digest)
+        info = write_table(folder, table, rejected, info | made, digest)
     work.remove()
     ignored = chosen.ignored if chosen else []
     return summary(folder, info, table, changes, files.passed_over, ignored)

@@ -34,16 +34,23 @@ def write_index(
 
 
 def write_table(
-    folder: Path, table: pa.RecordBatch, rejected: Sequence[Rejected], info: Mapping[str, Any]
+    folder: Path,
+    table: pa.RecordBatch,
+    rejected: Sequence[Rejected],
+    info: Mapping[str, Any],
+    digest: str | None = None,
 ) -> dict[str, Any]:
-    """`write_index` of a table that is made already, by `mapped.assemble` with `SCHEMA`."""
+    """`write_index` of a table that is made already, by `mapped.assemble` with `SCHEMA`.
+
+    digest: of its rows, where it is known.
+    """
     videos = len(table["path"].dictionary)
     full = {
         **info,
         "format": FORMAT,
         "rows": len(table),
         "videos": videos,
-        "digest": digest_of_rows(table),
+        "digest": digest or digest_of_rows(table),
     }
 
     def write(target: Path) -> None:

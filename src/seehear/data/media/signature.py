@@ -44,7 +44,9 @@ Signature = NDArray[np.int8]
 def signatures(
     path: str, begin_s: float, seconds: float, hearing: Hearing | None
 ) -> tuple[Signature, Signature, NDArray[np.float32]] | Rejection:
-    """Picture, sound and still of a stretch; T is 0 where nothing changes or it is too short."""
+    """Picture, sound and still of a stretch of a file. T is 0 where there is none, where nothing
+    changes, or where it is shorter than about a second, which says too little.
+    """
     still_C = np.zeros(BLOCKS**2, np.float32)
     picture_TC, sound_TC = np.zeros((0, BLOCKS**2), np.int8), np.zeros((0, BANDS), np.int8)
     seconds = min(seconds, LONGEST_S)
@@ -98,7 +100,7 @@ def _packed(change_TC: NDArray[np.floating]) -> Signature:
 
 
 def correlation(a_TC: Signature, b_TC: Signature) -> tuple[float, float]:
-    """The best correlation of two signatures, in [-1, 1], and how much later `a` is than `b`."""
+    """The best correlation of two signatures, in [-1, 1], and by how many seconds `a` is later."""
     if not len(a_TC) or not len(b_TC):
         return 0.0, 0.0
     size = 1 << (len(a_TC) + len(b_TC) - 2).bit_length()
@@ -120,7 +122,9 @@ def correlation(a_TC: Signature, b_TC: Signature) -> tuple[float, float]:
 
 
 def outline(signature_TC: Signature, bins: int = 16) -> NDArray[np.float32]:
-    """How fast a signature's channels change, (bins * C,), whatever the shift; 0 if none does."""
+    """How fast a signature's channels change, (bins * C,) of unit length: the same at every shift,
+    so that those of copies are neighbours. Zero where nothing changes.
+    """
     size = 2 * int(LONGEST_S * MOMENTS_HZ // bins + 1) * bins
     spectrum_FC = np.abs(np.fft.rfft(signature_TC.astype(np.float32), size, axis=0))[1:]
     rates = np.sqrt(spectrum_FC.reshape(bins, -1, spectrum_FC.shape[1]).mean(axis=1)).ravel()

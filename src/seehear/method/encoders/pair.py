@@ -1,4 +1,4 @@
-"""Which encoders learn together? One a modality, or twins of one, with heads for each space."""
+"""Which encoders learn together? One a modality, in the control a twin of each, with heads."""
 
 from __future__ import annotations
 
