@@ -33,34 +33,36 @@ def augment_frames(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor
 
     Args:
         frames_BTHWC: uint8, (B, T, S, S, 3) with S = `clip.short_side_pixels`, on any device.
-        draws_BD: float, (B, DRAWS), on the same device.
+        draws_BD: float, (B, DRAWS), on the CPU: where to cut is known without asking the device.
     Returns:
         (B, 3, T, P, P) with P = `clip.crop_pixels`: uint8, or float32 in [0, 1] when sizes or
         colours are jittered. In memory it is channels-last, as it came from the decoder: nothing is
         copied to permute it.
     """
-    cropped_BTHWC = (zoom if clip.scale_jitter else crop)(frames_BTHWC, draws_BD, clip)
+    there_BD = draws_BD.to(frames_BTHWC.device, non_blocking=True)
+    cropped_BTHWC = (
+        zoom(frames_BTHWC, there_BD, clip)
+        if clip.scale_jitter
+        else crop(frames_BTHWC, draws_BD, clip)
+    )
     if clip.brightness or clip.contrast:
-        cropped_BTHWC = jitter(cropped_BTHWC, draws_BD, clip)
+        cropped_BTHWC = jitter(cropped_BTHWC, there_BD, clip)
     return cropped_BTHWC.permute(0, 4, 1, 2, 3)
 
 
 def crop(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
     """A square of whole pixels out of each clip, mirrored or not: uint8 (B, T, P, P, 3)."""
-    batch, side, size = frames_BTHWC.shape[0], frames_BTHWC.shape[2], clip.crop_pixels
-    device = frames_BTHWC.device
-    offsets = torch.arange(size, device=device)
-    rows_BP = (draws_BD[:, TOP] * (side - size + 1)).long()[:, None] + offsets
+    side, size = frames_BTHWC.shape[2], clip.crop_pixels
+    corner_B2 = (draws_BD[:, [TOP, LEFT]] * (side - size + 1)).long()
     mirror_B = (draws_BD[:, FLIP] < 0.5) & clip.flip
-    across_BP = torch.where(mirror_B[:, None], size - 1 - offsets, offsets)
-    columns_BP = (draws_BD[:, LEFT] * (side - size + 1)).long()[:, None] + across_BP
-    which = torch.arange(batch, device=device)[:, None, None]
-    # Indexing puts (B, P, P) first when the indexed axes are side by side; T stays where it is by
-    # moving it to the end.
-    picked_BPPTC = frames_BTHWC.permute(0, 2, 3, 1, 4)[
-        which, rows_BP[:, :, None], columns_BP[:, None, :]
-    ]
-    return picked_BPPTC.permute(0, 3, 1, 2, 4).contiguous()
+    # Stretches are copied: indexing by pixel takes ten times as long on a CPU.
+    squares = []
+    for frames_THWC, (top, left), mirror in zip(
+        frames_BTHWC, corner_B2.tolist(), mirror_B.tolist(), strict=True
+    ):
+        square_TPPC = frames_THWC[:, top : top + size, left : left + size]
+        squares.append(square_TPPC.flip(2) if mirror else square_TPPC)
+    return torch.stack(squares)
 
 
 def zoom(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:

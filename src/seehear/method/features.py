@@ -69,11 +69,11 @@ def encoder_inputs(
     """
     device, inputs = numerics.device, {}
     wanted = modalities_of([name for name in encoders if name in pair.encoders])
-    draws_BD = upload(batch.draws_BD, device)
     if batch.frames_BTHWC is not None and "video" in wanted:
-        frames_BCTHW = augment_frames(upload(batch.frames_BTHWC, device), draws_BD, clip)
+        frames_BCTHW = augment_frames(upload(batch.frames_BTHWC, device), batch.draws_BD, clip)
         inputs["video"] = numerics.arrange(frames_BCTHW)
     if batch.waveform_BL is not None and "audio" in wanted:
+        draws_BD = upload(batch.draws_BD, device)
         waveform_BL = augment_sound(upload(batch.waveform_BL, device), draws_BD, clip)
         inputs["audio"] = audio_input(waveform_BL, clip, pair)
     return {
