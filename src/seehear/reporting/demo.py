@@ -105,9 +105,6 @@ def demo(
             cfg = override(preset_settings("demo"), {**(settings or {}), "seed": seed})
             stage = prepare(out / f"seed{seed}", seed, videos, cfg, console)
             results[str(seed)] = measure_all(stage, variants)
-            results[str(seed)]["page"] = build_page(
-                stage, "xdc" if "xdc" in variants else variants[-1]
-            )
             results[str(seed)]["seconds"] = round(time.perf_counter() - begin, 1)
         summary = {
             "videos": videos,
@@ -167,17 +164,8 @@ def prepare(folder: Path, seed: int, videos: int, cfg: Settings, console: Consol
 
 
 def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
-    """Train and probe every way: {"chance", "ways": {way: {"video", "nmi_video", ...}}}."""
-    untrained = stage.numerics.place(build_pair(stage.settings))
-    calibrate(untrained, stage.train_clips, stage.numerics)
-    context = context_of(stage, untrained)
-    plain, there_V = context.baselines
-    ways: dict[str, dict[str, float]] = {
-        baseline: probes(stage, {modality: plain[baseline]}, there_V)
-        for modality, baselines in BASELINES.items()
-        for baseline in baselines
-    }
-    ways["random"] = probe_pair(stage, untrained)
+    """Train and probe every way: {"chance", "ways": {way: {"video", "nmi_video", ...}}, "page"}."""
+    shown = "xdc" if "xdc" in variants else variants[-1]
     # One thread each, side by side: the networks are too small for more threads to pay, and cores
     # would lie idle.
     stage.console.say(
@@ -185,13 +173,31 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
         f"side"
     )
     with ThreadPoolExecutor(
-        len(variants) + 1 if default_workers(stage.settings.data) > 1 else 1
+        len(variants) + 2 if default_workers(stage.settings.data) > 1 else 1
     ) as pool:
-        learned = [pool.submit(train_variant, stage, variant) for variant in variants]
-        learned.append(pool.submit(supervised, stage))
-        for way, future in zip([*variants, "supervised"], learned, strict=True):
-            ways[way] = future.result()
-    return {**rates(stage.videos, there_V), "numerics": stage.numerics.describe(), "ways": ways}
+        plain = pool.submit(untaught, stage)
+        learned = {way: pool.submit(train_variant, stage, way) for way in variants}
+        learned["supervised"] = pool.submit(supervised, stage)
+        page = pool.submit(lambda: learned[shown].result() and build_page(stage, shown))
+        found, ways = plain.result()
+        ways |= {way: future.result() for way, future in learned.items()}
+    numerics = stage.numerics.describe()
+    return {**found, "numerics": numerics, "ways": ways, "page": page.result()}
+
+
+def untaught(stage: Stage) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """What guessing gets, and the probes of statistics without learning and of new encoders."""
+    pair = stage.numerics.place(build_pair(stage.settings))
+    calibrate(pair, stage.train_clips, stage.numerics)
+    context = context_of(stage, pair)
+    plain, there_V = context.baselines
+    ways: dict[str, dict[str, float]] = {
+        baseline: probes(stage, {modality: plain[baseline]}, there_V)
+        for modality, baselines in BASELINES.items()
+        for baseline in baselines
+    }
+    ways["random"] = probes(stage, *context.pooled)
+    return rates(stage.videos, there_V), ways
 
 
 def train_variant(stage: Stage, variant: str) -> dict[str, float]:
