@@ -12,6 +12,7 @@ import pytest
 
 import seehear
 from command_here import command
+from seehear.cli.evaluating import show_accuracy
 from seehear.runs.folder import Run
 
 
@@ -54,7 +55,7 @@ def test_nothing_typed_is_answered_with_help(words, begins, monkeypatch, capsys)
         ("unpack readme.txt --out o", "readme.txt is neither: unpack reads files that end in .tar"),
         ("explore v", "v does not exist."),
         ("explore", "Missing argument 'VIDEOS...'. See `seehear explore --help`."),
-        ("pretrain x --out r --resume", "r does not exist. Make one with `seehear pretrain`."),
+        ("pretrain x --out r --resume", "r does not exist. To begin, leave out --resume."),
         ("index . --out i --segments s.csv", "s.csv does not exist. Put the list there"),
         ("index . --out i --ray-address h:1", "--ray-address goes with --engine ray."),
         ("synth s --videos 0", "Error: --videos is 0. It must lie between 12 and"),
@@ -176,3 +177,20 @@ def test_an_index_is_updated_with_its_own_settings(videos, monkeypatch, capsys):
     assert "i: 4 segments of 2 videos" in capsys.readouterr().out
     assert command(monkeypatch, *words, "--segment-seconds", 2) == 2
     assert "was made with --segment-seconds = 1, now it is 2" in capsys.readouterr().err
+
+
+def test_a_subset_of_more_than_there_are_says_so(finished_run, monkeypatch, capsys):
+    words = ("--size", "1000", "--out", "all.csv")
+    assert command(monkeypatch, "subset", finished_run, *words) == 0
+    assert "segments, all that there are, of " in capsys.readouterr().out
+    words = ("--size", "5", "--out", "five.csv")
+    assert command(monkeypatch, "subset", finished_run, *words) == 0
+    assert "five.csv: 5 segments of " in capsys.readouterr().out
+
+
+def test_accuracy_from_few_examples_has_its_unit(capsys):
+    result = {"values": {"video": {"top1": 0.5}}, "low_shot": {"video": {}}, "majority": None}
+    result["low_shot"]["video"] = {"1": {"mean": 0.25}, "5": {"mean": 0.4}}
+    show_accuracy(result | {"n_test": 4, "chance": 0.25, "num_classes": 4})
+    said = capsys.readouterr().out
+    assert "video, top-1, %: 25.0 with 1 example, 40.0 with 5 examples a class\n" in said

@@ -184,9 +184,11 @@ def test_a_run_learns_from_one_split_and_finds_it_again(videos: Path, tmp_path: 
     build(videos, LIST, tmp_path / "index")
     settings = {"data.split": "train", "cluster.num_clusters": (2,), "train.batch_size": 2}
     settings |= {"data.workers": 0, "compute.precision": "fp32", "rounds": 1, "train.epochs": 1}
-    run = seehear.pretrain(
-        tmp_path / "index", tmp_path / "run", preset="debug", settings=settings, console=QUIET
-    )
+    how = {"preset": "debug", "console": QUIET}
+    more = settings | {"cluster.num_clusters": (3,)}
+    with pytest.raises(SettingsError, match=r"more than the 2 rows of .*index \(train\)\. Lower"):
+        seehear.pretrain(tmp_path / "index", tmp_path / "run", settings=more, **how)
+    run = seehear.pretrain(tmp_path / "index", tmp_path / "run", settings=settings, **how)
     assert run.field("index", "rows") == 2
     assert index_of_run(run).digest == Index.open(tmp_path / "index").of_split("train").digest
     again = seehear.pretrain(tmp_path / "index", tmp_path / "run", resume=True, console=QUIET)

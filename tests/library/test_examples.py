@@ -122,7 +122,7 @@ def test_a_cluster_finds_its_own(run):
     assert labels[by_number["row"][0].as_py()] == 1
     for called, says in (
         ("two", "two is the name of audio:0, joint:0"),
-        ("video:999", "no cluster 'video:999'"),
+        ("video:999", r"no cluster 'video:999'. There are video:0 to video:\d+, audio:0 to audio"),
         ("snow", "no cluster 'snow'"),
     ):
         with pytest.raises(UsageError, match=says):

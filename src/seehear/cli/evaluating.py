@@ -246,8 +246,10 @@ def show_accuracy(result: Mapping[str, Any]) -> None:
     for label, key in (("", "low_shot"), (" baseline", "baseline_low_shot")):
         found = result.get(key)
         for modality, counts in found.items() if isinstance(found, Mapping) else ():
-            listing = ", ".join(f"{count}: {share(v['mean'])}" for count, v in counts.items())
-            say(f"{modality}{label}, examples a class: {listing}")
+            each = [
+                f"{share(v['mean'])} with {counted(int(k), 'example')}" for k, v in counts.items()
+            ]
+            say(f"{modality}{label}, {rows[0][1]}: {', '.join(each)} a class")
     majority = f", majority {result['majority']:.1%}" if result["majority"] is not None else ""
     if "folder" in result:
         say(f"networks and checkpoints: {result['folder']}")

@@ -205,11 +205,12 @@ def subset(run: Path, as_json: bool, **options: Any) -> None:
     from seehear.library import subset as choose
 
     part = choose(run, **options)
-    drawn = part["random"]
+    drawn, number = part["random"], counted(part["segments"], "segment")
+    fewer = ", all that there are," * (part["segments"] < options["size"])
     answer(
         as_json,
         part,
-        f"{part['path']}: {counted(part['segments'], 'segment')} of "
+        f"{part['path']}: {number}{fewer} of "
         f"{counted(part['videos'], 'video')}, from {part['clusters']} of {part['of']} clusters by "
         f"{part['by']}, worth {part['even']:g} even ones. Drawn at random: {drawn['clusters']}, "
         f"worth {drawn['even']:g}.",

@@ -146,12 +146,8 @@ def cluster_called(trained: Trained, called: str) -> tuple[str, int]:
     ]
     if len(found) == 1:
         return found[0]
-    several = ", ".join(f"{n}:{k}" for n, k in found)
-    what = (
-        f"{called} is the name of {several}. Say which: --cluster {found[0][0]}:{found[0][1]}"
-        if found
-        else (
-            f"There is no cluster {called!r}. Say video:3, or a name that was given in the report."
-        )
-    )
-    raise UsageError(what)
+    if several := [f"{n}:{k}" for n, k in found]:
+        all_named = ", ".join(several)
+        raise UsageError(f"{called} is the name of {all_named}. Say which: --cluster {several[0]}")
+    there = ", ".join(f"{n}:0 to {n}:{size - 1}" for n, size in sizes.items())
+    raise UsageError(f"There is no cluster {called!r}. There are {there}, and names of the report.")

@@ -216,6 +216,8 @@ def begin(
 
 def go_on(held: ExitStack, out: Path, index: Index, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Open a run that is to go on, locked until `held` is closed; returns its record."""
+    if not out.exists():
+        raise RunError(f"{out} does not exist. To begin, leave out --resume.")
     Run.open(out)
     held.enter_context(one_writer(out, inside=True))
     index = index.of_split(split_of(Run.open(out)))
@@ -362,8 +364,9 @@ def check_size(cfg: Settings, index: Index) -> None:
     """Raise for an index that is too small for the settings."""
     most = max(cfg.cluster.num_clusters)
     if most > len(index):
+        of = f"{index.folder} ({cfg.data.split})" if cfg.data.split else index.folder
         raise SettingsError(
-            f"cluster.num_clusters is {most}, more than the {len(index)} rows of {index.folder}. "
+            f"cluster.num_clusters is {most}, more than the {len(index)} rows of {of}. "
             f"Lower it (--cluster.num_clusters {max(2, len(index) // 20)}), or index more videos."
         )
     if len(index) < 2:
