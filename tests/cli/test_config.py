@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,9 @@ def test_every_setting_has_a_meaning_and_its_default_is_allowed():
     for leaf in leaves(Settings()):
         assert leaf.help, leaf.name
         assert config.convert(leaf, leaf.default) == leaf.default
+        for choice in get_args(leaf.type):  # a user reads there what may be typed
+            named = choice == leaf.default or not isinstance(choice, str) or choice in leaf.help
+            assert named, (leaf.name, choice)
 
 
 @pytest.mark.parametrize("name", PRESETS)

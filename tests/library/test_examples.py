@@ -178,7 +178,7 @@ def test_classes_are_ticks_and_else_the_names_of_clusters(run):
     assert {line["path"]: line["class"] for line in lines} == expected
     assert said["classes"] == {"rain": len(members) - 2, "=dog": 1}
     write_names(run, {"video": {0: "only one"}})
-    with pytest.raises(UsageError, match="of no two kinds"):
+    with pytest.raises(UsageError, match="has names for fewer than two kinds"):
         export_labels(run, "classes", out, overwrite=True)
 
 

@@ -275,7 +275,8 @@ def show_retrieval(result: Mapping[str, Any]) -> None:
                 ]
             )
     print_table(rows)
-    print(f"split: {', '.join(result['splits'])}; {result['clips']['per_item']} clips an item")
+    clips = counted(result["clips"]["per_item"], "clip")
+    print(f"split: {', '.join(result['splits'])}; {clips} an item")
 
 
 def show_clusters(result: Mapping[str, Any]) -> None:

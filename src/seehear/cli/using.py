@@ -210,10 +210,9 @@ def subset(run: Path, as_json: bool, **options: Any) -> None:
     answer(
         as_json,
         part,
-        f"{part['path']}: {number}{fewer} of "
-        f"{counted(part['videos'], 'video')}, from {part['clusters']} of {part['of']} clusters by "
-        f"{part['by']}, worth {part['even']:g} even ones. Drawn at random: {drawn['clusters']}, "
-        f"worth {drawn['even']:g}.",
+        f"{part['path']}: {number}{fewer} of {counted(part['videos'], 'video')}, "
+        f"from {part['clusters']} of {part['of']} clusters by {part['by']}, worth {part['even']:g} "
+        f"even ones. Drawn at random: {drawn['clusters']}, worth {drawn['even']:g}.",
         ""
         if Path(part["path"]).suffix
         else f"Next: seehear pretrain {shlex.quote(part['path'])} --out ANOTHER",

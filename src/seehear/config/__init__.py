@@ -124,7 +124,7 @@ class Start:
     video: str = setting("", "its video encoder: a run, hf:NAME, or weights; empty: a new one")
     audio: str = setting("", "its audio encoder, likewise")
     frozen: Literal["none", "video", "audio"] = setting(
-        "none", "a trained encoder that never learns: its clusters, made once, teach the other"
+        "none", "trained encoder (video or audio) that never learns: its clusters teach the other"
     )
 
     @property
@@ -141,12 +141,12 @@ class Cluster:
     iterations: int = setting(20, "Lloyd iterations", low=1, high=1000)
     features: Literal["l2", "whiten", "none"] = setting(
         "l2",
-        "before k-means: centre and L2, PCA-whiten and L2 (the final clusters: l2), or as they are",
+        "before k-means: l2 (centre, L2), whiten (PCA, L2; final clusters: l2), none (as they are)",
     )
     centre: Literal["all", "recording", "auto"] = setting(
         "all",
-        "features are compared with all rows (all), or with those of their recording: always, or "
-        "where it has at least 4 (auto)",
+        "features are compared with all rows (all), with those of their recording (recording), or "
+        "with those where they are at least 4 (auto)",
     )
     warm_start: bool = setting(False, "start from the last round's labels instead of random rows")
     points_per_centroid: int = setting(
@@ -160,8 +160,8 @@ class Train:
 
     order: Literal["together", "alternating"] = setting(
         "together",
-        "who learns in a round: both encoders, from clusters made before (the paper's figure), or "
-        "one, whose clusters then teach the other",
+        "who learns in a round: both encoders, from clusters made before (together, the paper's "
+        "figure), or one, whose clusters then teach the other (alternating)",
     )
     epochs: int = setting(
         3, "most epochs a round, each student's last with the rate falling to zero", low=1
@@ -219,14 +219,14 @@ class Compute:
 
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
     precision: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", "bf16 is autocast; auto: the faster"
+        "auto", "fp32, bf16 (autocast), or auto: the faster"
     )
     memory_format: Literal["auto", "contiguous", "channels_last"] = setting(
-        "auto", "layout of video, or probed"
+        "auto", "of video: contiguous, channels_last, or auto: the faster"
     )
     threads: int = setting(0, "CPU threads; 0: PyTorch's choice", low=0)
     compile: Literal["off", "inductor"] = setting(
-        "off", "torch.compile's inductor, taken if it works and pays"
+        "off", "or torch.compile's inductor, taken if it works and pays"
     )
     checkpoint_activations: bool = setting(
         False, "compute video activations again going backward: less memory, 1/3 more time"

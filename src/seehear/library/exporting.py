@@ -156,8 +156,8 @@ def table_of_classes(trained: Trained, index: Index) -> pa.Table:
             found.append((row, classes.pop()))
     if len({name for _, name in found}) < 2:
         raise UsageError(
-            f"{trained.path / 'names.json'} says of no two kinds of segments what they are. Name "
-            f"clusters, or tick segments: seehear report {trained.path} --serve"
+            f"{trained.path} has names for fewer than two kinds of segments. Name clusters, or "
+            f"tick segments: seehear report {trained.path} --serve --open"
         )
     rows = [row for row, _ in found]
     start_s = index.original_start_s[rows]

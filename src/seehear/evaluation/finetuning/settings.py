@@ -71,7 +71,7 @@ class Finetune:
         "auto", "fp32, bf16 autocast, or the faster one (probed)"
     )
     memory_format: Literal["auto", "contiguous", "channels_last"] = setting(
-        "auto", "layout of video, or probed"
+        "auto", "of video: contiguous, channels_last, or the faster one (probed)"
     )
     checkpoint_activations: bool = setting(
         False,
