@@ -25,12 +25,17 @@ WINDOW_S, STEP_S, SENTENCE_S = 0.5, 0.25, 2.98  # every video of GRID is as long
 
 def words_of(path: Path) -> list[tuple[float, float, str]]:
     """Of an alignment: begin and end in seconds, and the word."""
-    lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
-    return [
-        (int(begin) / UNITS_A_SECOND, int(end) / UNITS_A_SECOND, word)
-        for begin, end, word in lines
-        if word not in SILENCE
-    ]
+    found = []
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            begin, end, word = line.split() or ("0", "0", "sil")  # a blank line
+            times = int(begin) / UNITS_A_SECOND, int(end) / UNITS_A_SECOND
+        except ValueError:
+            raise SystemExit(f"{path}, line {number}: not `begin end word` but {line!r}.") from None
+        if word not in SILENCE:
+            found.append((*times, word))
+    return found
 
 
 def split_of(sentence: str) -> str:
@@ -39,13 +44,26 @@ def split_of(sentence: str) -> str:
 
 def words_in(grid: Path) -> list[tuple[Path, float, float, str]]:
     """The video, where in it a segment begins, its length, and the word: each of the alignments."""
-    alignments = {path.stem: path for path in grid.rglob("*.align")}
+    alignments = files_in(grid, ".align")
+    named: dict[str, list[Path]] = {path.stem: [] for path in alignments}
+    for path in alignments:
+        named[path.stem].append(path)
     return [
         (video, max(0.0, (begin + end - SPAN_S) / 2), SPAN_S, word)
         for video in videos_in(grid)
-        if video.stem in alignments
-        for begin, end, word in words_of(alignments[video.stem])
+        if video.stem in named
+        for begin, end, word in words_of(alignment_of(video, named[video.stem]))
     ]
+
+
+def alignment_of(video: Path, found: list[Path]) -> Path:
+    """Of several the one in a folder named as one of the video's: speakers say the same sentences,
+    whose names are the same.
+    """
+    own = [path for path in found if path.parent.name in video.parts] if len(found) > 1 else found
+    if len(own) != 1:
+        raise SystemExit(f"Which alignment is of {video}? {', '.join(map(str, own or found))}")
+    return own[0]
 
 
 def windows_in(grid: Path) -> list[tuple[Path, float, float, str]]:
@@ -55,7 +73,13 @@ def windows_in(grid: Path) -> list[tuple[Path, float, float, str]]:
 
 
 def videos_in(grid: Path) -> list[Path]:
-    return [path for path in sorted(grid.rglob("*")) if path.suffix in (".mpg", ".mp4")]
+    return files_in(grid, ".mpg", ".mp4")
+
+
+def files_in(grid: Path, *endings: str) -> list[Path]:
+    """But for hidden ones, such as macOS leaves beside what it unpacks."""
+    found = (path for path in sorted(grid.rglob("*")) if not path.name.startswith("."))
+    return [path for path in found if path.suffix in endings]
 
 
 def write(grid: Path, out: Path, *, windows: bool = False) -> str:

@@ -51,6 +51,18 @@ def test_crop_and_flip_agree_with_the_slow_version():
     assert 8 < int((draws[:, FLIP] < 0.5).sum()) < 24
 
 
+def test_crops_of_no_clip_of_strided_frames_and_at_the_ends_of_draws():
+    frames, draws = batch(4)
+    assert augment_frames(frames[:0], draws[:0], CLIP).shape == (0, 3, 3, 8, 8)
+    most = 1 - 2**-24  # the largest that is drawn
+    draws[:2, [TOP, LEFT, FLIP]] = torch.tensor([[0.0, most, 0.5], [most, 0.0, most / 2]])
+    strided = frames.transpose(2, 3)[::2]
+    for ours, one, of in zip(
+        augment_frames(strided, draws[:2], CLIP), strided, draws, strict=False
+    ):
+        assert np.array_equal(ours.numpy(), obvious_crop(one.numpy(), of.numpy(), CLIP))
+
+
 def test_the_centre_draw_is_the_middle_without_change():
     clip = dataclasses.replace(CLIP, brightness=0.3, contrast=0.3, gain_decibels=6.0)
     frames, _ = batch(4)

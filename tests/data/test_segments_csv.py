@@ -16,8 +16,10 @@ from media_files import write_media
 from seehear.config import Clip, Data
 from seehear.data.clips import Clips
 from seehear.data.index import Index, index
+from seehear.data.index.chosen import SegmentList
 from seehear.data.media import read_clip
 from seehear.data.placing import CENTRED
+from seehear.data.stretches import fragment
 from seehear.errors import SettingsError, UsageError
 from seehear.evaluation.classes import read_classes
 from seehear.evaluation.sets import open_set
@@ -151,6 +153,16 @@ def test_evaluation_finds_classes_by_path_and_times(videos: Path, tmp_path: Path
     ]
     (split,) = data.splits
     assert (split.train.tolist(), split.test.tolist()) == ([0, 1], [2, 3])
+
+
+def test_evaluation_rounds_times_as_the_index_does(tmp_path: Path) -> None:
+    lines = ["a.mp4,0.3015209,1.8106945,x", "a.mp4,0.5061908,1.6861825,y"]
+    lines += ["a.mp4,0.1854212,0.7476705,x", "a.mp4,0.1,0.3,y"]
+    (tmp_path / "c.csv").write_text("\n".join(["path,start_s,end_s,class", *lines]))
+    video = str(tmp_path / "a.mp4")
+    entries = SegmentList(tmp_path / "c.csv").by_file(str(tmp_path), [video])[video]
+    names = {video + fragment(entry.start_s, entry.seconds or 0) for entry in entries}
+    assert set(read_classes(tmp_path / "c.csv", str(tmp_path)).of) == names
 
 
 def test_a_drawn_split_keeps_recordings_whole(tmp_path: Path) -> None:

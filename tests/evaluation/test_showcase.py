@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from seehear.errors import RunError, UsageError
 from seehear.evaluation.clusters import agreement
 from seehear.reporting.demo import demo, nmi_with_classes, table
 
@@ -48,6 +49,23 @@ def test_a_small_demo_goes_through_and_a_second_call_reuses_it(tmp_path):
         .st_mtime_ns
     )
     assert again["seeds"]["7"]["ways"]["xdc"]["video"] == ways["xdc"]["video"]
+
+
+@pytest.mark.slow
+def test_an_error_of_one_way_ends_the_others(tmp_path):
+    (tmp_path / "demo" / "seed7" / "sdc").mkdir(parents=True)
+    (tmp_path / "demo" / "seed7" / "sdc" / "notes.txt").touch()
+    settings = {"rounds": 99, "train.epochs": 1, "compute.threads": 1, "cluster.num_clusters": (4,)}
+    with pytest.raises(RunError, match=r"sdc exists and is no run"):
+        demo(tmp_path / "demo", seeds=(7,), videos=48, settings=settings)
+    assert not (tmp_path / "demo" / "seed7" / "xdc" / "encoders").exists()
+
+
+def test_a_demo_of_nothing_is_refused_before_anything_is_made(tmp_path):
+    for arguments in ({"variants": ()}, {"seeds": ()}):
+        with pytest.raises(UsageError, match="needs a variant and a seed"):
+            demo(tmp_path / "demo", **arguments)
+    assert not any(tmp_path.iterdir())
 
 
 def test_clusters_are_compared_with_classes_where_there_is_one_for_each():

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from seehear.errors import Interrupted
 from seehear.machine import console
 from seehear.machine.console import Console, duration, listing, rate
 
@@ -41,6 +42,17 @@ def test_elsewhere_a_stage_says_how_far_it_is_in_plain_lines(monkeypatch, capsys
     monkeypatch.setattr(console, "PLAIN_SECONDS", 60.0)
     Console().watch("reading", 40)(30)
     assert capsys.readouterr().err == ""
+
+
+def test_whoever_counts_is_left_once_a_console_is_stopped():
+    root = Console(quiet=True)
+    counts = [root.watch("a", 4), root.labelled("part").watch("b", 4)]
+    for count in counts:
+        count(1)
+    root.stopped.set()
+    for count in counts:
+        with pytest.raises(Interrupted):
+            count(2)
 
 
 def test_a_stage_that_counts_nothing_says_now_and_then_that_it_is_at_work(monkeypatch, capsys):

@@ -83,6 +83,31 @@ def test_words_are_centred_and_sentences_are_never_in_both_splits(
         lipreading.words.write(speaker / "align", tmp_path / "none.csv")
 
 
+def test_an_alignment_is_of_the_videos_own_speaker_and_a_wrong_line_is_told(
+    lipreading: ModuleType, speaker: Path, tmp_path: Path
+) -> None:
+    (speaker / "s1").mkdir()
+    for video in speaker.glob("*.mpg"):
+        video.rename(speaker / "s1" / video.name)
+    (speaker / "align").rename(speaker / "s1" / "align")
+    (speaker / "all" / "s1").mkdir(parents=True)
+    for path in (speaker / "s1" / "align").iterdir():
+        path.rename(speaker / "all" / "s1" / path.name)
+    lipreading.words.write(speaker, tmp_path / "alone.csv")
+    (speaker / "all" / "s2").mkdir()  # whose sentences have the same names
+    (speaker / "all" / "s2" / "s3.align").write_text("0 25000 blue\n")
+    (speaker / "all" / "s1" / "._s4.align").write_bytes(b"\0\5\x16\7\0\2")
+    lipreading.words.write(speaker, tmp_path / "words.csv")
+    assert (tmp_path / "words.csv").read_text() == (tmp_path / "alone.csv").read_text()
+    (speaker / "s1" / "s3.align").write_text("0 25000 blue\n")
+    with pytest.raises(SystemExit, match=r"Which alignment is of .*s3\.mpg"):
+        lipreading.words.write(speaker, tmp_path / "words.csv")
+    (speaker / "s1" / "s3.align").unlink()
+    (speaker / "all" / "s1" / "s5.align").write_text("0 5000 sil\n5000 bin\n")
+    with pytest.raises(SystemExit, match=r"s5\.align, line 2: not"):
+        lipreading.words.write(speaker, tmp_path / "words.csv")
+
+
 def test_windows_know_nothing_of_words(
     lipreading: ModuleType, speaker: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ import click
 import seehear
 from seehear import config
 from seehear.errors import UsageError, printable
+from seehear.machine.files import strict
 
 ON_RANKS = {"pretrain", "cluster", "evaluate"}  # commands that torchrun may start
 # settings with a line of their own in --help; the others work by dotted name
@@ -254,7 +255,7 @@ def say(text: object, *, flush: bool = False) -> None:
 
 def answer(as_json: bool, data: Any, *lines: str) -> None:
     """Print a result: for a program, or for a person, for whom empty lines are left out."""
-    for line in (json.dumps(data),) if as_json else filter(None, lines):
+    for line in (json.dumps(strict(data)),) if as_json else filter(None, lines):
         say(line)
 
 

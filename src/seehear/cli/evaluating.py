@@ -234,10 +234,8 @@ def show_accuracy(result: Mapping[str, Any]) -> None:
     rows = [["", "top-1, %", "95 % interval", "top-5, %"]]
     for label, key in (("", "values"), (" baseline", "baseline")):
         for modality, v in result.get(key, {}).items():
-            first, between = (
-                v.get("top1", v.get("map")),
-                v.get("top1_interval", v.get("map_interval")),
-            )
+            first = v.get("top1", v.get("map"))
+            between = v.get("top1_interval", v.get("map_interval"))
             interval = f"{between[0]:.1%} - {between[1]:.1%}".replace("%", "") if between else ""
             rows.append([modality + label, share(first), interval, share(v.get("top5"))])
     if "map" in next(iter(result["values"].values())):
@@ -266,14 +264,8 @@ def show_retrieval(result: Mapping[str, Any]) -> None:
     rows = [["query to answer", "gallery", *(f"R@{k}, %" for k in ranks), "chance R@1"]]
     for direction, galleries in result["values"].items():
         for gallery, v in galleries.items():
-            rows.append(
-                [
-                    direction,
-                    gallery,
-                    *(share(x) for x in v["recall"].values()),
-                    share(v["chance"]["1"]),
-                ]
-            )
+            rows.append([direction, gallery, *map(share, v["recall"].values())])
+            rows[-1].append(share(v["chance"]["1"]))
     print_table(rows)
     clips = counted(result["clips"]["per_item"], "clip")
     print(f"split: {', '.join(result['splits'])}; {clips} an item")
@@ -281,16 +273,9 @@ def show_retrieval(result: Mapping[str, Any]) -> None:
 
 def show_clusters(result: Mapping[str, Any]) -> None:
     """Agreement of each space's clusters with the classes, and of the spaces with each other."""
-    names = {
-        "num_clusters": "K",
-        "nmi": "NMI",
-        "ami": "AMI",
-        "ari": "ARI",
-        "purity": "purity",
-        "hungarian": "Hungarian",
-        "entropy": "entropy",
-    }
-    rows = [["clusters", *names.values(), "sizes"]]
+    heads = ("K", "NMI", "AMI", "ARI", "purity", "Hungarian", "entropy")
+    names = ("num_clusters", *map(str.lower, heads[1:]))
+    rows = [["clusters", *heads, "sizes"]]
     for space, v in result["values"].items():
         sizes = v["sizes"]
         measures = [str(v[key]) if key == "num_clusters" else f"{v[key]:.3f}" for key in names]

@@ -3,7 +3,6 @@ export-labels."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ from seehear.cli.base import (
     option,
     print_table,
     reasons_of,
-    say,
     shared,
 )
 from seehear.errors import SeehearError
@@ -150,7 +148,7 @@ def search(run: Path, as_json: bool, open_best: bool, **options: Any) -> None:
             f"be read. Are its files still there? `seehear index` again says why not."
         )
     if as_json:
-        say(json.dumps(hits.to_pylist()))
+        answer(True, hits.to_pylist())
     else:
         print_table(hit_rows(hits))
     if open_best:

@@ -40,11 +40,8 @@ def augment_frames(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor
         copied to permute it.
     """
     there_BD = draws_BD.to(frames_BTHWC.device, non_blocking=True)
-    cropped_BTHWC = (
-        zoom(frames_BTHWC, there_BD, clip)
-        if clip.scale_jitter
-        else crop(frames_BTHWC, draws_BD, clip)
-    )
+    cut, where_BD = (zoom, there_BD) if clip.scale_jitter else (crop, draws_BD)
+    cropped_BTHWC = cut(frames_BTHWC, where_BD, clip)
     if clip.brightness or clip.contrast:
         cropped_BTHWC = jitter(cropped_BTHWC, there_BD, clip)
     return cropped_BTHWC.permute(0, 4, 1, 2, 3)
@@ -56,13 +53,13 @@ def crop(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
     corner_B2 = (draws_BD[:, [TOP, LEFT]] * (side - size + 1)).long()
     mirror_B = (draws_BD[:, FLIP] < 0.5) & clip.flip
     # Stretches are copied: indexing by pixel takes ten times as long on a CPU.
-    squares = []
-    for frames_THWC, (top, left), mirror in zip(
-        frames_BTHWC, corner_B2.tolist(), mirror_B.tolist(), strict=True
+    squares_BTPPC = frames_BTHWC.new_empty((*frames_BTHWC.shape[:2], size, size, 3))
+    for number, ((top, left), mirror) in enumerate(
+        zip(corner_B2.tolist(), mirror_B.tolist(), strict=True)
     ):
-        square_TPPC = frames_THWC[:, top : top + size, left : left + size]
-        squares.append(square_TPPC.flip(2) if mirror else square_TPPC)
-    return torch.stack(squares)
+        square_TPPC = frames_BTHWC[number, :, top : top + size, left : left + size]
+        squares_BTPPC[number] = square_TPPC.flip(2) if mirror else square_TPPC
+    return squares_BTPPC
 
 
 def zoom(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:

@@ -74,10 +74,8 @@ class Classes:
             of_V = np.array([self.recordings[path] for path in paths])
             drawn = generator.permutation(np.unique(of_V))
             return np.isin(of_V, drawn[: min(len(drawn) - 1, max(1, round(share * len(drawn))))])
-        classes_V, test_V = (
-            np.array([self.of[path] for path in paths]),
-            np.zeros(len(paths), dtype=bool),
-        )
+        classes_V = np.array([self.of[path] for path in paths])
+        test_V = np.zeros(len(paths), dtype=bool)
         for number in np.unique(classes_V):
             members = generator.permutation(np.flatnonzero(classes_V == number))
             test_V[members[: min(len(members) - 1, max(1, round(share * len(members))))]] = True

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from seehear.errors import printable
+from seehear.errors import Interrupted, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -59,10 +59,12 @@ class Console:
 
     Args:
         quiet: show nothing at all.
+
+    Once `stopped` is set, whoever counts next is left by `Interrupted`.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+        self.quiet, self.stopped = quiet, threading.Event()
         self._depth, self._over = 0, threading.Event()
         self._stage, self._began, self._said = "", 0.0, 0.0
         self._parent: Console | None = None
@@ -133,6 +135,7 @@ class Console:
         task = progress.add_task(what, total=total, rate="", more="")
 
         def count(done: int) -> None:
+            self._check()
             speed = progress.tasks[0].speed if progress.tasks else None
             shown = rate(speed, unit) if speed else ""
             progress.update(task, completed=done, rate=shown, more=more())
@@ -148,6 +151,7 @@ class Console:
 
         def count(done: int) -> None:
             nonlocal last, first
+            self._check()
             first = done if first is None else first
             now = time.monotonic()
             if now - last < PLAIN_SECONDS or done <= first:
@@ -163,7 +167,12 @@ class Console:
         """A console for one of several things at once: lines begin with `label`, no bars."""
         part = Console(quiet=self.quiet)
         part._progress, part._parent, part._label = None, self, f"[{label}] "
+        part.stopped = self.stopped
         return part
+
+    def _check(self) -> None:
+        if self.stopped.is_set():
+            raise Interrupted("Stopped, as what ran beside this ended.")
 
     def say(self, line: str) -> None:
         """One line, above the bars."""

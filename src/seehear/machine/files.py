@@ -11,6 +11,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -178,7 +179,16 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def as_text(data: Mapping[str, Any]) -> str:
     """Data as indented JSON."""
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(strict(data), indent=1, ensure_ascii=False) + "\n"
+
+
+def strict(data: Any) -> Any:
+    """Data with null for what is NaN or infinite, which JSON has no numbers for."""
+    if isinstance(data, Mapping):
+        return {key: strict(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [strict(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def sync(path: Path) -> None:

@@ -70,7 +70,7 @@ class Line(NamedTuple):
         return value
 
     def time_s(self, text: str, what: str) -> float:
-        """A time in seconds, from 0 to a million; SettingsError for anything else."""
+        """Seconds, 0 to a million, to the microsecond; SettingsError for anything else."""
         try:
             value = float(text)
         except ValueError:
@@ -78,7 +78,7 @@ class Line(NamedTuple):
         if not 0 <= value <= 1e6:
             it = f"{what} is {text[:40]!r}"
             raise self.wrong(f"{it}. It must be a time in seconds, 0 or more.")
-        return value
+        return round(value, 6)
 
 
 def unreadable(path: str, error: OSError | UnicodeDecodeError) -> SettingsError:

@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,11 @@ def demo(
         What `out/demo.json` holds: for each seed and way of training the probes of both encoders
         and the NMI of the clusters with the true events.
     """
-    out = Path(out)
+    out, variants = Path(out), tuple(dict.fromkeys(variants))
     console = console or Console()
+    console.stopped.clear()  # of an earlier demo
+    if not (variants and seeds):
+        raise UsageError("A demo needs a variant and a seed. Name one or several, such as xdc.")
     for variant in variants:
         # wrong settings fail at once
         override(preset_settings("demo"), {**(settings or {}), "variant": variant})
@@ -168,19 +171,23 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
     shown = "xdc" if "xdc" in variants else variants[-1]
     # One thread each, side by side: the networks are too small for more threads to pay, and cores
     # would lie idle.
-    stage.console.say(
-        f"seed {stage.settings.seed}: {' and '.join(map(name, variants))} without labels, side by "
-        f"side"
-    )
-    with ThreadPoolExecutor(
-        len(variants) + 2 if default_workers(stage.settings.data) > 1 else 1
-    ) as pool:
+    of = " and ".join(map(name, variants))
+    stage.console.say(f"seed {stage.settings.seed}: {of} without labels, side by side")
+    threads = len(variants) + 2 if default_workers(stage.settings.data) > 1 else 1
+    with ThreadPoolExecutor(threads) as pool:
         plain = pool.submit(untaught, stage)
         learned = {way: pool.submit(train_variant, stage, way) for way in variants}
         learned["supervised"] = pool.submit(supervised, stage)
         page = pool.submit(lambda: learned[shown].result() and build_page(stage, shown))
-        found, ways = plain.result()
-        ways |= {way: future.result() for way, future in learned.items()}
+        try:
+            for future in as_completed([plain, *learned.values(), page]):
+                future.result()
+        except BaseException:  # an error, or Ctrl-C: nobody waits minutes for what the others do
+            stage.console.stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    found, ways = plain.result()
+    ways |= {way: future.result() for way, future in learned.items()}
     numerics = stage.numerics.describe()
     return {**found, "numerics": numerics, "ways": ways, "page": page.result()}
 
@@ -214,14 +221,9 @@ def train_variant(stage: Stage, variant: str) -> dict[str, float]:
         clips=stage.train_clips,
     )
     seconds = round(time.perf_counter() - begin, 1)
-    return {**measure_variant(stage, variant), "seconds": seconds}
-
-
-def measure_variant(stage: Stage, variant: str) -> dict[str, float]:
-    """Probe the encoders of a finished run, and compare its clusters with the true events."""
-    values = probe_pair(stage, load(stage.folder / variant).pair)
-    class_N = stage.classes.of_rows(stage.train_index)
-    return values | nmi_with_classes(final_labels(stage.folder / variant), class_N)
+    values = probe_pair(stage, load(path).pair)
+    values |= nmi_with_classes(final_labels(path), stage.classes.of_rows(stage.train_index))
+    return {**values, "seconds": seconds}
 
 
 def nmi_with_classes(labels: Mapping[str, np.ndarray], class_N: np.ndarray) -> dict[str, float]:
@@ -297,11 +299,8 @@ def context_of(stage: Stage, pair: Pair) -> Evaluation:
 
 def fixed(numerics: Numerics) -> dict[str, str]:
     """Settings that ask for exactly these numerics, so that all variants of a seed share them."""
-    return {
-        "compute.device": numerics.device,
-        "compute.precision": numerics.precision,
-        "compute.memory_format": numerics.memory_format,
-    }
+    kept = ("device", "precision", "memory_format")
+    return {f"compute.{name}": getattr(numerics, name) for name in kept}
 
 
 COLUMNS = (  # key, head, factor, form; first what needs few labels or none

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from seehear.errors import RunError, SeehearError, UsageError
+from seehear.machine.files import strict
 from seehear.reporting.cards import CENTROIDS, read_centroids
 from seehear.reporting.scripts import script
 from seehear.reporting.whole import Whole
@@ -276,7 +277,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(f"{status.value} {status.phrase}\n".encode(), ".txt", status)
 
     def _say(self, data: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._answer(json.dumps(data).encode(), ".json", status)
+        self._answer(json.dumps(strict(data)).encode(), ".json", status)
 
     def _answer(self, body: bytes, suffix: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Send a body, or the part of it that a media player asks for."""
@@ -285,18 +286,12 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 part = part_of(self.headers.get("Range", ""), len(body))
             except ValueError:
-                where, body, status = (
-                    f"bytes */{len(body)}",
-                    b"",
-                    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-                )
+                where = f"bytes */{len(body)}"
+                body, status = b"", HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
             else:
                 if part:
-                    where, status = (
-                        f"bytes {part[0]}-{part[1] - 1}/{len(body)}",
-                        HTTPStatus.PARTIAL_CONTENT,
-                    )
-                    body = body[slice(*part)]
+                    where = f"bytes {part[0]}-{part[1] - 1}/{len(body)}"
+                    body, status = body[slice(*part)], HTTPStatus.PARTIAL_CONTENT
         self.send_response(status)
         if where:
             self.send_header("Content-Range", where)

@@ -29,6 +29,7 @@ from seehear.machine.files import (
     atomic_file,
     commit,
     now,
+    strict,
     versions,
     write_anew,
     write_json,
@@ -124,7 +125,7 @@ class Run:
     def log(self, entry: Mapping[str, Any]) -> None:
         """Add a line to `log.jsonl`."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(strict(entry)) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
         """The lines of `log.jsonl`; a last line that a crash cut short is left out.
@@ -182,7 +183,7 @@ class Run:
             entry if entry.get("round") == n else logged.get(n) for n, entry in noted.items()
         ]
         with atomic_file(self.path / "log.jsonl") as temporary:
-            lines = [json.dumps(entry) + "\n" for entry in entries if entry]
+            lines = [json.dumps(strict(entry)) + "\n" for entry in entries if entry]
             temporary.write_text("".join(lines), encoding="utf-8")
 
     def rounds(self) -> list[int]:

@@ -61,7 +61,7 @@ def _entry(line: Line, header: Line) -> Entry:
     field = dict(zip(header.fields, map(plain, line.fields), strict=True))
     if not field["path"] or "\0" in field["path"]:
         raise line.wrong(f"the path is {field['path']!r}. It must name a file.")
-    start_s, end_s = (round(line.time_s(field[name], name), 6) for name in NEEDED[1:])
+    start_s, end_s = (line.time_s(field[name], name) for name in NEEDED[1:])
     label, split, recording = (field.get(name, "") for name in OPTIONAL)
     seconds = round(end_s - start_s, 6)
     return Entry(
