@@ -313,6 +313,15 @@ def test_what_is_no_query_is_a_clear_error(trained, table, tmp_path):
         search(trained, sound, tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["start_s", "seconds"])
+def test_a_hit_without_a_time_is_refused(trained, table, videos, name):
+    at, query = table.column_names.index(name), sorted(videos.rglob("*.mp4"))[0]
+    for none in (float("nan"), float("inf"), None):
+        times = pa.array([none] * len(table), pa.float64())
+        with pytest.raises(UsageError, match="without path, start_s or seconds"):
+            search(trained, query, table.set_column(at, name, times))
+
+
 def test_features_of_other_encoders_are_refused(trained, table, tmp_path):
     other = table.replace_schema_metadata({**table.schema.metadata, b"model": b"0123456789ab"})
     with pytest.raises(UsageError, match="other encoders"):

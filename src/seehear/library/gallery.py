@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -205,8 +204,8 @@ class TableGallery(_Gallery):
     def places(self, rows: Sequence[int]) -> pa.Table:
         """path, start_s, seconds of some rows."""
         places = self.take(rows, PLACE.names)
-        are_times = (pc.all(pc.is_finite(places[name])).as_py() for name in PLACE.names[1:])
-        if any(column.null_count for column in places.columns) or not all(are_times):
+        lacks = any(column.null_count for column in places.columns)
+        if lacks or not all(np.isfinite(places[name]).all() for name in PLACE.names[1:]):
             raise UsageError(
                 f"{self.path} has features of rows without path, start_s or seconds. Make it anew."
             )

@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,9 +179,10 @@ def measure_all(stage: Stage, variants: Sequence[str]) -> dict[str, Any]:
         learned = {way: pool.submit(train_variant, stage, way) for way in variants}
         learned["supervised"] = pool.submit(supervised, stage)
         page = pool.submit(lambda: learned[shown].result() and build_page(stage, shown))
+        jobs: list[Future[Any]] = [plain, *learned.values(), page]
         try:
-            for future in as_completed([plain, *learned.values(), page]):
-                future.result()
+            for job in as_completed(jobs):
+                job.result()
         except BaseException:  # an error, or Ctrl-C: nobody waits minutes for what the others do
             stage.console.stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
