@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seehear.config import Clip
+from seehear.machine.devices import upload
 
 # What each number of a draw decides.
 START, WINDOW, TOP, LEFT, FLIP, BRIGHTNESS, CONTRAST, GAIN, SCALE = range(9)
@@ -39,11 +40,9 @@ def augment_frames(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor
         colours are jittered. In memory it is channels-last, as it came from the decoder: nothing is
         copied to permute it.
     """
-    there_BD = draws_BD.to(frames_BTHWC.device, non_blocking=True)
-    cut, where_BD = (zoom, there_BD) if clip.scale_jitter else (crop, draws_BD)
-    cropped_BTHWC = cut(frames_BTHWC, where_BD, clip)
+    cropped_BTHWC = (zoom if clip.scale_jitter else crop)(frames_BTHWC, draws_BD, clip)
     if clip.brightness or clip.contrast:
-        cropped_BTHWC = jitter(cropped_BTHWC, there_BD, clip)
+        cropped_BTHWC = jitter(cropped_BTHWC, draws_BD, clip)
     return cropped_BTHWC.permute(0, 4, 1, 2, 3)
 
 
@@ -68,6 +67,7 @@ def zoom(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
     Bilinear; float32 in [0, 1].
     """
     batch, times, side, _, colours = frames_BTHWC.shape
+    draws_BD = upload(draws_BD, frames_BTHWC.device)
     size_B = clip.crop_pixels * (1 + clip.scale_jitter * (2 * draws_BD[:, SCALE] - 1))
     share_B = size_B.clamp(max=side) / side  # `affine_grid` has the picture from -1 to 1
     mirror_B = (draws_BD[:, FLIP] < 0.5) & clip.flip
@@ -88,6 +88,7 @@ def zoom(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
 
 def jitter(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
     """Contrast about middle grey, then brightness: float32 clamped to [0, 1]."""
+    draws_BD = upload(draws_BD, frames_BTHWC.device)
     contrast_B = 1 + clip.contrast * (2 * draws_BD[:, CONTRAST] - 1)
     brightness_B = clip.brightness * (2 * draws_BD[:, BRIGHTNESS] - 1)
     shape = (-1, 1, 1, 1, 1)
@@ -97,9 +98,9 @@ def jitter(frames_BTHWC: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
 
 
 def augment_sound(waveform_BL: Tensor, draws_BD: Tensor, clip: Clip) -> Tensor:
-    """Scale each waveform (B, L) by its own gain, within +- `clip.gain_decibels`."""
+    """Scale waveforms (B, L) by gains within +- `clip.gain_decibels`; draws are on the CPU."""
     if not clip.gain_decibels:
         return waveform_BL
-    decibels_B = clip.gain_decibels * (2 * draws_BD[:, GAIN] - 1)
+    decibels_B = clip.gain_decibels * (2 * upload(draws_BD, waveform_BL.device)[:, GAIN] - 1)
     gains_B: Tensor = torch.exp(decibels_B * (np.log(10.0) / 20.0))
     return waveform_BL * gains_B[:, None]

@@ -73,8 +73,7 @@ def encoder_inputs(
         frames_BCTHW = augment_frames(upload(batch.frames_BTHWC, device), batch.draws_BD, clip)
         inputs["video"] = numerics.arrange(frames_BCTHW)
     if batch.waveform_BL is not None and "audio" in wanted:
-        draws_BD = upload(batch.draws_BD, device)
-        waveform_BL = augment_sound(upload(batch.waveform_BL, device), draws_BD, clip)
+        waveform_BL = augment_sound(upload(batch.waveform_BL, device), batch.draws_BD, clip)
         inputs["audio"] = audio_input(waveform_BL, clip, pair)
     return {
         name: inputs[modality_of(name)]
